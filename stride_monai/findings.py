@@ -1,0 +1,281 @@
+"""Findings: all that is known of one screened slide.
+
+Screening makes a :class:`Findings`; reports, evaluation and applications read it and share nothing else. It is frozen,
+versioned, holds no pixels and no timings, so that the same slide, weights and configuration give the same bytes.
+Pictures for a report travel beside it as :class:`Pictures`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
+from stride_monai.errors import OutputError
+from stride_monai.units import Box
+
+__all__ = [
+    "DISCLAIMER",
+    "SCHEMA_VERSION",
+    "Cell",
+    "Findings",
+    "LevelFacts",
+    "OperatingPoint",
+    "Pictures",
+    "Provenance",
+    "Quality",
+    "SlideFacts",
+    "SlideStatus",
+]
+
+SCHEMA_VERSION = "1.0"
+DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
+
+
+class SlideStatus(StrEnum):
+    """How a slide ended."""
+
+    OK = "ok"
+    UNSATISFACTORY = "unsatisfactory"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFacts:
+    """One pyramid level: size in its own pixels and downsample relative to level 0."""
+
+    width: int
+    height: int
+    downsample: float
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFacts:
+    """What the file is. Only allow-listed facts: no label image, no vendor free text, no full path.
+
+    Attributes:
+        slide_id: file stem; names the output folder.
+        mpp: um/px at level 0 that was used.
+        mpp_source: ``given`` (by the user), ``metadata`` or ``objective``.
+        mpp_in_file: um/px that the file itself states, None where it states none that is usable.
+        bounds_offset: level-0 px (x, y) of the content's corner in the scanner's own coordinates; all coordinates here
+            are relative to it.
+        fingerprint: SHA-256 of the file's size and of its first and last MiB; tells whether it is still the same file.
+    """
+
+    slide_id: str
+    file_name: str
+    width: int
+    height: int
+    mpp: float
+    mpp_source: str
+    mpp_in_file: float | None
+    objective: float | None
+    reader: str
+    format: str
+    levels: tuple[LevelFacts, ...]
+    bounds_offset: tuple[int, int] = (0, 0)
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What can be said of the slide's quality.
+
+    Attributes:
+        foreground_mm2: area of the deposit that was read.
+        estimated_cells: nuclei counted in the tiles that were read.
+        focus: median sharpness of the tiles read (variance of the Laplacian of luminance, 0-255 scale).
+        pen_fraction: share of the slide's area that is pen and was not read.
+        tiles_read: tiles given to the detector.
+        unreadable_regions: tiles or crops that the reader could not decode; never painted over.
+        adequate: whether the adequacy floor is met; None where it is not assessed (a single field image).
+        notes: sentences for the reader of the report.
+    """
+
+    foreground_mm2: float
+    estimated_cells: int
+    focus: float
+    pen_fraction: float
+    tiles_read: int
+    unreadable_regions: int
+    adequate: bool | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """The threshold on the slide score and where it comes from; stored with the slide head's weights.
+
+    Attributes:
+        threshold: a slide is called positive when its score is at or above it.
+        bag_size: K, the number of cells per bag that the threshold holds for.
+        source: in words, e.g. ``specificity at sensitivity 0.95, 40 synthetic validation slides``.
+    """
+
+    threshold: float
+    bag_size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One suspicious cell.
+
+    Attributes:
+        rank: 1 for the most suspicious.
+        score: detector probability, 0-1.
+        box: level-0 px.
+        cell_class: the most probable of :data:`~stride_monai.bethesda.CELL_CLASSES`.
+        probabilities: one per cell class, in that order.
+        attention: share of the slide head's attention; sums to 1 over the bag; 0 for cells outside the bag.
+        descriptions: diagnostic descriptions that apply.
+    """
+
+    rank: int
+    score: float
+    box: Box
+    cell_class: str
+    probabilities: tuple[float, ...]
+    attention: float
+    descriptions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What was asked for and what was used.
+
+    Attributes:
+        weights: part -> SHA-256 of its weights file.
+        requested: options as the user gave them, None where not given.
+        used: the values in effect, and the settings of the bundles.
+        weights_note: where the weights come from, e.g. that they were trained on synthetic slides.
+    """
+
+    package_version: str
+    config_hash: str
+    weights: Mapping[str, str]
+    requested: Mapping[str, Any]
+    used: Mapping[str, Any]
+    weights_note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that is known of one screened slide (status ``ok`` or ``unsatisfactory``).
+
+    Attributes:
+        reason: why the slide is unsatisfactory; empty when ``ok``.
+        slide_probabilities: one per slide class in the order of :data:`~stride_monai.bethesda.SLIDE_CLASSES`; None when
+            no cell was found, where there is nothing to decide from.
+        slide_class: the most probable slide class, or None likewise.
+        score: summed probability of the positive classes, None likewise.
+        call: ``positive`` or ``negative`` at the operating point, or None without probabilities.
+        cells: by rank.
+    """
+
+    status: SlideStatus
+    reason: str
+    slide: SlideFacts
+    quality: Quality
+    slide_probabilities: tuple[float, ...] | None
+    slide_class: str | None
+    score: float | None
+    call: str | None
+    operating_point: OperatingPoint
+    cells: tuple[Cell, ...]
+    provenance: Provenance
+    schema_version: str = SCHEMA_VERSION
+    disclaimer: str = DISCLAIMER
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; class probabilities become ``{class: probability}``."""
+        raw = dataclasses.asdict(self)
+        for cell in raw["cells"]:
+            cell["probabilities"] = dict(zip(CELL_CLASSES, cell["probabilities"], strict=True))
+        if self.slide_probabilities is not None:
+            raw["slide_probabilities"] = dict(zip(SLIDE_CLASSES, self.slide_probabilities, strict=True))
+        return raw
+
+    def to_json(self) -> str:
+        """Canonical JSON text: sorted keys, floats to six decimals; the same findings give the same bytes."""
+        return json.dumps(_rounded(self.to_dict()), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Findings:
+        """Inverse of :meth:`to_json`, up to its rounding.
+
+        Raises:
+            OutputError: the text is no findings file of this schema version.
+        """
+        try:
+            raw = json.loads(text)
+            if raw["schema_version"].split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+                raise OutputError(
+                    f"findings of schema {raw['schema_version']} cannot be read by this version",
+                    "screen the slide again",
+                )
+            return cls(**{**raw, **_parts(raw)})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise OutputError(f"not a findings file ({error})", "screen the slide again") from error
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
+
+
+def _parts(raw: Mapping[str, Any]) -> dict[str, Any]:
+    slide, quality, probabilities = raw["slide"], raw["quality"], raw["slide_probabilities"]
+    return {
+        "status": SlideStatus(raw["status"]),
+        "slide": SlideFacts(
+            **{
+                **slide,
+                "levels": tuple(LevelFacts(**level) for level in slide["levels"]),
+                "bounds_offset": tuple(slide["bounds_offset"]),
+            }
+        ),
+        "quality": Quality(**{**quality, "notes": tuple(quality["notes"])}),
+        "slide_probabilities": None if probabilities is None else tuple(probabilities[c] for c in SLIDE_CLASSES),
+        "operating_point": OperatingPoint(**raw["operating_point"]),
+        "cells": tuple(
+            Cell(
+                **{
+                    **cell,
+                    "box": Box(*cell["box"]),
+                    "probabilities": tuple(cell["probabilities"][c] for c in CELL_CLASSES),
+                    "descriptions": tuple(cell["descriptions"]),
+                }
+            )
+            for cell in raw["cells"]
+        ),
+        "provenance": Provenance(**raw["provenance"]),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures of one slide for its report; never part of the findings.
+
+    Attributes:
+        overview: JPEG of the whole slide (longest side at most 1,600 px); empty if there is none.
+        overview_downsample: level-0 px per overview px.
+        crops: JPEG of each shown cell by its rank, fixed field of view.
+        crop_mpp: um/px of the crops.
+    """
+
+    overview: bytes
+    overview_downsample: float
+    crop_mpp: float
+    crops: Mapping[int, bytes] = field(default_factory=dict)

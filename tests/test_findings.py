@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from stride_monai.errors import OutputError
+from stride_monai.findings import (
+    Cell,
+    Findings,
+    LevelFacts,
+    OperatingPoint,
+    Provenance,
+    Quality,
+    SlideFacts,
+    SlideStatus,
+)
+from stride_monai.units import Box
+
+
+def make_findings(**changes: object) -> Findings:
+    findings = Findings(
+        status=SlideStatus.OK,
+        reason="",
+        slide=SlideFacts(
+            slide_id="a",
+            file_name="a.svs",
+            width=4000,
+            height=3000,
+            mpp=0.25,
+            mpp_source="given",
+            mpp_in_file=None,
+            objective=40.0,
+            reader="openslide",
+            format="aperio",
+            levels=(LevelFacts(4000, 3000, 1.0), LevelFacts(1000, 750, 4.0)),
+        ),
+        quality=Quality(1.5, 6000, 120.5, 0.0, 12, 0, True, ("a note",)),
+        slide_probabilities=(0.1, 0.1, 0.1, 0.1, 0.5, 0.1),
+        slide_class="HSIL",
+        score=0.9,
+        call="positive",
+        operating_point=OperatingPoint(0.5, 64, "a test"),
+        cells=(
+            Cell(1, 0.9, Box(10.0, 20.0, 110.0, 120.0), "ASC-H/HSIL", (0.1, 0.1, 0.1, 0.6, 0.1), 1.0, ("normal cell",)),
+        ),
+        provenance=Provenance("0.1.0", "abcd", {"detection": "ff"}, {"mpp": None}, {"mpp": 0.25}, "synthetic"),
+    )
+    return dataclasses.replace(findings, **changes)
+
+
+def test_json_round_trip() -> None:
+    findings = make_findings()
+    text = findings.to_json()
+    assert Findings.from_json(text) == findings
+    raw = json.loads(text)
+    assert raw["slide_probabilities"]["HSIL"] == 0.5
+    assert raw["cells"][0]["box"] == [10.0, 20.0, 110.0, 120.0]
+    assert "research use only" in raw["disclaimer"].lower()
+
+
+def test_a_slide_without_cells_has_no_probabilities() -> None:
+    findings = make_findings(cells=(), slide_probabilities=None, slide_class=None, score=None, call=None)
+    assert Findings.from_json(findings.to_json()) == findings
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": "9.0"}', "null"])
+def test_other_files_are_refused(text: str) -> None:
+    with pytest.raises(OutputError, match="screen the slide again"):
+        Findings.from_json(text)
+
+
+def test_nan_never_reaches_an_artifact() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        make_findings(score=float("nan")).to_json()

@@ -1,0 +1,107 @@
+"""Units, artifacts, errors and the command line's first impression."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import stride_monai
+from stride_monai.artifacts import config_hash, fingerprint, replacing, sha256_of, write_bytes
+from stride_monai.errors import MissingExtraError, OutputError, StrideError
+from stride_monai.units import Box, Microns, MicronsPerPixel, to_microns, to_pixels
+
+coordinates = st.floats(-1e6, 1e6)
+
+
+@given(coordinates, coordinates, st.floats(0, 1e5))
+def test_a_box_around_a_point_has_that_centre_and_side(x: float, y: float, side: float) -> None:
+    box = Box.around(x, y, side)
+    assert box.centre == pytest.approx((x, y), abs=1e-6)
+    assert box.width == pytest.approx(side, abs=1e-6)
+
+
+@given(st.lists(st.integers(-50, 50), min_size=8, max_size=8))
+def test_the_intersection_is_the_set_of_common_pixels(c: list[int]) -> None:
+    a = Box(min(c[0], c[1]), min(c[2], c[3]), max(c[0], c[1]), max(c[2], c[3]))
+    b = Box(min(c[4], c[5]), min(c[6], c[7]), max(c[4], c[5]), max(c[6], c[7]))
+    common = a.intersection(b)
+    columns = len(set(range(int(a.x0), int(a.x1))) & set(range(int(b.x0), int(b.x1))))
+    rows = len(set(range(int(a.y0), int(a.y1))) & set(range(int(b.y0), int(b.y1))))
+    assert common.area == columns * rows
+
+
+@given(st.floats(0, 1e4), st.floats(0.1, 1.1))
+def test_pixels_and_microns_are_inverse(um: float, mpp: float) -> None:
+    assert to_microns(to_pixels(Microns(um), MicronsPerPixel(mpp)), MicronsPerPixel(mpp)) == pytest.approx(um)
+
+
+def _fail_half_way(target: Path) -> None:
+    with replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
+
+
+def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "result.json"
+    with pytest.raises(RuntimeError):
+        _fail_half_way(target)
+    assert list(target.parent.iterdir()) == []
+    write_bytes(target, b"whole")
+    with pytest.raises(RuntimeError):
+        _fail_half_way(target)
+    assert target.read_bytes() == b"whole"
+    assert [p.name for p in target.parent.iterdir()] == ["result.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
+def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_an_unwritable_place_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "below", b"x")
+
+
+def test_hashes_tell_contents_apart(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_bytes(b"x" * 3_000_000)
+    b.write_bytes(b"x" * 3_000_001)
+    assert sha256_of(a) != sha256_of(b)
+    assert fingerprint(a) != fingerprint(b)
+    assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1}) != config_hash({"a": 1, "b": 3})
+
+
+def test_an_error_says_what_and_what_to_do() -> None:
+    assert str(StrideError("a.svs has no um/px", "pass --mpp")) == "a.svs has no um/px: pass --mpp"
+    assert "pip install 'stride-monai[yolo]'" in str(MissingExtraError("ultralytics", "yolo", "the YOLO detector"))
+
+
+def test_the_package_imports_without_torch() -> None:
+    code = "import sys, stride_monai.findings, stride_monai.bethesda; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    assert stride_monai.__version__[0].isdigit()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['stride-monai', '--help']\n"
+        "import stride_monai.cli\n"
+        "try: stride_monai.cli.main()\nexcept SystemExit as e: assert e.code == 0\n"
+        "heavy = {'torch', 'monai', 'numpy', 'openslide', 'scipy', 'pyarrow'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY []" in done.stdout, f"took {time.perf_counter() - start:.1f} s\n{done.stdout}"
