@@ -1,0 +1,306 @@
+"""Render slides, fields and single cells with their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
+from stride_monai.errors import ConfigError, OutputError
+from stride_monai.phantom.artefacts import make_artefacts
+from stride_monai.phantom.figures import Figure
+from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.lesions import LESIONS
+from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, Unique, lesion_counts, make_plan, stream
+from stride_monai.phantom.slide_writer import write_slide
+from stride_monai.phantom.sprites import turned
+from stride_monai.phantom.stain import Centre, centre_named
+from stride_monai.phantom.truth import SlideTruth, TruthCell
+from stride_monai.units import Box
+
+__all__ = [
+    "DENSITY_13_MM",
+    "DENSITY_20_MM",
+    "default_density",
+    "draw_cell",
+    "plan_slide",
+    "render_field",
+    "render_slide",
+]
+
+DENSITY_20_MM = 255.0
+"""Epithelial cells per mm2 of a 20 mm deposit."""
+DENSITY_13_MM = 603.0
+"""Epithelial cells per mm2 of a 13 mm deposit."""
+
+_SAMPLED_NEGATIVES = 200
+_PIN = 11
+
+
+def render_slide(
+    path: Path | str,
+    label: str = NEGATIVE,
+    *,
+    seed: int = 0,
+    diameter_mm: float = 20.0,
+    density_per_mm2: float | None = None,
+    mpp: float = 0.25,
+    centre: str | Centre = "north",
+    lesions: Mapping[str, int] | None = None,
+    margin_mm: float = 0.4,
+    artefacts: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SlideTruth:
+    """Render one slide to a pyramidal TIFF and return its truth.
+
+    The same arguments give the same bytes.
+
+    Args:
+        path: file to write; its stem is the slide id.
+        label: Bethesda label of the slide; the most severe of its cells.
+        diameter_mm: of the deposit; the slide is a little larger (``margin_mm`` of glass on every side).
+        density_per_mm2: epithelial cells, leucocytes and debris come on top; by default that of a deposit of this
+            diameter, see :func:`default_density`.
+        mpp: um/px of level 0, 0.1-1.1.
+        centre: one of :data:`stride_monai.phantom.stain.CENTRES`, or a centre of your own.
+        lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
+        artefacts: any of ``pen``, ``bubbles``.
+        progress: called with (rows of tiles done, rows in all).
+
+    Raises:
+        ConfigError: an argument makes no slide.
+        OutputError: the file exists and ``overwrite`` is False, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path.name} exists already", "choose another name or ask to overwrite it")
+    plan, parameters = plan_slide(
+        label,
+        seed=seed,
+        diameter_mm=diameter_mm,
+        density_per_mm2=density_per_mm2,
+        mpp=mpp,
+        centre=centre,
+        lesions=lesions,
+        margin_mm=margin_mm,
+        artefacts=artefacts,
+    )
+    write_slide(path, Scene(plan), progress)
+    return _truth(plan, path.name.split(".")[0], parameters)
+
+
+def default_density(diameter_mm: float) -> float:
+    """Epithelial cells per mm2: deposits up to 13 mm are dense, larger ones thin; a smaller disc keeps the density."""
+    return DENSITY_13_MM if diameter_mm <= 13 else DENSITY_20_MM
+
+
+def plan_slide(
+    label: str,
+    *,
+    seed: int,
+    diameter_mm: float,
+    density_per_mm2: float | None = None,
+    mpp: float = 0.25,
+    centre: str | Centre = "north",
+    lesions: Mapping[str, int] | None = None,
+    margin_mm: float = 0.4,
+    artefacts: Sequence[str] = (),
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan of a slide and the parameters that made it; arguments as in :func:`render_slide`."""
+    label, chosen = parse_label(label), _centre(centre)
+    density = default_density(diameter_mm) if density_per_mm2 is None else density_per_mm2
+    _check_scale(mpp, density, seed)
+    if not 0 < diameter_mm <= 40:
+        raise ConfigError(f"a deposit of {diameter_mm:g} mm is impossible", "give a diameter over 0 and up to 40 mm")
+    if not 0 <= margin_mm <= 40:
+        raise ConfigError(f"a margin of {margin_mm:g} mm is impossible", "give 0 to 40 mm")
+    side = round((diameter_mm + 2 * margin_mm) * 1000 / mpp)
+    region = Region(side, side, diameter_mm * 500 / mpp)
+    cells = region.area_mm2(mpp) * density
+    counts = lesion_counts(label, cells, stream(seed, 9)) if lesions is None else _checked(lesions)
+    extra = make_artefacts(tuple(artefacts), stream(seed, ARTEFACTS_STREAM), side, side, mpp)
+    plan = make_plan(
+        region, lesions=counts, seed=seed, mpp=mpp, density_per_mm2=density, centre=chosen, artefacts=extra
+    )
+    parameters = {
+        "label": label,
+        "seed": seed,
+        "diameter_mm": diameter_mm,
+        "density_per_mm2": density,
+        "mpp": mpp,
+        "centre": chosen.name,
+        "lesions": counts,
+        "margin_mm": margin_mm,
+        "artefacts": list(artefacts),
+    }
+    return plan, parameters
+
+
+def render_field(
+    width_um: float = 314.0,
+    height_um: float = 233.0,
+    *,
+    mpp: float = 0.25,
+    label: str = NEGATIVE,
+    lesions: Mapping[str, int] | None = None,
+    seed: int = 0,
+    density_per_mm2: float = DENSITY_13_MM,
+    centre: str | Centre = "north",
+) -> tuple[NDArray[np.uint8], SlideTruth]:
+    """Render one field of view: ``[H, W, 3]`` uint8 RGB and its truth (boxes clipped to the field).
+
+    Args:
+        width_um, height_um: of the field.
+        label: what lesions the field shows when ``lesions`` is None: a handful of that label.
+        lesions: label -> number of lesion cells (AGC: groups).
+
+    Raises:
+        ConfigError: an argument makes no field.
+    """
+    chosen = _centre(centre)
+    _check_scale(mpp, density_per_mm2, seed)
+    if not (0 < width_um <= 5000 and 0 < height_um <= 5000):
+        raise ConfigError(f"a field of {width_um:g} x {height_um:g} um is impossible", "give sides up to 5000 um")
+    counts = _field_lesions(parse_label(label), seed) if lesions is None else _checked(lesions)
+    region = Region(max(round(width_um / mpp), 1), max(round(height_um / mpp), 1))
+    plan = make_plan(region, lesions=counts, seed=seed, mpp=mpp, density_per_mm2=density_per_mm2, centre=chosen)
+    pixels = Scene(plan).paint(0, 0, region.width, region.height)
+    parameters = {"label": label, "seed": seed, "mpp": mpp, "centre": chosen.name, "lesions": counts}
+    return pixels, _truth(plan, f"field-{seed}", parameters)
+
+
+def draw_cell(
+    what: str,
+    *,
+    seed: int = 0,
+    mpp: float = 0.5,
+    size_px: int = 224,
+    centre: str | Centre = "north",
+    density_per_mm2: float = DENSITY_20_MM,
+) -> tuple[NDArray[np.uint8], TruthCell]:
+    """One cell in the middle of a crop ``[size_px, size_px, 3]`` uint8 RGB, among the neighbours it would have.
+
+    Args:
+        what: a Bethesda label other than NILM, or a kind of normal cell or hard negative.
+
+    Raises:
+        ConfigError: there is no such cell.
+    """
+    makers = {**NORMAL, **HARD_NEGATIVES, **LESIONS}
+    if what not in makers:
+        raise ConfigError(f"the phantom draws no '{what}'", f"use one of {', '.join(makers)}")
+    if size_px < 8:
+        raise ConfigError(f"a crop of {size_px} px is too small", "give at least 8 px")
+    chosen = _centre(centre)
+    _check_scale(mpp, density_per_mm2, seed)
+    figure = makers[what](stream(seed, _PIN), chosen.eosinophilic)
+    plan = make_plan(
+        Region(size_px, size_px),
+        lesions={},
+        seed=seed,
+        mpp=mpp,
+        density_per_mm2=density_per_mm2,
+        centre=chosen,
+        pinned=figure,
+    )
+    pixels = Scene(plan).paint(0, 0, size_px, size_px)
+    return pixels, _unique_truth(plan.unique[0], 0, mpp, (size_px, size_px))
+
+
+def _centre(centre: str | Centre) -> Centre:
+    return centre if isinstance(centre, Centre) else centre_named(centre)
+
+
+def _check_scale(mpp: float, density: float, seed: int) -> None:
+    if not 0.1 <= mpp <= 1.1:
+        raise ConfigError(f"{mpp:g} um/px is outside 0.1-1.1", "give a um/px that a scanner has, e.g. 0.25")
+    if not 0 < density <= 5000:
+        raise ConfigError(f"{density:g} cells/mm2 is impossible", "give a density over 0 and up to 5000")
+    if seed < 0:
+        raise ConfigError(f"seed {seed} is negative", "give 0 or more")
+
+
+def _checked(lesions: Mapping[str, int]) -> dict[str, int]:
+    counts = {}
+    for name, count in lesions.items():
+        label = parse_label(name)
+        if label == NEGATIVE or count < 0:
+            raise ConfigError(f"{count} lesions of {name} cannot be drawn", f"use counts of {', '.join(LABELS[1:])}")
+        counts[label] = int(count)
+    return counts
+
+
+def _field_lesions(label: str, seed: int) -> dict[str, int]:
+    if label == NEGATIVE:
+        return {}
+    most = 3 if label == "AGC" else 12
+    return {label: int(stream(seed, 10).integers(1, most + 1))}
+
+
+def _truth(plan: Plan, slide_id: str, parameters: Mapping[str, Any]) -> SlideTruth:
+    region = plan.region
+    size = (region.width, region.height)
+    cells = [_unique_truth(cell, i, plan.mpp, size) for i, cell in enumerate(plan.unique)]
+    cells += _sampled_truth(plan, size)
+    visible = tuple(cell for cell in cells if cell.box.width > 1 and cell.box.height > 1)
+    return SlideTruth(
+        slide_id, region.width, region.height, plan.mpp, plan.centre.name, visible, plan.cells_drawn, parameters
+    )
+
+
+def _unique_truth(cell: Unique, number: int, mpp: float, size: tuple[int, int]) -> TruthCell:
+    outlines = [outline.polygon() for outline in cell.figure.outlines()]
+    nuclei = [nucleus.outline.polygon() for nucleus in cell.figure.nuclei()]
+    return _truth_cell(cell.figure, f"u{number}", cell.x, cell.y, outlines, nuclei, mpp, size, cell.hard)
+
+
+def _sampled_truth(plan: Plan, size: tuple[int, int]) -> list[TruthCell]:
+    """A sample of the common cells, debris left out: it is no cell."""
+    rng = stream(plan.seed, 12)
+    common = plan.common
+    eligible = np.array([figure.kind != "debris" for figure in plan.bank])[common.member]
+    chosen = rng.permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]
+    cells = []
+    for index in np.sort(chosen):
+        figure, turn = plan.bank[common.member[index]], int(common.orientation[index])
+        outlines = [turned(outline.polygon(), turn) for outline in figure.outlines()]
+        nuclei = [turned(nucleus.outline.polygon(), turn) for nucleus in figure.nuclei()]
+        x, y = int(common.x[index]), int(common.y[index])
+        cells.append(_truth_cell(figure, f"c{index}", x, y, outlines, nuclei, plan.mpp, size, False))
+    return cells
+
+
+def _truth_cell(
+    figure: Figure,
+    cell_id: str,
+    x: int,
+    y: int,
+    outlines: list[NDArray[np.float64]],
+    nuclei: list[NDArray[np.float64]],
+    mpp: float,
+    size: tuple[int, int],
+    hard: bool,
+) -> TruthCell:
+    placed = tuple(points / mpp + (x, y) for points in outlines)
+    every = np.concatenate(placed)
+    low = np.clip(every.min(axis=0), 0, size)
+    high = np.clip(every.max(axis=0), 0, size)
+    return TruthCell(
+        cell_id=cell_id,
+        kind=figure.kind,
+        label=figure.label,
+        descriptions=figure.descriptions,
+        x=float(x),
+        y=float(y),
+        box=Box(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
+        outlines=placed,
+        nuclei=tuple(points / mpp + (x, y) for points in nuclei),
+        hard=hard,
+        defocus_um=figure.defocus_um,
+    )
