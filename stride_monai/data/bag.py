@@ -1,0 +1,291 @@
+"""Bag files: the ranked cells of one slide with their crops, as one memory-mapped Arrow IPC file.
+
+One row per cell, best first: ``rank`` (from 1), ``score``, ``x0 y0 x1 y1`` (level-0 px), ``crop_x crop_y`` (centre of
+the crop, level-0 px), ``jpeg``, ``cell_label``, ``descriptions``. The header stands in the schema's metadata, one JSON
+value per key. A file is complete or absent; a row is read without touching the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stride_monai import __version__
+from stride_monai.artifacts import replacing
+from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
+from stride_monai.errors import BagError
+from stride_monai.units import Box
+
+__all__ = [
+    "BAG_SUFFIX",
+    "JPEG_QUALITY",
+    "SCHEMA_VERSION",
+    "BagCell",
+    "BagFile",
+    "BagHeader",
+    "decode_crop",
+    "encode_crop",
+    "write_bag",
+]
+
+BAG_SUFFIX = ".bag.arrow"
+SCHEMA_VERSION = "1.0"
+JPEG_QUALITY = 90
+
+_REMEDY = "screen the slide again to make a new bag"
+_SCHEMA = pa.schema(
+    [
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in ("x0", "y0", "x1", "y1", "crop_x", "crop_y")),
+        pa.field("jpeg", pa.binary(), nullable=False),
+        pa.field("cell_label", pa.string()),
+        pa.field("descriptions", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BagHeader:
+    """What a bag was made from.
+
+    Attributes:
+        slide_id: as in the findings.
+        slide_mpp: um/px of the slide's level 0 that was used.
+        crop_mpp: um/px of the crops.
+        crop_px: side of the square crops in px.
+        top_k: K, the most cells that the detector was asked to keep; a bag may hold fewer.
+        detector_sha256: of the detector's weights file; empty where cells were not detected.
+        slide_class: one of :data:`~stride_monai.bethesda.SLIDE_CLASSES`, None if not labelled.
+        config_hash: of the configuration that made the bag.
+        package_version: of stride_monai that wrote the bag.
+    """
+
+    slide_id: str
+    slide_mpp: float
+    crop_mpp: float
+    crop_px: int
+    top_k: int
+    detector_sha256: str = ""
+    slide_class: str | None = None
+    config_hash: str = ""
+    package_version: str = __version__
+
+    def __post_init__(self) -> None:
+        sizes = (self.slide_mpp, self.crop_mpp, self.crop_px, self.top_k)
+        if not all(0 < size < float("inf") for size in sizes):
+            raise BagError(f"bag of {self.slide_id}: um/px, crop size and top K must be positive", _REMEDY)
+        if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
+            raise BagError(f"bag of {self.slide_id}: '{self.slide_class}' is no slide class", _REMEDY)
+
+    @property
+    def fov_um(self) -> float:
+        """Side of the field of view of a crop in um."""
+        return self.crop_px * self.crop_mpp
+
+
+@dataclass(frozen=True, slots=True)
+class BagCell:
+    """One row of a bag.
+
+    Attributes:
+        score: detector probability, 0-1.
+        box: level-0 px.
+        jpeg: the crop, ``crop_px`` square, as JPEG bytes (:func:`encode_crop`).
+        cell_class: one of :data:`~stride_monai.bethesda.CELL_CLASSES` where a person or the truth says so.
+        descriptions: diagnostic descriptions, likewise.
+        crop_centre: centre of the crop in level-0 px; None for the centre of the box.
+    """
+
+    score: float
+    box: Box
+    jpeg: bytes
+    cell_class: str | None = None
+    descriptions: tuple[str, ...] = ()
+    crop_centre: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.score) and np.all(np.isfinite(self.box))):
+            raise BagError(f"score {self.score} or box {tuple(self.box)} is not finite", _REMEDY)
+        if self.cell_class is not None and self.cell_class not in CELL_CLASSES:
+            raise BagError(f"'{self.cell_class}' is no cell class", f"use one of {', '.join(CELL_CLASSES)}")
+
+
+def encode_crop(crop: NDArray[np.uint8]) -> bytes:
+    """JPEG (quality 90, 4:4:4: the chromatin's colour is kept at full resolution) of a uint8 RGB ``[H, W, 3]`` crop."""
+    if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3:
+        raise BagError(f"a crop is {crop.dtype} {crop.shape}", "give uint8 [H, W, 3]")
+    return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(crop), level=JPEG_QUALITY, subsampling="444"))
+
+
+def decode_crop(jpeg: Any) -> NDArray[np.uint8]:
+    """uint8 RGB ``[H, W, 3]`` of a JPEG in any object with a buffer.
+
+    Raises:
+        BagError: the bytes are no JPEG or are damaged.
+    """
+    try:
+        image: NDArray[np.uint8] = imagecodecs.jpeg8_decode(jpeg)
+    except (RuntimeError, ValueError) as error:  # imagecodecs' Jpeg8Error is a RuntimeError
+        raise BagError("a crop is no JPEG or is damaged", _REMEDY) from error
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise BagError(f"a crop has shape {image.shape} instead of RGB", _REMEDY)
+    return image
+
+
+def write_bag(path: Path | str, header: BagHeader, cells: Sequence[BagCell]) -> None:
+    """Write a bag; what stood at ``path`` before is replaced only when the new bag is complete.
+
+    Args:
+        path: ends in :data:`BAG_SUFFIX`.
+        cells: best first. The rank of a cell is its place here; none is re-ordered, so that ranks agree with those of
+            the findings.
+
+    Raises:
+        BagError: the suffix is another, scores rise, or there are more cells than K.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    if not path.name.endswith(BAG_SUFFIX):
+        raise BagError(f"{path.name} is no name for a bag", f"end it in {BAG_SUFFIX}")
+    scores = [cell.score for cell in cells]
+    if any(later > earlier for earlier, later in pairwise(scores)):
+        raise BagError(f"{path.name}: cells are not ranked", "give them by falling score")
+    if len(cells) > header.top_k:
+        raise BagError(f"{path.name}: {len(cells)} cells, but K is {header.top_k}", "keep the K best")
+    facts = {**dataclasses.asdict(header), "fov_um": header.fov_um, "schema_version": SCHEMA_VERSION}
+    schema = _SCHEMA.with_metadata({key: json.dumps(value) for key, value in sorted(facts.items())})
+    batch = pa.record_batch(_columns(cells), schema=schema)
+    with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
+        out.write_batch(batch)
+
+
+def _columns(cells: Sequence[BagCell]) -> dict[str, list[Any]]:
+    centres = [cell.crop_centre or cell.box.centre for cell in cells]
+    return {
+        "rank": list(range(1, len(cells) + 1)),
+        "score": [float(cell.score) for cell in cells],
+        **{name: [float(cell.box[k]) for cell in cells] for k, name in enumerate(("x0", "y0", "x1", "y1"))},
+        "crop_x": [float(x) for x, _ in centres],
+        "crop_y": [float(y) for _, y in centres],
+        "jpeg": [cell.jpeg for cell in cells],
+        "cell_label": [cell.cell_class for cell in cells],
+        "descriptions": [list(cell.descriptions) for cell in cells],
+    }
+
+
+class BagFile:
+    """A bag, memory-mapped. Can be pickled (it is opened again) and read from several threads.
+
+    Args:
+        path: a file that :func:`write_bag` wrote.
+
+    Attributes:
+        header: what the bag was made from.
+        boxes: float64 ``[n, 4]`` in level-0 px, best first.
+        centres: float64 ``[n, 2]``, crop centres (x, y) in level-0 px.
+        scores: float64 ``[n]``, 0-1, falling.
+
+    Raises:
+        BagError: the file is missing, damaged, or of another schema version.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            reader = pa.ipc.open_file(pa.memory_map(str(self.path), "r"))
+            table = reader.get_batch(0)  # a view of the mapped file
+            table.validate(full=True)
+        except FileNotFoundError as error:
+            raise BagError(f"{self.path.name} does not exist", _REMEDY) from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise BagError(f"{self.path.name} is no bag or is damaged", _REMEDY) from error
+        self.header = self._header(table.schema)
+        if not table.schema.remove_metadata().equals(_SCHEMA):
+            raise BagError(f"{self.path.name} has other columns than a bag", _REMEDY)
+        self._table = table
+        self.scores: NDArray[np.float64] = table["score"].to_numpy()
+        self.boxes: NDArray[np.float64] = self._stack("x0", "y0", "x1", "y1")
+        self.centres: NDArray[np.float64] = self._stack("crop_x", "crop_y")
+        ranks = np.arange(1, len(self) + 1)
+        if not np.array_equal(table["rank"].to_numpy(), ranks) or np.any(np.diff(self.scores) > 0):
+            raise BagError(f"{self.path.name} is not ranked", _REMEDY)
+        if not (np.all(np.isfinite(self.scores)) and np.all(np.isfinite(self.boxes))):
+            raise BagError(f"{self.path.name} holds scores or boxes that are not finite", _REMEDY)
+
+    def _header(self, schema: pa.Schema) -> BagHeader:
+        try:
+            facts = {key.decode(): json.loads(value) for key, value in (schema.metadata or {}).items()}
+            version = str(facts.pop("schema_version"))
+        except (ValueError, KeyError) as error:
+            raise BagError(f"{self.path.name} is an Arrow file, but no bag", _REMEDY) from error
+        if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise BagError(f"{self.path.name} is a bag of version {version}, not {SCHEMA_VERSION}", _REMEDY)
+        facts.pop("fov_um", None)
+        try:
+            return BagHeader(**facts)
+        except TypeError as error:
+            raise BagError(f"{self.path.name} has a header with missing or unknown fields", _REMEDY) from error
+
+    def _stack(self, *names: str) -> NDArray[np.float64]:
+        return np.stack([self._table[name].to_numpy() for name in names], axis=1)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __reduce__(self) -> tuple[type[BagFile], tuple[Path]]:
+        return BagFile, (self.path,)
+
+    def jpeg(self, index: int) -> bytes:
+        """The crop of a row as it stands in the file."""
+        return bytes(self._buffer(index))
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """The crop of a row: uint8 RGB ``[crop_px, crop_px, 3]``.
+
+        Raises:
+            BagError: the crop is damaged or of another size than the header says.
+        """
+        try:
+            image = decode_crop(self._buffer(index))
+        except BagError as error:
+            raise BagError(f"{self.path.name}: the crop of rank {index + 1} is damaged", _REMEDY) from error
+        side = self.header.crop_px
+        if image.shape != (side, side, 3):
+            raise BagError(f"{self.path.name}: the crop of rank {index + 1} is {image.shape}, not {side} px", _REMEDY)
+        return image
+
+    def images(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
+        """The crops of some rows: uint8 RGB ``[len(indices), crop_px, crop_px, 3]``."""
+        side = self.header.crop_px
+        stack = np.empty((len(indices), side, side, 3), dtype=np.uint8)
+        for place, index in enumerate(indices):
+            stack[place] = self.image(int(index))
+        return stack
+
+    def cell_class(self, index: int) -> str | None:
+        """The known class of a row's cell, one of :data:`~stride_monai.bethesda.CELL_CLASSES`, or None."""
+        label: str | None = self._table["cell_label"][self._row(index)].as_py()
+        return label
+
+    def descriptions(self, index: int) -> tuple[str, ...]:
+        """The known descriptions of a row's cell."""
+        return tuple(self._table["descriptions"][self._row(index)].as_py())
+
+    def _buffer(self, index: int) -> memoryview:
+        return memoryview(self._table["jpeg"][self._row(index)].as_buffer()).cast("B")
+
+    def _row(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"row {index} of a bag of {len(self)}")
+        return index

@@ -1,0 +1,164 @@
+"""Cell records: labelled cells with their boxes, one row per cell in ``cells.csv``.
+
+Patient, centre and split of a cell are those of its slide in the manifest, never the cell's own: so no cell of a test
+slide can end in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stride_monai.artifacts import write_bytes
+from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, cell_class_of, parse_label
+from stride_monai.data._tables import Problems, Row, number, read_csv, table_text, to_columns
+from stride_monai.errors import ManifestError
+from stride_monai.units import Box
+
+__all__ = ["COLUMNS", "CellRecord", "read_cells", "write_cells"]
+
+COLUMNS: tuple[str, ...] = ("slide_id", "cell_id", "x0", "y0", "x1", "y1", "label", "cell_class", "descriptions")
+_REQUIRED = ("slide_id", "x0", "y0", "x1", "y1")
+_ALIASES = {"slide": "slide_id", "description": "descriptions"}
+_SEPARATOR = "|"
+
+
+@dataclass(frozen=True, slots=True)
+class CellRecord:
+    """One labelled cell.
+
+    Attributes:
+        slide_id: the slide's id in the manifest.
+        cell_id: unique within the slide.
+        x0, y0, x1, y1: box in level-0 px.
+        label: one of :data:`~stride_monai.bethesda.LABELS` or of :data:`~stride_monai.bethesda.CELL_CLASSES`.
+        descriptions: diagnostic descriptions; of the vocabulary or as a pathologist typed them.
+    """
+
+    slide_id: str
+    cell_id: str
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    label: str
+    descriptions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not all(abs(side) < float("inf") for side in self.box) or self.x0 >= self.x1 or self.y0 >= self.y1:
+            raise ManifestError(
+                f"box {tuple(self.box)} is empty or not finite", "use x0 < x1 and y0 < y1 in level-0 px"
+            )
+        cell_class_of(self.label)
+        if any(_SEPARATOR in text for text in self.descriptions):
+            raise ManifestError("a description holds '|'", "it separates descriptions; write it another way")
+
+    @property
+    def box(self) -> Box:
+        """Box in level-0 px."""
+        return Box(self.x0, self.y0, self.x1, self.y1)
+
+    @property
+    def cell_class(self) -> str:
+        """One of :data:`~stride_monai.bethesda.CELL_CLASSES`."""
+        return cell_class_of(self.label)
+
+    @property
+    def positive(self) -> bool:
+        """Whether the cell is of any class but NILM: what the detector must find."""
+        return self.cell_class != NEGATIVE
+
+
+def read_cells(path: Path | str) -> list[CellRecord]:
+    """Read a cell table.
+
+    Args:
+        path: CSV with the columns of :data:`COLUMNS`. Needed are the slide id, the box (level-0 px) and ``label`` or
+            ``cell_class``; ``cell_id`` defaults to the number of the row within its slide, from 1; ``descriptions`` are
+            joined by ``|``.
+
+    Raises:
+        ManifestError: naming every broken line: an empty box, an unknown label, a label that contradicts the cell
+            class, a cell id that occurs twice in a slide; or naming a missing or misspelt column.
+    """
+    path = Path(path)
+    header, raw_rows = read_csv(path)
+    present, rows = to_columns(header, raw_rows, COLUMNS, _ALIASES, path.name)
+    missing = [name for name in _REQUIRED if name not in present]
+    if missing or not present & {"label", "cell_class"}:
+        named = ", ".join(missing or ["label"])
+        raise ManifestError(f"{path.name} has no column {named}", f"columns are {', '.join(COLUMNS)}")
+    problems = Problems(path.name, "correct the listed lines")
+    records: list[CellRecord] = []
+    place_of: dict[tuple[str, str], str] = {}
+    count_of: dict[str, int] = {}
+    for row in rows:
+        slide_id = row.get("slide_id")
+        count_of[slide_id] = count_of.get(slide_id, 0) + 1
+        try:
+            record = _record(row, str(count_of[slide_id]))
+        except ManifestError as error:
+            problems.add(row.place, str(error))
+            continue
+        key = (record.slide_id, record.cell_id)
+        if key in place_of:
+            problems.add(row.place, f"cell id '{record.cell_id}' of '{slide_id}' is that of {place_of[key]} too")
+        place_of.setdefault(key, row.place)
+        records.append(record)
+    problems.raise_if_any()
+    return records
+
+
+def _record(row: Row, default_id: str) -> CellRecord:
+    if not row.get("slide_id"):
+        raise ManifestError("no slide id")
+    x0, y0, x1, y1 = (_coordinate(row, name) for name in ("x0", "y0", "x1", "y1"))
+    return CellRecord(
+        slide_id=row.get("slide_id"),
+        cell_id=row.get("cell_id") or default_id,
+        x0=x0,
+        y0=y0,
+        x1=x1,
+        y1=y1,
+        label=_label(row),
+        descriptions=tuple(text.strip() for text in row.get("descriptions").split(_SEPARATOR) if text.strip()),
+    )
+
+
+def _coordinate(row: Row, name: str) -> float:
+    try:
+        return number(row.get(name))
+    except ValueError as error:
+        raise ManifestError(f"{name} '{row.get(name)}' is no number") from error
+
+
+def _label(row: Row) -> str:
+    label, cell_class = row.get("label"), row.get("cell_class")
+    if not label and not cell_class:
+        raise ManifestError("no label")
+    named = label or cell_class
+    plain = named if named in CELL_CLASSES else parse_label(named)
+    if cell_class and cell_class_of(plain) != cell_class_of(cell_class):
+        raise ManifestError(f"label '{label}' contradicts cell class '{cell_class}'")
+    return plain
+
+
+def write_cells(path: Path | str, records: Iterable[CellRecord]) -> None:
+    """Write a cell table as CSV.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    rows = (
+        [
+            cell.slide_id,
+            cell.cell_id,
+            *(f"{side:.12g}" for side in cell.box),
+            cell.label,
+            cell.cell_class,
+            _SEPARATOR.join(cell.descriptions),
+        ]
+        for cell in records
+    )
+    write_bytes(Path(path), table_text(COLUMNS, rows))

@@ -1,0 +1,173 @@
+"""Manifests: which slides there are, whose they are, and what is known of each.
+
+A manifest is a CSV file (or a JSON list) with one slide per row; only ``path`` is required. A cohort folder holds
+``manifest.csv``, ``cells.csv`` (see :mod:`stride_monai.data.cells`) and the slides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stride_monai.artifacts import write_bytes
+from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
+from stride_monai.data._tables import Problems, Row, number, read_csv, read_json, table_text, to_columns
+from stride_monai.errors import ManifestError
+
+__all__ = ["COLUMNS", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
+
+COLUMNS: tuple[str, ...] = ("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split")
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
+
+_COLUMN_ALIASES = {
+    "image": "path",
+    "file": "path",
+    "label": "slide_class",
+    "center": "centre",
+    "patient_id": "patient",
+    "slide": "slide_id",
+}
+_SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class SlideRecord:
+    """One slide of a manifest.
+
+    Attributes:
+        slide_id: unique in the manifest; names the slide's output folder, so it holds no path separator.
+        path: the slide file, absolute after reading.
+        mpp: um/px at level 0 as the user states it, None to take it from the file.
+        patient: None where it is not known; the slide then counts as a patient of its own.
+        centre: hospital or scanner site, None where it is not known.
+        slide_class: one of :data:`~stride_monai.bethesda.SLIDE_CLASSES` (SCC has become HSIL), None if not labelled.
+        split: one of :data:`SPLITS`, None if not assigned.
+    """
+
+    slide_id: str
+    path: Path
+    mpp: float | None = None
+    patient: str | None = None
+    centre: str | None = None
+    slide_class: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.slide_id or self.slide_id in {".", ".."} or any(c in "/\\" or ord(c) < 32 for c in self.slide_id):
+            raise ManifestError(f"'{self.slide_id}' is no slide id", "use a plain name without / or \\")
+        if self.mpp is not None and not 0 < self.mpp < float("inf"):
+            raise ManifestError(f"um/px of {self.slide_id} is {self.mpp}", "give um per pixel, e.g. 0.25")
+        if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
+            raise ManifestError(
+                f"'{self.slide_class}' is no slide class", f"use one of {', '.join(SLIDE_CLASSES)}, or leave it out"
+            )
+        if self.split is not None and self.split not in SPLITS:
+            raise ManifestError(f"'{self.split}' is no split", f"use one of {', '.join(SPLITS)}, or leave it out")
+
+    @property
+    def group(self) -> str:
+        """What must not be torn apart by a split: the patient, or the slide itself where the patient is not known."""
+        return f"patient:{self.patient}" if self.patient else f"slide:{self.slide_id}"
+
+
+def read_manifest(path: Path | str) -> list[SlideRecord]:
+    """Read a manifest.
+
+    Args:
+        path: a CSV file (comma, semicolon or tab; header with the names of :data:`COLUMNS`) or a JSON file: a list of
+            objects with those names, or decathlon style, lists named ``training``, ``validation``, ``test``.
+            Relative slide paths are relative to the manifest's folder. ``slide_id`` defaults to the file stem,
+            ``image`` stands for ``path`` and ``label`` for ``slide_class``. Whether the slides exist is not checked:
+            a missing slide is that slide's failure, not the batch's.
+
+    Raises:
+        ManifestError: naming every broken line: no path, a duplicate slide id, a um/px that is no positive number, an
+            unknown class or split; or naming a misspelt column.
+    """
+    path = Path(path)
+    header, raw_rows = read_json(path) if path.suffix.lower() == ".json" else read_csv(path)
+    present, rows = to_columns(header, raw_rows, COLUMNS, _COLUMN_ALIASES, path.name)
+    if rows and "path" not in present:
+        raise ManifestError(f"{path.name} has no column 'path'", f"columns are {', '.join(COLUMNS)}")
+    folder = path.resolve().parent
+    problems = Problems(path.name, "correct the listed lines")
+    records: list[SlideRecord] = []
+    place_of: dict[str, str] = {}
+    for row in rows:
+        try:
+            record = _record(row, folder)
+        except ManifestError as error:
+            problems.add(row.place, str(error))
+            continue
+        if record.slide_id in place_of:
+            what = f"slide id '{record.slide_id}' is that of {place_of[record.slide_id]} too"
+            problems.add(row.place, f"{what} (give each slide its own slide_id)")
+        place_of.setdefault(record.slide_id, row.place)
+        records.append(record)
+    problems.raise_if_any()
+    return records
+
+
+def _record(row: Row, folder: Path) -> SlideRecord:
+    if not row.get("path"):
+        raise ManifestError("no path")
+    path = folder / row.get("path")
+    label, split = row.get("slide_class"), row.get("split")
+    return SlideRecord(
+        slide_id=row.get("slide_id") or path.stem,
+        path=path,
+        mpp=_mpp(row.get("mpp")),
+        patient=row.get("patient") or None,
+        centre=row.get("centre") or None,
+        slide_class=slide_class_of(label) if label else None,
+        split=parse_split(split) if split else None,
+    )
+
+
+def _mpp(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return number(text)
+    except ValueError as error:
+        raise ManifestError(f"um/px '{text}' is no number", "give um per pixel, e.g. 0.25") from error
+
+
+def parse_split(text: str) -> str:
+    """The name in :data:`SPLITS` of a split as people write it (``training``, ``val`` ...).
+
+    Raises:
+        ManifestError: it names none.
+    """
+    split = _SPLIT_ALIASES.get(text.lower(), text.lower())
+    if split not in SPLITS:
+        raise ManifestError(f"'{text}' is no split", f"use one of {', '.join(SPLITS)}")
+    return split
+
+
+def write_manifest(path: Path | str, records: Iterable[SlideRecord]) -> None:
+    """Write a manifest as CSV; slides in or below its folder get relative paths, so that the folder can be moved.
+
+    Raises:
+        ManifestError: two records share a slide id.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    folder = path.resolve().parent
+    seen: set[str] = set()
+    rows: list[list[str]] = []
+    for record in records:
+        if record.slide_id in seen:
+            raise ManifestError(f"slide id '{record.slide_id}' occurs twice", "give each slide its own slide_id")
+        seen.add(record.slide_id)
+        facts = (record.patient, record.centre, record.slide_class, record.split)
+        mpp = "" if record.mpp is None else repr(float(record.mpp))
+        rows.append([record.slide_id, _relative(record.path, folder), mpp, *(fact or "" for fact in facts)])
+    write_bytes(path, table_text(COLUMNS, rows))
+
+
+def _relative(path: Path, folder: Path) -> str:
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link that names the slide
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)
