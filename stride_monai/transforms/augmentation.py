@@ -1,0 +1,295 @@
+"""Augmentation of cells and of detector tiles: turned, mirrored, shifted, recoloured, never rescaled.
+
+Nuclear size is the diagnostic variable, so no augmentation here changes the size of a cell (METHOD section 3).
+All take uint8 or float 0..1 and give float32 0..1; random numbers come from MONAI's ``Randomizable``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable, Transform
+from monai.utils.type_conversion import convert_to_tensor
+from torch import Tensor
+from torch.nn import functional
+
+from stride_monai.errors import ConfigError
+from stride_monai.transforms.colour import jitter_hsv
+
+__all__ = [
+    "STRENGTHS",
+    "CellAugmentation",
+    "CellAugmentationd",
+    "DetectionAugmentation",
+    "DetectionAugmentationd",
+    "ScaleUint8",
+    "ScaleUint8d",
+    "Strength",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How far an augmentation may go.
+
+    Attributes:
+        rotation: ``any`` angle, ``right`` angles only, or ``none``. Where a turn or a shift leaves a corner empty, the
+            picture is mirrored into it.
+        flip: mirror with probability 1/2.
+        shift: largest shift in x and in y as a share of the image's side, 0-0.5; in whole pixels.
+        hue: largest turn of the hue, in turns, 0-0.5.
+        saturation: largest change of the saturation as a share of it, 0-1.
+        value: likewise of the value (brightness).
+    """
+
+    rotation: str = "none"
+    flip: bool = False
+    shift: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rotation not in {"any", "right", "none"}:
+            raise ConfigError(f"rotation is '{self.rotation}'", "use any, right or none")
+        for name, limit in (("shift", 0.5), ("hue", 0.5), ("saturation", 1.0), ("value", 1.0)):
+            if not 0 <= getattr(self, name) <= limit:
+                raise ConfigError(f"{name} of an augmentation is {getattr(self, name)}", f"use 0 to {limit}")
+
+
+STRENGTHS: Mapping[str, Strength] = MappingProxyType(
+    {
+        "none": Strength(),
+        "weak": Strength(rotation="right", flip=True, shift=1 / 32, hue=0.01, saturation=0.1, value=0.05),
+        "strong": Strength(rotation="any", flip=True, shift=1 / 8, hue=0.04, saturation=0.4, value=0.2),
+    }
+)
+"""The presets. The paper names the kinds (rotation, flips, random crop, random HSV jitter), the numbers are ours."""
+
+
+def _strength(strength: str | Strength) -> Strength:
+    if isinstance(strength, Strength):
+        return strength
+    if strength not in STRENGTHS:
+        raise ConfigError(f"'{strength}' is no strength of an augmentation", f"use one of {', '.join(STRENGTHS)}")
+    return STRENGTHS[strength]
+
+
+class ScaleUint8(Transform):
+    """uint8 0..255 becomes float32 0..1; a float image is taken to be in 0..1 already."""
+
+    def __call__(self, img: Any) -> Tensor:
+        """Args:
+        img: tensor or array of any shape.
+        """
+        image: Tensor = convert_to_tensor(img, track_meta=False)
+        return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+
+
+class ScaleUint8d(MapTransform):
+    """Dictionary twin of :class:`ScaleUint8`."""
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self._scale = ScaleUint8()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = self._scale(sample[key])
+        return sample
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """The random numbers of one batch: matrices ``[N, 2, 2]``, shifts ``[N, 2]`` in shares of the side, and colour."""
+
+    matrix: Tensor
+    shift: Tensor
+    hue: Tensor
+    saturation: Tensor
+    value: Tensor
+
+
+def _draw(random: np.random.RandomState, count: int, strength: Strength) -> _Draw:
+    """Every number is drawn whatever the strength, so that a strength does not change what is drawn after it."""
+    angle, mirror, across, down, hue, saturation, value = random.uniform(-1, 1, (7, count))
+    if strength.rotation == "any":
+        cosine, sine = np.cos(math.pi * angle), np.sin(math.pi * angle)
+    else:
+        quarter = np.floor((angle + 1) * 2).astype(int) % 4 if strength.rotation == "right" else np.zeros(count, int)
+        cosine, sine = np.array([1, 0, -1, 0])[quarter], np.array([0, 1, 0, -1])[quarter]  # exact: nothing is blurred
+    sign = np.where(strength.flip & (mirror > 0), -1.0, 1.0)
+    matrix = np.stack((np.stack((cosine * sign, -sine), -1), np.stack((sine * sign, cosine), -1)), -2)
+    return _Draw(
+        matrix=torch.as_tensor(matrix, dtype=torch.float32),
+        shift=torch.as_tensor(np.stack((across, down), -1) * strength.shift, dtype=torch.float32),
+        hue=torch.as_tensor(hue * strength.hue, dtype=torch.float32),
+        saturation=torch.as_tensor(1 + saturation * strength.saturation, dtype=torch.float32),
+        value=torch.as_tensor(1 + value * strength.value, dtype=torch.float32),
+    )
+
+
+class CellAugmentation(Randomizable, Transform):
+    """Augment one cell crop, or each crop of a batch on its own; the scale of a cell never changes.
+
+    Args:
+        strength: ``none``, ``weak``, ``strong`` (:data:`STRENGTHS`), or a :class:`Strength`.
+
+    Example::
+
+        augment = CellAugmentation("strong").set_random_state(seed=0)
+        augment(torch.zeros(256, 3, 224, 224, dtype=torch.uint8))  # float32 [256, 3, 224, 224]
+    """
+
+    def __init__(self, strength: str | Strength = "strong") -> None:
+        self.strength = _strength(strength)
+        self._drawn: _Draw | None = None
+
+    def randomize(self, data: int) -> None:
+        """Draw anew for ``data`` images."""
+        self._drawn = _draw(self.R, data, self.strength)
+
+    def __call__(self, img: Any, randomize: bool = True) -> Tensor:
+        """Args:
+            img: uint8 or float 0..1, ``[3, S, S]`` or ``[N, 3, S, S]``; tensor or array, on any device.
+            randomize: False to repeat the last draw.
+
+        Returns:
+            float32 0..1 of the same shape and device.
+
+        Raises:
+            ConfigError: the image is not RGB or not square.
+        """
+        image = ScaleUint8()(img)
+        if image.ndim not in {3, 4} or image.shape[-3] != 3 or image.shape[-1] != image.shape[-2]:
+            raise ConfigError(f"a cell image has shape {tuple(image.shape)}", "give square crops [..., 3, S, S]")
+        batch = image.reshape(-1, *image.shape[-3:])
+        if randomize or self._drawn is None:
+            self.randomize(len(batch))
+        assert self._drawn is not None
+        if len(batch) == 0:
+            return image
+        return _recoloured(_moved(batch, self._drawn), self._drawn, self.strength).reshape(image.shape)
+
+
+def _moved(batch: Tensor, drawn: _Draw) -> Tensor:
+    """Turned, mirrored and shifted by one resampling; an orthogonal matrix keeps every length."""
+    side = batch.shape[-1]
+    shift = (drawn.shift * side).round() * (2 / side)
+    theta = torch.cat((drawn.matrix, shift.unsqueeze(-1)), -1).to(batch.device)
+    grid = functional.affine_grid(theta, list(batch.shape), align_corners=False)
+    return functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _recoloured(batch: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
+    if not (strength.hue or strength.saturation or strength.value):
+        return batch
+    factors = (drawn.hue, drawn.saturation, drawn.value)
+    return jitter_hsv(batch, *(factor.to(batch.device) for factor in factors))
+
+
+class CellAugmentationd(Randomizable, MapTransform):
+    """Dictionary twin of :class:`CellAugmentation`; all keys get the same draw.
+
+    Args:
+        keys: of crops ``[3, S, S]`` or bags of crops ``[N, 3, S, S]``.
+        strength: ``none``, ``weak``, ``strong``, or a :class:`Strength`.
+        allow_missing_keys: pass over keys that a sample lacks.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, strength: str | Strength = "strong", allow_missing_keys: bool = False
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self._augment = CellAugmentation(strength)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
+        super().set_random_state(seed, state)
+        self._augment.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        first = True
+        for key in self.key_iterator(sample):
+            sample[key] = self._augment(sample[key], randomize=first)
+            first = False
+        return sample
+
+
+class DetectionAugmentation(Randomizable, Transform):
+    """Augment a detector tile with its boxes: flip, quarter turns, HSV jitter. The paper's weak augmentation.
+
+    Args:
+        strength: as for :class:`CellAugmentation`; of its rotation and shift nothing but quarter turns is used.
+    """
+
+    def __init__(self, strength: str | Strength = "weak") -> None:
+        self.strength = _strength(strength)
+        self._turns, self._mirrored = 0, False
+        self._colour: _Draw | None = None
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw anew."""
+        turns, mirrored = int(self.R.randint(4)), bool(self.R.randint(2))
+        self._turns = turns if self.strength.rotation != "none" else 0
+        self._mirrored = mirrored and self.strength.flip
+        self._colour = _draw(self.R, 1, self.strength)
+
+    def __call__(self, img: Any, boxes: Any, randomize: bool = True) -> tuple[Tensor, Tensor]:
+        """Args:
+            img: uint8 or float 0..1, ``[3, H, W]``.
+            boxes: ``[n, 4]`` as x0, y0, x1, y1 in px of the image.
+            randomize: False to repeat the last draw.
+
+        Returns:
+            float32 0..1 ``[3, H, W]`` (H and W swapped by an odd number of quarter turns), float32 ``[n, 4]``.
+        """
+        if randomize or self._colour is None:
+            self.randomize()
+        assert self._colour is not None
+        image = ScaleUint8()(img)
+        given = boxes if isinstance(boxes, Tensor) else np.asarray(boxes, dtype=np.float32)
+        placed = convert_to_tensor(given, track_meta=False).float().reshape(-1, 4)
+        if self._mirrored:
+            x0, y0, x1, y1 = placed.unbind(1)
+            width = image.shape[2]
+            image, placed = image.flip(2), torch.stack((width - x1, y0, width - x0, y1), 1)
+        for _ in range(self._turns):  # anticlockwise, as torch.rot90 turns: (x, y) goes to (y, width - x)
+            x0, y0, x1, y1 = placed.unbind(1)
+            width = image.shape[2]
+            image, placed = image.rot90(1, (1, 2)), torch.stack((y0, width - x1, y1, width - x0), 1)
+        return _recoloured(image.unsqueeze(0), self._colour, self.strength)[0].contiguous(), placed
+
+
+class DetectionAugmentationd(Randomizable, MapTransform):
+    """Dictionary twin of :class:`DetectionAugmentation`.
+
+    Args:
+        image_key: of the tile ``[3, H, W]``.
+        box_key: of its boxes ``[n, 4]``, px of the tile.
+        strength: ``none``, ``weak``, ``strong``, or a :class:`Strength`.
+    """
+
+    def __init__(self, image_key: str = "image", box_key: str = "boxes", strength: str | Strength = "weak") -> None:
+        MapTransform.__init__(self, (image_key, box_key))
+        self._image_key, self._box_key = image_key, box_key
+        self._augment = DetectionAugmentation(strength)
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
+        super().set_random_state(seed, state)
+        self._augment.set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        image, boxes = self._augment(sample[self._image_key], sample[self._box_key])
+        return sample | {self._image_key: image, self._box_key: boxes}

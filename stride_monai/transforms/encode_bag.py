@@ -1,0 +1,61 @@
+"""The bags of a folder, and their features from a frozen encoder (two-stage training)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+
+from stride_monai.data.bag import BAG_SUFFIX
+from stride_monai.errors import BagError
+from stride_monai.networks.cell_encoder import CellClassifier
+
+__all__ = ["EncodeBagd", "bag_files"]
+
+
+def bag_files(folder: Path | str) -> list[dict[str, Any]]:
+    """All bags in a folder, at any depth, by slide id: dictionaries with ``bag`` (path) and ``slide_id``.
+
+    Raises:
+        BagError: there is none, or two of one slide.
+    """
+    paths = sorted(Path(folder).rglob(f"*{BAG_SUFFIX}"), key=lambda path: path.name)
+    if not paths:
+        raise BagError(
+            f"there is no bag file (*{BAG_SUFFIX}) in {Path(folder).name}", "run detection's inference first"
+        )
+    items = [{"bag": str(path), "slide_id": path.name.removesuffix(BAG_SUFFIX)} for path in paths]
+    for first, second in pairwise(items):
+        if first["slide_id"] == second["slide_id"]:
+            raise BagError(f"there are two bags of '{first['slide_id']}'", "keep one")
+    return items
+
+
+class EncodeBagd(Transform):
+    """Replaces the crops of a bag by their features, once, from a frozen encoder in eval mode (two-stage training).
+
+    Stands after :class:`~stride_monai.transforms.loading.LoadBagd`. ``image`` changes from ``[K, 3, H, W]`` to float32
+    ``[K, D]`` on the CPU, zero where ``mask`` is false. Cache the result, e.g. with ``monai.data.CacheDataset``, in the
+    main process: the encoder may sit on a GPU.
+
+    Args:
+        encoder: the cell classifier. device: where to run it. chunk: number of cells encoded at once.
+    """
+
+    def __init__(self, encoder: CellClassifier, device: torch.device | str = "cpu", chunk: int = 256) -> None:
+        self.encoder = encoder
+        self.device = torch.device(device)
+        self.chunk = chunk
+
+    @torch.no_grad()
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        image, mask = data["image"], data["mask"]
+        encoder = self.encoder.to(self.device).eval()
+        features = torch.zeros(len(image), encoder.feature_dim)
+        parts = [encoder.encode(part.to(self.device)).float().cpu() for part in torch.split(image[mask], self.chunk)]
+        features[mask] = torch.cat(parts)
+        return {**data, "image": features}

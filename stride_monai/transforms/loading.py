@@ -1,0 +1,208 @@
+"""From paths to pixels: tiles and cell crops of slides, and bags. Plain tensors, uint8, channel first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stride_monai.data.bag import BagFile
+from stride_monai.errors import BagError
+from stride_monai.slides import Slide, open_slide
+from stride_monai.units import Box
+
+__all__ = ["LoadBagd", "LoadCellCropd", "LoadSlideRegiond", "cached_slide", "channel_first"]
+
+_OPEN_SLIDES = 8
+
+
+def cached_slide(path: Path | str, mpp: float | None = None) -> Slide:
+    """An open slide, kept open for the next caller in this process; the eight last used stay open.
+
+    The slide is not for the caller to close. A worker process opens its own: a handle that was inherited by a fork
+    shares its file position with the parent's. A file that has changed is opened again.
+
+    Raises:
+        SlideError, SpacingError: as :func:`stride_monai.slides.open_slide`.
+    """
+    try:
+        stat = Path(path).stat()
+        version = (stat.st_mtime_ns, stat.st_size)
+    except OSError:
+        version = (0, 0)  # open_slide says what is wrong
+    return _opened(str(path), mpp, version, os.getpid())
+
+
+@lru_cache(maxsize=_OPEN_SLIDES)
+def _opened(path: str, mpp: float | None, version: tuple[int, int], process: int) -> Slide:
+    return open_slide(path, mpp=mpp)
+
+
+def channel_first(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 ``[H, W, 3]`` (or ``[N, H, W, 3]``) as a contiguous tensor ``[3, H, W]`` (``[N, 3, H, W]``)."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3)))
+
+
+class LoadSlideRegiond(MapTransform):
+    """Replace a slide's path by a region of the slide, read at a fixed um/px.
+
+    Args:
+        keys: of slide paths.
+        mpp: um/px of the result.
+        box_key: of the region, x0, y0, x1, y1 in level-0 px.
+        mpp_key: of the slide's um/px (None or absent: the file's own); afterwards the um/px that was used.
+        boxes_key: of a list of boxes in the region, which becomes a float32 tensor ``[n, 4]``; None or absent for none.
+        allow_missing_keys: pass over keys that a sample lacks.
+
+    Each key becomes a uint8 tensor ``[3, H, W]``, white beyond the slide's border.
+
+    Raises (when called):
+        SlideError: the slide cannot be opened; RegionError: the region cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        mpp: float = 1.0,
+        box_key: str = "box",
+        mpp_key: str = "mpp",
+        boxes_key: str | None = "boxes",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self._mpp, self._box_key, self._mpp_key, self._boxes_key = mpp, box_key, mpp_key, boxes_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            slide = cached_slide(sample[key], data.get(self._mpp_key))
+            sample[key] = channel_first(slide.read(Box(*map(float, sample[self._box_key])), mpp=self._mpp))
+            sample[self._mpp_key] = slide.mpp
+        if self._boxes_key is not None and self._boxes_key in sample:
+            boxes = np.asarray(sample[self._boxes_key], dtype=np.float32).reshape(-1, 4)
+            sample[self._boxes_key] = torch.from_numpy(boxes)
+        return sample
+
+
+class LoadCellCropd(MapTransform):
+    """Replace a slide's path by the crop around a cell: a fixed field of view, whatever the cell's size.
+
+    Args:
+        keys: of slide paths.
+        crop_px: side of the crop in its own px.
+        crop_mpp: um/px of the crop.
+        centre_key: of the cell's centre, (x, y) in level-0 px.
+        mpp_key: of the slide's um/px (None or absent: the file's own); afterwards the um/px that was used.
+        allow_missing_keys: pass over keys that a sample lacks.
+
+    Each key becomes a uint8 tensor ``[3, crop_px, crop_px]``, white beyond the slide's border.
+
+    Raises (when called):
+        SlideError: the slide cannot be opened; RegionError: the region cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        crop_px: int = 224,
+        crop_mpp: float = 0.5,
+        centre_key: str = "centre",
+        mpp_key: str = "mpp",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self._crop_px, self._crop_mpp, self._centre_key, self._mpp_key = crop_px, crop_mpp, centre_key, mpp_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            slide = cached_slide(sample[key], data.get(self._mpp_key))
+            x, y = map(float, sample[self._centre_key])
+            box = Box.around(x, y, self._crop_px * self._crop_mpp / slide.mpp)
+            sample[key] = channel_first(slide.read(box, mpp=self._crop_mpp))
+            sample[self._mpp_key] = slide.mpp
+        return sample
+
+
+class LoadBagd(MapTransform):
+    """Read the K best cells of a bag file; a bag of fewer is padded and masked.
+
+    Args:
+        keys: one key, of the path of a bag file; it keeps the path.
+        k: cells per bag; None for as many as there are.
+        crop_px: side of the crops that the network expects. Of larger crops the middle is taken, at the same um/px;
+            None to take what there is.
+        crop_mpp: um/px of the crops that the network expects; None to take what there is.
+        image_key: gets uint8 ``[k, 3, crop_px, crop_px]``, zeros where padded.
+        mask_key: gets bool ``[k]``, True for cells.
+        boxes_key: gets float64 ``[k, 4]``, level-0 px, zeros where padded.
+        scores_key: gets float64 ``[k]``, zeros where padded.
+
+    Raises (when called):
+        BagError: the bag is damaged, holds no cell, or has crops that are smaller or of another um/px than expected.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "bag",
+        k: int | None = 256,
+        crop_px: int | None = None,
+        crop_mpp: float | None = None,
+        image_key: str = "image",
+        mask_key: str = "mask",
+        boxes_key: str = "boxes",
+        scores_key: str = "scores",
+    ) -> None:
+        super().__init__(keys)
+        if len(self.keys) != 1 or (k is not None and k < 1):
+            raise BagError(f"LoadBagd got {len(self.keys)} keys and k = {k}", "give one key and a positive k")
+        self._k, self._crop_px, self._crop_mpp = k, crop_px, crop_mpp
+        self._image_key, self._mask_key, self._boxes_key, self._scores_key = image_key, mask_key, boxes_key, scores_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        bag = BagFile(data[self.keys[0]])
+        side = self._side(bag)
+        margin = (bag.header.crop_px - side) // 2
+        cut = slice(margin, margin + side)
+        k = self._k or len(bag)
+        count = min(k, len(bag))
+        images = torch.zeros((k, 3, side, side), dtype=torch.uint8)
+        for row in range(count):  # one at a time: a bag of large crops is never in memory whole
+            images[row] = channel_first(bag.image(row)[cut, cut])
+        return dict(data) | {
+            self._image_key: images,
+            self._mask_key: torch.arange(k) < count,
+            self._boxes_key: padded(bag.boxes[:count], k),
+            self._scores_key: padded(bag.scores[:count], k),
+        }
+
+    def _side(self, bag: BagFile) -> int:
+        """Side of the crops to make."""
+        header = bag.header
+        if len(bag) == 0:
+            raise BagError(f"the bag of slide '{header.slide_id}' holds no cell", "leave this slide out")
+        side = self._crop_px or header.crop_px
+        mpp = self._crop_mpp or header.crop_mpp
+        if abs(header.crop_mpp - mpp) > 1e-6 or header.crop_px < side:
+            raise BagError(
+                f"the bag of slide '{header.slide_id}' has crops of {header.crop_px} px at {header.crop_mpp} um/px, "
+                f"not {side} px at {mpp} um/px",
+                "make the bags again with the crop size of the network",
+            )
+        return side
+
+
+def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:
+    """The values as a tensor whose first dimension is ``length``, filled up at the end."""
+    full = np.full((length, *values.shape[1:]), fill, dtype=values.dtype)
+    full[: len(values)] = values
+    return torch.from_numpy(full)

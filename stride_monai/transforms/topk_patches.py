@@ -1,0 +1,186 @@
+"""The K most suspicious cells of a slide as a bag of crops, each of the same physical field of view."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stride_monai.data.ranking import rank_boxes
+from stride_monai.errors import BagError, RegionError
+from stride_monai.slides import Slide
+from stride_monai.transforms.loading import cached_slide, channel_first, padded
+from stride_monai.units import Box
+
+__all__ = ["CellBag", "TopKCellPatches", "TopKCellPatchesd"]
+
+_READ_AHEAD = 64  # crops in flight
+
+
+class CellBag(NamedTuple):
+    """A bag of K cells, best first; n <= K rows are cells, the rest is padding.
+
+    Attributes:
+        images: uint8 ``[K, 3, crop_px, crop_px]`` RGB; zeros where padded.
+        boxes: float64 ``[K, 4]``, x0, y0, x1, y1 in level-0 px; zeros where padded.
+        scores: float64 ``[K]``; zeros where padded.
+        mask: bool ``[K]``, True for cells.
+        indices: int64 ``[K]``, row of each cell in the boxes that were given; -1 where padded.
+        unreadable: cells of higher rank that are not in the bag because the slide could not be decoded there.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    scores: Tensor
+    mask: Tensor
+    indices: Tensor
+    unreadable: int
+
+
+class TopKCellPatches(Transform):
+    """Crop the K best cells of a slide: the paper's top-K cell patching.
+
+    Every crop shows a square of ``crop_px * crop_mpp`` um around the centre of its box and is never resized to the box:
+    nuclear size is the diagnostic variable. Beyond the slide's border it is white. A crop that cannot be decoded is
+    left out and counted, the next cell by rank takes its place. Cells with equal scores are ordered by y0, then x0, so
+    the bag does not depend on the order in which boxes are given.
+
+    Args:
+        k: cells per bag; a slide with fewer gives a padded bag.
+        crop_px: side of a crop in its own px.
+        crop_mpp: um/px of the crops.
+        workers: threads that read; the bag does not depend on it.
+
+    Example::
+
+        bag = TopKCellPatches(k=256)("slide.svs", boxes, scores)
+        logits = network(bag.images[None].float() / 255, bag.mask[None])
+    """
+
+    def __init__(self, k: int = 1024, crop_px: int = 224, crop_mpp: float = 0.5, workers: int = 2) -> None:
+        if k < 1 or crop_px < 1 or not 0 < crop_mpp < float("inf") or workers < 1:
+            given = f"k = {k}, crop_px = {crop_px}, crop_mpp = {crop_mpp}, workers = {workers}"
+            raise BagError(given, "all of them must be positive")
+        self.k, self.crop_px, self.crop_mpp, self.workers = k, crop_px, crop_mpp, workers
+
+    def __call__(self, slide: Slide | Path | str, boxes: Any, scores: Any, mpp: float | None = None) -> CellBag:
+        """Args:
+            slide: an open slide, which stays open, or a path.
+            boxes: ``[n, 4]`` as x0, y0, x1, y1 in level-0 px, in any order; tensor or array; n may be 0.
+            scores: ``[n]``, higher is more suspicious.
+            mpp: um/px of the slide's level 0 where its path is given and its own is missing or wrong.
+
+        Raises:
+            BagError: shapes do not fit, or a box or score is not finite, or a box is turned inside out.
+            SlideError: the slide cannot be opened.
+        """
+        opened = slide if isinstance(slide, Slide) else cached_slide(slide, mpp)
+        places, values = _checked(boxes, scores, opened.facts.slide_id)
+        images = torch.zeros((self.k, 3, self.crop_px, self.crop_px), dtype=torch.uint8)
+        ranked = rank_boxes(places, values)
+        kept: list[int] = []
+        tried = 0
+        with ThreadPoolExecutor(self.workers) as pool:
+            while len(kept) < self.k and tried < len(ranked):
+                some = ranked[tried : tried + min(_READ_AHEAD, self.k - len(kept))]
+                for index, crop in zip(some, pool.map(lambda i: self._crop(opened, places[i]), some), strict=True):
+                    if crop is not None:
+                        images[len(kept)] = crop
+                        kept.append(int(index))
+                tried += len(some)
+        indices = np.array(kept, dtype=np.int64)
+        return CellBag(
+            images=images,
+            boxes=padded(places[indices], self.k),
+            scores=padded(values[indices], self.k),
+            mask=torch.arange(self.k) < len(kept),
+            indices=padded(indices, self.k, fill=-1),
+            unreadable=tried - len(kept),
+        )
+
+    def _crop(self, slide: Slide, box: NDArray[np.float64]) -> Tensor | None:
+        """The crop about a box, or None where the slide cannot be decoded."""
+        x, y = Box(*box.tolist()).centre
+        try:
+            return channel_first(
+                slide.read(Box.around(x, y, self.crop_px * self.crop_mpp / slide.mpp), mpp=self.crop_mpp)
+            )
+        except RegionError:
+            return None
+
+
+def _checked(boxes: Any, scores: Any, slide_id: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    places, values = (
+        np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given, dtype=np.float64)
+        for given in (boxes, scores)
+    )
+    if places.size == 0 and values.size == 0:
+        return np.empty((0, 4)), np.empty(0)
+    if places.ndim != 2 or places.shape[1] != 4 or values.shape != places.shape[:1]:
+        raise BagError(
+            f"slide '{slide_id}': boxes have shape {places.shape} and scores {values.shape}", "give [n, 4] and [n]"
+        )
+    if not (np.isfinite(places).all() and np.isfinite(values).all()):
+        raise BagError(f"slide '{slide_id}': a box or a score is not finite", "check the detector's output")
+    if np.any(places[:, 2:] < places[:, :2]):
+        raise BagError(f"slide '{slide_id}': a box has x1 < x0 or y1 < y0", "give boxes as x0, y0, x1, y1")
+    return places, values
+
+
+class TopKCellPatchesd(MapTransform):
+    """Dictionary twin of :class:`TopKCellPatches`: a slide and its boxes become a bag.
+
+    Args:
+        keys: one key, of an open slide or a path; gets the crops, uint8 ``[k, 3, crop_px, crop_px]``.
+        k, crop_px, crop_mpp, workers: as for :class:`TopKCellPatches`.
+        boxes_key: of the boxes ``[n, 4]``, level-0 px; gets those of the bag, float64 ``[k, 4]``.
+        scores_key: of the scores ``[n]``; gets those of the bag, float64 ``[k]``.
+        mpp_key: of the slide's um/px; may be absent or None.
+        mask_key: gets bool ``[k]``, True for cells.
+        indices_key: gets int64 ``[k]``, rows of the boxes given, -1 where padded.
+        unreadable_key: gets the number of cells that could not be decoded.
+
+    Raises (when called):
+        BagError, SlideError: as :class:`TopKCellPatches`.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        k: int = 1024,
+        crop_px: int = 224,
+        crop_mpp: float = 0.5,
+        boxes_key: str = "boxes",
+        scores_key: str = "scores",
+        mpp_key: str = "mpp",
+        mask_key: str = "mask",
+        indices_key: str = "indices",
+        unreadable_key: str = "unreadable",
+        workers: int = 2,
+    ) -> None:
+        super().__init__(keys)
+        if len(self.keys) != 1:
+            raise BagError(f"TopKCellPatchesd got {len(self.keys)} keys", "give the one key of the slide")
+        self._patches = TopKCellPatches(k, crop_px, crop_mpp, workers)
+        self._boxes_key, self._scores_key, self._mpp_key = boxes_key, scores_key, mpp_key
+        self._mask_key, self._indices_key, self._unreadable_key = mask_key, indices_key, unreadable_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        slide_key = self.keys[0]
+        bag = self._patches(data[slide_key], data[self._boxes_key], data[self._scores_key], mpp=data.get(self._mpp_key))
+        return dict(data) | {
+            slide_key: bag.images,
+            self._boxes_key: bag.boxes,
+            self._scores_key: bag.scores,
+            self._mask_key: bag.mask,
+            self._indices_key: bag.indices,
+            self._unreadable_key: bag.unreadable,
+        }
