@@ -1,0 +1,1 @@
+"""Ignite trainers and evaluators on MONAI's engines. Import from the modules."""

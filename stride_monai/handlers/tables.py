@@ -1,0 +1,127 @@
+"""Write what an evaluator predicts for bags: tables of cells and of slides."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+from stride_monai.artifacts import write_bytes
+from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
+from stride_monai.findings import DISCLAIMER
+from stride_monai.metrics.slide import positive_scores
+from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
+
+__all__ = ["CellTableWriter", "SlideTableWriter"]
+
+SCHEMA_VERSION = "1.0"
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _numbers(values: Iterable[float]) -> list[float]:
+    return [round(float(value), 6) for value in values]
+
+
+class CellTableWriter:
+    """Writes ``<slide_id>.cells.csv`` for each bag: rank, detector score, box in level-0 px, class, probabilities.
+
+    Args:
+        output_dir: folder of the tables.
+    """
+
+    def __init__(self, output_dir: Path | str) -> None:
+        self.output_dir = Path(output_dir)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Takes ``pred`` (cell logits ``[B, K, classes]``) of the output and the batch of loaded bags."""
+        batch = engine.state.batch
+        probabilities = torch.softmax(engine.state.output["pred"].float(), dim=-1).cpu()
+        header = ["rank", "score", "x0", "y0", "x1", "y1", "class", *(f"p_{name}" for name in CELL_CLASSES)]
+        for j, slide_id in enumerate(batch["slide_id"]):
+            rows: list[list[Any]] = [header]
+            for k in torch.nonzero(batch["mask"][j]).flatten().tolist():
+                p = probabilities[j, k]
+                place = _numbers([batch["scores"][j, k], *batch["boxes"][j, k]])
+                rows.append([k + 1, *place, CELL_CLASSES[int(p.argmax())], *_numbers(p)])
+            write_bytes(self.output_dir / f"{slide_id}.cells.csv", _csv(rows))
+
+
+class SlideTableWriter:
+    """Writes ``<slide_id>.json`` for each bag, and ``slides.csv`` for all of them at the end.
+
+    A slide's file holds its probabilities, score, call, the operating point, and per cell rank, detector score, box in
+    level-0 px, attention and cell probabilities.
+
+    Args:
+        output_dir: folder of the files.
+        network: holds the operating point.
+        bag_size: the number of cells that each bag was cut to.
+    """
+
+    def __init__(self, output_dir: Path | str, network: SlideClassifier, bag_size: int) -> None:
+        self.output_dir = Path(output_dir)
+        self.network = network
+        self.bag_size = bag_size
+        self._rows: list[list[Any]] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self._rows = []
+
+    def __call__(self, engine: Engine) -> None:
+        """Takes ``pred`` (:class:`SlideEvidence`) of the output and the batch of loaded bags."""
+        evidence: SlideEvidence = engine.state.output["pred"]
+        probabilities = torch.softmax(evidence.logits.double(), dim=1).cpu()
+        cells = torch.softmax(evidence.cell_logits.float(), dim=-1).cpu()
+        attention, batch = evidence.attention.float().cpu(), engine.state.batch
+        point = self.network.operating_point()
+        for j, slide_id in enumerate(batch["slide_id"]):
+            p = probabilities[j]
+            score = float(positive_scores(p.numpy()[None])[0])
+            call = "positive" if score >= point.threshold else "negative"
+            kept = torch.nonzero(batch["mask"][j]).flatten().tolist()
+            record = {
+                "schema_version": SCHEMA_VERSION,
+                "slide_id": slide_id,
+                "slide_class": SLIDE_CLASSES[int(p.argmax())],
+                "score": round(score, 6),
+                "call": call,
+                "probabilities": dict(zip(SLIDE_CLASSES, _numbers(p), strict=True)),
+                "operating_point": {"threshold": point.threshold, "bag_size": point.bag_size},
+                "bag_size": self.bag_size,
+                "cells": [
+                    {
+                        "rank": k + 1,
+                        "score": round(float(batch["scores"][j, k]), 6),
+                        "box": _numbers(batch["boxes"][j, k]),
+                        "attention": round(float(attention[j, k]), 6),
+                        "probabilities": dict(zip(CELL_CLASSES, _numbers(cells[j, k]), strict=True)),
+                    }
+                    for k in kept
+                ],
+                "disclaimer": DISCLAIMER,
+            }
+            write_bytes(self.output_dir / f"{slide_id}.json", (json.dumps(record, indent=1) + "\n").encode())
+            self._rows.append([slide_id, record["slide_class"], record["score"], call, len(kept), *_numbers(p)])
+
+    def _finish(self, engine: Engine) -> None:
+        header = ["slide_id", "class", "score", "call", "cells", *(f"p_{name}" for name in SLIDE_CLASSES)]
+        write_bytes(self.output_dir / "slides.csv", _csv([header, *sorted(self._rows)]))

@@ -1,0 +1,1 @@
+"""Inferers: a slide to ranked boxes, a bag to probabilities. Import from the modules."""

@@ -1,0 +1,66 @@
+"""Inferers for bags of cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
+
+__all__ = ["BagInferer", "CellInferer"]
+
+
+class CellInferer(Inferer):
+    """Cell logits of whole bags, a bounded number of cells at a time.
+
+    Args:
+        chunk: number of cells in one forward pass.
+    """
+
+    def __init__(self, chunk: int = 256) -> None:
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}, it must be at least 1")
+        self.chunk = chunk
+
+    def __call__(
+        self, inputs: Tensor, network: CellClassifier, mask: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Logits ``[B, K, classes]`` of crops ``[B, K, 3, H, W]`` (0..1 or uint8); 0 where ``mask`` is false."""
+        if mask is None:
+            mask = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
+        found = torch.cat([network(part) for part in torch.split(inputs[mask], self.chunk)])
+        logits = found.new_zeros(*mask.shape, found.shape[-1])
+        logits[mask] = found
+        return logits
+
+
+class BagInferer(Inferer):
+    """Slide logits of bags, or all the evidence behind them.
+
+    Args:
+        bag_size: K to which the bags were cut; another than the operating point's is refused.
+        force: take it all the same.
+        evidence: give :class:`SlideEvidence` instead of logits.
+    """
+
+    def __init__(self, bag_size: int, force: bool = False, evidence: bool = False) -> None:
+        self.bag_size = bag_size
+        self.force = force
+        self.evidence = evidence
+
+    def __call__(
+        self, inputs: Tensor, network: SlideClassifier, mask: Tensor | None = None, **kwargs: Any
+    ) -> Tensor | SlideEvidence:
+        """Slide logits ``[B, C]``, or the evidence, of ``[B, K, 3, H, W]`` crops or ``[B, K, D]`` features.
+
+        Raises:
+            BagError: K is not the operating point's, or a bag is empty.
+        """
+        # Under data parallelism the network is wrapped; its methods are those of the module inside.
+        plain: SlideClassifier = getattr(network, "module", network)
+        plain.check_bag_size(self.bag_size, self.force)
+        return plain.evidence(inputs, mask) if self.evidence else plain(inputs, mask)

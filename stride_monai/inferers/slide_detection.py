@@ -1,0 +1,260 @@
+"""A detector over a whole slide: tiles in, ranked boxes of the K most suspicious cells out."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stride_monai.errors import RegionError
+from stride_monai.inferers.nms import suppress
+from stride_monai.inferers.tile_quality import count_nuclei, sharpness
+from stride_monai.inferers.top_k import BoxStream
+from stride_monai.networks.detector import TileDetections, TileDetector
+from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
+from stride_monai.slides.foreground import Foreground, find_foreground
+from stride_monai.units import Box
+
+__all__ = ["Detections", "SlideDetectionInferer", "TileDetectionInferer"]
+
+Floats = NDArray[np.float64]
+Pixels = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+_CUT_MARGIN = 2.0
+"""Tile px: a box that comes this near to an inner border of its tile is taken to be cut by it."""
+_CANDIDATES = 100_000
+"""Boxes held before suppression (about 5 MB). A slide with more loses the least probable ones. That changes no decision
+between whole boxes, which look at better boxes only; so the top K is exact unless more than 100,000 - K boxes better
+than the K-th are duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector found on a slide.
+
+    Attributes:
+        boxes: [n, 4] float64, x0, y0, x1, y1 in level-0 px, best first; n <= K.
+        scores: [n] float64, 0-1.
+        tiles_read: tiles given to the detector.
+        tiles_skipped: tiles not read since they hold no foreground.
+        unreadable: tiles that could not be decoded; nothing is known of them.
+        candidates: boxes found before duplicates were removed.
+        focus: median sharpness of the tiles read; 0 where none was.
+        estimated_cells: nuclei in the tiles read, what two tiles share counted once.
+        foreground: the deposit.
+        seconds: by stage: ``foreground``, ``read`` (waiting for pixels), ``quality``, ``detect``, ``rank``.
+    """
+
+    boxes: Floats
+    scores: Floats
+    tiles_read: int
+    tiles_skipped: int
+    unreadable: int
+    candidates: int
+    focus: float
+    estimated_cells: int
+    foreground: Foreground
+    seconds: Mapping[str, float]
+
+
+class SlideDetectionInferer:
+    """Run a tile detector over the foreground of a slide and keep the ``top_k`` best cells.
+
+    The result depends neither on ``batch_size`` nor on ``workers``; for cells no larger than the overlap, neither on
+    where the tile grid starts (see :mod:`stride_monai.inferers.nms`).
+
+    Args:
+        tile_px, tile_mpp, overlap_px: the tile grid (METHOD section 3).
+        top_k: cells to keep.
+        min_score: least probability.
+        max_per_tile: most boxes of one tile.
+        iou: from this intersection over union on two boxes are one cell.
+        batch_size: tiles per forward on a GPU.
+        workers: threads that read.
+        origin: where the grid starts, level-0 px.
+    """
+
+    def __init__(
+        self,
+        tile_px: int = 512,
+        tile_mpp: float = 1.0,
+        overlap_px: int = 64,
+        top_k: int = 1024,
+        min_score: float = 0.001,
+        max_per_tile: int = 500,
+        iou: float = 0.5,
+        batch_size: int = 16,
+        workers: int = 2,
+        origin: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        self.tile_px, self.tile_mpp, self.overlap_px = tile_px, tile_mpp, overlap_px
+        self.top_k, self.min_score, self.max_per_tile, self.iou = top_k, min_score, max_per_tile, iou
+        self.batch_size, self.workers, self.origin = batch_size, workers, origin
+
+    def __call__(self, slide: Slide, network: TileDetector, progress: Progress | None = None) -> Detections:
+        """Detect on one slide.
+
+        Args:
+            slide: open slide.
+            network: the detector, on the device it is to run on.
+            progress: called with (tiles done, tiles in all) after each batch.
+        """
+        clock = _Clock()
+        foreground = find_foreground(slide)
+        clock.lap("foreground")
+        grid = list(self.grid(slide))
+        tiles = [tile for tile in grid if foreground.touches(tile.box)]
+        stream, focus, nuclei, unreadable, done = BoxStream(_CANDIDATES), [], 0, 0, 0
+        for batch in self._batches(slide, tiles, _batch_size(network, self.batch_size)):
+            clock.lap("read")
+            read = [(tile, pixels) for tile, pixels in batch if not isinstance(pixels, RegionError)]
+            unreadable += len(batch) - len(read)
+            for tile, pixels in read:
+                focus.append(sharpness(pixels))
+                nuclei += count_nuclei(pixels, self.tile_mpp, self._core(tile.box, slide))
+            clock.lap("quality")
+            for (tile, pixels), found in zip(read, self._detect(network, [p for _, p in read]), strict=True):
+                stream.push(*_placed(found, tile.box, pixels.shape[1], slide, foreground))
+            clock.lap("detect")
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(tiles))
+        boxes, scores, cut = stream.result()
+        best = suppress(boxes, scores, cut, self.iou)[: self.top_k]
+        clock.lap("rank")
+        return Detections(
+            boxes=boxes[best],
+            scores=scores[best],
+            tiles_read=len(focus),
+            tiles_skipped=len(grid) - len(tiles),
+            unreadable=unreadable,
+            candidates=len(scores) + stream.dropped,
+            focus=statistics.median(focus) if focus else 0.0,
+            estimated_cells=nuclei,
+            foreground=foreground,
+            seconds=clock.seconds,
+        )
+
+    def grid(self, slide: Slide) -> TileGrid:
+        """The tiles of a slide."""
+        return TileGrid(
+            slide.width,
+            slide.height,
+            slide.mpp,
+            tile_mpp=self.tile_mpp,
+            tile_px=self.tile_px,
+            overlap_px=self.overlap_px,
+            origin=self.origin,
+        )
+
+    def _batches(
+        self, slide: Slide, tiles: Sequence[Tile], size: int
+    ) -> Iterator[list[tuple[Tile, Pixels | RegionError]]]:
+        batch: list[tuple[Tile, Pixels | RegionError]] = []
+        for item in stream_tiles(slide, tiles, self.tile_mpp, workers=self.workers):
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _detect(self, network: TileDetector, tiles: Sequence[Pixels]) -> list[TileDetections]:
+        if not tiles:
+            return []
+        # Filled up to a full batch: a GPU library picks its kernels, and with them the rounding, by the batch's size.
+        size = _batch_size(network, self.batch_size)
+        stack = np.zeros((size, *tiles[0].shape), np.uint8)
+        stack[: len(tiles)] = tiles
+        image = torch.from_numpy(stack).permute(0, 3, 1, 2).to(_device(network))
+        found = network.detect(image, self.min_score, self.max_per_tile, self.iou)
+        return found[: len(tiles)]
+
+    def _core(self, tile: Box, slide: Slide) -> tuple[float, float, float, float]:
+        """The part of a tile, in tile px, that is its own: half of each overlap; all of it at the slide's border."""
+        half, full = self.overlap_px / 2, float(self.tile_px)
+        return (
+            0.0 if tile.x0 <= 0 else half,
+            0.0 if tile.y0 <= 0 else half,
+            full if tile.x1 >= slide.width else full - half,
+            full if tile.y1 >= slide.height else full - half,
+        )
+
+
+class TileDetectionInferer:
+    """A detector over a batch of loose tiles, as evaluators of MONAI call it.
+
+    Args:
+        min_score, max_detections, iou: as in :meth:`~stride_monai.networks.detector.TileDetector.detect`.
+    """
+
+    def __init__(self, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5) -> None:
+        self.min_score, self.max_detections, self.iou = min_score, max_detections, iou
+
+    def __call__(self, inputs: torch.Tensor, network: torch.nn.Module) -> list[TileDetections]:
+        """Detections of each tile of ``inputs`` [B, 3, H, W]."""
+        detector: Any = getattr(network, "module", network)  # inside DistributedDataParallel
+        found: list[TileDetections] = detector.detect(inputs, self.min_score, self.max_detections, self.iou)
+        return found
+
+
+class _Clock:
+    """Seconds by stage; each lap belongs to the stage that it ends."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+
+def _device(network: TileDetector) -> torch.device:
+    parameters: Iterator[torch.Tensor] = iter(getattr(network, "parameters", tuple)())
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def _batch_size(network: TileDetector, wanted: int) -> int:
+    """On a CPU one tile at a time: batches gain nothing there (YOLOv5n, one core: 46 ms a tile either way), and then
+    the result of a tile cannot depend on its neighbours in a batch."""
+    return 1 if _device(network).type == "cpu" else wanted
+
+
+def _placed(
+    found: TileDetections, tile: Box, width_px: int, slide: Slide, foreground: Foreground
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Boxes in level-0 px clipped to tile and slide, scores, and whether an inner border of the tile cuts each box.
+
+    Only boxes with their centre on the foreground: what else a tile happens to show depends on where the grid starts.
+    """
+    scale = tile.width / width_px
+    boxes = found.boxes.double().cpu().numpy() * scale + (tile.x0, tile.y0, tile.x0, tile.y0)
+    scores = found.scores.double().cpu().numpy()
+    margin = _CUT_MARGIN * scale
+    cut = (
+        ((boxes[:, 0] < tile.x0 + margin) & (tile.x0 > 0))
+        | ((boxes[:, 1] < tile.y0 + margin) & (tile.y0 > 0))
+        | ((boxes[:, 2] > tile.x1 - margin) & (tile.x1 < slide.width))
+        | ((boxes[:, 3] > tile.y1 - margin) & (tile.y1 < slide.height))
+    )
+    low = (max(tile.x0, 0.0), max(tile.y0, 0.0)) * 2
+    high = (min(tile.x1, float(slide.width)), min(tile.y1, float(slide.height))) * 2
+    boxes = np.clip(boxes, low, high)
+    valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & _on(foreground, boxes)
+    return boxes[valid], scores[valid], cut[valid]
+
+
+def _on(foreground: Foreground, boxes: Floats) -> NDArray[np.bool_]:
+    rows, columns = foreground.mask.shape
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2 / foreground.downsample).astype(np.intp).T
+    on: NDArray[np.bool_] = foreground.mask[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
+    return on

@@ -1,0 +1,1 @@
+"""Metrics of slides, cells and detections. Import from the modules."""

@@ -1,0 +1,98 @@
+"""Metrics of slides and cells in plain numpy (METHOD section 8)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
+from stride_monai.errors import ManifestError
+
+__all__ = ["Threshold", "at_threshold", "auc", "f1_macro", "positive_scores", "specificity_at_sensitivity"]
+
+Floats = NDArray[np.floating]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.integer]
+
+
+class Threshold(NamedTuple):
+    """A threshold on the slide score and what it achieves; a slide is called positive at or above it."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+def positive_scores(probabilities: Floats) -> NDArray[np.float64]:
+    """Slide scores ``[N]``: the summed probability of the positive classes of ``[N, C]`` slide probabilities."""
+    positive = [index for index, name in enumerate(SLIDE_CLASSES) if name != NEGATIVE]
+    scores: NDArray[np.float64] = np.asarray(probabilities, dtype=np.float64)[:, positive].sum(axis=1)
+    return scores
+
+
+def _sides(scores: Floats, positive: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    values, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if positive.all() or not positive.any():
+        kind = "negative" if positive.all() else "positive"
+        raise ManifestError(
+            f"there is no {kind} slide among the {len(positive)} to judge by", "give slides of both kinds"
+        )
+    return values[positive], values[~positive]
+
+
+def auc(scores: Floats, positive: Bools) -> float:
+    """Area under the ROC curve: the share of (positive, negative) pairs in the right order, ties counting half.
+
+    Args:
+        scores: ``[N]``. positive: ``[N]``, the truth.
+
+    Raises:
+        ManifestError: all slides are of one kind, so the area is not defined.
+    """
+    positives, negatives = _sides(scores, positive)
+    ordered = np.sort(negatives)
+    below = np.searchsorted(ordered, positives, side="left")
+    not_above = np.searchsorted(ordered, positives, side="right")
+    return float((below + not_above).sum() / 2 / (len(positives) * len(negatives)))
+
+
+def specificity_at_sensitivity(scores: Floats, positive: Bools, sensitivity: float = 0.95) -> Threshold:
+    """The highest threshold whose sensitivity is at least ``sensitivity``; a score that occurs, never interpolated.
+
+    Args:
+        scores: ``[N]``. positive: ``[N]``, the truth. sensitivity: share of positives to find, (0, 1].
+
+    Raises:
+        ManifestError: all slides are of one kind.
+    """
+    positives = np.sort(_sides(scores, positive)[0])[::-1]
+    found = np.arange(1, len(positives) + 1) / len(positives)
+    return at_threshold(scores, positive, float(positives[np.argmax(found >= sensitivity)]))
+
+
+def at_threshold(scores: Floats, positive: Bools, threshold: float) -> Threshold:
+    """Sensitivity and specificity at a fixed threshold.
+
+    Raises:
+        ManifestError: all slides are of one kind.
+    """
+    positives, negatives = _sides(scores, positive)
+    return Threshold(threshold, float((positives >= threshold).mean()), float((negatives < threshold).mean()))
+
+
+def f1_macro(predicted: Ints, truth: Ints) -> float:
+    """Mean of the F1 scores of all classes that occur in the prediction or in the truth.
+
+    Args:
+        predicted: class indices ``[N]`` (not one-hot rows). truth: class indices ``[N]``.
+    """
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
+    if predicted.ndim != 1 or predicted.shape != truth.shape or not len(truth):
+        raise ValueError(f"expected two equal, non-empty lists of class indices, got {predicted.shape}, {truth.shape}")
+    scores = []
+    for label in np.union1d(predicted, truth):
+        hits = np.sum((predicted == label) & (truth == label))
+        scores.append(2 * hits / (np.sum(predicted == label) + np.sum(truth == label)))
+    return float(np.mean(scores))

@@ -1,0 +1,148 @@
+"""The slide classifier: cell encoder, cell head and slide head as one network that carries its operating point."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stride_monai.errors import BagError, BundleError
+from stride_monai.findings import OperatingPoint
+from stride_monai.networks.cell_encoder import CellClassifier
+
+__all__ = ["SlideClassifier", "SlideEvidence"]
+
+
+class SlideEvidence(NamedTuple):
+    """What the network says of a batch of bags.
+
+    Attributes:
+        logits: slide logits ``[B, C]``.
+        attention: ``[B, K]``, sums to 1 over each bag, 0 where masked.
+        cell_logits: ``[B, K, cell classes]``.
+        features: ``[B, K, D]``.
+    """
+
+    logits: Tensor
+    attention: Tensor
+    cell_logits: Tensor
+    features: Tensor
+
+
+class SlideClassifier(nn.Module):
+    """``slide_head(encoder.encode(cells))`` with the operating point in two buffers, so that any checkpoint has it.
+
+    Args:
+        encoder: the cell classifier.
+        slide_head: ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
+        bag_size: K, number of cells per bag in training and at inference.
+        freeze_encoder: the two-stage baseline: the encoder takes no gradient and stays in eval mode, whatever
+            ``train()`` says.
+        chunk: number of cells encoded at once; bounds the memory, not the result.
+    """
+
+    threshold: Tensor
+    bag_size: Tensor
+
+    def __init__(
+        self,
+        encoder: CellClassifier,
+        slide_head: nn.Module,
+        bag_size: int = 256,
+        freeze_encoder: bool = True,
+        chunk: int = 256,
+    ) -> None:
+        super().__init__()
+        if bag_size < 1 or chunk < 1:
+            raise ValueError(f"bag_size ({bag_size}) and chunk ({chunk}) must be at least 1")
+        self.encoder = encoder
+        self.slide_head = slide_head
+        self.freeze_encoder = freeze_encoder
+        self.chunk = chunk
+        self.register_buffer("threshold", torch.tensor(math.nan))
+        self.register_buffer("bag_size", torch.tensor(bag_size, dtype=torch.int64))
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+            self.encoder.eval()
+
+    def train(self, mode: bool = True) -> SlideClassifier:
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Features ``[B, K, D]`` of cell crops ``[B, K, 3, H, W]`` (0..1 or uint8), ``chunk`` crops at a time."""
+        flat = images.flatten(0, 1)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
+            parts = [self.encoder.encode(part) for part in torch.split(flat, self.chunk)]
+        return torch.cat(parts).view(images.shape[0], images.shape[1], -1)
+
+    def _features(self, bag: Tensor) -> Tensor:
+        if bag.ndim == 5:
+            return self.encode(bag)
+        if bag.ndim == 3:
+            return bag
+        raise BagError(f"a batch of bags of shape {tuple(bag.shape)}", "give [B, K, 3, H, W] or [B, K, D]")
+
+    def forward(self, bag: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Slide logits ``[B, C]``.
+
+        Args:
+            bag: cell crops ``[B, K, 3, H, W]``, float in 0..1 or uint8, or their features ``[B, K, D]``.
+            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
+
+        Raises:
+            BagError: the shape is neither, or a bag holds no cell.
+        """
+        logits: Tensor = self.slide_head(self._features(bag), mask)[0]
+        return logits
+
+    def evidence(self, bag: Tensor, mask: Tensor | None = None) -> SlideEvidence:
+        """Logits, attention, cell logits and features from one pass over the bag; arguments as in :meth:`forward`."""
+        features = self._features(bag)
+        logits, attention = self.slide_head(features, mask)
+        return SlideEvidence(logits, attention, self.encoder.head(features), features)
+
+    def set_operating_point(self, threshold: float, bag_size: int | None = None) -> None:
+        """Store the threshold on the slide score (0..1) and, where given, the K that it holds for."""
+        stored = np.float32(threshold)
+        if float(stored) > threshold:  # rounding up would exclude the very slide that the threshold was taken from
+            stored = np.nextafter(stored, np.float32(-1))
+        self.threshold.fill_(float(stored))
+        if bag_size is not None:
+            self.bag_size.fill_(bag_size)
+
+    def operating_point(self, source: str = "stored with the weights") -> OperatingPoint:
+        """The stored operating point.
+
+        Args:
+            source: in words, where it comes from.
+
+        Raises:
+            BundleError: none is stored, the network was never validated.
+        """
+        threshold = float(self.threshold)
+        if math.isnan(threshold):
+            raise BundleError(
+                "the slide classifier has no operating point", "train swift_mil with validation slides, it sets one"
+            )
+        return OperatingPoint(threshold=threshold, bag_size=int(self.bag_size), source=source)
+
+    def check_bag_size(self, bag_size: int, force: bool = False) -> None:
+        """Refuse another K than the one that the operating point holds for (METHOD section 5), unless forced.
+
+        A bag with fewer cells than K is padded and masked, which is not another K.
+
+        Raises:
+            BagError: ``bag_size`` differs from the stored one.
+        """
+        stored = int(self.bag_size)
+        if bag_size != stored and not force:
+            raise BagError(
+                f"bags of {bag_size} cells, but the slide classifier's operating point holds for {stored}",
+                f"use bag_size {stored}, or force it and expect other figures",
+            )

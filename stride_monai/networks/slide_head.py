@@ -1,0 +1,132 @@
+"""Slide heads: from the features of a slide's cells to its class (METHOD section 5).
+
+Every head has the same call, ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stride_monai.bethesda import SLIDE_CLASSES
+from stride_monai.errors import BagError
+
+__all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "check_bag", "drop_cells"]
+
+
+def check_bag(features: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask ``[B, K]`` (bool) of a batch of bags, all true where none is given.
+
+    Raises:
+        BagError: the shapes do not fit, or a bag holds no cell.
+    """
+    if mask is None:
+        mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+    # A traced graph cannot branch on values; there the caller has made sure that no bag is empty.
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return mask
+    if features.ndim != 3 or mask.shape != features.shape[:2]:
+        raise BagError(
+            f"features {tuple(features.shape)} and mask {tuple(mask.shape)} do not fit", "give [B, K, D] and [B, K]"
+        )
+    if features.shape[1] == 0 or not bool(mask.any(dim=1).all()):
+        raise BagError("a bag without cells has no slide probability", "leave out slides in which no cell was found")
+    return mask
+
+
+def drop_cells(mask: Tensor, rate: float) -> Tensor:
+    """The mask ``[B, K]`` with each cell dropped at probability ``rate``; a bag never loses its last cells."""
+    kept = mask & (torch.rand(mask.shape, device=mask.device) >= rate)
+    return torch.where(kept.any(dim=1, keepdim=True), kept, mask)
+
+
+class AttentionPooling(nn.Module):
+    """Attention pooling, ``a_k = softmax_k(w . tanh(V z_k + b))`` and ``z = sum_k a_k z_k`` (Ilse et al. 2018).
+
+    Dropout drops whole cells in training: the softmax then runs over the cells that remain, so that the attention
+    still sums to 1.
+
+    Args:
+        feature_dim: D. hidden: width of V. dropout: probability of dropping a cell, 0..1.
+    """
+
+    def __init__(self, feature_dim: int, hidden: int = 128, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.project = nn.Linear(feature_dim, hidden)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        self.dropout = dropout
+
+    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features ``[B, D]`` and attention ``[B, K]`` (0 where masked) of ``[B, K, D]`` under ``[B, K]``."""
+        if self.training and self.dropout > 0:
+            mask = drop_cells(mask, self.dropout)
+        # Padding may hold anything, and 0 * nan is nan: it is blanked before it can reach a sum.
+        features = features.masked_fill(~mask.unsqueeze(-1), 0.0)
+        scores = self.score(torch.tanh(self.project(features))).squeeze(-1)
+        attention = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=1)
+        return torch.einsum("bk,bkd->bd", attention, features), attention
+
+
+class DenseMLP(nn.Module):
+    """Densely connected MLP: layer n sees the input and all earlier outputs; each is Linear -> LayerNorm -> GELU.
+
+    Args:
+        in_features: width of the input. hidden: width of each layer's output. layers: number of layers.
+    """
+
+    def __init__(self, in_features: int, hidden: int = 128, layers: int = 4) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(in_features + n * hidden, hidden), nn.LayerNorm(hidden), nn.GELU())
+            for n in range(layers)
+        )
+        self.out_features = in_features + layers * hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input and all outputs side by side, ``[B, in_features + layers * hidden]``, of ``[B, in_features]``."""
+        for block in self.blocks:
+            x = torch.cat([x, block(x)], dim=1)
+        return x
+
+
+class AttentionSlideHead(nn.Module):
+    """STRIDE's slide head: attention pooling, a densely connected MLP and a linear classifier on all its outputs.
+
+    The result does not depend on the order of the cells.
+
+    Args:
+        feature_dim: D, width of the cell features.
+        num_classes: C, number of slide classes.
+        hidden: width of the attention and of each MLP layer.
+        layers: number of MLP layers.
+        dropout: probability that training drops a cell from the attention, 0..1.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        num_classes: int = len(SLIDE_CLASSES),
+        hidden: int = 128,
+        layers: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+        self.num_classes = num_classes
+        self.pooling = AttentionPooling(feature_dim, hidden, dropout)
+        self.mlp = DenseMLP(feature_dim, hidden, layers)
+        self.classifier = nn.Linear(self.mlp.out_features, num_classes)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slide logits ``[B, C]`` and attention ``[B, K]`` (sums to 1, 0 where masked).
+
+        Args:
+            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
+            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
+
+        Raises:
+            BagError: a bag holds no cell.
+        """
+        mask = check_bag(features, mask)
+        pooled, attention = self.pooling(features, mask)
+        return self.classifier(self.mlp(pooled)), attention

@@ -1,0 +1,113 @@
+"""Weights files: read without running anything that is in them, written complete or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stride_monai.artifacts import replacing
+from stride_monai.errors import BundleError
+
+__all__ = ["load_into", "load_weights", "save_weights"]
+
+_STATE_KEYS = ("model", "network", "state_dict")
+
+
+def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """State dict (on the CPU) and metadata of a ``.pt`` or ``.safetensors`` file.
+
+    A ``.pt`` file may hold the state dict itself or a checkpoint with it under ``model``; it is read with
+    ``weights_only=True`` and has no metadata.
+
+    Raises:
+        BundleError: the file is missing, damaged, of another kind, or holds no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"no weights at {path.parent.name}/{path.name}", "train the bundle, or give --weights")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as stream:
+                return {key: stream.get_tensor(key) for key in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise BundleError(
+            f"{path.name} is not a weights file that can be read safely",
+            "give a .safetensors file, or a .pt file that torch.load(weights_only=True) reads",
+        ) from error
+    return _state_dict(content, path.name), {}
+
+
+def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
+    for key in _STATE_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise BundleError(f"{name} holds no state dict", "give the checkpoint that training wrote")
+    return dict(content)
+
+
+def save_weights(
+    path: Path | str, state_dict: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool = True
+) -> None:
+    """Write a ``.safetensors`` file, complete or not at all.
+
+    Args:
+        state_dict: tensors by name.
+        metadata: what is to be known of the weights (text), e.g. ``{"note": "trained on synthetic slides"}``.
+        half: store floating-point tensors in 16 bits. Scalars (thresholds, counters) and tensors that would overflow
+            keep their precision.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {key: _stored(value, half) for key, value in state_dict.items()}
+    with replacing(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata=dict(metadata))
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    # A copy, since safetensors refuses tensors that share memory (tied weights).
+    value = value.detach().to("cpu", copy=True).contiguous()
+    if not half or value.ndim == 0 or not value.is_floating_point():
+        return value
+    halved = value.to(torch.float16)
+    return halved if bool(halved.isfinite().all()) or not bool(value.isfinite().all()) else value
+
+
+def load_into(network: nn.Module, path: Path | str, source: str = "") -> dict[str, str]:
+    """Load a weights file into a network, every tensor in its place.
+
+    Args:
+        network: takes the weights; its own precision and device stay.
+        path: ``.pt`` or ``.safetensors``.
+        source: take only the part of the file under this name, e.g. ``encoder`` to start a cell classifier from a
+            slide classifier's file.
+
+    Returns:
+        The file's metadata.
+
+    Raises:
+        BundleError: the file cannot be read, or its tensors are not this network's.
+    """
+    state, metadata = load_weights(path)
+    if source:
+        prefix = f"{source}."
+        state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
+        raise BundleError(
+            f"{Path(path).name} does not fit the network ({reason})",
+            "use the configuration that the weights were trained with, e.g. add configs/tiny.json for tiny weights",
+        ) from error
+    return metadata

@@ -1,0 +1,137 @@
+"""The detection engines on a handful of tiles, and slides to bags."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines.utils import IterationEvents
+from monai.handlers import CheckpointSaver
+from PIL import Image
+
+from stride_monai.data.bag import BagFile
+from stride_monai.data.collate import detection_collate
+from stride_monai.engines.detection import DetectionEvaluator, DetectionTrainer, SlideBagMaker, loss_parts
+from stride_monai.errors import SlideError
+from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.metrics.detection import DetectionMap, DetectionRecall
+from stride_monai.networks.detector import YoloDetector
+
+# not importorskip: importing ultralytics outside the adapter replaces PIL.Image.open for all other tests
+pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the extra yolo")
+
+
+def tiles(count: int = 4) -> list[dict[str, object]]:
+    """Tiles of 96 px, each with one bright square but the last."""
+    random = np.random.default_rng(0)
+    samples: list[dict[str, object]] = []
+    for index in range(count):
+        image, x, y = torch.zeros(3, 96, 96), *random.integers(4, 50, 2).tolist()
+        boxes = torch.zeros(0, 4)
+        if index < count - 1:
+            image[:, y : y + 32, x : x + 32] = 1
+            boxes = torch.tensor([[x, y, x + 32, y + 32]]).float()
+        samples.append({"image": image, "boxes": boxes, "slide_id": f"s{index}"})
+    return samples
+
+
+def loader(count: int = 4, batch: int = 2) -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader(tiles(count), batch_size=batch, collate_fn=detection_collate)  # type: ignore[arg-type]
+
+
+def test_training_lowers_the_loss_and_finds_the_squares(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = YoloDetector("yolov5n")
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 0.3  # fifty iterations are too few for YOLO's 0.03
+    losses: list[float] = []
+    events: list[object] = []
+    parts: list[dict[str, float]] = []
+    trainer = DetectionTrainer(
+        device="cpu",
+        max_epochs=25,
+        train_data_loader=loader(),
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), 2e-3),
+    )
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: losses.append(trainer.state.output["loss"].item()))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: parts.append(loss_parts(trainer.state.output)))
+    for event in (IterationEvents.FORWARD_COMPLETED, IterationEvents.MODEL_COMPLETED):
+        trainer.add_event_handler(event, events.append, event)
+    trainer.run()
+    assert losses[-1] < 0.5 * losses[0]
+    assert set(parts[0]) == {"box", "cls", "dfl"}
+    assert len(events) == 2 * 2 * 25
+
+    saver = CheckpointSaver(str(tmp_path), {"model": network}, save_key_metric=True, key_metric_filename="model.pt")
+    evaluator = DetectionEvaluator(
+        device="cpu",
+        val_data_loader=loader(),
+        network=network,
+        key_val_metric={"val_map": DetectionMap()},
+        additional_metrics={"val_recall": DetectionRecall()},
+        val_handlers=[saver],
+    )
+    evaluator.run()
+    assert evaluator.state.metrics["val_recall"] == 1.0
+    assert evaluator.state.metrics["val_map"] > 0.3
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert saved.keys() == network.state_dict().keys()
+
+
+def slides(folder: Path) -> list[dict[str, object]]:
+    image = np.full((400, 500, 3), 240, np.uint8)
+    for x in range(40, 480, 60):
+        image[100:130, x : x + 30] = 60
+    Image.fromarray(image).save(folder / "good.png")
+    (folder / "bad.svs").write_text("not a slide")
+    Image.fromarray(image[::-1].copy()).save(folder / "other.png")
+    return [
+        {"image": str(folder / name), "mpp": 0.5, "slide_id": Path(name).stem}
+        for name in ("good.png", "bad.svs", "other.png")
+    ]
+
+
+def bag_maker(folder: Path, data: list[dict[str, object]], **options: object) -> SlideBagMaker:
+    torch.manual_seed(0)
+    return SlideBagMaker(
+        device="cpu",
+        val_data_loader=torch.utils.data.DataLoader(data, batch_size=1, collate_fn=list),  # type: ignore[arg-type]
+        network=YoloDetector("yolov5n"),
+        inferer=SlideDetectionInferer(tile_px=128, overlap_px=32, top_k=6, min_score=0.0, max_per_tile=10),
+        output_dir=folder,
+        crop_px=32,
+        **options,
+    )
+
+
+def test_slides_to_bags_go_on_after_a_bad_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"weights")
+    maker = bag_maker(tmp_path / "bags", slides(tmp_path), weights=tmp_path / "weights.pt")
+    with pytest.raises(SlideError, match=r"1 of 3 slides failed \(bad\)"):
+        maker.run()
+    assert "bad failed" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "bags").iterdir()) == ["good.bag.arrow", "other.bag.arrow"]
+    bag = BagFile(tmp_path / "bags" / "good.bag.arrow")
+    assert len(bag) == 6
+    assert bag.header.slide_id == "good"
+    assert (bag.header.crop_px, bag.header.crop_mpp, bag.header.slide_mpp, bag.header.top_k) == (32, 0.5, 0.5, 6)
+    assert len(bag.header.detector_sha256) == 64
+    assert bag.image(0).shape == (32, 32, 3)
+
+
+def test_bags_that_are_there_are_kept_if_asked(tmp_path: Path) -> None:
+    data = slides(tmp_path)[:1]
+    bag_maker(tmp_path, data).run()
+    path = tmp_path / "good.bag.arrow"
+    before = path.stat().st_mtime_ns
+    maker = bag_maker(tmp_path, data, overwrite=False)
+    maker.run()
+    assert path.stat().st_mtime_ns == before
+    bag_maker(tmp_path, data).run()
+    assert path.stat().st_mtime_ns != before

@@ -1,0 +1,59 @@
+"""The cell classifier."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.errors import ConfigError
+from stride_monai.networks.cell_encoder import CellClassifier
+
+
+@pytest.fixture(scope="module")
+def network() -> CellClassifier:
+    torch.manual_seed(0)
+    return CellClassifier("convnext_atto").eval()
+
+
+@pytest.mark.parametrize("side", [64, 96, 128])
+def test_any_image_size(network: CellClassifier, side: int) -> None:
+    with torch.no_grad():
+        image = torch.rand(2, 3, side, side)
+        features = network.encode(image)
+        assert features.shape == (2, network.feature_dim)
+        assert network(image).shape == (2, len(CELL_CLASSES))
+        torch.testing.assert_close(network.head(features), network(image))
+
+
+def test_normalises_inside(network: CellClassifier) -> None:
+    image = torch.rand(1, 3, 64, 64)
+    by_hand = image.clone()
+    for channel, (mean, std) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]):
+        by_hand[:, channel] = (by_hand[:, channel] - mean) / std
+    with torch.no_grad():
+        torch.testing.assert_close(network.encode(image), network.encoder(by_hand))
+    assert not {"mean", "std"} & set(network.state_dict())
+
+
+def test_loss_moves_with_the_input(network: CellClassifier) -> None:
+    image = torch.rand(2, 3, 64, 64, requires_grad=True)
+    torch.nn.functional.cross_entropy(network(image), torch.tensor([0, 4])).backward()
+    assert image.grad is not None
+    assert float(image.grad.abs().sum()) > 0
+
+
+def test_vision_transformer_takes_other_sizes() -> None:
+    vit = CellClassifier("vit_tiny_patch16_224").eval()
+    with torch.no_grad():
+        assert vit(torch.rand(1, 3, 128, 128)).shape == (1, len(CELL_CLASSES))
+
+
+def test_unknown_model_names_similar_ones() -> None:
+    with pytest.raises(ConfigError, match="convnext_"):
+        CellClassifier("convnext_tinny")
+
+
+def test_traces_to_torchscript(network: CellClassifier) -> None:
+    image = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(torch.jit.trace(network, image)(image), network(image))

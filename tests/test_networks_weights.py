@@ -1,0 +1,85 @@
+"""Weights files."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from stride_monai.errors import BundleError
+from stride_monai.networks.weights import load_into, load_weights, save_weights
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+
+
+def test_safetensors_round_trip_in_16_bits(network: nn.Module, tmp_path: Path) -> None:
+    state = {**network.state_dict(), "threshold": torch.tensor(0.1234567), "huge": torch.tensor([1e6])}
+    save_weights(tmp_path / "w.safetensors", state, {"note": "trained on synthetic slides"})
+    loaded, metadata = load_weights(tmp_path / "w.safetensors")
+    assert metadata == {"note": "trained on synthetic slides"}
+    assert loaded.keys() == state.keys()
+    assert loaded["0.weight"].dtype == torch.float16
+    torch.testing.assert_close(loaded["0.weight"].float(), state["0.weight"], rtol=1e-3, atol=1e-4)
+    assert torch.equal(loaded["threshold"], state["threshold"]), "scalars keep their precision"
+    assert torch.equal(loaded["huge"], state["huge"]), "what would overflow keeps its precision"
+    assert loaded["1.num_batches_tracked"].dtype == torch.int64
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_full_precision_and_tied_tensors(tmp_path: Path) -> None:
+    tied = torch.rand(2, 2)
+    save_weights(tmp_path / "w.safetensors", {"a": tied, "b": tied.t()}, {}, half=False)
+    loaded, _ = load_weights(tmp_path / "w.safetensors")
+    assert torch.equal(loaded["a"], tied)
+    assert torch.equal(loaded["b"], tied.t())
+
+
+@pytest.mark.parametrize("key", [None, "model", "network", "state_dict"])
+def test_pt_files_bare_and_in_a_checkpoint(network: nn.Module, tmp_path: Path, key: str | None) -> None:
+    state = network.state_dict()
+    torch.save(state if key is None else {key: state, "epoch": 3}, tmp_path / "model.pt")
+    loaded, metadata = load_weights(tmp_path / "model.pt")
+    assert metadata == {}
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+class _Dangerous:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("touched-by-a-pickle"),)  # type: ignore[return-value]
+
+
+def test_files_that_run_code_or_are_no_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(_Dangerous()))
+    torch.save({"model": _Dangerous()}, tmp_path / "evil2.pt")
+    (tmp_path / "text.pt").write_text("not weights")
+    (tmp_path / "text.safetensors").write_text("not weights")
+    (tmp_path / "empty.pt").touch()
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"epoch": 3}, tmp_path / "number.pt")
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(BundleError, match=path.name):
+            load_weights(path)
+    with pytest.raises(BundleError, match="no weights"):
+        load_weights(tmp_path / "missing.pt")
+    assert not Path("touched-by-a-pickle").exists()
+
+
+def test_load_into_takes_all_or_refuses(network: nn.Module, tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", network.state_dict(), {"note": "n"})
+    other = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    assert load_into(other, tmp_path / "w.safetensors") == {"note": "n"}
+    torch.testing.assert_close(other[0].weight, network[0].weight, rtol=1e-3, atol=1e-4)
+    assert other[0].weight.dtype == torch.float32
+    part = nn.Linear(4, 3)
+    load_into(part, tmp_path / "w.safetensors", source="0")
+    torch.testing.assert_close(part.bias, other[0].bias)
+    for wrong in (nn.Linear(4, 3), nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3))):
+        with pytest.raises(BundleError, match="does not fit"):
+            load_into(wrong, tmp_path / "w.safetensors")
