@@ -1,0 +1,233 @@
+"""Bundles: where they are, running them without silent misspellings, and loading their networks for screening.
+
+MONAI adds an override that it does not know (``--max_epoch 1``) to the configuration, where nobody reads it. Here it is
+refused, on both ways to run a bundle:
+
+- ``python -m monai.bundle run``: the first entry of ``initialize`` in every bundle is :func:`check_overrides`;
+- ``python -m monai.bundle run_workflow --workflow_name stride_monai.bundle_workflow.StrideWorkflow``.
+
+A key is known if a config file that was given has it, if the component in which it stands takes an argument of that
+name, or if something in the configuration refers to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from pydoc import locate
+from typing import Any, NamedTuple
+
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+import stride_monai
+from stride_monai.artifacts import sha256_of
+from stride_monai.errors import BundleError, ConfigError, StrideError
+from stride_monai.networks.weights import load_into
+
+__all__ = [
+    "LoadedBundle",
+    "StrideWorkflow",
+    "bundle_root",
+    "check_overrides",
+    "load_bundle_network",
+    "refuse_unknown",
+]
+
+PROFILES = ("paper", "tiny")
+_COMPONENT_KEYS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
+
+
+def bundle_root(name: str) -> Path:
+    """Folder of a bundle that came with the package: in an installed wheel or in a checkout.
+
+    Raises:
+        BundleError: there is no bundle of that name.
+    """
+    package = Path(stride_monai.__file__).parent
+    homes = (package / "bundles", package.parent / "bundles")
+    for home in homes:
+        if (home / name / "configs" / "metadata.json").is_file():
+            return home / name
+    found = sorted({path.parent.parent.name for home in homes for path in home.glob("*/configs/metadata.json")})
+    raise BundleError(f"there is no bundle '{name}'", f"choose one of {', '.join(found)}" if found else "")
+
+
+class LoadedBundle(NamedTuple):
+    """A bundle's network with its weights.
+
+    Attributes:
+        network: in eval mode, on the device asked for.
+        numbers: the plain numbers and switches of ``inference.json`` (and its overlay) at top level.
+        weights_sha256: of the weights file.
+        metadata: what the weights file says of itself (text), e.g. ``note``; and ``bundle_version``.
+    """
+
+    network: torch.nn.Module
+    numbers: dict[str, Any]
+    weights_sha256: str
+    metadata: dict[str, str]
+
+
+def load_bundle_network(
+    root: Path | str, profile: str = "paper", device: torch.device | str = "cpu", weights: Path | str | None = None
+) -> LoadedBundle:
+    """Build ``network_def`` of a bundle's ``inference.json`` and load its weights.
+
+    Args:
+        root: the bundle's folder. Its configuration is code (``$`` expressions): never load one you do not trust.
+        profile: ``paper``, or ``tiny`` to lay ``tiny.json`` over it.
+        weights: another weights file than the configuration's.
+
+    Raises:
+        BundleError: the bundle, its configuration or its weights are missing or do not fit together.
+    """
+    root = Path(root)
+    if profile not in PROFILES:
+        raise BundleError(f"there is no profile '{profile}'", f"use one of {', '.join(PROFILES)}")
+    files = [root / "configs" / name for name in ("inference.json", "tiny.json")[: 1 + (profile == "tiny")]]
+    parser = ConfigParser()
+    try:
+        parser.read_config([str(path) for path in files])
+        parser.read_meta(str(root / "configs" / "metadata.json"))
+        parser["bundle_root"] = str(root)
+        path = Path(weights or parser.get_parsed_content("weights"))
+        if not path.is_file():
+            raise BundleError(
+                f"the bundle {root.name} has no weights {path.name} ({profile} profile)", _advice(profile)
+            )
+        network = parser.get_parsed_content("network_def").to(device).eval()
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise BundleError(f"the bundle {root.name} cannot be used ({error})", "check its configs folder") from error
+    metadata = {**load_into(network, path), "bundle_version": str(parser["_meta_"]["version"])}
+    numbers = {key: value for key, value in parser.get().items() if isinstance(value, bool | int | float)}
+    return LoadedBundle(network, numbers, sha256_of(path), metadata)
+
+
+def _advice(profile: str) -> str:
+    if profile == "paper":
+        return "weights at the paper's settings do not ship: train the bundle, or use the tiny profile"
+    return "make them with 'make weights'"
+
+
+class StrideWorkflow(ConfigWorkflow):
+    """MONAI's ``ConfigWorkflow``, which refuses overrides that it does not know.
+
+    Raises:
+        ConfigError: an override names nothing; the message has the nearest name that exists.
+    """
+
+    def __init__(self, config_file: str | Sequence[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(config_file, *args, **kwargs)
+        _speaking_plainly(refuse_unknown, self.parser.get(), ConfigParser.load_config_files(config_file))
+
+
+def check_overrides() -> None:
+    """First entry of every bundle's ``initialize``: refuse misspelt overrides and a ``bundle_root`` that is no bundle.
+
+    ``monai.bundle run`` hands neither the parser nor the file list to a configuration, so they are looked up in the
+    frames that called this function. Where the file list is not found there, all files of the configs folder count.
+
+    Raises:
+        ConfigError: an override names nothing, or ``bundle_root`` is wrong (``SystemExit`` with that message in a
+            ``python -m monai.bundle`` process, where a traceback would hide it).
+    """
+    workflow, files = _running_workflow()
+    if workflow is None:
+        raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
+    known = ConfigParser.load_config_files(files or _all_configs(Path(workflow.config_root_path)))
+    _speaking_plainly(refuse_unknown, workflow.parser.get(), known)
+    _speaking_plainly(_check_root, Path(str(workflow.parser.get_parsed_content("bundle_root"))))
+
+
+def _running_workflow() -> tuple[ConfigWorkflow | None, Any]:
+    workflow: ConfigWorkflow | None = None
+    frame = inspect.currentframe()
+    while frame is not None:
+        if workflow is None and isinstance(frame.f_locals.get("self"), ConfigWorkflow):
+            workflow = frame.f_locals["self"]
+        elif frame.f_globals.get("__name__") == "monai.bundle.scripts" and frame.f_locals.get("config_file"):
+            return workflow, frame.f_locals["config_file"]
+        frame = frame.f_back
+    return workflow, None
+
+
+def _all_configs(folder: Path) -> list[str]:
+    whole = [folder / "inference.json", folder / "train.json"]  # the others are overlays and come after them
+    overlays = [path for path in sorted(folder.glob("*.json")) if path not in whole and path.name != "metadata.json"]
+    return [str(path) for path in (*whole, *overlays) if path.is_file()]
+
+
+def _check_root(root: Path) -> None:
+    if not (root / "configs" / "metadata.json").is_file():
+        raise ConfigError(f"bundle_root '{root}' is no bundle", "pass --bundle_root with the bundle's folder")
+
+
+def _speaking_plainly(check: Any, *args: Any) -> None:
+    try:
+        check(*args)
+    except StrideError as error:
+        if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
+            raise SystemExit(f"error: {error}") from error
+        raise
+
+
+def refuse_unknown(config: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse what overrides added to a configuration without anything reading it.
+
+    Args:
+        config: the configuration with the overrides in it.
+        known: the configuration of the files alone.
+
+    Raises:
+        ConfigError: for the first such key; the message has its full id and the nearest name that exists.
+    """
+    text = json.dumps(config, default=str).replace("#", "::")
+    for path, key, choices in _added(config, known, ()):
+        name = "#".join((*path, key))
+        if key.startswith("+"):
+            raise ConfigError(f"'--{name}' does nothing", "'+' merges in config files only: put it into one")
+        if re.search(rf"[@%]{re.escape('::'.join((*path, key)))}(?![\w])", text):
+            continue
+        near = difflib.get_close_matches(key, choices, n=1)
+        advice = (
+            f"did you mean '--{'#'.join((*path, near[0]))}'?" if near else f"known are {', '.join(sorted(choices))}"
+        )
+        raise ConfigError(f"there is no option '--{name}'", advice)
+
+
+def _added(config: Any, known: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
+    """Keys that ``config`` has and ``known`` has not: the path, the key, the names that would have been right."""
+    if isinstance(config, list) and isinstance(known, list) and len(config) == len(known):
+        for index, (value, base) in enumerate(zip(config, known, strict=True)):
+            yield from _added(value, base, (*path, str(index)))
+    # A macro ("%other") or a component of another class was replaced as a whole: there is nothing to compare with.
+    if not (isinstance(config, Mapping) and isinstance(known, Mapping)):
+        return
+    if config.get("_target_") != known.get("_target_"):
+        return
+    arguments, takes_any = _arguments(config["_target_"]) if "_target_" in config else ([], False)
+    for key, value in config.items():
+        choices = [name for name in (*known, *arguments) if not name.startswith("_")]
+        if key in known:
+            yield from _added(value, known[key], (*path, key))
+        elif key in arguments or key == "_meta_":
+            continue
+        # Where any argument is taken, only a name that is very close to a known one is a misspelling.
+        elif not takes_any or difflib.get_close_matches(key, choices, n=1, cutoff=0.85):
+            yield path, key, choices
+
+
+def _arguments(target: Any) -> tuple[list[str], bool]:
+    """Names that a ``_target_`` takes, and whether it takes any other (or cannot be looked at)."""
+    try:
+        parameters = inspect.signature(locate(str(target))).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return [*_COMPONENT_KEYS], True
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    return [*(parameter.name for parameter in parameters), *_COMPONENT_KEYS], takes_any

@@ -1,0 +1,244 @@
+"""The model zoo's acceptance checks, for every bundle; each is trained, evaluated and run for a few iterations."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import pytest
+import torch
+from bundle_cohort import make_cohort
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = sorted(path.parent.parent.name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+SCHEMA = Path(__file__).parent / "bundle_schema" / "meta_schema_20240725.json"
+CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train", "tiny")
+SECTIONS = (
+    "Authors",
+    "Tags",
+    "Model Description",
+    "Data",
+    "Performance",
+    "Additional Usage Steps",
+    "System Configuration",
+    "Limitations",
+    "Citation",
+    "References",
+)
+EXPORT_SHAPE = {"detection": [1, 3, 128, 128], "cell_cls": [1, 3, 64, 64], "swift_mil": [1, 4, 3, 64, 64]}
+REDUCED: dict[str, dict[str, dict[str, Any]]] = {
+    "detection": {
+        "train": {"batch_size": 2, "max_epochs": 1, "val_interval": 1},
+        "evaluate": {},
+        "inference": {"split": "test"},
+    },
+    "cell_cls": {
+        "train": {"batch_size": 8, "max_epochs": 1, "cells_per_epoch": 32, "random_negatives": 0},
+        "evaluate": {},
+        "inference": {},
+    },
+    "swift_mil": {"train": {"batch_size": 2, "max_epochs": 2, "init_weights": ""}, "evaluate": {}, "inference": {}},
+}
+
+
+def files(root: Path, *names: str) -> list[str]:
+    return [str(root / "configs" / f"{name}.json") for name in names]
+
+
+def strings(value: Any) -> Iterator[tuple[str, str]]:
+    """Every (key, text) of a configuration, at any depth."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if isinstance(item, str):
+            yield str(key), item
+        yield from strings(item)
+
+
+@pytest.fixture(params=NAMES)
+def root(request: pytest.FixtureRequest) -> Path:
+    return ROOT / "bundles" / str(request.param)
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cohort(tmp_path_factory.mktemp("cohort") / "cohort")
+
+
+def test_the_three_bundles_are_there() -> None:
+    assert {"detection", "cell_cls", "swift_mil"} <= set(NAMES)
+
+
+def test_required_files(root: Path) -> None:
+    wanted = [*(f"configs/{name}.json" for name in (*CONFIGS, "metadata")), "configs/logging.conf", "LICENSE"]
+    assert [name for name in [*wanted, "docs/README.md", "models"] if not (root / name).exists()] == []
+    assert "Apache License" in (root / "LICENSE").read_text()
+    assert not list(root.rglob("*.py")), "the logic lives in the package"
+    large = [path.name for path in root.rglob("*") if path.is_file() and path.stat().st_size > 25e6]
+    assert not large, "larger files belong into large_files.yml"
+
+
+def test_readme_has_its_sections(root: Path) -> None:
+    headings = re.findall(r"^#+ (.+)$", (root / "docs" / "README.md").read_text(), re.MULTILINE)
+    assert [section for section in SECTIONS if section not in headings] == []
+
+
+def test_json_is_indented_by_four_and_names_classes_in_full(root: Path) -> None:
+    for path in sorted((root / "configs").glob("*.json")):
+        text = path.read_text()
+        config = json.loads(text)
+        assert text == json.dumps(config, indent=4, ensure_ascii="\\u" in text) + "\n", path.name
+        for key, value in strings(config):
+            if key == "_target_":
+                assert "." in value, f"{path.name}: '{value}' is no full name"
+                module = value.rpartition(".")[0]
+                assert module.split(".")[0] in {"stride_monai", "monai", "torch", "ignite", "timm"}, value
+            assert "import scripts" not in value
+
+
+def test_metadata_meets_the_schema(root: Path, tmp_path: Path) -> None:
+    meta = root / "configs" / "metadata.json"
+    # MONAI downloads the schema only if the file is not there.
+    monai.bundle.verify_metadata(meta_file=str(meta), filepath=str(SCHEMA))
+    content = json.loads(meta.read_text())
+    assert content["version"] in content["changelog"]
+    assert "stride-monai" in content["required_packages_version"]
+    assert content["schema"].endswith(SCHEMA.name)
+    broken = tmp_path / "metadata.json"
+    broken.write_text(json.dumps({**content, "version": "first"}))
+    with pytest.raises(ValueError, match="'first'"):
+        monai.bundle.verify_metadata(meta_file=str(broken), filepath=str(SCHEMA))
+
+
+def test_network_takes_and_gives_what_the_metadata_says(root: Path) -> None:
+    shape = EXPORT_SHAPE[root.name]
+    monai.bundle.verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(root / "configs" / "metadata.json"),
+        config_file=files(root, "inference", "tiny"),
+        device="cpu",
+        **{
+            "_meta_#network_data_format#inputs#image#num_channels": shape[1],
+            "_meta_#network_data_format#inputs#image#spatial_shape": shape[2:],
+        },
+    )
+    with pytest.raises(ValueError, match="77"):  # the check itself notices a wrong number of output channels
+        monai.bundle.verify_net_in_out(
+            net_id="network_def",
+            meta_file=str(root / "configs" / "metadata.json"),
+            config_file=files(root, "inference", "tiny"),
+            device="cpu",
+            **{
+                "_meta_#network_data_format#inputs#image#num_channels": shape[1],
+                "_meta_#network_data_format#inputs#image#spatial_shape": shape[2:],
+                "_meta_#network_data_format#outputs#pred#num_channels": 77,
+            },
+        )
+
+
+def test_exports_to_torchscript(root: Path, tmp_path: Path) -> None:
+    configs = files(root, "inference", "tiny")
+    parser = ConfigParser()
+    parser.read_config(configs)
+    network = parser.get_parsed_content("network_def").eval()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    monai.bundle.ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(tmp_path / "model.pt"),
+        meta_file=str(root / "configs" / "metadata.json"),
+        config_file=configs,
+        use_trace=True,
+        input_shape=EXPORT_SHAPE[root.name],
+    )
+    image = torch.rand(EXPORT_SHAPE[root.name])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), network(image), rtol=1e-4, atol=1e-4)
+
+
+def test_tiny_changes_numbers_and_names_only(root: Path) -> None:
+    """Same code path: every key of the overlay is a key of a configuration that it lies over, and no class changes."""
+    base = {
+        key for name in ("train", "evaluate", "inference") for key in json.loads(Path(*files(root, name)).read_text())
+    }
+    tiny = json.loads(Path(*files(root, "tiny")).read_text())
+    assert {key.split("#")[0] for key in tiny} <= base
+    assert not [key for key, _ in strings(tiny) if key == "_target_" and root.name != "detection"]
+
+
+@pytest.fixture
+def overrides(root: Path, cohort: Path, tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """Reduced overrides of each configuration of a bundle."""
+    out = {key: dict(value) for key, value in REDUCED[root.name].items()}
+    for key, value in out.items():
+        folder = cohort / "bags" if key == "inference" and root.name != "detection" else cohort
+        value |= {"bundle_root": str(root), "dataset_dir": str(folder), "output_dir": str(tmp_path / key)}
+        if key != "train":
+            value["weights"] = str(tmp_path / "train" / "model.pt")
+    return out
+
+
+@pytest.mark.parametrize("kind", ["train", "inference"])
+def test_properties(root: Path, kind: str, overrides: dict[str, dict[str, Any]]) -> None:
+    workflow = ConfigWorkflow(files(root, kind, "tiny"), workflow_type=kind, logging_file=False, **overrides[kind])
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def command_line(overrides: dict[str, Any]) -> list[str]:
+    return [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
+
+
+def start(command: list[str], cwd: Path) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_trains_evaluates_and_infers(root: Path, overrides: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    tiny = files(root, "train", "tiny")
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(tiny)]
+    start([*command, *command_line(overrides["train"])], cwd=tmp_path)
+    assert (tmp_path / "train" / "model.pt").is_file()
+    assert list((tmp_path / "train").glob("events.out.tfevents.*")), "TensorBoard has something to show"
+    torch.load(tmp_path / "train" / "model.pt", weights_only=True)
+    monai.bundle.run(config_file=[*tiny, *files(root, "evaluate")], logging_file=False, **overrides["evaluate"])
+    metrics = dict(line.split(",") for line in (tmp_path / "evaluate" / "metrics.csv").read_text().splitlines())
+    assert metrics
+    assert all(-1 <= float(value) <= 1 for value in metrics.values())
+    monai.bundle.run(config_file=files(root, "inference", "tiny"), logging_file=False, **overrides["inference"])
+    written = {path.name for path in (tmp_path / "inference").rglob("*") if path.is_file()}
+    expected = {
+        "detection": {"test-NILM.bag.arrow", "test-HSIL.bag.arrow"},
+        "cell_cls": {"test-NILM.cells.csv", "train-HSIL.cells.csv"},
+        "swift_mil": {"slides.csv", "test-NILM.json", "train-HSIL.json"},
+    }
+    assert expected[root.name] <= written
+    assert {path.name for path in tmp_path.iterdir()} == {"train", "evaluate", "inference"}, "nothing beside output_dir"
+
+
+@pytest.mark.slow
+def test_trains_in_two_processes(root: Path, overrides: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", "2"]
+    launch += ["-m", "monai.bundle", "run", "--config_file", str(files(root, "train", "tiny", "multi_gpu_train"))]
+    log = start([*launch, *command_line(overrides["train"])], cwd=tmp_path)
+    assert (tmp_path / "train" / "model.pt").is_file()
+    assert len(re.findall(r"Epoch: 1/\d+, Iter: 1/", log)) == 1, "one process speaks for both"
+
+
+def test_copies_work_away_from_the_checkout(root: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(root, tmp_path / "elsewhere" / root.name))
+    parser = ConfigParser()
+    parser.read_config(files(copy, "inference", "tiny"))
+    parser["bundle_root"] = str(copy)
+    assert parser.get_parsed_content("weights") == str(copy / "models" / "tiny.safetensors")

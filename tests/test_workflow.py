@@ -1,0 +1,144 @@
+"""Bundles are found and loaded; misspelt overrides are refused, on every way to run a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import monai.bundle
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from stride_monai.bundle_workflow import StrideWorkflow, bundle_root, load_bundle_network, refuse_unknown
+from stride_monai.errors import BundleError, ConfigError
+from stride_monai.networks.weights import save_weights
+
+ROOT = bundle_root("cell_cls")
+FILES = [str(ROOT / "configs" / name) for name in ("train.json", "tiny.json")]
+
+
+@pytest.mark.parametrize(
+    ("override", "near"),
+    [
+        ({"max_epoch": 1}, "max_epochs"),
+        ({"learning_rat": 1}, "learning_rate"),
+        ({"train#max_epochs": 1}, "did you mean|known are"),
+        ({"train#trainer#max_epoch": 1}, "train#trainer#max_epochs"),
+        ({"train::trainer::max_epoch": 1}, "train#trainer#max_epochs"),
+        ({"optimizer#weight_decai": 0}, "optimizer#weight_decay"),
+        ({"train#dataloader#batchsize": 1}, "train#dataloader#batch_size"),
+        ({"train#handlers#1#interwal": 1}, "train#handlers#1#interval"),
+        ({"+imports": ["$import os"]}, "config files only"),
+        ({"weight": "x.pt"}, "weights"),
+    ],
+)
+def test_unknown_overrides_are_refused_with_the_nearest_name(override: dict[str, object], near: str) -> None:
+    with pytest.raises(ConfigError, match=near):
+        StrideWorkflow(config_file=FILES, logging_file=False, **override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"max_epochs": 1},
+        {"train#trainer#max_epochs": 1},
+        {"optimizer#betas": [0.8, 0.9]},  # an argument of Adam that the configuration does not set
+        {"network_def#drop_path_rate": 0.1},  # CellClassifier hands any argument on to timm
+        {"train#trainer#accumulation_steps": 2},
+        {"optimizer": {"_target_": "torch.optim.SGD", "params": "$@network_def.parameters()", "lr": 0.1}},
+        {"train#handlers#2#_disabled_": True},
+        {"epochs": 3, "max_epochs": "@epochs"},  # new, and something refers to it
+        {"_meta_#version": "9"},
+    ],
+)
+def test_known_overrides_are_taken(override: dict[str, object]) -> None:
+    workflow = StrideWorkflow(config_file=FILES, logging_file=False, **override)
+    for key, value in override.items():
+        assert workflow.parser[key] == value
+
+
+def test_every_config_of_every_bundle_passes_its_own_check() -> None:
+    checked = set()
+    for path in sorted(ROOT.parent.glob("*/configs/*.json")):
+        if path.name != "metadata.json":
+            config = ConfigParser.load_config_file(path)
+            refuse_unknown(config, config)
+            checked.add(path.parent.parent.name)
+    assert {"detection", "cell_cls", "swift_mil"} <= checked
+
+
+def test_plain_monai_workflows_are_guarded_too() -> None:
+    workflow = ConfigWorkflow(FILES, logging_file=False, bundle_root=str(ROOT), max_epoch=1)
+    with pytest.raises(RuntimeError) as caught:
+        workflow.initialize()
+    assert isinstance(caught.value.__cause__, ConfigError)
+    with pytest.raises(RuntimeError):
+        monai.bundle.run(config_file=FILES, logging_file=False, bundle_root=str(ROOT), max_epoch=1)
+
+
+def test_a_bundle_root_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    workflow = ConfigWorkflow(FILES, logging_file=False, bundle_root=str(tmp_path))
+    with pytest.raises(RuntimeError) as caught:
+        workflow.initialize()
+    assert "--bundle_root" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("way", ["run", "run_workflow"])
+def test_command_line_refuses_and_trains_nothing(way: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "monai.bundle", way, "--config_file", str(FILES), "--bundle_root", str(ROOT)]
+    if way == "run_workflow":
+        command += ["--workflow_name", "stride_monai.bundle_workflow.StrideWorkflow"]
+    command += ["--output_dir", str(tmp_path / "out"), "--max_epoch", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "error: there is no option '--max_epoch': did you mean '--max_epochs'?"
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bundle_root_names_what_there_is() -> None:
+    assert (bundle_root("swift_mil") / "configs" / "inference.json").is_file()
+    with pytest.raises(BundleError, match="cell_cls"):
+        bundle_root("cell_class")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT, tmp_path / "cell_cls", ignore=shutil.ignore_patterns("*.pt", "*.safetensors")))
+
+
+def test_load_bundle_network(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="make weights"):
+        load_bundle_network(bundle, profile="tiny")
+    with pytest.raises(BundleError, match="tiny profile"):
+        load_bundle_network(bundle)
+    with pytest.raises(BundleError, match="profile 'huge'"):
+        load_bundle_network(bundle, profile="huge")
+    config = ConfigParser()
+    config.read_config([str(bundle / "configs" / name) for name in ("inference.json", "tiny.json")])
+    network = config.get_parsed_content("network_def")
+    save_weights(bundle / "models" / "tiny.safetensors", network.state_dict(), {"note": "random"})
+    loaded = load_bundle_network(bundle, profile="tiny")
+    assert not loaded.network.training
+    assert loaded.numbers["crop_size"] == 128
+    assert loaded.numbers["crop_mpp"] == 0.5
+    assert loaded.metadata["note"] == "random"
+    assert loaded.metadata["bundle_version"] == json.loads((bundle / "configs/metadata.json").read_text())["version"]
+    assert len(loaded.weights_sha256) == 64
+    with torch.no_grad():
+        assert loaded.network(torch.rand(1, 3, 128, 128)).shape == (1, 5)
+
+
+def test_damaged_bundles_are_refused_in_one_sentence(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="nowhere"):
+        load_bundle_network(tmp_path / "nowhere")
+    (bundle / "configs" / "inference.json").write_text("{")
+    with pytest.raises(BundleError, match="configs folder"):
+        load_bundle_network(bundle)
