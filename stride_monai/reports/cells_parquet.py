@@ -1,0 +1,91 @@
+"""``cells.parquet``: one row per cell, by rank, for pandas, R, DuckDB and the like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stride_monai.artifacts import replacing
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.findings import Cell, Findings, Pictures
+
+__all__ = ["FILE_NAME", "SCHEMA", "probability_column", "table_of", "write"]
+
+FILE_NAME = "cells.parquet"
+
+_DECIMALS = 6  # as in findings.json, so that the two files say the same
+
+
+def probability_column(cell_class: str) -> str:
+    """Name of the column with the probability of a cell class, e.g. ``p_ASC-H/HSIL``."""
+    return f"p_{cell_class}"
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in ("x0", "y0", "x1", "y1")),
+        pa.field("class", pa.string(), nullable=False),
+        *(pa.field(probability_column(name), pa.float64(), nullable=False) for name in CELL_CLASSES),
+        pa.field("attention", pa.float64(), nullable=False),
+        pa.field("descriptions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+    ]
+)
+"""Columns in order; the same for every slide, also for one without cells."""
+
+
+def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+    """Write ``folder/cells.parquet``; the same findings and Arrow version give the same bytes.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    path = folder / FILE_NAME
+    with replacing(path) as temporary:
+        pq.write_table(table_of(findings), temporary, compression="zstd", store_schema=True)
+    return path
+
+
+def table_of(findings: Findings) -> Any:
+    """The Arrow table (:data:`SCHEMA` plus metadata) of a slide's cells; no rows where no cell was found."""
+    cells = findings.cells
+    columns: dict[str, Sequence[object]] = {
+        "rank": [cell.rank for cell in cells],
+        "score": _rounded([cell.score for cell in cells]),
+        **{name: _rounded([cell.box[axis] for cell in cells]) for axis, name in enumerate(("x0", "y0", "x1", "y1"))},
+        "class": [cell.cell_class for cell in cells],
+        **{
+            probability_column(name): _rounded([cell.probabilities[index] for cell in cells])
+            for index, name in enumerate(CELL_CLASSES)
+        },
+        "attention": _rounded([cell.attention for cell in cells]),
+        "descriptions": [_texts(cell) for cell in cells],
+    }
+    return pa.table(columns, schema=SCHEMA.with_metadata(_metadata(findings)))
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(float(value), _DECIMALS) for value in values]
+
+
+def _texts(cell: Cell) -> list[str]:
+    return list(cell.descriptions)
+
+
+def _metadata(findings: Findings) -> dict[str, str]:
+    return {
+        "schema_version": findings.schema_version,
+        "package_version": findings.provenance.package_version,
+        "slide_id": findings.slide.slide_id,
+        "mpp": repr(round(findings.slide.mpp, _DECIMALS)),
+        "config_hash": findings.provenance.config_hash,
+        "weights_sha256": json.dumps(dict(findings.provenance.weights), sort_keys=True),
+        "weights_note": findings.provenance.weights_note,
+        "disclaimer": findings.disclaimer,
+    }

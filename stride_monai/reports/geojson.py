@@ -1,0 +1,97 @@
+"""``overlay.geojson.gz``: the cells as objects that QuPath (0.4 and later) imports by drag and drop.
+
+Coordinates are level-0 pixels of the slide's content. QuPath crops a slide to the bounds that OpenSlide states, so its
+origin is the content's corner as well and no offset is added.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stride_monai.artifacts import write_bytes
+from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
+from stride_monai.errors import OutputError
+from stride_monai.findings import Cell, Findings, Pictures
+
+__all__ = ["FILE_NAME", "collection_text", "write"]
+
+FILE_NAME = "overlay.geojson.gz"
+
+_PIXEL_DECIMALS = 2
+_NAMESPACE = uuid.UUID("6f1d1d4e-6a0f-5c83-9d56-0d7f1c6b4a10")  # ours, fixed: makes object ids reproducible
+_COMPRESSION = 4  # within 15 % of the smallest file at a third of the time
+
+
+def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+    """Write ``folder/overlay.geojson.gz``; the same findings give the same bytes.
+
+    Raises:
+        OutputError: the folder cannot be written to, or a value is not a finite number.
+    """
+    path = folder / FILE_NAME
+    write_bytes(path, gzip.compress(collection_text(findings).encode(), compresslevel=_COMPRESSION, mtime=0))
+    return path
+
+
+def collection_text(findings: Findings) -> str:
+    """The GeoJSON FeatureCollection as text, one feature per line in order of rank."""
+    head = json.dumps({"type": "FeatureCollection", "stride_monai": _header(findings)}, sort_keys=True)
+    return head[:-1] + ', "features": [\n' + ",\n".join(_features(findings)) + "\n]}\n"
+
+
+def _header(findings: Findings) -> dict[str, Any]:
+    return {
+        "schema_version": findings.schema_version,
+        "package_version": findings.provenance.package_version,
+        "slide_id": findings.slide.slide_id,
+        "mpp": round(findings.slide.mpp, 6),
+        "coordinates": "level-0 px of the content",
+        "bounds_offset": list(findings.slide.bounds_offset),
+        "config_hash": findings.provenance.config_hash,
+        "weights_sha256": dict(findings.provenance.weights),
+        "weights_note": findings.provenance.weights_note,
+        "disclaimer": findings.disclaimer,
+    }
+
+
+def _features(findings: Findings) -> Iterator[str]:
+    # Ids follow the slide and what read it: importing the same file twice lets QuPath see the duplicates.
+    made_by = json.dumps(
+        [findings.slide.slide_id, findings.provenance.config_hash, sorted(findings.provenance.weights.items())]
+    )
+    namespace = uuid.uuid5(_NAMESPACE, made_by)
+    classifications = {
+        name: json.dumps({"name": name, "color": CELL_COLORS[name]}, separators=(",", ":")) for name in CELL_CLASSES
+    }
+    for cell in findings.cells:
+        _require_finite(cell, findings.slide.file_name)
+        yield _feature(cell, str(uuid.uuid5(namespace, str(cell.rank))), classifications[cell.cell_class])
+
+
+def _feature(cell: Cell, identity: str, classification: str) -> str:
+    # Put together as text, not by json.dumps: a slide with 100,000 cells takes a third of the time.
+    x0, y0, x1, y1 = (f"{value:.{_PIXEL_DECIMALS}f}" for value in cell.box)
+    metadata = f',"metadata":{json.dumps({"Descriptions": "; ".join(cell.descriptions)})}' if cell.descriptions else ""
+    return (
+        f'{{"type":"Feature","id":"{identity}",'
+        f'"geometry":{{"type":"Polygon","coordinates":[[[{x0},{y0}],[{x1},{y0}],[{x1},{y1}],[{x0},{y1}],[{x0},{y0}]]]}},'
+        f'"properties":{{"objectType":"detection","name":{json.dumps(f"{cell.rank} {cell.cell_class}")},'
+        f'"classification":{classification},"measurements":{_measurements(cell)}{metadata}}}}}'
+    )
+
+
+def _measurements(cell: Cell) -> str:
+    # QuPath reads every measurement as a double, so there are numbers only; texts travel as metadata.
+    named = ",".join(f'"p {name}":{p:.6f}' for name, p in zip(CELL_CLASSES, cell.probabilities, strict=True))
+    return f'{{"Rank":{cell.rank},"Detector score":{cell.score:.6f},"Attention":{cell.attention:.6f},{named}}}'
+
+
+def _require_finite(cell: Cell, file_name: str) -> None:
+    if not math.isfinite(sum(cell.box) + sum(cell.probabilities) + cell.score + cell.attention):
+        raise OutputError(f"cell {cell.rank} of {file_name} holds a value that is no number", "check the weights")

@@ -1,0 +1,415 @@
+"""What the HTML report shows, worked out from the findings: plain values and sentences, no markup.
+
+The template only lays these out; every number is formatted here, so that it can be tested without parsing HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS, SLIDE_CLASSES, SLIDE_TO_CELL
+from stride_monai.findings import Cell, Findings, Pictures, Provenance
+
+__all__ = ["GALLERY_SIZE", "MARKED_CELLS", "View", "view_of"]
+
+GALLERY_SIZE = 32
+"""Cells in the gallery (METHOD section 1)."""
+
+MARKED_CELLS = 1024
+"""Cells marked on the overview at most; more would hide the slide."""
+
+_BAR_LENGTHS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_SMALLEST_MARK = 0.012  # of the overview's longer side: a cell of a whole slide would be less than a pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A cell's picture as a data URI, with the overlay drawn on it; lengths in crop px."""
+
+    uri: str
+    width: int
+    height: int
+    box: tuple[float, float, float, float]
+    bar_px: float
+    bar_label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One cell of the gallery."""
+
+    rank: int
+    cell_class: str
+    color: str
+    probability: str
+    score: str
+    attention: str
+    others: str
+    position: str
+    size: str
+    descriptions: tuple[str, ...]
+    crop: Crop | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One cell on the overview; lengths in the overview's own units (level-0 px)."""
+
+    rank: int
+    color: str
+    label: str
+    x: float
+    y: float
+    width: float
+    height: float
+    round: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One slide class with its probability."""
+
+    name: str
+    color: str
+    percent: float
+    value: str
+    top: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many of the cells are of one class."""
+
+    name: str
+    color: str
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole slide; ``uri`` is empty where there is no picture."""
+
+    uri: str
+    width: int
+    height: int
+    shown: tuple[Mark, ...]
+    others: tuple[Mark, ...]
+    unmarked: int
+    font: float
+    bar_percent: float
+    bar_label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The call in words and on a scale of 0-100 %."""
+
+    call: str
+    sentence: str
+    score: str
+    score_percent: float | None
+    threshold: str
+    threshold_percent: float | None
+    source: str
+    bag_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option as asked for and as used."""
+
+    name: str
+    requested: str
+    used: str
+    differs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that the template shows."""
+
+    slide_id: str
+    file_name: str
+    status: str
+    reason: str
+    disclaimer: str
+    weights_note: str
+    decision: Decision
+    bars: tuple[Bar, ...]
+    counts: tuple[Count, ...]
+    cells: int
+    overview: Overview
+    cards: tuple[Card, ...]
+    crop_field: str
+    quality: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    slide: tuple[tuple[str, str], ...]
+    options: tuple[Option, ...]
+    weights: tuple[tuple[str, str], ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def view_of(findings: Findings, pictures: Pictures) -> View:
+    """The report's content for one slide."""
+    cards = tuple(_card(cell, findings, pictures) for cell in findings.cells[:GALLERY_SIZE])
+    return View(
+        slide_id=findings.slide.slide_id,
+        file_name=findings.slide.file_name,
+        status=findings.status.value,
+        reason=findings.reason,
+        disclaimer=findings.disclaimer,
+        weights_note=findings.provenance.weights_note,
+        decision=_decision(findings),
+        bars=_bars(findings),
+        counts=_counts(findings.cells),
+        cells=len(findings.cells),
+        overview=_overview(findings, pictures),
+        cards=cards,
+        crop_field=_crop_field(cards, pictures.crop_mpp),
+        quality=_quality(findings),
+        notes=findings.quality.notes,
+        slide=_slide(findings),
+        options=_options(findings.provenance),
+        weights=tuple(sorted(findings.provenance.weights.items())),
+        provenance=_provenance(findings),
+    )
+
+
+def _decision(findings: Findings) -> Decision:
+    point, score = findings.operating_point, findings.score
+    known = math.isfinite(point.threshold)
+    call = findings.call if known else None  # a comparison with no threshold is no call
+    if not findings.cells:
+        sentence = "No suspicious cell was found, so there is nothing to decide from."
+    elif call is None or score is None:
+        sentence = "No call was made." if known else "No call was made: no threshold is set."
+    else:
+        side = "at or above" if score >= point.threshold else "below"
+        sentence = f"The slide score {_p(score)} is {side} the threshold {_p(point.threshold)}."
+    return Decision(
+        call=call or "no call",
+        sentence=sentence,
+        score="none" if score is None else _p(score),
+        score_percent=None if score is None else _percent(score),
+        threshold=_p(point.threshold) if known else "not set",
+        threshold_percent=_percent(point.threshold) if known else None,
+        source=point.source,
+        bag_size=point.bag_size,
+    )
+
+
+def _bars(findings: Findings) -> tuple[Bar, ...]:
+    probabilities = findings.slide_probabilities
+    if probabilities is None:
+        return ()
+    return tuple(
+        Bar(name, _rgb(SLIDE_TO_CELL[name]), _percent(p), _p(p), name == findings.slide_class)
+        for name, p in zip(SLIDE_CLASSES, probabilities, strict=True)
+    )
+
+
+def _counts(cells: Sequence[Cell]) -> tuple[Count, ...]:
+    counts = Counter(cell.cell_class for cell in cells)
+    return tuple(Count(name, _rgb(name), counts[name]) for name in CELL_CLASSES)
+
+
+def _card(cell: Cell, findings: Findings, pictures: Pictures) -> Card:
+    x, y = cell.box.centre
+    mpp = findings.slide.mpp
+    named = zip(CELL_CLASSES, cell.probabilities, strict=True)
+    return Card(
+        rank=cell.rank,
+        cell_class=cell.cell_class,
+        color=_rgb(cell.cell_class),
+        probability=_p(cell.probabilities[CELL_CLASSES.index(cell.cell_class)]),
+        score=_p(cell.score),
+        attention=_p(cell.attention),
+        others=", ".join(f"{name} {_p(p)}" for name, p in named),
+        position=f"{x:.0f}, {y:.0f}",
+        size=f"{cell.box.width * mpp:.0f} × {cell.box.height * mpp:.0f} µm",
+        descriptions=cell.descriptions,
+        crop=_crop(cell, mpp, pictures),
+    )
+
+
+def _crop(cell: Cell, mpp: float, pictures: Pictures) -> Crop | None:
+    content = pictures.crops.get(cell.rank, b"")
+    size = _size_of(content)
+    if size is None:
+        return None
+    width, height = size
+    # Crops are centred on their box, so the box needs no coordinates of the crop.
+    box_width, box_height = (side * mpp / pictures.crop_mpp for side in (cell.box.width, cell.box.height))
+    bar_um = _bar_um(width * pictures.crop_mpp / 3)
+    return Crop(
+        uri=_data_uri(content),
+        width=width,
+        height=height,
+        box=((width - box_width) / 2, (height - box_height) / 2, box_width, box_height),
+        bar_px=bar_um / pictures.crop_mpp,
+        bar_label=f"{bar_um} µm",
+    )
+
+
+def _crop_field(cards: Sequence[Card], crop_mpp: float) -> str:
+    crop = next((card.crop for card in cards if card.crop), None)
+    return f"{crop.width * crop_mpp:.0f} × {crop.height * crop_mpp:.0f} µm" if crop else ""
+
+
+def _overview(findings: Findings, pictures: Pictures) -> Overview:
+    slide, cells = findings.slide, findings.cells[:MARKED_CELLS]
+    smallest = _SMALLEST_MARK * max(slide.width, slide.height)
+    marks = tuple(_mark(cell, smallest) for cell in cells)
+    bar_um = _bar_um(slide.width * slide.mpp / 4)
+    return Overview(
+        uri=_data_uri(pictures.overview) if _size_of(pictures.overview) else "",
+        width=slide.width,
+        height=slide.height,
+        shown=marks[:GALLERY_SIZE],
+        others=marks[GALLERY_SIZE:],
+        unmarked=len(findings.cells) - len(marks),
+        font=round(1.8 * smallest, 1),
+        bar_percent=round(100 * bar_um / (slide.width * slide.mpp), 3),
+        bar_label=f"{bar_um} µm" if bar_um < 1000 else f"{bar_um // 1000} mm",
+    )
+
+
+def _mark(cell: Cell, smallest: float) -> Mark:
+    x, y = cell.box.centre
+    small = max(cell.box.width, cell.box.height) < smallest
+    width, height = (smallest, smallest) if small else (cell.box.width, cell.box.height)
+    probability = _p(cell.probabilities[CELL_CLASSES.index(cell.cell_class)])
+    return Mark(
+        rank=cell.rank,
+        color=_rgb(cell.cell_class),
+        label=f"Cell {cell.rank}: {cell.cell_class}, probability {probability}, detector score {_p(cell.score)}",
+        x=round(x - width / 2, 1),
+        y=round(y - height / 2, 1),
+        width=round(width, 1),
+        height=round(height, 1),
+        round=small,
+    )
+
+
+def _quality(findings: Findings) -> tuple[tuple[str, str], ...]:
+    quality = findings.quality
+    adequate = {True: "met", False: "not met", None: "not assessed"}[quality.adequate]
+    return (
+        ("Adequacy floor", adequate),
+        ("Estimated cells", f"{quality.estimated_cells:,}"),
+        ("Deposit read", f"{quality.foreground_mm2:,.1f} mm²"),
+        ("Focus (variance of the Laplacian)", f"{quality.focus:,.0f}"),
+        ("Pen, not read", f"{100 * quality.pen_fraction:.1f} % of the slide"),
+        ("Tiles read", f"{quality.tiles_read:,}"),
+        ("Unreadable regions", f"{quality.unreadable_regions:,}"),
+    )
+
+
+def _slide(findings: Findings) -> tuple[tuple[str, str], ...]:
+    slide = findings.slide
+    source = {"given": "given by the user", "metadata": "from the file", "objective": "from the objective power"}
+    in_file = "none" if slide.mpp_in_file is None else f"{slide.mpp_in_file:.4g}"
+    return (
+        ("File", slide.file_name),
+        ("Format", f"{slide.format}, read by {slide.reader}"),
+        (
+            "Size",
+            f"{slide.width:,} × {slide.height:,} px, {_mm(slide.width, slide.mpp)} × {_mm(slide.height, slide.mpp)} mm",
+        ),
+        ("µm/px used", f"{slide.mpp:.4g}, {source.get(slide.mpp_source, slide.mpp_source)}"),
+        ("µm/px in the file", in_file),
+        ("Objective", "not stated" if slide.objective is None else f"{slide.objective:g}×"),
+        ("Levels (downsample)", ", ".join(f"{level.downsample:.4g}" for level in slide.levels)),
+        ("Offset of the content", f"{slide.bounds_offset[0]:,}, {slide.bounds_offset[1]:,} px"),
+    )
+
+
+def _options(provenance: Provenance) -> tuple[Option, ...]:
+    asked, used = _flat(provenance.requested), _flat(provenance.used)
+    digests = set(provenance.weights.values())  # these have a table of their own
+    return tuple(
+        Option(
+            name,
+            _value(asked.get(name), "not given"),
+            _value(used.get(name), "not recorded"),
+            _differs(asked.get(name), used.get(name)),
+        )
+        for name in sorted({*asked, *used})
+        if not (isinstance(used.get(name), str) and used.get(name) in digests)
+    )
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Options within options as ``part.name``."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
+    return flat
+
+
+def _differs(asked: Any, used: Any) -> bool:
+    # Whoever gave no value asked for none in particular: the value in effect is no surprise.
+    return asked is not None and used is not None and _value(asked) != _value(used)
+
+
+def _provenance(findings: Findings) -> tuple[tuple[str, str], ...]:
+    return (
+        ("stride-monai", findings.provenance.package_version),
+        ("Configuration", findings.provenance.config_hash),
+        ("Schema", findings.schema_version),
+    )
+
+
+def _value(value: Any, missing: str = "") -> str:
+    if value is None:
+        return missing
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _percent(value: float) -> float:
+    return round(100 * min(max(value, 0.0), 1.0), 2)
+
+
+def _mm(pixels: int, mpp: float) -> str:
+    return f"{pixels * mpp / 1000:.3g}"
+
+
+def _rgb(cell_class: str) -> str:
+    return "rgb({}, {}, {})".format(*CELL_COLORS[cell_class])
+
+
+def _bar_um(at_most: float) -> int:
+    fitting = [length for length in _BAR_LENGTHS_UM if length <= at_most]
+    return fitting[-1] if fitting else 1
+
+
+def _size_of(jpeg: bytes) -> tuple[int, int] | None:
+    """Width and height from the picture's header; None where it is missing or no picture."""
+    if not jpeg:
+        return None
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError):
+        return None
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")

@@ -1,0 +1,1 @@
+"""Screening: slides in, findings out; one slide in ``screener``, many in ``batch``."""

@@ -1,0 +1,150 @@
+"""What is installed, what works, and what to do about what does not."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any, Literal
+
+from stride_monai.errors import StrideError
+
+__all__ = ["Check", "examine", "examine_slide"]
+
+State = Literal["ok", "note", "problem"]
+
+_PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy", "openslide-python", "tifffile")
+_EXTRAS = {
+    "yolo": ("ultralytics", "the YOLO detector, which the shipped weights need; AGPL-3.0"),
+    "text": ("transformers", "text encoders for descriptions"),
+    "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor's report.
+
+    Attributes:
+        state: ``problem`` stops work, ``note`` is worth knowing.
+        advice: what to do; empty where there is nothing to do.
+    """
+
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> list[Check]:
+    """The installation: packages, extras, device, weights, disk."""
+    checks = [_python(), *map(_package, _PACKAGES), *(_extra(extra) for extra in _EXTRAS)]
+    return [*checks, *_guarded("device", _device), *_guarded("weights", _weights), _disk()]
+
+
+def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
+    """One slide: which readers open it, its um/px, size and levels."""
+    from stride_monai.slides import open_slide, probe_readers
+
+    checks = []
+    for report in probe_readers(path):
+        state: State = "ok" if report.ok else "note"
+        checks.append(Check(f"reader {report.name}", state, report.detail))
+    try:
+        with open_slide(path, mpp=mpp) as slide:
+            facts = slide.facts
+            levels = ", ".join(f"{v.width}x{v.height} (1/{v.downsample:g})" for v in facts.levels)
+            stated = "none" if facts.mpp_in_file is None else f"{facts.mpp_in_file:g}"
+            checks += [
+                Check("slide", "ok", f"{facts.file_name}: {facts.width}x{facts.height} px, read by {facts.reader}"),
+                Check("um/px", "ok", f"{facts.mpp:g} ({facts.mpp_source}; in the file: {stated})"),
+                Check("levels", "ok", levels),
+            ]
+    except StrideError as error:
+        checks.append(Check("slide", "problem", error.what, error.advice))
+    return checks
+
+
+def _guarded(name: str, check: Callable[[], list[Check]]) -> list[Check]:
+    try:
+        return check()
+    except StrideError as error:
+        return [Check(name, "problem", error.what, error.advice)]
+    except Exception as error:  # the doctor reports what breaks and never breaks itself
+        return [Check(name, "problem", f"{type(error).__name__}: {error}", "see the packages above")]
+
+
+def _python() -> Check:
+    detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return Check("python", "ok", detail)
+
+
+def _package(name: str) -> Check:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        return Check(name, "problem", "not installed", "pip install stride-monai")
+    return Check(name, *_against_bound(name, found))
+
+
+def _against_bound(name: str, found: str) -> tuple[State, str, str]:
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    for line in requires("stride-monai") or []:
+        wanted = Requirement(line)
+        if wanted.name == name and Version(found) not in wanted.specifier:
+            return "problem", f"{found}, but {wanted.specifier} is needed", f"pip install '{name}{wanted.specifier}'"
+    return "ok", found, ""
+
+
+def _extra(extra: str) -> Check:
+    module, purpose = _EXTRAS[extra]
+    if importlib.util.find_spec(module) is None:
+        return Check(f"extra {extra}", "note", f"not installed ({purpose})", f"pip install 'stride-monai[{extra}]'")
+    if extra == "yolo":  # its OpenCV fails on a bare Linux without these two libraries
+        try:
+            importlib.import_module("cv2")
+        except ImportError as error:
+            return Check(f"extra {extra}", "problem", f"OpenCV: {error}", "apt-get install libgl1 libglib2.0-0")
+    return Check(f"extra {extra}", "ok", f"installed ({purpose})")
+
+
+def _device() -> list[Check]:
+    import torch
+
+    if torch.cuda.is_available():
+        return [Check("device", "ok", f"{torch.cuda.get_device_name(0)} (CUDA {torch.version.cuda})")]
+    return [Check("device", "note", f"CPU, {torch.get_num_threads()} threads; no CUDA device", "a GPU is much faster")]
+
+
+def _weights() -> list[Check]:
+    from stride_monai.artifacts import sha256_of
+    from stride_monai.bundle_workflow import bundle_root
+
+    checks = []
+    for name in ("detection", "cell_cls", "swift_mil"):
+        models = bundle_root(name) / "models"
+        files = sorted(p for p in models.glob("*") if p.suffix in {".pt", ".safetensors"}) if models.is_dir() else []
+        for path in files:
+            detail = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256_of(path)[:12]}"
+            checks.append(Check(f"weights {name}", "ok", detail))
+        if not files:
+            checks.append(Check(f"weights {name}", "problem", "none found", "train the bundle, or make weights"))
+    return checks
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    if free < 1:
+        return Check("disk", "problem", f"{free:.1f} GB free in this folder", "make room before screening")
+    return Check("disk", "ok", f"{free:.0f} GB free in this folder")

@@ -1,0 +1,76 @@
+"""From what the user typed to the list of slides: files, folders and manifests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stride_monai.data.manifest import read_manifest
+from stride_monai.errors import StrideError
+from stride_monai.slides import is_slide_path
+
+__all__ = ["SlideInput", "collect"]
+
+_MANIFEST_SUFFIXES = {".csv", ".json"}
+
+
+@dataclass(frozen=True, slots=True)
+class SlideInput:
+    """One slide to screen.
+
+    Attributes:
+        mpp: um/px from the manifest; None leaves it to the command line or the file.
+        problem: why this input cannot even be tried; empty for a slide.
+    """
+
+    path: Path
+    slide_id: str
+    mpp: float | None = None
+    problem: str = ""
+
+
+def collect(arguments: Sequence[Path]) -> list[SlideInput]:
+    """Slides named by files, folders (searched through, sorted) and manifests, in order, each file once.
+
+    A slide id names the output folder, so two different files with one id are both refused: nobody could tell later
+    whose findings they are.
+    """
+    found = {item.path.absolute(): item for argument in arguments for item in _expand(argument)}
+    slides = list(found.values())
+    uses = Counter(item.slide_id for item in slides if not item.problem)
+    return [
+        replace(
+            item,
+            problem=f"{item.path.name}: another slide of this run has the same id '{item.slide_id}'"
+            ": rename one, or give each a slide_id in a manifest",
+        )
+        if not item.problem and uses[item.slide_id] > 1
+        else item
+        for item in slides
+    ]
+
+
+def _expand(argument: Path) -> Iterable[SlideInput]:
+    if argument.is_dir() and not is_slide_path(argument):
+        slides = sorted(p for p in argument.rglob("*") if p.is_file() and is_slide_path(p) and not _hidden(p, argument))
+        if not slides:
+            return [_problem(argument, "the folder holds no slide", "name a folder with slide files")]
+        return [SlideInput(path, path.stem) for path in slides]
+    if not argument.exists():
+        return [_problem(argument, "no such file or folder", "check the path")]
+    if argument.suffix.lower() in _MANIFEST_SUFFIXES:
+        try:
+            return [SlideInput(record.path, record.slide_id, record.mpp) for record in read_manifest(argument)]
+        except StrideError as error:
+            return [SlideInput(argument, argument.stem, problem=str(error))]
+    return [SlideInput(argument, argument.stem)]
+
+
+def _problem(path: Path, what: str, advice: str) -> SlideInput:
+    return SlideInput(path, path.stem or path.name, problem=f"{path.name or path}: {what}: {advice}")
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)

@@ -1,0 +1,248 @@
+"""One slide: detect, rank, crop, classify, decide."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import stride_monai
+from stride_monai.artifacts import config_hash, fingerprint
+from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, binary_score
+from stride_monai.errors import ConfigError
+from stride_monai.findings import Cell, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
+from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
+from stride_monai.screening.classify import Evidence, encode, judge
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.models import Models, choose_device, load_models
+from stride_monai.slides import Slide, open_slide
+from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
+from stride_monai.units import Box
+
+__all__ = ["GALLERY_SIZE", "MIN_CELLS", "Options", "Screened", "Screener"]
+
+GALLERY_SIZE = 32
+MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
+_FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
+        bundles: folder of the bundles; None for those of the package.
+    """
+
+    mpp: float | None = None
+    reader: str = "auto"
+    device: str = "auto"
+    profile: str = "tiny"
+    bundles: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """Findings of a slide, the pictures for its report, and seconds by stage (kept out of the findings)."""
+
+    findings: Findings
+    pictures: Pictures
+    seconds: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Screener:
+    """Screens slides with one set of networks, loaded once.
+
+    Raises:
+        BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        if options.profile not in {"tiny", "paper"}:
+            raise ConfigError(f"there is no profile '{options.profile}'", "use tiny or paper")
+        self.models: Models = load_models(options.bundles, options.profile, choose_device(options.device))
+        detection, swift = self.models.numbers["detection"], self.models.numbers["swift_mil"]
+        self._detect = SlideDetectionInferer(
+            tile_px=detection["tile_size"],
+            tile_mpp=detection["tile_mpp"],
+            overlap_px=detection["tile_overlap"],
+            top_k=detection["top_k"],
+            min_score=detection["min_score"],
+        )
+        self._patches = TopKCellPatches(k=detection["top_k"], crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
+
+    def config_hash(self, item: SlideInput) -> str:
+        """Names everything but the slide that decides the findings: options, settings, weights, version."""
+        return config_hash({"requested": self._requested(item), "used": self._settings()})
+
+    def screen(self, item: SlideInput, progress: Callable[[int, int], None] | None = None) -> Screened:
+        """Screen one slide.
+
+        Args:
+            progress: called with (tiles done, tiles in all).
+
+        Raises:
+            SlideError: the slide cannot be opened or its um/px is not known.
+        """
+        clock = _Clock()
+        with clock.stage("open"):
+            slide = open_slide(item.path, mpp=item.mpp or self.options.mpp, reader=self.options.reader)
+        with slide:
+            facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
+            detections = self._detect(slide, self.models.detector, progress=progress)
+            for stage, seconds in detections.seconds.items():
+                clock.seconds[stage] = clock.seconds.get(stage, 0.0) + seconds
+            with clock.stage("crop"):
+                bag = self._patches(slide, detections.boxes, detections.scores)
+            with clock.stage("classify"):
+                crops = bag.images[: int(bag.mask.sum())]
+                features = encode(crops, self.models.classifier, self.models.device)
+            with clock.stage("decide"):
+                bag_size = int(self.models.numbers["swift_mil"]["bag_size"])
+                evidence = judge(features, self.models.classifier, bag_size)
+            with clock.stage("crop"):
+                pictures = _pictures(slide, crops[:GALLERY_SIZE], self._patches.crop_mpp)
+        unreadable = detections.unreadable + bag.unreadable
+        quality = _quality(detections, facts, unreadable)
+        findings = self._findings(item, facts, quality, _cells(bag, evidence), evidence.slide)
+        return Screened(findings, pictures, clock.seconds)
+
+    def _findings(
+        self,
+        item: SlideInput,
+        facts: SlideFacts,
+        quality: Quality,
+        cells: tuple[Cell, ...],
+        probabilities: NDArray[np.float64] | None,
+    ) -> Findings:
+        point = self.models.operating_point
+        slide_class = score = call = None
+        if probabilities is not None:
+            slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
+            score = binary_score(probabilities.tolist())
+            call = "positive" if score >= point.threshold else "negative"
+        reason = _unsatisfactory(quality)
+        return Findings(
+            status=SlideStatus.UNSATISFACTORY if reason else SlideStatus.OK,
+            reason=reason,
+            slide=facts,
+            quality=quality,
+            slide_probabilities=None if probabilities is None else tuple(probabilities.tolist()),
+            slide_class=slide_class,
+            score=score,
+            call=call,
+            operating_point=point,
+            cells=cells,
+            provenance=Provenance(
+                package_version=stride_monai.__version__,
+                config_hash=self.config_hash(item),
+                weights=self.models.weights,
+                requested=self._requested(item),
+                used={**self._settings(), "mpp": facts.mpp, "mpp_source": facts.mpp_source, "reader": facts.reader},
+                weights_note=self.models.note,
+            ),
+        )
+
+    def _requested(self, item: SlideInput) -> dict[str, Any]:
+        options = self.options
+        return {
+            "mpp": item.mpp or options.mpp,
+            "reader": options.reader,
+            "device": options.device,
+            "profile": options.profile,
+            "bundles": "shipped" if options.bundles is None else "given",
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        numbers = self.models.numbers
+        return {
+            "device": self.models.device.type,
+            "precision": "float32",
+            "profile": self.options.profile,
+            "detection": dict(numbers["detection"]),
+            "swift_mil": dict(numbers["swift_mil"]),
+            "weights": dict(self.models.weights),
+            "version": stride_monai.__version__,
+        }
+
+
+def _cells(bag: CellBag, evidence: Evidence) -> tuple[Cell, ...]:
+    return tuple(
+        Cell(
+            rank=row + 1,
+            score=float(bag.scores[row]),
+            box=Box(*(round(float(c), 2) for c in bag.boxes[row])),
+            cell_class=CELL_CLASSES[int(evidence.cells[row].argmax())],
+            probabilities=tuple(evidence.cells[row].tolist()),
+            attention=float(evidence.attention[row]),
+        )
+        for row in range(len(evidence.cells))
+    )
+
+
+def _quality(detections: Detections, facts: SlideFacts, unreadable: int) -> Quality:
+    adequate = None if facts.reader == _FIELD_READER else detections.estimated_cells >= MIN_CELLS
+    notes = list(detections.foreground.notes)
+    if adequate is None:
+        notes.append("A single field: adequacy is not assessed.")
+    if unreadable:
+        notes.append(f"{unreadable} regions could not be decoded and were not examined.")
+    return Quality(
+        foreground_mm2=detections.foreground.area_mm2,
+        estimated_cells=detections.estimated_cells,
+        focus=detections.focus,
+        pen_fraction=detections.foreground.pen_fraction,
+        tiles_read=detections.tiles_read,
+        unreadable_regions=unreadable,
+        adequate=adequate,
+        notes=tuple(notes),
+    )
+
+
+def _unsatisfactory(quality: Quality) -> str:
+    if quality.tiles_read == 0:
+        return "no deposit was found on the slide"
+    if quality.adequate is False:
+        return f"about {quality.estimated_cells:,} nucleated cells, fewer than the {MIN_CELLS:,} of an adequate slide"
+    return ""
+
+
+def _pictures(slide: Slide, crops: torch.Tensor, crop_mpp: float) -> Pictures:
+    overview, downsample = slide.overview(max_side=1600)
+    images = crops.permute(0, 2, 3, 1).numpy()
+    return Pictures(
+        overview=_jpeg(overview),
+        overview_downsample=downsample,
+        crop_mpp=crop_mpp,
+        crops={rank + 1: _jpeg(image) for rank, image in enumerate(images)},
+    )
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "JPEG", quality=88)
+    return stream.getvalue()
