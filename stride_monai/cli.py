@@ -1,0 +1,206 @@
+"""The command line, ``stride-monai``. Heavy imports are inside the commands, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stride_monai.errors import ConfigError, StrideError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stride_monai.run_index import Outcome
+    from stride_monai.screening.doctor import Check
+    from stride_monai.screening.inputs import SlideInput
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="stride-monai",
+    help="Cervical-cytology whole slide screening on MONAI. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out = Console()
+_err = Console(stderr=True)
+_COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
+
+MppOption = Annotated[
+    float | None, typer.Option("--mpp", help="um per pixel at full resolution; wins over what the file states.")
+]
+
+
+def main() -> None:
+    """Entry point: a :class:`StrideError` is one line on standard error and exit status 2."""
+    try:
+        app()
+    except StrideError as error:
+        _err.print(f"[red]error[/red] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        _err.print("interrupted; the same command takes the run up again")
+        raise SystemExit(130) from None
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from stride_monai import __version__
+
+        _out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.command()
+def screen(
+    slides: Annotated[list[Path], typer.Argument(help="Slide files, folders of slides, or manifests (CSV, JSON).")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")],
+    mpp: MppOption = None,
+    reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
+    bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
+) -> None:
+    """Screen slides: suspicious cells, slide probabilities, a report for each slide.
+
+    A run that was stopped is taken up by the same command. The exit status is 1 if any slide failed.
+    """
+    from stride_monai.reports.writers import load_writers
+    from stride_monai.screening.batch import Batch, screen_batch
+    from stride_monai.screening.inputs import collect
+    from stride_monai.screening.screener import Options, Screener
+
+    items = collect(slides)
+    with _err.status("loading the networks"):
+        screener = Screener(Options(mpp=mpp, reader=reader, device=device, profile=profile, bundles=bundles))
+    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv)
+    with _progress() as progress:
+        bar = progress.add_task("slides", total=len(items))
+        tiles = progress.add_task("tiles", total=None, visible=False)
+
+        def on_progress(item: SlideInput, done: int, total: int) -> None:
+            progress.update(tiles, description=item.slide_id[:30], completed=done, total=total, visible=True)
+
+        def on_done(outcome: Outcome) -> None:
+            progress.update(bar, advance=1)
+            progress.update(tiles, visible=False)
+            if outcome.status == "failed":
+                progress.console.print(f"[red]failed[/red] {_escape(outcome.reason)}", highlight=False, soft_wrap=True)
+
+        outcomes = screen_batch(batch, items, on_progress, on_done)
+    _summarise(outcomes, out, screener.models.note)
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+
+
+def _summarise(outcomes: Sequence[Outcome], out: Path, note: str) -> None:
+    table = Table("slide", "status", "call", "class", "score", "cells", "um/px", "seconds")
+    for outcome in outcomes:
+        color = _COLORS[outcome.status]
+        table.add_row(
+            _escape(outcome.slide_id),
+            f"[{color}]{outcome.status}[/{color}]" + (" (done before)" if outcome.resumed else ""),
+            outcome.call or "",
+            outcome.slide_class or "",
+            "" if outcome.score is None else f"{outcome.score:.3f}",
+            "" if outcome.cells is None else str(outcome.cells),
+            "" if outcome.mpp is None else f"{outcome.mpp:g}",
+            f"{outcome.seconds:.1f}",
+        )
+    _out.print(table)
+    for outcome in outcomes:
+        if outcome.status == "unsatisfactory":
+            _out.print(f"{_escape(outcome.slide_id)}: {_escape(outcome.reason)}", highlight=False)
+    reports = [out / o.slide_id / "report.html" for o in outcomes if o.status in {"ok", "unsatisfactory"}]
+    for report in reports[:10]:
+        _out.print(f"report {_escape(str(report))}", highlight=False, soft_wrap=True)
+    if len(reports) > 10:
+        _out.print(f"and {len(reports) - 10} more reports in {_escape(str(out))}", highlight=False, soft_wrap=True)
+    _out.print(f"summary {_escape(str(out / 'summary.csv'))}", highlight=False, soft_wrap=True)
+    _out.print(f"[bold]Research use only.[/bold] {_escape(note)}", highlight=False)
+
+
+@app.command()
+def doctor(
+    slide: Annotated[Path | None, typer.Argument(help="A slide to look into.")] = None,
+    mpp: MppOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Say what is installed, what opens the slide, and what to do about each problem."""
+    from stride_monai.screening.doctor import examine, examine_slide
+
+    checks = examine() + ([] if slide is None else examine_slide(slide, mpp))
+    if as_json:
+        healthy = not any(check.state == "problem" for check in checks)
+        typer.echo(json.dumps({"healthy": healthy, "checks": [check.to_dict() for check in checks]}, indent=1))
+    else:
+        _out.print(_checkup(checks))
+    if any(check.state == "problem" for check in checks):
+        raise typer.Exit(1)
+
+
+def _checkup(checks: Sequence[Check]) -> Table:
+    marks = {"ok": "[green]ok[/green]", "note": "[yellow]note[/yellow]", "problem": "[red]problem[/red]"}
+    table = Table("", "what", "found", "what to do")
+    for check in checks:
+        table.add_row(marks[check.state], check.name, _escape(check.detail), _escape(check.advice))
+    return table
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option("--out", help="Folder for slides, truth and manifest.")],
+    slide_class: Annotated[
+        list[str] | None, typer.Option("--slide-class", help="One slide of this class; may be given several times.")
+    ] = None,
+    slides: Annotated[int, typer.Option(help="Instead of classes: so many slides of mixed classes.")] = 0,
+    prevalence: Annotated[float, typer.Option(help="Share of positive slides, with --slides.")] = 0.21,
+    diameter: Annotated[float, typer.Option(help="Diameter of the deposit in mm (13 for a real one).")] = 13.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same slides.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
+) -> None:
+    """Render synthetic slides with known truth; no patient data, no network."""
+    from stride_monai.phantom.cohort import render_cohort
+
+    if bool(slide_class) == bool(slides):
+        raise ConfigError("say either --slide-class or --slides", "e.g. --slide-class NILM --slide-class HSIL")
+    with _progress() as progress:
+        bar = progress.add_task("slides", total=len(slide_class or ()) or slides)
+        render_cohort(
+            out,
+            classes=slide_class or slides,
+            prevalence=prevalence,
+            diameter_mm=diameter,
+            seed=seed,
+            workers=workers,
+            overwrite=overwrite,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    _out.print(f"manifest {_escape(str(out / 'manifest.csv'))}", highlight=False, soft_wrap=True)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
