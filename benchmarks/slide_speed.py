@@ -1,0 +1,90 @@
+"""Seconds per slide by stage, peak memory, and reading alone against detection alone, on a large synthetic slide.
+
+    python benchmarks/slide_speed.py --work benchmarks/work [--diameter 11.5] [--fraction 1.0]
+
+Renders a slide of at least 2 Gpx at 0.25 um/px if it is not there yet (that time is not part of the figures).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from stride_monai.phantom.cohort import render_cohort
+
+from stride_monai.findings import Findings
+from stride_monai.reports.writers import load_writers
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.screener import Options, Screener
+from stride_monai.slides import TileGrid, find_foreground, open_slide, stream_tiles
+
+
+def slide_of(work: Path, diameter: float) -> Path:
+    folder = work / f"speed-{diameter:g}mm"
+    if not (folder / "manifest.csv").exists():
+        render_cohort(folder, classes=["HSIL"], diameter_mm=diameter, seed=7)
+    return next((folder / "slides").iterdir())
+
+
+def reading_alone(path: Path, reader: str, tiles: int) -> float:
+    """Tiles of 512 px at 1.0 um/px per second."""
+    with open_slide(path, reader=reader) as slide:
+        foreground = find_foreground(slide)
+        grid = [t for t in TileGrid(slide.width, slide.height, slide.mpp) if foreground.touches(t.box)]
+        start = time.perf_counter()
+        count = sum(1 for _ in stream_tiles(slide, grid[:tiles], 1.0))
+        return count / (time.perf_counter() - start)
+
+
+def detection_alone(screener: Screener, tiles: int, batch: int) -> float:
+    images = torch.randint(0, 255, (batch, 3, 512, 512), dtype=torch.uint8)
+    detector = screener.models.detector
+    detector.detect(images)
+    start = time.perf_counter()
+    for _ in range(tiles // batch):
+        detector.detect(images)
+    return tiles // batch * batch / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--diameter", type=float, default=11.5, help="mm; 11.5 makes a slide of more than 2 Gpx")
+    arguments = parser.parse_args()
+    path = slide_of(arguments.work, arguments.diameter)
+    screener = Screener(Options())
+    loaded = psutil.Process().memory_info().rss
+    start = time.perf_counter()
+    screened = screener.screen(SlideInput(path, path.stem))
+    writing = time.perf_counter()
+    for writer in load_writers().values():
+        writer(screened.findings, screened.pictures, arguments.work / "speed-out")
+    seconds = {**screened.seconds, "write": time.perf_counter() - writing}
+    total = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    report(screened.findings, seconds, total, peak - loaded, path)
+    print("\n| alone, one run | tiles/s |\n|---|---|")
+    for reader in ("openslide", "tiff"):
+        print(f"| reading, {reader} | {reading_alone(path, reader, 400):.1f} |")
+    print(f"| detection, batch 4 | {detection_alone(screener, 80, 4):.1f} |")
+
+
+def report(findings: Findings, seconds: dict[str, float], total: float, memory: float, path: Path) -> None:
+    slide = findings.slide
+    print(f"{slide.width} x {slide.height} px = {slide.width * slide.height / 1e9:.2f} Gpx at {slide.mpp:g} um/px, ")
+    print(
+        f"{path.stat().st_size / 1e6:.0f} MB, {findings.quality.tiles_read} tiles read, {len(findings.cells)} cells\n"
+    )
+    print("| stage | seconds |\n|---|---|")
+    for stage, value in seconds.items():
+        print(f"| {stage} | {value:.2f} |")
+    print(f"| all (stages overlap: reading runs ahead of detection) | {total:.2f} |")
+    print(f"\npeak memory above the models: {memory / 2**30:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
