@@ -119,8 +119,8 @@ def render(work: Path, seed: int) -> tuple[Path, Path]:
         labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "HSIL"] * 20
         render_cohort(cells, classes=labels, diameter_mm=1.2, seed=seed, workers=2, test_fraction=0.0, max_negatives=40)
     if not (slides / "manifest.csv").exists():
-        labels = (["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]) * 7
-        render_cohort(slides, classes=labels, diameter_mm=2.5, seed=seed + 1, workers=2, test_fraction=0.35)
+        labels = (["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]) * 24
+        render_cohort(slides, classes=labels, diameter_mm=2.5, seed=seed + 1, workers=2, test_fraction=0.25)
     return cells, slides
 
 
