@@ -127,13 +127,14 @@ def test_load_bundle_network(bundle: Path) -> None:
     save_weights(bundle / "models" / "tiny.safetensors", network.state_dict(), {"note": "random"})
     loaded = load_bundle_network(bundle, profile="tiny")
     assert not loaded.network.training
-    assert loaded.numbers["crop_size"] == 128
+    side = json.loads((bundle / "configs" / "tiny.json").read_text())["crop_size"]
+    assert loaded.numbers["crop_size"] == side
     assert loaded.numbers["crop_mpp"] == 0.5
     assert loaded.metadata["note"] == "random"
     assert loaded.metadata["bundle_version"] == json.loads((bundle / "configs/metadata.json").read_text())["version"]
     assert len(loaded.weights_sha256) == 64
     with torch.no_grad():
-        assert loaded.network(torch.rand(1, 3, 128, 128)).shape == (1, 5)
+        assert loaded.network(torch.rand(1, 3, side, side)).shape == (1, 5)
 
 
 def test_damaged_bundles_are_refused_in_one_sentence(bundle: Path, tmp_path: Path) -> None:
