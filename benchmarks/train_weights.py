@@ -6,9 +6,11 @@ Every step is a command that a user could type, and is skipped when its result i
 
 1. Render two cohorts. `cells`: many small deposits, for the detector and the cell classifier. `slides`: fewer, larger
    ones, for the slide head; a third of them is held out.
-2. Train the detector and the cell classifier on `cells`.
-3. Extract bags from `slides` with that detector, train the slide head on them.
-4. Judge on the held-out slides, which no step before has trained on: share of the positive cells that are found in the
+2. Train the detector on `cells`. What it then ranks highest on the negative slides of `cells` is negative by definition
+   and is what the classifier will meet in bags, so these boxes join the labelled cells.
+3. Train the cell classifier on them.
+4. Extract bags from `slides` with that detector, train the slide head on them.
+5. Judge on the held-out slides, which no step before has trained on: share of the positive cells that are found in the
    top K, and AUC of the slide score.
 """
 
@@ -23,12 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stride_monai.bundle_workflow import bundle_root
-from stride_monai.data.cells import read_cells
-from stride_monai.data.manifest import read_manifest
+from stride_monai.bundle_workflow import bundle_root, load_bundle_network
+from stride_monai.data.cells import CellRecord, read_cells, write_cells
+from stride_monai.data.manifest import read_manifest, write_manifest
 from stride_monai.findings import Findings
+from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom.cohort import render_cohort
+from stride_monai.slides import open_slide
 
 NOTE = "The shipped weights were trained on synthetic slides only; nothing they say is evidence about real cells."
 # What fits into half an hour on 2 cores: tiles of 256 px show every lesion of these small deposits at a quarter of the
@@ -38,6 +42,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "cell_cls": {"network_def#ls_init_value": 0.1},
     "swift_mil": {},
 }
+MINED = 48  # boxes of each negative slide
 HIT_IOS = 0.5  # a truth box counts as found when a top-K box covers at least half of the smaller of the two
 
 
@@ -112,32 +117,56 @@ def judge(cohort: Path, work: Path) -> None:
     print(json.dumps(results, indent=1))
 
 
-def render(work: Path, seed: int) -> tuple[Path, Path]:
-    """The two cohorts; what stands there complete is kept."""
-    cells, slides = work / "cells", work / "slides"
+def mine_negatives(cells: Path, mined: Path) -> None:
+    """`cells` again, with the best boxes of the detector on its negative slides as further NILM cells."""
+    loaded = load_bundle_network(bundle_root("detection"), "tiny")
+    detect = SlideDetectionInferer(overlap_px=loaded.numbers["tile_overlap"], top_k=MINED)
+    records = read_manifest(cells / "manifest.csv")
+    found: list[CellRecord] = []
+    for record in records:
+        if record.slide_class == "NILM":
+            with open_slide(record.path) as slide:
+                boxes = detect(slide, loaded.network).boxes
+            found += [CellRecord(record.slide_id, f"mined-{i}", *box, "NILM") for i, box in enumerate(boxes)]
+    write_cells(mined / "cells.csv", [*read_cells(cells / "cells.csv"), *found])
+    write_manifest(mined / "manifest.csv", records)
+
+
+def render_cells(folder: Path, seed: int) -> None:
+    labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"] * 24
+    render_cohort(folder, classes=labels, diameter_mm=1.2, seed=seed, workers=2, test_fraction=0.0, max_negatives=40)
+
+
+def render_slides(folder: Path, seed: int) -> None:
+    labels = (["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]) * 20
+    render_cohort(folder, classes=labels, diameter_mm=2.0, seed=seed, workers=2, test_fraction=0.3)
+
+
+def extract_bags(slides: Path, bags: Path) -> None:
+    bundle("detection", "inference", dataset_dir=slides, output_dir=bags, overwrite=False)
+
+
+def train(name: str, work: Path, **data: Path) -> None:
+    """Train a bundle, unless its checkpoint is there, and ship it."""
+    checkpoint = work / name / "model.pt"
+    if not checkpoint.exists():
+        bundle(name, "train", output_dir=work / name, **data, **SETTINGS[name])
+    ship(name, checkpoint)
+
+
+def make(work: Path, seed: int) -> None:
+    """Every step whose result is not there yet."""
+    cells, mined, slides, bags = (work / name for name in ("cells", "mined", "slides", "bags"))
     if not (cells / "manifest.csv").exists():
-        labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "HSIL"] * 20
-        render_cohort(cells, classes=labels, diameter_mm=1.2, seed=seed, workers=2, test_fraction=0.0, max_negatives=40)
+        render_cells(cells, seed)
+    train("detection", work, dataset_dir=cells)
+    if not (mined / "manifest.csv").exists():
+        mine_negatives(cells, mined)
+    train("cell_cls", work, dataset_dir=mined)
     if not (slides / "manifest.csv").exists():
-        labels = (["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]) * 24
-        render_cohort(slides, classes=labels, diameter_mm=2.5, seed=seed + 1, workers=2, test_fraction=0.25)
-    return cells, slides
-
-
-def train(cells: Path, slides: Path, work: Path) -> None:
-    """The three bundles in the order of the method; a bundle whose checkpoint is there is not trained again."""
-    bags = work / "bags"
-    for name in ("detection", "cell_cls", "swift_mil"):
-        out = work / name
-        overrides = {**SETTINGS[name], "dataset_dir": cells, "output_dir": out}
-        if name == "swift_mil":
-            if not (work / "bags.done").exists():
-                bundle("detection", "inference", dataset_dir=slides, output_dir=bags)
-                (work / "bags.done").touch()
-            overrides |= {"dataset_dir": slides, "bag_dir": bags}
-        if not (out / "model.pt").exists():
-            bundle(name, "train", **overrides)
-        ship(name, out / "model.pt")
+        render_slides(slides, seed + 1)
+    extract_bags(slides, bags)
+    train("swift_mil", work, dataset_dir=slides, bag_dir=bags)
 
 
 def main() -> None:
@@ -147,10 +176,9 @@ def main() -> None:
     parser.add_argument("--judge-only", action="store_true", help="measure the weights that are there")
     arguments = parser.parse_args()
     work: Path = arguments.work.absolute()
-    cells, slides = render(work, arguments.seed)
     if not arguments.judge_only:
-        train(cells, slides, work)
-    judge(slides, work)
+        make(work, arguments.seed)
+    judge(work / "slides", work)
 
 
 if __name__ == "__main__":
