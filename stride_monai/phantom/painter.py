@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, rfft2
 
 from stride_monai.phantom.slide_plan import FIELDS, TEXTURE, Plan, stream
-from stride_monai.phantom.sprites import Sprite, half_size, rasterise
+from stride_monai.phantom.sprites import Sprite, half_side, half_size, rasterise
 from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS, lookup_table, weighted
 from stride_monai.units import Box
 
@@ -51,7 +51,7 @@ class Scene:
         unique = plan.unique
         self._x = np.concatenate([plan.common.x, np.array([cell.x for cell in unique], np.int32)])
         self._y = np.concatenate([plan.common.y, np.array([cell.y for cell in unique], np.int32)])
-        unique_half = np.array([half_size(cell.figure, plan.mpp, blur) for cell in unique], np.int32)
+        unique_half = np.array([half_side(cell.reach_um, cell.defocus_um, plan.mpp, blur) for cell in unique], np.int32)
         self._half = np.concatenate([bank_half[plan.common.member], unique_half])
         self._bins = _binned(self._x, self._y, self._half, self.width)
 
@@ -88,9 +88,12 @@ class Scene:
         if not found:
             return np.empty(0, np.int64)
         cells = np.unique(np.concatenate(found))
+        return np.asarray(cells[self._touch(cells, x0, y0, width, height)])
+
+    def _touch(self, cells: NDArray[np.int64], x0: int, y0: int, width: int, height: int) -> NDArray[np.bool_]:
         x, y, half = self._x[cells], self._y[cells], self._half[cells]
         touches = (x + half > x0) & (x - half < x0 + width) & (y + half > y0) & (y - half < y0 + height)
-        return np.asarray(cells[touches])
+        return np.asarray(touches)
 
     def _add_cell(self, density: NDArray[np.uint16], index: int, x0: int, y0: int) -> None:
         common = self.plan.common
@@ -98,8 +101,13 @@ class Scene:
             planes = self._bank_sprite(int(common.member[index])).oriented(int(common.orientation[index]))
             weights = common.weights[index]
         else:
+            unique = self.plan.unique[index - len(common.x)]
+            # A figure is often smaller than the room that was kept for it.
+            self._half[index] = half_size(unique.figure, self.plan.mpp, self.plan.centre.blur_um)
+            if not self._touch(np.array([index]), x0, y0, density.shape[2], density.shape[1])[0]:
+                return
             planes = self._unique_sprite(index - len(common.x)).planes
-            weights = self.plan.unique[index - len(common.x)].weights
+            weights = unique.weights
         _, height, width = density.shape
         left, top = int(self._x[index] - self._half[index]) - x0, int(self._y[index] - self._half[index]) - y0
         size = planes.shape[1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -55,6 +56,9 @@ _HARD_MIX: Mapping[str, float] = MappingProxyType(
 )
 _MEMBERS = 40
 _DEFOCUSED = 0.06
+_HARD_DEFOCUS_UM = 2.0
+_TRIALS = 12
+"""Hard negatives of a kind that are made to learn how far its figures reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +113,38 @@ class Common:
     weights: NDArray[np.uint16]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Unique:
-    """A figure that is drawn for one place only: a lesion or a hard negative."""
+    """A figure that is drawn for one place only: a lesion or a hard negative.
 
-    figure: Figure
+    It is made when it is first asked for: of the thousands of hard negatives of a full slide a bag shows a few hundred.
+
+    Attributes:
+        kind: as :attr:`Figure.kind`, known before the figure is made.
+        x, y: level-0 px.
+        hard: a benign look-alike.
+        reach_um, defocus_um: at least those of the figure.
+        make: makes the figure, the same one every time.
+        centre: whose stain it takes.
+    """
+
+    kind: str
     x: int
     y: int
-    weights: NDArray[np.uint16]
     hard: bool
+    reach_um: float
+    defocus_um: float
+    make: Callable[[], Figure]
+    centre: Centre
+
+    @cached_property
+    def figure(self) -> Figure:
+        return self.make()
+
+    @cached_property
+    def weights(self) -> NDArray[np.uint16]:
+        """Colour weights ``[2, 3]`` of the cytoplasm and nuclear planes."""
+        return colour_weights(self.centre, np.array([self.figure.cytoplasm, self.figure.nuclear]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +258,7 @@ def _bank(counts: Mapping[str, int], seed: int, pinkness: float) -> tuple[tuple[
 
 
 def _unique(figure: Figure, x: float, y: float, centre: Centre, hard: bool) -> Unique:
-    weights = colour_weights(centre, np.array([figure.cytoplasm, figure.nuclear]))
-    return Unique(figure, round(x), round(y), weights, hard)
+    return Unique(figure.kind, round(x), round(y), hard, figure.reach_um, figure.defocus_um, lambda: figure, centre)
 
 
 def _groups(label: str, count: int, rng: np.random.Generator) -> list[int]:
@@ -316,7 +342,7 @@ def _clear_of(
     if not placed or not len(points):
         return points
     centres = np.array([(cell.x, cell.y) for cell in placed], float)
-    radii = np.array([cell.figure.reach_um / mpp for cell in placed])
+    radii = np.array([cell.reach_um / mpp for cell in placed])
     tree = cKDTree(centres)
     points = points.copy()
     for _ in range(3):
@@ -335,16 +361,37 @@ def _place_hard(
     pinkness: float,
     placed: Sequence[Unique],
 ) -> list[Unique]:
-    figures = []
-    for k, (kind, maker) in enumerate(HARD_NEGATIVES.items()):
-        for i in range(counts.get(kind, 0)):
-            rng = stream(seed, _HARD, k, i)
-            figures.append(_defocused(maker(rng, pinkness), rng, _DEFOCUSED, 2.0))
+    kinds: list[str] = []
+    makers: list[Callable[[], Figure]] = []
+    reaches: list[float] = []
+    for k, kind in enumerate(HARD_NEGATIVES):
+        n = counts.get(kind, 0)
+        trials = [_hard(seed, k, i, pinkness) for i in range(min(n, _TRIALS))]
+        most = 1.3 * max((figure.reach_um for figure in trials), default=0.0)
+        kinds += [kind] * n
+        makers += [partial(_hard_within, seed, k, i, pinkness, most) for i in range(n)]
+        reaches += [most] * n
     rng = stream(seed, _PLACES, 1)
-    points = region.sample(rng, len(figures), inset=10 / mpp)
-    reach = np.array([figure.reach_um / mpp for figure in figures])
-    points = _clear_of(region, rng, points, reach, placed, mpp, 0.05)
-    return [_unique(figure, x, y, centre, True) for figure, (x, y) in zip(figures, points, strict=True)]
+    points = region.sample(rng, len(kinds), inset=10 / mpp)
+    points = _clear_of(region, rng, points, np.array(reaches) / mpp, placed, mpp, 0.05)
+    return [
+        Unique(kind, round(x), round(y), True, reach, _HARD_DEFOCUS_UM, make, centre)
+        for kind, make, reach, (x, y) in zip(kinds, makers, reaches, points.tolist(), strict=True)
+    ]
+
+
+def _hard(seed: int, kind: int, number: int, pinkness: float, attempt: int = 0) -> Figure:
+    rng = stream(seed, _HARD, kind, number, *([attempt] if attempt else []))
+    return _defocused(list(HARD_NEGATIVES.values())[kind](rng, pinkness), rng, _DEFOCUSED, _HARD_DEFOCUS_UM)
+
+
+def _hard_within(seed: int, kind: int, number: int, pinkness: float, most: float) -> Figure:
+    """A hard negative that reaches no further than ``most`` um, so that its place can be chosen before it is made."""
+    for attempt in range(8):
+        figure = _hard(seed, kind, number, pinkness, attempt)
+        if figure.reach_um <= most:
+            return figure
+    return _hard(seed, kind, 0, pinkness)  # the first of the trials that ``most`` was taken from
 
 
 def _place_common(

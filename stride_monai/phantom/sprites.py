@@ -19,7 +19,7 @@ from stride_monai.phantom.outlines import FloatArray, Outline
 from stride_monai.phantom.stain import PLANE_UNITS
 from stride_monai.phantom.textures import textures, window
 
-__all__ = ["ORIENTATIONS", "Sprite", "half_size", "rasterise", "turned"]
+__all__ = ["ORIENTATIONS", "Sprite", "half_side", "half_size", "rasterise", "turned"]
 
 ORIENTATIONS = 8
 """Quarter turns, with and without a mirror."""
@@ -45,7 +45,12 @@ class Sprite:
 
 def half_size(figure: Figure, mpp: float, blur_um: float) -> int:
     """Half the side in px of the sprite that :func:`rasterise` will draw, known without drawing."""
-    return int(np.ceil((figure.reach_um + 1.5 + 3 * np.hypot(blur_um, figure.defocus_um)) / mpp)) + 1
+    return half_side(figure.reach_um, figure.defocus_um, mpp, blur_um)
+
+
+def half_side(reach_um: float, defocus_um: float, mpp: float, blur_um: float) -> int:
+    """As :func:`half_size`, of a figure of which only the reach and the defocus are known."""
+    return int(np.ceil((reach_um + 1.5 + 3 * np.hypot(blur_um, defocus_um)) / mpp)) + 1
 
 
 def turned(points: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
