@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.phantom.artefacts import make_artefacts
+from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.figures import Figure
 from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.lesions import LESIONS
@@ -19,7 +20,7 @@ from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, Unique, lesion_counts, make_plan, stream
 from stride_monai.phantom.slide_writer import write_slide
 from stride_monai.phantom.sprites import turned
-from stride_monai.phantom.stain import Centre, centre_named
+from stride_monai.phantom.stain import Centre
 from stride_monai.phantom.truth import SlideTruth, TruthCell
 from stride_monai.units import Box
 
@@ -68,7 +69,7 @@ def render_slide(
         density_per_mm2: epithelial cells, leucocytes and debris come on top; by default that of a deposit of this
             diameter, see :func:`default_density`.
         mpp: um/px of level 0, 0.1-1.1.
-        centre: one of :data:`stride_monai.phantom.stain.CENTRES`, or a centre of your own.
+        centre: one of :data:`stride_monai.phantom.centres.CENTRES`, or a centre of your own.
         lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
         artefacts: any of ``pen``, ``bubbles``.
         progress: called with (rows of tiles done, rows in all).
