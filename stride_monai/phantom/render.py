@@ -32,6 +32,7 @@ __all__ = [
     "plan_slide",
     "render_field",
     "render_slide",
+    "truth_of",
 ]
 
 DENSITY_20_MM = 255.0
@@ -255,6 +256,14 @@ def _truth(plan: Plan, slide_id: str, parameters: Mapping[str, Any]) -> SlideTru
     )
 
 
+def truth_of(plan: Plan, index: int) -> TruthCell:
+    """What is known of one cell of a plan: first come the lesions and hard negatives, then the common cells."""
+    size = (plan.region.width, plan.region.height)
+    if index < len(plan.unique):
+        return _unique_truth(plan.unique[index], index, plan.mpp, size)
+    return _common_truth(plan, index - len(plan.unique), size)
+
+
 def _unique_truth(cell: Unique, number: int, mpp: float, size: tuple[int, int]) -> TruthCell:
     outlines = [outline.polygon() for outline in cell.figure.outlines()]
     nuclei = [nucleus.outline.polygon() for nucleus in cell.figure.nuclei()]
@@ -267,14 +276,16 @@ def _sampled_truth(plan: Plan, size: tuple[int, int]) -> list[TruthCell]:
     common = plan.common
     eligible = np.array([figure.kind != "debris" for figure in plan.bank])[common.member]
     chosen = rng.permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]
-    cells = []
-    for index in np.sort(chosen):
-        figure, turn = plan.bank[common.member[index]], int(common.orientation[index])
-        outlines = [turned(outline.polygon(), turn) for outline in figure.outlines()]
-        nuclei = [turned(nucleus.outline.polygon(), turn) for nucleus in figure.nuclei()]
-        x, y = int(common.x[index]), int(common.y[index])
-        cells.append(_truth_cell(figure, f"c{index}", x, y, outlines, nuclei, plan.mpp, size, False))
-    return cells
+    return [_common_truth(plan, int(index), size) for index in np.sort(chosen)]
+
+
+def _common_truth(plan: Plan, index: int, size: tuple[int, int]) -> TruthCell:
+    common = plan.common
+    figure, turn = plan.bank[common.member[index]], int(common.orientation[index])
+    outlines = [turned(outline.polygon(), turn) for outline in figure.outlines()]
+    nuclei = [turned(nucleus.outline.polygon(), turn) for nucleus in figure.nuclei()]
+    x, y = int(common.x[index]), int(common.y[index])
+    return _truth_cell(figure, f"c{index}", x, y, outlines, nuclei, plan.mpp, size, False)
 
 
 def _truth_cell(
