@@ -34,7 +34,7 @@ from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 from stride_monai.bethesda import NEGATIVE, parse_label
 from stride_monai.networks.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into
-from stride_monai.phantom import CENTRES, render_field
+from stride_monai.phantom import CENTRES, SITES, render_field
 from stride_monai.phantom.truth import SlideTruth
 from stride_monai.slides.resample import resample
 
@@ -469,7 +469,7 @@ def _singles(table: Table, shown: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cric")
-    parser.add_argument("--centre", action="append", choices=list(CENTRES), help="only these centres; all by default")
+    parser.add_argument("--centre", action="append", choices=list(CENTRES), help="only these centres; all sites by default")
     parser.add_argument("--repeats", type=int, default=2, help="phantom fields per real field")
     parser.add_argument("--shown", type=int, default=15, help="single features to list per field of view")
     parser.add_argument("--no-encoder", action="store_true", help="leave the frozen encoder out (a third faster)")
@@ -478,7 +478,7 @@ def main() -> None:
         sys.exit(f"no points.csv in {arguments.data.name}: give the folder of the CRIC fields with --data")
     start = time.perf_counter()
     reals, mixes = real_fields(arguments.data)
-    fields = [*reals, *phantom_fields(reals, mixes, arguments.centre or list(CENTRES), arguments.repeats)]
+    fields = [*reals, *phantom_fields(reals, mixes, arguments.centre or SITES, arguments.repeats)]
     frozen = np.empty((0, 0)) if arguments.no_encoder else encoder_features(fields)
     for view, mpp in ((112.0, 0.5), (32.0, 0.25)):
         report(table_of(fields, view, mpp), frozen, f"{view:g} um at {mpp:g} um/px", arguments.shown)
