@@ -469,7 +469,7 @@ def _singles(table: Table, shown: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cric")
-    parser.add_argument("--centre", action="append", choices=list(CENTRES), help="only these centres; all sites by default")
+    parser.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
     parser.add_argument("--repeats", type=int, default=2, help="phantom fields per real field")
     parser.add_argument("--shown", type=int, default=15, help="single features to list per field of view")
     parser.add_argument("--no-encoder", action="store_true", help="leave the frozen encoder out (a third faster)")
