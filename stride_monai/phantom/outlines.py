@@ -79,11 +79,11 @@ class Outline:
         return np.asarray(radius - np.hypot(u, v), dtype=np.float32)
 
 
-def _waves(rng: np.random.Generator, amplitude: float, first: int, last: int) -> NDArray[np.float64]:
-    """Random Fourier perturbation of unit mean whose amplitude falls with frequency."""
+def _waves(rng: np.random.Generator, amplitude: float, first: int, last: int, fall: float = 1.0) -> NDArray[np.float64]:
+    """Random Fourier perturbation of unit mean whose amplitude falls with the given power of the frequency."""
     waves = np.ones(SAMPLES)
     for k in range(first, last + 1):
-        waves += amplitude * rng.normal() / k * np.cos(k * _ANGLES + rng.uniform(0, 2 * np.pi))
+        waves += amplitude * rng.normal() / k**fall * np.cos(k * _ANGLES + rng.uniform(0, 2 * np.pi))
     return np.clip(waves, 0.45, 1.8)
 
 
@@ -116,7 +116,8 @@ def ellipse(
     turn = rng.uniform(0, 2 * np.pi) if angle is None else angle
     theta = _ANGLES - turn
     radii = 1 / np.sqrt(np.cos(theta) ** 2 / elongation + np.sin(theta) ** 2 * elongation)
-    radii = radii * _waves(rng, irregularity, 2, 9)
+    # Bulges and flat stretches rather than scallops: little is left beyond the fifth wave.
+    radii = radii * _waves(rng, 2.7 * irregularity, 2, 9, 1.9)
     if notch > 0:
         place = rng.uniform(0, 2 * np.pi)
         gap = np.angle(np.exp(1j * (_ANGLES - place)))
@@ -132,16 +133,19 @@ def polygonal(
     elongation: float = 1.0,
     raggedness: float = 0.06,
     rounding: float = 3.0,
+    nicks: int = 0,
     fold: Fold | None = None,
 ) -> Outline:
-    """The angular outline of a flat squamous cell: a random convex polygon, slightly rounded and ragged.
+    """The angular outline of a flat squamous cell: a random convex polygon, slightly rounded, frayed and torn.
 
     Args:
         area: um2 before any fold.
+        raggedness: amplitude of the bows of the sides and of the fraying of the edge.
         rounding: width of the smoothing of the corners in angle samples.
+        nicks: number of small tears.
     """
     at = (np.arange(corners) + rng.uniform(-0.32, 0.32, corners)) * 2 * np.pi / corners + rng.uniform(0, 2 * np.pi)
-    distance = rng.uniform(0.82, 1.12, corners)
+    distance = rng.uniform(0.72, 1.15, corners)
     x, y = distance * np.cos(at) * np.sqrt(elongation), distance * np.sin(at) / np.sqrt(elongation)
     radii = np.full(SAMPLES, np.inf)
     for i in range(corners):
@@ -152,7 +156,13 @@ def polygonal(
         away = normal[0] * x[i] + normal[1] * y[i]
         radii = np.minimum(radii, np.where(facing > 1e-3, away / np.maximum(facing, 1e-3), np.inf))
     radii = _circular_blur(np.minimum(radii, 2.0), rounding)
-    radii = radii * _waves(rng, raggedness, 3, 22)
+    radii = radii * _waves(rng, 1.5 * raggedness, 2, 12)
+    # Fraying: equal amplitude at all fine scales, unlike the bows above; more of it on some stretches than on others.
+    fraying = _circular_blur(rng.normal(size=SAMPLES), 0.7) * np.clip(_waves(rng, 1.0, 1, 4), 0, None)
+    radii = radii * (1 + 0.09 * raggedness * fraying)
+    for _ in range(nicks):
+        gap = np.angle(np.exp(1j * (_ANGLES - rng.uniform(0, 2 * np.pi))))
+        radii = radii * (1 - rng.uniform(0.05, 0.22) * np.exp(-(np.abs(gap / rng.uniform(0.05, 0.14)) ** 1.5)))
     return Outline(0.0, 0.0, _with_area(radii, area), fold)
 
 

@@ -14,8 +14,9 @@ from stride_monai.errors import ConfigError, OutputError
 from stride_monai.phantom.artefacts import make_artefacts
 from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.figures import Figure
-from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.lesions import LESIONS
+from stride_monai.phantom.measures import measures
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, Unique, lesion_counts, make_plan, stream
 from stride_monai.phantom.slide_writer import write_slide
@@ -56,6 +57,7 @@ def render_slide(
     lesions: Mapping[str, int] | None = None,
     margin_mm: float = 0.4,
     artefacts: Sequence[str] = (),
+    crowd_per_mm2: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SlideTruth:
@@ -73,6 +75,7 @@ def render_slide(
         centre: one of :data:`stride_monai.phantom.centres.CENTRES`, or a centre of your own.
         lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
         artefacts: any of ``pen``, ``bubbles``.
+        crowd_per_mm2: kind of abundant cell -> number per mm2 instead of the patient's own.
         progress: called with (rows of tiles done, rows in all).
 
     Raises:
@@ -92,6 +95,7 @@ def render_slide(
         lesions=lesions,
         margin_mm=margin_mm,
         artefacts=artefacts,
+        crowd_per_mm2=crowd_per_mm2,
     )
     write_slide(path, Scene(plan), progress)
     return _truth(plan, path.name.split(".")[0], parameters)
@@ -113,6 +117,7 @@ def plan_slide(
     lesions: Mapping[str, int] | None = None,
     margin_mm: float = 0.4,
     artefacts: Sequence[str] = (),
+    crowd_per_mm2: Mapping[str, float] | None = None,
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of a slide and the parameters that made it; arguments as in :func:`render_slide`."""
     label, chosen = parse_label(label), _centre(centre)
@@ -128,7 +133,14 @@ def plan_slide(
     counts = lesion_counts(label, cells, stream(seed, 9)) if lesions is None else _checked(lesions)
     extra = make_artefacts(tuple(artefacts), stream(seed, ARTEFACTS_STREAM), side, side, mpp)
     plan = make_plan(
-        region, lesions=counts, seed=seed, mpp=mpp, density_per_mm2=density, centre=chosen, artefacts=extra
+        region,
+        lesions=counts,
+        seed=seed,
+        mpp=mpp,
+        density_per_mm2=density,
+        centre=chosen,
+        artefacts=extra,
+        crowd_per_mm2=_crowd(crowd_per_mm2),
     )
     parameters = {
         "label": label,
@@ -140,6 +152,7 @@ def plan_slide(
         "lesions": counts,
         "margin_mm": margin_mm,
         "artefacts": list(artefacts),
+        "crowd_per_mm2": _crowd(crowd_per_mm2),
     }
     return plan, parameters
 
@@ -238,6 +251,15 @@ def _checked(lesions: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
+def _crowd(crowd_per_mm2: Mapping[str, float] | None) -> dict[str, float]:
+    for kind, number in (crowd_per_mm2 or {}).items():
+        if kind not in NORMAL or not 0 <= number <= 100_000:
+            raise ConfigError(
+                f"{number} cells/mm2 of '{kind}' cannot be drawn", f"use up to 1e5 of {', '.join(NORMAL)}"
+            )
+    return dict(crowd_per_mm2 or {})
+
+
 def _field_lesions(label: str, seed: int) -> dict[str, int]:
     if label == NEGATIVE:
         return {}
@@ -271,10 +293,10 @@ def _unique_truth(cell: Unique, number: int, mpp: float, size: tuple[int, int]) 
 
 
 def _sampled_truth(plan: Plan, size: tuple[int, int]) -> list[TruthCell]:
-    """A sample of the common cells, debris left out: it is no cell."""
+    """A sample of the common cells, without what is none."""
     rng = stream(plan.seed, 12)
     common = plan.common
-    eligible = np.array([figure.kind != "debris" for figure in plan.bank])[common.member]
+    eligible = np.array([figure.kind not in NO_CELLS for figure in plan.bank])[common.member]
     chosen = rng.permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]
     return [_common_truth(plan, int(index), size) for index in np.sort(chosen)]
 
@@ -315,4 +337,6 @@ def _truth_cell(
         nuclei=tuple(points / mpp + (x, y) for points in nuclei),
         hard=hard,
         defocus_um=figure.defocus_um,
+        measures=measures(figure),
+        observed=figure.observed or figure.descriptions,
     )
