@@ -110,8 +110,8 @@ _SITES: tuple[Centre, ...] = (
         dirt_per_mm2=2200,
         shading=0.014,
         mpp=0.22,
-        focus_um=1.6,
-        depth_um=1.4,
+        focus_um=1.2,
+        depth_um=1.0,
         density_per_mm2=255.0,
     ),
     Centre(
@@ -120,7 +120,7 @@ _SITES: tuple[Centre, ...] = (
         strength=(0.95, 0.7, 1.45, 0.3, 0.5),
         eosinophilic=0.15,
         background=(228, 236, 240),
-        white_balance=(0.98, 1.02, 1.04),
+        white_balance=(0.99, 1.0, 1.01),
         blur_um=0.2,
         jpeg_quality=80,
         mpp=0.33,
@@ -191,7 +191,7 @@ _VARIANTS: tuple[Centre, ...] = (
     replace(_NORTH, name="north_noisy", noise=0.035),
     replace(_NORTH, name="north_hazy", haze=0.06),
     replace(_NORTH, name="north_jpeg", jpeg_quality=30),
-    replace(_NORTH, name="north_defocus", focus_um=4.0),
+    replace(_NORTH, name="north_defocus", focus_um=3.0),
     replace(_NORTH, name="north_coarse", mpp=0.5),
     replace(_NORTH, name="north_13mm", deposit_mm=13.0),
 )

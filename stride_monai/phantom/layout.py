@@ -21,12 +21,19 @@ class Region:
     """Where cells may lie: a disc (deposit) or the whole rectangle (field), in level-0 px.
 
     Attributes:
-        radius: px of the disc around the middle; None for the rectangle.
+        radius: px of the disc; None for the rectangle.
+        shift: (x, y) px of the disc's middle from the rectangle's.
     """
 
     width: int
     height: int
     radius: float | None = None
+    shift: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Middle of the disc, px."""
+        return self.width / 2 + self.shift[0], self.height / 2 + self.shift[1]
 
     def area_mm2(self, mpp: float) -> float:
         px = self.width * self.height if self.radius is None else np.pi * self.radius**2
@@ -39,15 +46,14 @@ class Region:
             return rng.uniform((inset, inset), (self.width - inset, self.height - inset), (n, 2))
         reach = max(self.radius - inset, 0.1 * self.radius) * np.sqrt(rng.random(n))
         angle = rng.uniform(0, 2 * np.pi, n)
-        middle = np.array([self.width / 2, self.height / 2])
-        return middle + np.stack([reach * np.cos(angle), reach * np.sin(angle)], axis=1)
+        return np.array(self.middle) + np.stack([reach * np.cos(angle), reach * np.sin(angle)], axis=1)
 
     def contains(self, points: Points) -> NDArray[np.bool_]:
         """Which of ``[n, 2]`` points lie inside."""
         if self.radius is None:
             inside = (points >= 0).all(axis=1) & (points < (self.width, self.height)).all(axis=1)
             return np.asarray(inside)
-        return np.asarray(np.hypot(*(points - (self.width / 2, self.height / 2)).T) <= self.radius)
+        return np.asarray(np.hypot(*(points - self.middle).T) <= self.radius)
 
 
 @dataclass(frozen=True, slots=True)

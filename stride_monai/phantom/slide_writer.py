@@ -12,7 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from stride_monai.artifacts import replacing
-from stride_monai.phantom.painter import NOISE_PERIOD, Scene
+from stride_monai.phantom.background import GLASS_PERIOD
+from stride_monai.phantom.painter import Scene
 
 __all__ = ["write_slide"]
 
@@ -126,7 +127,7 @@ class _Pyramid:
         return tiles
 
     def _tile(self, x: int, y: int) -> tuple[bytes, NDArray[np.uint8]]:
-        phase = (x % NOISE_PERIOD, y % NOISE_PERIOD)
+        phase = (x % GLASS_PERIOD, y % GLASS_PERIOD)
         glass = self.scene.is_glass(x, y, TILE, TILE)
         if glass and phase in self._glass:
             return self._glass[phase]
