@@ -89,10 +89,10 @@ def squamous_dyes(rng: np.random.Generator, pink: bool) -> Dyes:
 
 
 def accent_dyes(rng: np.random.Generator, own: Dyes, pink: bool) -> Dyes:
-    """Dye mix in the middle of a two-tone cell: the other tint, or a deeper shade of its own."""
-    if rng.random() < 0.45:
+    """Dye mix in the middle of a two-tone cell: pink in a blue cell, or a deeper shade of its own."""
+    if rng.random() < (0.2 if pink else 0.6):
         other = squamous_dyes(rng, not pink)
-        return tuple(0.25 * a + 0.75 * b for a, b in zip(own, other, strict=True))
+        return tuple(0.2 * a + 0.8 * b for a, b in zip(own, other, strict=True))
     shade = rng.uniform((0.8, 1.0, 0.7, 0.8, 1.0), (1.6, 1.7, 1.3, 2.2, 2.0))
     return tuple(float(amount) for amount in (np.asarray(own) + np.array([0.03, 0.06, 0, 0.05, 0])) * shade)
 
@@ -102,10 +102,10 @@ def vesicular(rng: np.random.Generator, area: float, x: float, y: float, density
     return Nucleus(
         ellipse(rng, area, x=x, y=y, elongation=rng.uniform(1.0, 1.45), irregularity=rng.uniform(0.01, 0.055)),
         density=density,
-        chromatin=float(rng.uniform(0.1, 0.26)),
+        chromatin=float(rng.uniform(0.14, 0.36)),
         membrane=float(rng.uniform(0.0, 0.16)),
         clearing=float(rng.uniform(-0.12, 0.18)),
-        softness=float(rng.uniform(0.45, 1.1)),
+        softness=float(rng.uniform(0.3, 0.75)),
     )
 
 
@@ -195,10 +195,12 @@ def mature_part(
         texture=float(rng.uniform(0.06, 0.26)),
         edge=float(rng.uniform(0.0, 0.12)),
         bulge=float(rng.uniform(0.1, 0.7)),
-        grain=float(rng.choice((0.0, 0.15, 0.4), p=(0.3, 0.45, 0.25)) * rng.uniform(0.5, 1.4)),
+        grain=float(rng.choice((0.15, 0.4, 0.75), p=(0.35, 0.45, 0.2)) * rng.uniform(0.6, 1.4)),
         wrinkles=float(rng.uniform(0.1, 0.5) * (rng.random() < 0.6)),
-        softness=float(rng.uniform(0.45, 1.3)),
-        accent=float(rng.uniform(0.5, 1.0)) if rng.random() < 0.35 else 0.0,
+        softness=float(rng.uniform(0.35, 0.8)),
+        fray=float(rng.uniform(0.0, 0.25)),
+        accent=float(rng.uniform(0.5, 1.0)) if rng.random() < 0.45 else 0.0,
+        accent_from=float(rng.uniform(0.15, 0.6)),
         granules=tuple(spots),
         vacuoles=vacuoles,
         creases=_creases(rng, diameter, crumpled),
@@ -228,9 +230,9 @@ def compact_part(rng: np.random.Generator, diameter: float, nucleus: Nucleus, de
         texture=float(rng.uniform(0.08, 0.25)),
         edge=float(rng.uniform(0.0, 0.16)),
         bulge=float(rng.uniform(0.0, 0.5)),
-        grain=float(rng.uniform(0.0, 0.3)),
+        grain=float(rng.uniform(0.1, 0.6)),
         wrinkles=float(rng.uniform(0.0, 0.4)),
-        softness=float(rng.uniform(0.5, 1.6)),
+        softness=float(rng.uniform(0.4, 1.1)),
         accent=float(rng.uniform(0.4, 1.0)) if rng.random() < 0.3 else 0.0,
         vacuoles=vacuoles,
     )

@@ -78,7 +78,7 @@ def _keratinised(rng: np.random.Generator, form: str) -> Part:
             disc_area(rng.uniform(20, 34)),
             corners=int(rng.integers(3, 6)),
             elongation=rng.uniform(1.1, 2.0),
-            raggedness=0.25,
+            raggedness=0.14,
             rounding=2.0,
         )
         nucleus = _ink_dark(rng, A0 * rng.uniform(2.0, 4.5), float(rng.uniform(1.1, 2.0)), angle)

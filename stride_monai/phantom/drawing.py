@@ -95,7 +95,8 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
         border = rim * _bump(depth, 0.5 * soft + 0.25, 0.3 + 0.4 * soft)
         return np.asarray(_step(depth, soft) * (1 + border), np.float32)
 
-    depth = cell.depth(x, y)
+    # Borders are frayed at a scale finer than the outline's vertices.
+    depth = cell.depth(x, y) + np.float32(part.fray) * canvas.texture("granular", where)
     amount = sheet(depth)
     amount *= 1 + np.float32(part.texture) * (
         0.75 * cloud + 0.3 * canvas.texture("patchy", where) + 0.3 * canvas.texture("fine", where)
@@ -105,7 +106,9 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
     if part.bulge > 0:
         amount *= 1 - np.float32(part.bulge) * (1 - middle) ** 1.5
     if part.grain > 0:
-        amount += np.float32(part.grain) * canvas.texture("dots", where) * (depth > 0.8)
+        # Dark grains on an even ground.
+        granules = canvas.texture("dots", where) + np.float32(0.5) * np.maximum(canvas.texture("fine", where), 0)
+        amount *= 1 + np.float32(part.grain) * granules
     if part.wrinkles > 0:
         amount *= 1 + np.float32(part.wrinkles) * canvas.texture("ridges", where)
     for crease in part.creases:
@@ -117,7 +120,8 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
         _clear(canvas, amount, halo, x, y, where, part.density)
     amount *= np.float32(part.density)
     if part.accent > 0:
-        share = np.float32(part.accent) * _step(middle + np.float32(0.18) * cloud - np.float32(0.5), 0.8)
+        inner = middle + np.float32(0.15) * cloud - np.float32(part.accent_from)
+        share = np.float32(part.accent) * _step(inner, 0.4)
         canvas.planes[ACCENT][where] += amount * share
         amount *= 1 - share
     canvas.planes[CYTOPLASM][where] += amount
@@ -135,7 +139,8 @@ def _crease(canvas: Canvas, amount: FloatArray, crease: Crease, where: _Slices) 
     if crease.pleat:
         # Its width shrinks to nothing at both ends, so that a pleat is a sickle and not a bar.
         width = np.asarray(np.float32(crease.width) * fading + np.float32(0.15), np.float32)
-        profile = _step(across, 0.5) * _step(width - across, 0.5 + 0.5 * crease.width) * (fading > 0)
+        profile = _step(across, 0.4) * _step(width - across, 0.4 + 0.35 * crease.width) * (fading > 0)
+        profile *= 1 + 0.5 * _bump(across, 0.35, 0.35)
     else:
         profile = np.exp(-((across / np.float32(crease.width)) ** 2)) * np.sqrt(fading)
     amount[inner] *= 1 + np.float32(crease.strength) * profile
@@ -185,7 +190,8 @@ def _draw_nucleus(canvas: Canvas, nucleus: Nucleus, covered: bool) -> None:
         canvas.planes[ACCENT][where] *= 1 - 0.35 * body
     contrast = np.float32(nucleus.chromatin)
     if nucleus.coarse:
-        clumps = canvas.texture("coarse", where)
+        # Dark clumps on an even ground: holes would look like vacuoles.
+        clumps = np.maximum(canvas.texture("coarse", where), -0.9)
         grain = 0.9 * clumps + 0.7 * np.maximum(clumps - 0.9, 0) + 0.3 * canvas.texture("fine", where)
     else:
         granular = canvas.texture("granular", where)

@@ -92,10 +92,12 @@ class Part:
         texture: contrast of its texture.
         edge: extra density of the cell border.
         bulge: how much thinner the periphery is than the middle, 0-1.
-        grain: strength of scattered fine granules.
+        grain: contrast of its fine granules.
         wrinkles: strength of surface creases.
         softness: width of the cell border in um.
+        fray: standard deviation in um by which the drawn border wanders off the outline.
         accent: share of the figure's accent stain in the middle, 0-1; none at the periphery.
+        accent_from: how far in from the border the accent begins, as a share of the way to the middle.
         granules: (x, y, radius) in um of dark granules.
         vacuoles: cleared outlines; a koilocyte's halo among them.
         creases: wrinkles and pleats.
@@ -111,7 +113,9 @@ class Part:
     grain: float = 0.0
     wrinkles: float = 0.0
     softness: float = 0.45
+    fray: float = 0.12
     accent: float = 0.0
+    accent_from: float = 0.4
     granules: tuple[tuple[float, float, float], ...] = ()
     vacuoles: tuple[Halo, ...] = ()
     creases: tuple[Crease, ...] = ()

@@ -177,9 +177,9 @@ def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Pa
         cell = polygonal(
             rng,
             disc_area(diameter),
-            corners=int(rng.integers(3, 6)),
+            corners=int(rng.integers(4, 7)),
             elongation=rng.uniform(1, 1.4),
-            raggedness=float(rng.uniform(0.06, 0.2)),
+            raggedness=float(rng.uniform(0.05, 0.15)),
             rounding=float(rng.uniform(3.5, 7.0)),
         )
     return Part(

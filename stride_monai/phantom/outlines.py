@@ -156,7 +156,7 @@ def polygonal(
         away = normal[0] * x[i] + normal[1] * y[i]
         radii = np.minimum(radii, np.where(facing > 1e-3, away / np.maximum(facing, 1e-3), np.inf))
     radii = _circular_blur(np.minimum(radii, 2.0), rounding)
-    radii = radii * _waves(rng, 1.5 * raggedness, 2, 12)
+    radii = radii * _waves(rng, 1.1 * raggedness, 2, 12)
     # Fraying: equal amplitude at all fine scales, unlike the bows above; more of it on some stretches than on others.
     fraying = _circular_blur(rng.normal(size=SAMPLES), 0.7) * np.clip(_waves(rng, 1.0, 1, 4), 0, None)
     radii = radii * (1 + 0.09 * raggedness * fraying)

@@ -205,7 +205,7 @@ def make_plan(
     patient = stream(seed, _PATIENT)
     pinkness = float(np.clip(centre.eosinophilic + patient.normal(0, 0.12), 0.05, 0.95))
     # No two slides of a laboratory take the dyes alike.
-    strength = np.asarray(centre.strength) * patient.lognormal(0, (0.06, 0.13, 0.13, 0.2, 0.13))
+    strength = np.asarray(centre.strength) * patient.lognormal(0, (0.12, 0.13, 0.13, 0.2, 0.13))
     centre = replace(centre, strength=tuple(strength.tolist()))
     placed = [] if pinned is None else [_unique(pinned, region.width / 2, region.height / 2, centre, False)]
     placed += _place_lesions(region, lesions, seed, mpp, centre, pinkness, artefacts)
