@@ -50,6 +50,20 @@ class _Stamp:
                 parts.append((number, top, left, part))
         return cls(planes.shape[1] // 2, tuple(parts))
 
+    def defocused(self, level: int, mpp: float) -> _Stamp:
+        """Out of focus, and as much larger."""
+        if level == 0:
+            return self
+        room = _room(level, mpp)
+        blur = ImageFilter.GaussianBlur(LEVELS_UM[level] / mpp)
+        return _Stamp(
+            self.half + room,
+            tuple(
+                (number, top, left, np.asarray(Image.fromarray(np.pad(part, room)).filter(blur)))
+                for number, top, left, part in self.parts
+            ),
+        )
+
     def oriented(self, orientation: int) -> _Stamp:
         """Turned as :meth:`stride_monai.phantom.sprites.Sprite.oriented` turns; views of the same memory."""
         if orientation == 0:
@@ -145,7 +159,12 @@ class Scene:
             weights = common.weights[index]
         else:
             number = index - len(common.x)
-            # A figure is often smaller than the room that was kept for it.
+            figure = self.plan.unique[number].figure
+            # It is often smaller than the room that was kept for it.
+            half = half_size(figure, self.plan.mpp, self.plan.centre.blur_um)
+            self._half[index] = half + _room(int(self._levels[index]), self.plan.mpp)
+            if not self._touch(np.array([index]), x0, y0, density.shape[2], density.shape[1])[0]:
+                return
             stamp = self._stamp(1, number, index)
             weights = self.plan.unique[number].weights
         _, height, width = density.shape
@@ -170,7 +189,7 @@ class Scene:
         if key in self._stamps:
             self._stamps.move_to_end(key)
             return self._stamps[key]
-        stamp = _Stamp.of(_defocused(self._sprite(stock, number), level, self.plan.mpp))
+        stamp = _Stamp.of(self._sprite(stock, number).planes).defocused(level, self.plan.mpp)
         self._stamps[key] = stamp
         self._stamp_bytes += stamp.nbytes
         while self._stamp_bytes > _STAMP_CACHE_BYTES and len(self._stamps) > 1:
@@ -192,19 +211,6 @@ class Scene:
 def _room(level: int, mpp: float) -> int:
     """px that a sprite grows by on every side at a level of defocus."""
     return int(np.ceil(2.6 * LEVELS_UM[level] / mpp))
-
-
-def _defocused(sprite: Sprite, level: int, mpp: float) -> NDArray[np.uint8]:
-    """The sprite's planes, out of focus and as much larger."""
-    if level == 0:
-        return sprite.planes
-    room = _room(level, mpp)
-    planes = np.pad(sprite.planes, ((0, 0), (room, room), (room, room)))
-    blur = ImageFilter.GaussianBlur(LEVELS_UM[level] / mpp)
-    for plane in planes:
-        if plane.any():
-            plane[:] = np.asarray(Image.fromarray(plane).filter(blur))
-    return planes
 
 
 def _binned(
