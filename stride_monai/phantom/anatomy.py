@@ -90,7 +90,7 @@ def squamous_dyes(rng: np.random.Generator, pink: bool) -> Dyes:
 
 def accent_dyes(rng: np.random.Generator, own: Dyes, pink: bool) -> Dyes:
     """Dye mix in the middle of a two-tone cell: pink in a blue cell, or a deeper shade of its own."""
-    if rng.random() < (0.2 if pink else 0.6):
+    if rng.random() < (0.06 if pink else 0.55):
         other = squamous_dyes(rng, not pink)
         return tuple(0.2 * a + 0.8 * b for a, b in zip(own, other, strict=True))
     shade = rng.uniform((0.8, 1.0, 0.7, 0.8, 1.0), (1.6, 1.7, 1.3, 2.2, 2.0))
@@ -199,7 +199,7 @@ def mature_part(
         wrinkles=float(rng.uniform(0.1, 0.5) * (rng.random() < 0.6)),
         softness=float(rng.uniform(0.35, 0.8)),
         fray=float(rng.uniform(0.0, 0.25)),
-        accent=float(rng.uniform(0.5, 1.0)) if rng.random() < 0.45 else 0.0,
+        accent=float(rng.uniform(0.35, 0.95)) if rng.random() < 0.35 else 0.0,
         accent_from=float(rng.uniform(0.15, 0.6)),
         granules=tuple(spots),
         vacuoles=vacuoles,

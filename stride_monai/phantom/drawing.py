@@ -120,8 +120,8 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
         _clear(canvas, amount, halo, x, y, where, part.density)
     amount *= np.float32(part.density)
     if part.accent > 0:
-        inner = middle + np.float32(0.15) * cloud - np.float32(part.accent_from)
-        share = np.float32(part.accent) * _step(inner, 0.4)
+        inner = middle + np.float32(0.25) * canvas.texture("cloud", where) - np.float32(part.accent_from)
+        share = np.float32(part.accent) * _step(inner, 0.55)
         canvas.planes[ACCENT][where] += amount * share
         amount *= 1 - share
     canvas.planes[CYTOPLASM][where] += amount

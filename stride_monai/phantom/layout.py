@@ -128,7 +128,7 @@ def adhering(
     points = region.sample(rng, n)
     stuck = int(n * share)
     if stuck >= 1 and len(hosts):
-        chosen = hosts[rng.integers(len(hosts), size=max(stuck // 6, 1))]
+        chosen = hosts[rng.integers(len(hosts), size=max(stuck // 5, 1))]
         # Most lie along one side of a host's edge.
         side = rng.uniform(0, 2 * np.pi, len(chosen))
         host = rng.integers(len(chosen), size=stuck)
@@ -151,7 +151,7 @@ def group_offsets(rng: np.random.Generator, label: str, count: int, diameter_um:
     if label in {"HSIL", "ASC-H", "SCC"} and form < 0.3:
         return _row(rng, count, diameter_um * float(rng.uniform(0.7, 0.95)))
     if label in {"HSIL", "ASC-H", "SCC"} and form < 0.65:
-        return packed(rng, count, diameter_um * float(rng.uniform(0.45, 0.62)))
+        return packed(rng, count, diameter_um * float(rng.uniform(0.52, 0.72)))
     return packed(rng, count, diameter_um * float(rng.uniform(0.6, 0.85)))
 
 

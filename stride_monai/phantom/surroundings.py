@@ -37,8 +37,8 @@ def neutrophil_part(rng: np.random.Generator, x: float, y: float) -> Part:
 
 def neutrophil(rng: np.random.Generator, pinkness: float) -> Figure:
     """A leucocyte of 9-12 um with 3-4 dark lobes; often a few together."""
-    count = 1 if rng.random() < 0.65 else int(rng.integers(2, 9))
-    parts = [neutrophil_part(rng, *inside(rng, 4.2 * np.sqrt(count) * (count > 1))) for _ in range(count)]
+    count = 1 if rng.random() < 0.8 else int(rng.integers(2, 6))
+    parts = [neutrophil_part(rng, *inside(rng, 5.5 * np.sqrt(count) * (count > 1))) for _ in range(count)]
     return Figure("neutrophil", NEGATIVE, tuple(parts), squamous_dyes(rng, False), nuclear_dyes(rng), NORMAL_TEXT)
 
 
