@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from stride_monai.phantom.figures import Crease, Figure, Halo, Nucleus, Part
-from stride_monai.phantom.outlines import Fold, Outline, ellipse, polygonal
+from stride_monai.phantom.outlines import Fold, Outline, ellipse, enclosing, polygonal
 
 __all__ = [
     "NORMAL_TEXT",
@@ -182,7 +182,7 @@ def mature_part(
         density: dye density of the cytoplasm; drawn when None.
         granular: with keratohyaline granules.
     """
-    outline = _mature_outline(rng, diameter, folded)
+    outline = enclosing(_mature_outline(rng, diameter, folded), [nucleus.outline for nucleus in nuclei], 1.0)
     spots: list[tuple[float, float, float]] = []
     if granular:
         for _ in range(int(rng.integers(10, 50))):
@@ -224,7 +224,7 @@ def compact_part(rng: np.random.Generator, diameter: float, nucleus: Nucleus, de
         )
     vacuoles = (pale_zone(rng, nucleus.outline),) if rng.random() < 0.4 else ()
     return Part(
-        outline,
+        enclosing(outline, [nucleus.outline]),
         (nucleus,),
         density=density * float(rng.lognormal(0, 0.25)),
         texture=float(rng.uniform(0.08, 0.25)),
@@ -258,7 +258,7 @@ def columnar_part(
         nucleus = Nucleus(body, float(rng.uniform(0.48, 0.75)), 0.2, softness=0.8)
     placed = replace(nucleus, outline=shifted(nucleus.outline, place * np.cos(angle), place * np.sin(angle)))
     return Part(
-        outline,
+        enclosing(outline, [placed.outline]),
         (placed,),
         density=float(rng.uniform(0.13, 0.32)),
         texture=float(rng.uniform(0.12, 0.3)),

@@ -8,7 +8,7 @@ from stride_monai.bethesda import PAPER_DESCRIPTIONS
 from stride_monai.phantom.anatomy import Dyes, disc_area, inside, nuclear_dyes, squamous_dyes
 from stride_monai.phantom.figures import Figure, Nucleus, Part
 from stride_monai.phantom.measures import A0, IRREGULAR_FROM, contour_irregularity
-from stride_monai.phantom.outlines import Outline, ellipse, polygonal
+from stride_monai.phantom.outlines import Outline, ellipse, enclosing, polygonal
 from stride_monai.phantom.strands import Strand, winding
 
 __all__ = ["scc"]
@@ -96,7 +96,7 @@ def _keratinised(rng: np.random.Generator, form: str) -> Part:
         if long:
             strands = tuple(_tail(rng, cell, end, 2.2, density) for end in (angle, angle + np.pi))
     return Part(
-        cell,
+        enclosing(cell, [nucleus.outline]),
         (nucleus,),
         density=density,
         texture=float(rng.uniform(0.1, 0.3)),
@@ -131,7 +131,7 @@ def _non_keratinising(rng: np.random.Generator) -> Part:
         irregularity=rng.uniform(0.1, 0.2),
     )
     return Part(
-        cell,
+        enclosing(cell, [nucleus.outline]),
         (nucleus,),
         density=float(rng.uniform(0.15, 0.35)),
         texture=0.3,

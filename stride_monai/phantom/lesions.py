@@ -22,7 +22,7 @@ from stride_monai.phantom.carcinoma import scc
 from stride_monai.phantom.figures import Figure, Halo, Nucleus, Part
 from stride_monai.phantom.glandular import agc
 from stride_monai.phantom.measures import A0, IRREGULAR_FROM, contour_irregularity
-from stride_monai.phantom.outlines import Outline, ellipse, polygonal
+from stride_monai.phantom.outlines import Outline, ellipse, enclosing, polygonal
 
 __all__ = ["LESIONS", "lesion"]
 
@@ -183,7 +183,7 @@ def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Pa
             rounding=float(rng.uniform(3.5, 7.0)),
         )
     return Part(
-        cell,
+        enclosing(cell, [nucleus.outline]),
         (nucleus,),
         density=density,
         texture=float(rng.uniform(0.1, 0.3)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fold", "Outline", "ellipse", "polygonal"]
+__all__ = ["Fold", "Outline", "ellipse", "enclosing", "polygonal"]
 
 SAMPLES = 96
 _ANGLES = np.arange(SAMPLES) * (2 * np.pi / SAMPLES)
@@ -123,6 +124,21 @@ def ellipse(
         gap = np.angle(np.exp(1j * (_ANGLES - place)))
         radii = radii * (1 - notch * np.exp(-((gap / 0.35) ** 2)))
     return Outline(x, y, _with_area(radii, area))
+
+
+def enclosing(outline: Outline, inner: Sequence[Outline], margin: float = 0.4) -> Outline:
+    """The outline pushed out, where need be, so that other outlines lie ``margin`` um inside it."""
+    needed = np.zeros(SAMPLES)
+    for other in inner:
+        around = other.polygon() - (outline.x, outline.y)
+        # Between the vertices too: the sides of a polygon near the centre span wide angles.
+        points = np.concatenate(
+            [around + share * (np.roll(around, -1, axis=0) - around) for share in (0, 0.25, 0.5, 0.75)]
+        )
+        index = np.rint(np.arctan2(points[:, 1], points[:, 0]) * (SAMPLES / (2 * np.pi))).astype(int) % SAMPLES
+        np.maximum.at(needed, index, np.hypot(points[:, 0], points[:, 1]) + margin)
+    needed = np.maximum(needed, np.maximum(np.roll(needed, 1), np.roll(needed, -1)) * (needed > 0))
+    return Outline(outline.x, outline.y, np.maximum(outline.radii, needed), outline.fold)
 
 
 def polygonal(
