@@ -20,7 +20,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +140,11 @@ def _through_jpeg(pixels: Pixels, quality: int) -> Pixels:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     return np.asarray(Image.open(stream).convert("RGB"))
+
+
+def _blurred(pixels: Pixels, sigma_um: float) -> Pixels:
+    sigma = sigma_um / MPP
+    return np.rint(ndimage.gaussian_filter(pixels.astype(float), (sigma, sigma, 0))).astype(np.uint8)
 
 
 # --- statistics -------------------------------------------------------------------------------------------------------
@@ -471,6 +476,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cric")
     parser.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
     parser.add_argument("--repeats", type=int, default=2, help="phantom fields per real field")
+    parser.add_argument("--blur", type=float, default=0.0, help="blur both sorts first, um: what is left without noise")
     parser.add_argument("--shown", type=int, default=15, help="single features to list per field of view")
     parser.add_argument("--no-encoder", action="store_true", help="leave the frozen encoder out (a third faster)")
     arguments = parser.parse_args()
@@ -479,6 +485,8 @@ def main() -> None:
     start = time.perf_counter()
     reals, mixes = real_fields(arguments.data)
     fields = [*reals, *phantom_fields(reals, mixes, arguments.centre or SITES, arguments.repeats)]
+    if arguments.blur > 0:
+        fields = [replace(field, pixels=_blurred(field.pixels, arguments.blur)) for field in fields]
     frozen = np.empty((0, 0)) if arguments.no_encoder else encoder_features(fields)
     for view, mpp in ((112.0, 0.5), (32.0, 0.25)):
         report(table_of(fields, view, mpp), frozen, f"{view:g} um at {mpp:g} um/px", arguments.shown)
