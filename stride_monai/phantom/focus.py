@@ -6,6 +6,7 @@ the cells lie at their own depth in the layer. All lengths are um; the blur is q
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -69,22 +70,37 @@ class FocusField:
         return total
 
 
-def defocus_levels(plan: Plan, z_um: float = 0.0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Index into :data:`LEVELS_UM` of every common and every unique cell, when the stage stands at ``z_um``."""
+def defocus_levels(
+    plan: Plan, z_um: float = 0.0, *, unique: bool, only: NDArray[np.int64] | None = None
+) -> NDArray[np.uint8]:
+    """Index into :data:`LEVELS_UM` for the common or the unique cells of a plan.
+
+    Args:
+        z_um: height of the stage above the best focus.
+        unique: which of the two.
+        only: indices of the cells asked for; None for all.
+    """
     mpp, centre, region = plan.mpp, plan.centre, plan.region
-    field = FocusField(centre.focus_um, region.width * mpp, region.height * mpp, stream(plan.seed, FIELDS, 3))
-    common, unique = plan.common, plan.unique
+    if unique:
+        cells = plan.unique if only is None else [plan.unique[int(i)] for i in only]
+        x, y = np.array([cell.x for cell in cells], float), np.array([cell.y for cell in cells], float)
+    else:
+        x, y = (v.astype(float) if only is None else v[only].astype(float) for v in (plan.common.x, plan.common.y))
+    depth = _depths(plan.seed, unique, len(plan.unique) if unique else len(plan.common.x))
+    depth = centre.depth_um * (depth if only is None else depth[only])
+    field = _field(plan.seed, centre.focus_um, region.width * mpp, region.height * mpp)
+    blur = blur_per_um(centre.aperture) * np.abs(field.at(x * mpp, y * mpp) + depth - z_um)
+    return np.searchsorted(_EDGES, blur).astype(np.uint8)
 
-    def levels(x: FloatArray, y: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
-        depth = centre.depth_um * np.clip(rng.standard_normal(len(x)), -_DEEPEST, _DEEPEST)
-        blur = blur_per_um(centre.aperture) * np.abs(field.at(x * mpp, y * mpp) + depth - z_um)
-        return np.searchsorted(_EDGES, blur).astype(np.uint8)
 
-    return (
-        levels(common.x.astype(float), common.y.astype(float), stream(plan.seed, FIELDS, 4)),
-        levels(
-            np.array([cell.x for cell in unique], float),
-            np.array([cell.y for cell in unique], float),
-            stream(plan.seed, FIELDS, 5),
-        ),
-    )
+@lru_cache(maxsize=8)
+def _depths(seed: int, unique: bool, count: int) -> FloatArray:
+    """Depth of every cell in standard deviations."""
+    depth = np.clip(stream(seed, FIELDS, 5 if unique else 4).standard_normal(count), -_DEEPEST, _DEEPEST)
+    depth.setflags(write=False)
+    return depth
+
+
+@lru_cache(maxsize=4)
+def _field(seed: int, focus_um: float, width_um: float, height_um: float) -> FocusField:
+    return FocusField(focus_um, width_um, height_um, stream(seed, FIELDS, 3))

@@ -100,7 +100,7 @@ class Scene:
         self._stamp_bytes = 0
         self._bank: dict[int, Sprite] = {}
         blur, unique = plan.centre.blur_um, plan.unique
-        self._levels = np.concatenate(defocus_levels(plan, z_um))
+        self._levels = np.concatenate([defocus_levels(plan, z_um, unique=stock) for stock in (False, True)])
         bank_half = np.array([half_size(figure, plan.mpp, blur) for figure in plan.bank], np.int32)
         self._x = np.concatenate([plan.common.x, np.array([cell.x for cell in unique], np.int32)])
         self._y = np.concatenate([plan.common.y, np.array([cell.y for cell in unique], np.int32)])
