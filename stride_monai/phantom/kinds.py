@@ -37,8 +37,8 @@ __all__ = ["A0", "EPITHELIAL", "HARD_NEGATIVES", "NORMAL", "NO_CELLS"]
 
 def _normal(rng: np.random.Generator, kind: str, part: Part, pink: bool) -> Figure:
     dyes = squamous_dyes(rng, pink)
-    accent = accent_dyes(rng, dyes, pink) if part.accent > 0 else None
-    return Figure(kind, NEGATIVE, (part,), dyes, nuclear_dyes(rng), NORMAL_TEXT, accent)
+    # The accent comes in any case: cells of the bank lend each other their stain.
+    return Figure(kind, NEGATIVE, (part,), dyes, nuclear_dyes(rng), NORMAL_TEXT, accent_dyes(rng, dyes, pink))
 
 
 def superficial(rng: np.random.Generator, pinkness: float) -> Figure:

@@ -396,6 +396,31 @@ def _hard_within(seed: int, kind: int, number: int, pinkness: float, most: float
     return _hard(seed, kind, 0, pinkness)  # the first of the trials that ``most`` was taken from
 
 
+def _members_of_groups(
+    rng: np.random.Generator, banks: Sequence[range], kind: NDArray[np.int64], group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For cells that lie in groups, the members of the bank whose shape and whose stain they take.
+
+    Neighbours take the stain alike, that of members of about the same rank in the bank, which goes from green to pink;
+    their shapes differ.
+
+    Args:
+        banks: the members of each kind.
+        kind: index into ``banks`` of every cell.
+        group: number of the group of every cell; cells of a group are consecutive.
+    """
+    groups = int(group.max(initial=-1)) + 1
+    rank = rng.random(groups)[group] + rng.normal(0, 0.13, len(group))
+    rank = np.clip(1 - np.abs(1 - np.abs(rank)), 0, 1 - 1e-9)
+    step = np.arange(len(group)) + rng.integers(1 << 20, size=groups)[group]
+    shapes, stains = np.zeros(len(kind), np.int64), np.zeros(len(kind), np.int64)
+    for k, bank in enumerate(banks):
+        mine, order = kind == k, rng.permutation(len(bank))
+        shapes[mine] = bank.start + order[step[mine] % len(bank)]
+        stains[mine] = bank.start + np.floor(rank[mine] * len(bank)).astype(np.int64)
+    return shapes, stains
+
+
 def _place_common(
     region: Region,
     counts: Mapping[str, int],
@@ -408,28 +433,28 @@ def _place_common(
 ) -> Common:
     rng = stream(seed, _COMMON)
     patchiness = float(rng.uniform(0.15, 0.75))
-    chosen, places, shades = [], [], []
+    chosen, stained, places, shades = [], [], [], []
     for kinds, how in _GATHERINGS:
+        banks = [members[kind] for kind in kinds]
         kind_of = rng.permutation(np.repeat(np.arange(len(kinds)), [counts[kind] for kind in kinds]))
         points, group = gathered(region, rng, len(kind_of), mpp, how, patchiness)
-        # Neighbours take the stain alike: they are of about the same rank in the bank, which goes from green to pink.
-        rank = rng.random(int(group.max(initial=-1)) + 1)[group] + rng.normal(0, 0.13, len(group))
-        rank = np.clip(1 - np.abs(1 - np.abs(rank)), 0, 1 - 1e-9)
-        first = np.array([members[kind].start for kind in kinds])[kind_of]
-        chosen.append(first + np.floor(rank * np.array([len(members[kind]) for kind in kinds])[kind_of]).astype(int))
+        shapes, stains = _members_of_groups(rng, banks, kind_of, group)
+        chosen.append(shapes)
+        stained.append(stains)
         places.append(points)
-        shades.append(rng.lognormal(0, 0.14, (int(group.max(initial=-1)) + 1, 5))[group])
+        shades.append(rng.lognormal(0, 0.14, (len(group) + 1, 5))[group])
     hosts = np.concatenate(places)
     for kind in NORMAL:
         if kind not in EPITHELIAL:
             n, share = counts[kind], {"neutrophil": 0.6, "debris": 0.3}.get(kind, 0.15)
             chosen.append(rng.integers(members[kind].start, members[kind].stop, size=n))
+            stained.append(chosen[-1])
             places.append(adhering(region, rng, n, mpp, hosts, share, 19.0))
             shades.append(np.ones((n, 5)))
     member = np.concatenate(chosen).astype(np.int32)
     reach = np.array([figure.reach_um / mpp for figure in bank])[member]
     points = _clear_of(region, rng, np.concatenate(places), reach, placed, mpp, 0.25)
-    dyes = np.array([figure.dyes() for figure in bank])[member]
+    dyes = np.array([figure.dyes() for figure in bank])[np.concatenate(stained)]
     dyes[:, ::2] *= np.concatenate(shades)[:, None]
     dyes = (
         dyes
