@@ -101,6 +101,7 @@ def _keratinised(rng: np.random.Generator, form: str) -> Part:
         density=density,
         texture=float(rng.uniform(0.1, 0.3)),
         edge=float(rng.uniform(0.0, 0.15)),
+        grain=float(rng.uniform(0.0, 0.5)),
         wrinkles=float(rng.uniform(0.0, 0.6)),
         softness=float(rng.uniform(0.5, 1.0)),
         strands=strands,
@@ -135,6 +136,6 @@ def _non_keratinising(rng: np.random.Generator) -> Part:
         (nucleus,),
         density=float(rng.uniform(0.15, 0.35)),
         texture=0.3,
-        grain=float(rng.uniform(0.1, 0.5)),
+        grain=float(rng.uniform(0.2, 0.8)),
         softness=float(rng.uniform(1.0, 2.2)),
     )

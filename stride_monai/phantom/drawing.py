@@ -108,6 +108,7 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
     if part.grain > 0:
         # Dark grains on an even ground.
         granules = canvas.texture("dots", where) + np.float32(0.5) * np.maximum(canvas.texture("fine", where), 0)
+        granules += np.float32(0.4) * np.maximum(canvas.texture("granular", where), 0)
         amount *= 1 + np.float32(part.grain) * granules
     if part.wrinkles > 0:
         amount *= 1 + np.float32(part.wrinkles) * canvas.texture("ridges", where)

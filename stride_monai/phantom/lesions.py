@@ -188,7 +188,7 @@ def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Pa
         density=density,
         texture=float(rng.uniform(0.1, 0.3)),
         edge=float(rng.uniform(0.0, 0.12)),
-        grain=float(rng.uniform(0.0, 0.35)),
+        grain=float(rng.uniform(0.1, 0.8)),
         softness=float(rng.uniform(0.5, 1.8)),
         accent=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.3 else 0.0,
     )

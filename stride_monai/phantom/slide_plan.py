@@ -80,9 +80,8 @@ _GATHERINGS: tuple[tuple[tuple[str, ...], Gathering], ...] = (
 )
 """Kinds that lie together, and how."""
 
-_DEFOCUSED = 0.035
-_SHARPNESS_UM = 0.13
-"""Standard deviation of the blur from the small differences in height that all cells have."""
+_DEFOCUSED = 0.02
+"""Share of the figures that float far out of the layer; the focus of all others is the scene's."""
 _HARD_DEFOCUS_UM = 2.0
 _TRIALS = 12
 """Hard negatives of a kind that are made to learn how far its figures reach."""
@@ -241,9 +240,9 @@ def _composition(rng: np.random.Generator, epithelial: int) -> tuple[list[str], 
 
 
 def _defocused(figure: Figure, rng: np.random.Generator, chance: float, most: float) -> Figure:
-    if rng.random() < chance:
-        return replace(figure, defocus_um=float(rng.uniform(0.5, most)))
-    return replace(figure, defocus_um=min(abs(float(rng.normal(0, _SHARPNESS_UM))), most))
+    if rng.random() >= chance:
+        return figure
+    return replace(figure, defocus_um=float(rng.uniform(0.5, most)))
 
 
 def _bank(counts: Mapping[str, int], seed: int, pinkness: float) -> tuple[tuple[Figure, ...], dict[str, range]]:
@@ -300,7 +299,7 @@ def _place_lesions(
             figures = []
             for _ in range(size):
                 rng = stream(seed, _LESION, SEVERITY[label], drawn)
-                figures.append(_defocused(lesion(label, rng, pinkness, crowded=size > 2), rng, 0.05, 1.0))
+                figures.append(_defocused(lesion(label, rng, pinkness, crowded=size > 2), rng, _DEFOCUSED, 1.0))
                 drawn += 1
             figures = _kin(figures, places)
             diameter = 2 * float(np.median([_body_um(figure) for figure in figures]))
