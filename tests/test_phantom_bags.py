@@ -83,7 +83,7 @@ def test_rows_carry_the_truth_in_order_of_score(tmp_path: Path) -> None:
         if bag.cell_class(row) == "NILM":
             continue
         found += 1
-        assert np.hypot(*(bag.boxes[row].reshape(2, 2).mean(0) - near)) < 40
+        assert np.hypot(*(bag.boxes[row].reshape(2, 2).mean(0) - near)) < 60
         assert bag.descriptions(row)
         assert set(bag.descriptions(row)) <= set(DESCRIPTION_VOCABULARY) | {"atypical glandular cells"}
     # Nearly every lesion is among the first 400; a few are missed.
