@@ -13,6 +13,7 @@ import tifffile
 
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.phantom import render_slide, write_truth_geojson
+from stride_monai.phantom.background import GLASS_PERIOD
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.render import default_density, plan_slide
 from stride_monai.phantom.slide_plan import lesion_counts
@@ -83,7 +84,7 @@ def test_tiles_are_seamless_whatever_their_size_and_order(side: int) -> None:
 def test_a_redrawn_sprite_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, _ = plan_slide("LSIL", **SMALL)
     whole = Scene(plan).paint(0, 0, 3200, 1600)
-    monkeypatch.setattr("stride_monai.phantom.painter._SPRITE_CACHE_BYTES", 1)
+    monkeypatch.setattr("stride_monai.phantom.painter._STAMP_CACHE_BYTES", 1)
     assert (Scene(plan).paint(0, 0, 3200, 1600) == whole).all()
 
 
@@ -93,8 +94,9 @@ def test_glass_is_glass() -> None:
     assert scene.is_glass(0, 0, 512, 512)
     assert not scene.is_glass(plan.region.width // 2, plan.region.height // 2, 512, 512)
     pixels = scene.paint(0, 0, 512, 512)
-    assert np.abs(pixels.astype(float).mean(axis=(0, 1)) - plan.centre.background).max() < 1
-    assert (scene.paint(512, 0, 512, 512) == pixels).all()
+    assert np.abs(pixels.astype(float).mean(axis=(0, 1)) - plan.centre.background).max() < 4
+    assert scene.is_glass(GLASS_PERIOD, 0, 512, 512)
+    assert (scene.paint(GLASS_PERIOD, 0, 512, 512) == pixels).all()
 
 
 @pytest.mark.parametrize("label", ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "SCC", "AGC"])

@@ -20,8 +20,8 @@ from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.data.splits import split_by_patient
 from stride_monai.errors import ConfigError, ManifestError, OutputError
+from stride_monai.phantom.centres import SITES, centre_named
 from stride_monai.phantom.render import default_density, plan_slide, render_slide
-from stride_monai.phantom.stain import CENTRES, centre_named
 from stride_monai.phantom.truth import write_truth_geojson
 
 __all__ = ["POSITIVE_MIX", "render_cohort", "truth_cells"]
@@ -83,7 +83,7 @@ def render_cohort(
         classes: the Bethesda label of each slide, or a number of slides of mixed classes.
         prevalence: share of positive slides when ``classes`` is a number, 0-1.
         density_per_mm2: epithelial cells per mm2; by default that of a deposit of this diameter.
-        centres: names of :data:`stride_monai.phantom.stain.CENTRES`, taken in turn; all by default.
+        centres: names of :data:`stride_monai.phantom.centres.CENTRES`, taken in turn; all ``SITES`` by default.
         workers: processes.
         test_fraction, validation_fraction, held_out_centres: of the split by patient (each slide is a patient).
         max_negatives: at most so many NILM cells of each slide enter ``cells.csv``; up to two thirds are look-alikes.
@@ -99,7 +99,7 @@ def render_cohort(
         OutputError: a slide made from other arguments stands there and ``overwrite`` is False.
     """
     folder = Path(folder)
-    chosen = tuple(CENTRES) if centres is None else tuple(centre_named(name).name for name in centres)
+    chosen = SITES if centres is None else tuple(centre_named(name).name for name in centres)
     labels = _labels(classes, prevalence, seed)
     if workers < 1 or max_negatives < 0 or not chosen:
         raise ConfigError("a cohort needs a worker, a centre and no negative limit", "check workers and centres")

@@ -2,184 +2,244 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 
-from stride_monai.bethesda import AGC_DESCRIPTION, PAPER_DESCRIPTIONS
-from stride_monai.phantom.figures import Figure, Halo, Nucleus, Part
-from stride_monai.phantom.kinds import (
-    A0,
-    columnar_part,
+from stride_monai.bethesda import PAPER_DESCRIPTIONS
+from stride_monai.phantom.anatomy import (
+    Maker,
+    accent_dyes,
     disc_area,
     inside,
-    mature_cell,
+    mature_part,
     nuclear_dyes,
-    shifted,
+    pale_zone,
     squamous_dyes,
 )
-from stride_monai.phantom.outlines import Outline, ellipse
+from stride_monai.phantom.carcinoma import scc
+from stride_monai.phantom.figures import Figure, Halo, Nucleus, Part
+from stride_monai.phantom.glandular import agc
+from stride_monai.phantom.measures import A0, IRREGULAR_FROM, contour_irregularity
+from stride_monai.phantom.outlines import Outline, ellipse, enclosing, polygonal
 
 __all__ = ["LESIONS", "lesion"]
-
-Maker = Callable[[np.random.Generator, float], Figure]
 
 _ENLARGED, _MEMBRANE, _MILD, _CHROMATIN = PAPER_DESCRIPTIONS["ASC-US"]
 _LARGE, _BINUCLEATE, _, _, _RAISIN, _HALO, _DARK = PAPER_DESCRIPTIONS["LSIL"]
 _HIGH_RATIO, _, _, _, _PLEOMORPHIC, _NUCLEOLI = PAPER_DESCRIPTIONS["ASC-H/HSIL"]
-
-IRREGULAR_FROM = 0.09
-"""Fourier amplitude from which a nuclear outline counts as irregular."""
 
 
 def _texts(*pairs: tuple[bool, str]) -> tuple[str, ...]:
     return tuple(text for drawn, text in pairs if drawn)
 
 
+def _irregular(nuclei: tuple[Nucleus, ...]) -> bool:
+    """Whether an observer would call the contours irregular: the mean of the measure, as the truth reports it."""
+    return float(np.mean([contour_irregularity(n.outline.polygon()) for n in nuclei])) >= IRREGULAR_FROM
+
+
+def _figure(rng: np.random.Generator, kind: str, label: str, part: Part, pink: bool, texts: tuple[str, ...]) -> Figure:
+    dyes = squamous_dyes(rng, pink)
+    accent = accent_dyes(rng, dyes, pink) if part.accent > 0 else None
+    return Figure(kind, label, (part,), dyes, nuclear_dyes(rng), texts, accent)
+
+
 def ascus(rng: np.random.Generator, pinkness: float) -> Figure:
     """Mature cell, nucleus 2.5-3 A0 and mildly dark."""
-    coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.04, 0.14))
-    x, y = inside(rng, 3.0)
+    coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.03, 0.16))
+    x, y = inside(rng, 4.0)
     nucleus = Nucleus(
-        ellipse(rng, A0 * rng.uniform(2.52, 2.98), x=x, y=y, elongation=rng.uniform(1, 1.5), irregularity=irregularity),
-        density=float(rng.uniform(0.52, 0.72)),
-        chromatin=0.45 if coarse else 0.25,
+        ellipse(rng, A0 * rng.uniform(2.52, 2.98), x=x, y=y, elongation=rng.uniform(1, 1.6), irregularity=irregularity),
+        density=float(rng.uniform(0.64, 0.84)),
+        chromatin=float(rng.uniform(0.2, 0.32) if coarse else rng.uniform(0.08, 0.22)),
         coarse=coarse,
-        membrane=0.2,
-        clearing=0.1,
+        membrane=float(rng.uniform(0.0, 0.2)),
+        clearing=float(rng.uniform(-0.05, 0.12)),
+        softness=float(rng.uniform(0.5, 1.3)),
     )
-    part = mature_cell(rng, diameter=float(rng.uniform(34, 50)), nuclei=(nucleus,))
-    texts = _texts((True, _ENLARGED), (irregularity >= IRREGULAR_FROM, _MEMBRANE), (True, _MILD), (coarse, _CHROMATIN))
-    dyes = squamous_dyes(rng, rng.random() < 0.75 * pinkness)
-    return Figure("ascus", "ASC-US", (part,), dyes, nuclear_dyes(rng), texts)
+    part = mature_part(
+        rng,
+        diameter=float(rng.uniform(34, 50)),
+        nuclei=(nucleus,),
+        folded=rng.random() < 0.1,
+        vacuoles=(pale_zone(rng, nucleus.outline),) if rng.random() < 0.25 else (),
+    )
+    texts = _texts((True, _ENLARGED), (_irregular((nucleus,)), _MEMBRANE), (True, _MILD), (coarse, _CHROMATIN))
+    return _figure(rng, "ascus", "ASC-US", part, rng.random() < 0.75 * pinkness, texts)
 
 
 def _lsil_nuclei(
     rng: np.random.Generator, count: int, raisin: bool, coarse: bool, irregularity: float
 ) -> tuple[Nucleus, ...]:
-    x, y = inside(rng, 3.0)
-    spread, turn = (6.2 if count == 2 else 7.4), rng.uniform(0, 2 * np.pi)
-    largest = {1: 5.0, 2: 3.7, 3: 3.3}[count]
-    density = float(rng.uniform(0.62, 0.98))
+    """One to five nuclei of over 3 A0 that touch or overlap; smudged (dark, blurred, without detail) at times."""
+    x, y = inside(rng, 4.0)
+    turn = rng.uniform(0, 2 * np.pi)
+    # Neighbours on the ring are one diameter apart, or less where they mould.
+    distance = 0.0 if count == 1 else 6.4 / np.sin(np.pi / count) * float(rng.uniform(0.72, 1.05))
+    largest = {1: 5.0, 2: 3.8}.get(count, 3.4)
+    smudged = not coarse and rng.random() < 0.35
+    density = float(rng.uniform(0.8, 1.1) if smudged else rng.uniform(0.64, 0.95))
+    softness = float(rng.uniform(1.0, 2.0) if smudged else rng.uniform(0.5, 1.0))
+    contrast = 0.06 if smudged else float(rng.uniform(0.22, 0.36) if coarse else rng.uniform(0.1, 0.24))
     nuclei = []
     for i in range(count):
         at = turn + 2 * np.pi * i / count
-        distance = 0.0 if count == 1 else spread
         outline = ellipse(
             rng,
             A0 * rng.uniform(3.05, largest),
-            x=x + distance * np.cos(at),
-            y=y + distance * np.sin(at),
-            elongation=rng.uniform(1, 1.5 if count == 1 else 1.2),
-            irregularity=irregularity + 0.08 * raisin,
+            x=x + distance * np.cos(at) + rng.normal(0, 0.6) * (count > 1),
+            y=y + distance * np.sin(at) + rng.normal(0, 0.6) * (count > 1),
+            elongation=rng.uniform(1, 1.6 if count == 1 else 1.3),
+            irregularity=irregularity + 0.07 * raisin,
         )
-        nuclei.append(Nucleus(outline, density, 0.45 if coarse else 0.25, coarse, 0.15, 0.05, (), raisin))
+        membrane, clearing = float(rng.uniform(0.0, 0.2)), float(rng.uniform(-0.05, 0.1))
+        nuclei.append(
+            Nucleus(
+                outline,
+                density * float(rng.uniform(0.88, 1.0)),
+                contrast,
+                coarse,
+                membrane,
+                clearing,
+                (),
+                raisin,
+                softness,
+            )
+        )
     return tuple(nuclei)
 
 
-def lsil(rng: np.random.Generator, pinkness: float) -> Figure:
-    """Mature cell, nuclei over 3 A0, one to three of them, often in a sharp halo with a dense rim (koilocyte)."""
-    count = int(rng.choice([1, 2, 3], p=[0.68, 0.27, 0.05]))
-    raisin, coarse, halo = rng.random() < 0.35, rng.random() < 0.6, rng.random() < 0.62
-    irregularity = float(rng.uniform(0.05, 0.16))
-    nuclei = _lsil_nuclei(rng, count, raisin, coarse, irregularity)
+def _koilocytic_halo(rng: np.random.Generator, nuclei: tuple[Nucleus, ...], diameter: float) -> Halo:
+    """A large, sharp, often eccentric clearing with a dense rim."""
     centre = np.mean([(n.outline.x, n.outline.y) for n in nuclei], axis=0)
-    area = sum(n.outline.area for n in nuclei)
+    spread = max(np.hypot(n.outline.x - centre[0], n.outline.y - centre[1]) + n.outline.reach for n in nuclei)
+    x, y = inside(rng, 2.5)
+    most = 2.6 if len(nuclei) == 1 else 1.6
+    room = min(disc_area(2 * spread) * rng.uniform(1.15, most), disc_area(diameter) * 0.5)
+    outline = ellipse(
+        rng,
+        room,
+        x=centre[0] + x,
+        y=centre[1] + y,
+        elongation=rng.uniform(1, 1.6),
+        irregularity=rng.uniform(0.05, 0.16),
+    )
+    return Halo(
+        outline,
+        clearing=float(rng.uniform(0.5, 0.92)),
+        rim=float(rng.uniform(0.08, 0.32)),
+        sharpness=float(rng.uniform(0.6, 1.3)),
+    )
+
+
+def lsil(rng: np.random.Generator, pinkness: float) -> Figure:
+    """Mature cell, nuclei over 3 A0, one to five; half the time in a sharp halo with a dense rim (koilocyte)."""
+    count = int(rng.choice((1, 2, 3, 4, 5), p=(0.66, 0.24, 0.06, 0.03, 0.01)))
+    raisin, coarse, halo = rng.random() < 0.3, rng.random() < 0.55, rng.random() < 0.5
+    nuclei = _lsil_nuclei(rng, count, raisin, coarse, float(rng.uniform(0.03, 0.16)))
     diameter = float(rng.uniform(40, 52)) + 3.0 * (count - 1)
     vacuoles: tuple[Halo, ...] = ()
     if halo:
-        x, y = inside(rng, 2.5)
-        room = min(area * rng.uniform(2.2, 4.0) + 120 * (count - 1), disc_area(diameter) * 0.5)
-        outline = ellipse(
-            rng,
-            room,
-            x=centre[0] + x,
-            y=centre[1] + y,
-            elongation=rng.uniform(1, 1.5),
-            irregularity=rng.uniform(0.05, 0.14),
-        )
-        vacuoles = (Halo(outline, float(rng.uniform(0.75, 0.95)), float(rng.uniform(0.18, 0.45)), 0.6),)
-    part = mature_cell(
+        vacuoles = (_koilocytic_halo(rng, nuclei, diameter),)
+    elif count == 1 and rng.random() < 0.25:
+        vacuoles = (pale_zone(rng, nuclei[0].outline),)
+    part = mature_part(
         rng,
         diameter=diameter,
         nuclei=nuclei,
+        folded=not halo and rng.random() < 0.1,
         vacuoles=vacuoles,
-        density=float(rng.uniform(0.25, 0.5)) if halo else None,
+        density=float(rng.uniform(0.22, 0.46)) if halo else None,
+        granular=rng.random() < 0.06,
     )
     texts = _texts(
         (True, _LARGE),
         (count > 1, _BINUCLEATE),
         (coarse, _CHROMATIN),
-        (irregularity + 0.08 * raisin >= IRREGULAR_FROM, _MEMBRANE),
+        (_irregular(nuclei), _MEMBRANE),
         (raisin, _RAISIN),
         (halo, _HALO),
         (True, _DARK),
     )
-    dyes = squamous_dyes(rng, rng.random() < 0.8 * pinkness)
-    return Figure("koilocyte" if halo else "lsil", "LSIL", (part,), dyes, nuclear_dyes(rng), texts)
+    return _figure(rng, "koilocyte" if halo else "lsil", "LSIL", part, rng.random() < 0.8 * pinkness, texts)
 
 
-def _immature(
+def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Part:
+    """A small cell of dense or scanty cytoplasm around a large nucleus; round, angular or with a tail."""
+    density = float(rng.uniform(0.22, 0.58))
+    if rng.random() < 0.55:
+        cell: Outline = ellipse(
+            rng, disc_area(diameter), elongation=rng.uniform(1, 1.45), irregularity=rng.uniform(0.05, 0.18)
+        )
+    else:
+        cell = polygonal(
+            rng,
+            disc_area(diameter),
+            corners=int(rng.integers(4, 7)),
+            elongation=rng.uniform(1, 1.4),
+            raggedness=float(rng.uniform(0.05, 0.15)),
+            rounding=float(rng.uniform(3.5, 7.0)),
+        )
+    return Part(
+        enclosing(cell, [nucleus.outline]),
+        (nucleus,),
+        density=density,
+        texture=float(rng.uniform(0.1, 0.3)),
+        edge=float(rng.uniform(0.0, 0.12)),
+        grain=float(rng.uniform(0.1, 0.8)),
+        softness=float(rng.uniform(0.5, 1.8)),
+        accent=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.3 else 0.0,
+    )
+
+
+def _dark_nucleus(
     rng: np.random.Generator,
     diameter: float,
-    nuclear: float,
+    cell: float,
     *,
     dark: tuple[float, float],
-    irregularity: float,
     coarse: bool,
-    notch: float,
+    irregularity: float,
+    notch: float = 0.0,
     nucleoli: bool = False,
-) -> Part:
-    """A small cell of dense cytoplasm around a large nucleus."""
-    x, y = inside(rng, max(diameter - nuclear, 0.5) * 0.3)
+) -> Nucleus:
+    x, y = inside(rng, max(cell - diameter, 0.5) * 0.3)
     outline = ellipse(
-        rng, disc_area(nuclear), x=x, y=y, elongation=rng.uniform(1, 1.45), irregularity=irregularity, notch=notch
+        rng, disc_area(diameter), x=x, y=y, elongation=rng.uniform(1, 1.5), irregularity=irregularity, notch=notch
     )
     spots = []
     if nucleoli:
         for _ in range(int(rng.integers(1, 3))):
-            dx, dy = inside(rng, nuclear * 0.28)
-            spots.append((x + dx, y + dy, float(rng.uniform(0.7, 1.1))))
-    nucleus = Nucleus(
+            dx, dy = inside(rng, diameter * 0.28)
+            spots.append((x + dx, y + dy, float(rng.uniform(0.6, 1.0))))
+    return Nucleus(
         outline,
-        float(rng.uniform(*dark)),
-        0.5 if coarse else 0.25,
-        coarse,
-        float(rng.uniform(0.1, 0.3)),
-        float(rng.uniform(0, 0.15)),
-        tuple(spots),
-    )
-    cell = ellipse(
-        rng,
-        disc_area(diameter),
-        elongation=rng.uniform(1, 1.5),
-        irregularity=rng.uniform(0.06, 0.2),
-        angle=float(rng.uniform(0, 2 * np.pi)),
-    )
-    return Part(
-        cell,
-        (nucleus,),
-        density=float(rng.uniform(0.28, 0.62)),
-        texture=float(rng.uniform(0.12, 0.3)),
-        edge=float(rng.uniform(0.02, 0.15)),
+        density=float(rng.uniform(*dark)),
+        chromatin=float(rng.uniform(0.22, 0.38) if coarse else rng.uniform(0.08, 0.22)),
+        coarse=coarse,
+        membrane=float(rng.uniform(0.0, 0.25)),
+        clearing=float(rng.uniform(-0.1, 0.12)),
+        nucleoli=tuple(spots),
+        softness=float(rng.uniform(0.5, 1.2)),
     )
 
 
 def asch(rng: np.random.Generator, pinkness: float) -> Figure:
     """A cell of metaplastic size whose nucleus is 1.5-2.5 A0, dark and somewhat irregular."""
     nuclear = float(np.sqrt(4 / np.pi * A0 * rng.uniform(1.52, 2.48)))
-    diameter = float(np.clip(nuclear / rng.uniform(0.5, 0.66), 15, 22))
-    coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.05, 0.15))
-    part = _immature(rng, diameter, nuclear, dark=(0.64, 1.0), irregularity=irregularity, coarse=coarse, notch=0.0)
+    diameter = float(np.clip(nuclear / rng.uniform(0.5, 0.68), 15, 22))
+    coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.03, 0.16))
+    nucleus = _dark_nucleus(rng, nuclear, diameter, dark=(0.7, 1.0), coarse=coarse, irregularity=irregularity)
+    part = _immature(rng, diameter, nucleus)
     texts = _texts(
         (nuclear / diameter >= 0.5, _HIGH_RATIO),
         (True, _DARK),
-        (irregularity >= IRREGULAR_FROM, _MEMBRANE),
+        (_irregular((nucleus,)), _MEMBRANE),
         (coarse, _CHROMATIN),
     )
-    return Figure("asch", "ASC-H", (part,), squamous_dyes(rng, rng.random() < 0.35), nuclear_dyes(rng), texts)
+    return _figure(rng, "asch", "ASC-H", part, rng.random() < 0.4, texts)
 
 
 def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Figure:
@@ -188,103 +248,29 @@ def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Fi
     Args:
         crowded: the cell lies in a group of its like; adds the description of disorder.
     """
-    ratio = float(rng.uniform(0.55, 0.86))
     diameter = float(rng.uniform(12.5, 19.0))
-    nuclear = max(ratio * diameter, 8.6)
-    ratio = nuclear / diameter
-    coarse, irregularity = rng.random() < 0.75, float(rng.uniform(0.07, 0.2))
-    notch = float(rng.uniform(0.12, 0.3)) if rng.random() < 0.55 else 0.0
-    nucleoli = rng.random() < 0.12
-    part = _immature(
+    nuclear = max(float(rng.uniform(0.55, 0.86)) * diameter, 8.6)
+    coarse, nucleoli = rng.random() < 0.7, rng.random() < 0.12
+    nucleus = _dark_nucleus(
         rng,
-        diameter,
         nuclear,
-        dark=(0.7, 1.15),
-        irregularity=irregularity,
+        diameter,
+        dark=(0.74, 1.12),
         coarse=coarse,
-        notch=notch,
+        irregularity=float(rng.uniform(0.05, 0.2)),
+        notch=float(rng.uniform(0.12, 0.3)) if rng.random() < 0.55 else 0.0,
         nucleoli=nucleoli,
     )
+    part = _immature(rng, diameter, nucleus)
     texts = _texts(
         (True, _HIGH_RATIO),
         (True, _DARK),
-        (irregularity >= IRREGULAR_FROM or notch > 0, _MEMBRANE),
+        (_irregular((nucleus,)), _MEMBRANE),
         (coarse, _CHROMATIN),
         (crowded, _PLEOMORPHIC),
         (nucleoli, _NUCLEOLI),
     )
-    return Figure("hsil", "HSIL", (part,), squamous_dyes(rng, rng.random() < 0.4), nuclear_dyes(rng), texts)
-
-
-def scc(rng: np.random.Generator, pinkness: float) -> Figure:
-    """A keratinised spindle or tadpole cell, orange and dense, with an ink-dark irregular nucleus."""
-    angle = float(rng.uniform(0, 2 * np.pi))
-    elongation = float(rng.uniform(2.2, 4.5))
-    cell = ellipse(rng, rng.uniform(260, 650), elongation=elongation, angle=angle, irregularity=0.16)
-    nucleus = Nucleus(
-        ellipse(rng, A0 * rng.uniform(1.8, 4.0), elongation=min(elongation, 2.4), angle=angle, irregularity=0.16),
-        density=float(rng.uniform(0.9, 1.4)),
-        chromatin=0.3,
-        coarse=True,
-        membrane=0.1,
-        clearing=0.0,
-    )
-    nucleus_room = Part(cell, (nucleus,), density=float(rng.uniform(0.5, 0.9)), texture=0.2, edge=0.1)
-    dyes = (0.05, 0.7, 0.0, float(rng.uniform(0.7, 1.2)), 0.2)
-    texts = (_DARK, _MEMBRANE, _CHROMATIN, _PLEOMORPHIC)
-    return Figure("scc", "SCC", (nucleus_room,), dyes, nuclear_dyes(rng), texts)
-
-
-def _agc_nucleus(rng: np.random.Generator, angle: float) -> Nucleus:
-    outline = ellipse(
-        rng,
-        A0 * rng.uniform(1.3, 2.4),
-        elongation=rng.uniform(1.2, 1.9),
-        angle=angle + rng.normal(0, 0.25),
-        irregularity=rng.uniform(0.06, 0.14),
-    )
-    return Nucleus(outline, float(rng.uniform(0.6, 0.9)), 0.4, True, 0.15, 0.05)
-
-
-def _moved(part: Part, dx: float, dy: float) -> Part:
-    """A part without vacuoles or granules elsewhere in its figure."""
-    cell = None if part.cell is None else shifted(part.cell, dx, dy)
-    nuclei = tuple(replace(nucleus, outline=shifted(nucleus.outline, dx, dy)) for nucleus in part.nuclei)
-    return replace(part, cell=cell, nuclei=nuclei)
-
-
-def _with_vacuole(rng: np.random.Generator, part: Part) -> Part:
-    cell = part.cell
-    assert cell is not None
-    bubble: Outline = ellipse(rng, rng.uniform(8, 22), x=cell.x + rng.normal(0, 2), y=cell.y + rng.normal(0, 2))
-    return replace(part, vacuoles=(Halo(bubble, 0.7, 0.08),))
-
-
-def agc(rng: np.random.Generator, pinkness: float) -> Figure:
-    """A crowded group of atypical glandular cells: a strip of palisading cells, or a rosette; edges feathered."""
-    rosette = rng.random() < 0.45
-    count = int(rng.integers(8, 17))
-    vacuolated = rng.random() < 0.4
-    turn = float(rng.uniform(0, 2 * np.pi))
-    bend = float(rng.normal(0, 0.05))
-    parts = []
-    for i in range(count):
-        if rosette:
-            outward = turn + 2 * np.pi * i / count + rng.normal(0, 0.15)
-            distance = float(rng.uniform(7, 12)) + 0.45 * count
-            x, y, angle = distance * np.cos(outward), distance * np.sin(outward), outward + np.pi
-        else:
-            along = (i - (count - 1) / 2) * 5.0
-            x = along * np.cos(turn) + rng.normal(0, 1.5)
-            y = along * np.sin(turn) + rng.normal(0, 1.5)
-            angle = turn + np.pi / 2 + bend * (i - count / 2) + rng.normal(0, 0.12)
-            # Pseudostratified: each cell is displaced along its own axis.
-            lift = rng.normal(0, 3.5)
-            x, y = x + lift * np.cos(angle), y + lift * np.sin(angle)
-        part = _moved(columnar_part(rng, float(angle), _agc_nucleus(rng, float(angle))), float(x), float(y))
-        parts.append(_with_vacuole(rng, part) if vacuolated and rng.random() < 0.4 else part)
-    kind = "agc_rosette" if rosette else "agc_strip"
-    return Figure(kind, "AGC", tuple(parts), squamous_dyes(rng, False), nuclear_dyes(rng), (AGC_DESCRIPTION,))
+    return _figure(rng, "hsil", "HSIL", part, rng.random() < 0.4, texts)
 
 
 LESIONS: Mapping[str, Maker] = MappingProxyType(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fold", "Outline", "ellipse", "polygonal"]
+__all__ = ["Fold", "Outline", "ellipse", "enclosing", "polygonal"]
 
 SAMPLES = 96
 _ANGLES = np.arange(SAMPLES) * (2 * np.pi / SAMPLES)
@@ -79,11 +80,11 @@ class Outline:
         return np.asarray(radius - np.hypot(u, v), dtype=np.float32)
 
 
-def _waves(rng: np.random.Generator, amplitude: float, first: int, last: int) -> NDArray[np.float64]:
-    """Random Fourier perturbation of unit mean whose amplitude falls with frequency."""
+def _waves(rng: np.random.Generator, amplitude: float, first: int, last: int, fall: float = 1.0) -> NDArray[np.float64]:
+    """Random Fourier perturbation of unit mean whose amplitude falls with the given power of the frequency."""
     waves = np.ones(SAMPLES)
     for k in range(first, last + 1):
-        waves += amplitude * rng.normal() / k * np.cos(k * _ANGLES + rng.uniform(0, 2 * np.pi))
+        waves += amplitude * rng.normal() / k**fall * np.cos(k * _ANGLES + rng.uniform(0, 2 * np.pi))
     return np.clip(waves, 0.45, 1.8)
 
 
@@ -116,12 +117,28 @@ def ellipse(
     turn = rng.uniform(0, 2 * np.pi) if angle is None else angle
     theta = _ANGLES - turn
     radii = 1 / np.sqrt(np.cos(theta) ** 2 / elongation + np.sin(theta) ** 2 * elongation)
-    radii = radii * _waves(rng, irregularity, 2, 9)
+    # Bulges and flat stretches rather than scallops: little is left beyond the fifth wave.
+    radii = radii * _waves(rng, 2.7 * irregularity, 2, 9, 1.9)
     if notch > 0:
         place = rng.uniform(0, 2 * np.pi)
         gap = np.angle(np.exp(1j * (_ANGLES - place)))
         radii = radii * (1 - notch * np.exp(-((gap / 0.35) ** 2)))
     return Outline(x, y, _with_area(radii, area))
+
+
+def enclosing(outline: Outline, inner: Sequence[Outline], margin: float = 0.4) -> Outline:
+    """The outline pushed out, where need be, so that other outlines lie ``margin`` um inside it."""
+    needed = np.zeros(SAMPLES)
+    for other in inner:
+        around = other.polygon() - (outline.x, outline.y)
+        # Between the vertices too: the sides of a polygon near the centre span wide angles.
+        points = np.concatenate(
+            [around + share * (np.roll(around, -1, axis=0) - around) for share in (0, 0.25, 0.5, 0.75)]
+        )
+        index = np.rint(np.arctan2(points[:, 1], points[:, 0]) * (SAMPLES / (2 * np.pi))).astype(int) % SAMPLES
+        np.maximum.at(needed, index, np.hypot(points[:, 0], points[:, 1]) + margin)
+    needed = np.maximum(needed, np.maximum(np.roll(needed, 1), np.roll(needed, -1)) * (needed > 0))
+    return Outline(outline.x, outline.y, np.maximum(outline.radii, needed), outline.fold)
 
 
 def polygonal(
@@ -132,16 +149,19 @@ def polygonal(
     elongation: float = 1.0,
     raggedness: float = 0.06,
     rounding: float = 3.0,
+    nicks: int = 0,
     fold: Fold | None = None,
 ) -> Outline:
-    """The angular outline of a flat squamous cell: a random convex polygon, slightly rounded and ragged.
+    """The angular outline of a flat squamous cell: a random convex polygon, slightly rounded, frayed and torn.
 
     Args:
         area: um2 before any fold.
+        raggedness: amplitude of the bows of the sides and of the fraying of the edge.
         rounding: width of the smoothing of the corners in angle samples.
+        nicks: number of small tears.
     """
     at = (np.arange(corners) + rng.uniform(-0.32, 0.32, corners)) * 2 * np.pi / corners + rng.uniform(0, 2 * np.pi)
-    distance = rng.uniform(0.82, 1.12, corners)
+    distance = rng.uniform(0.72, 1.15, corners)
     x, y = distance * np.cos(at) * np.sqrt(elongation), distance * np.sin(at) / np.sqrt(elongation)
     radii = np.full(SAMPLES, np.inf)
     for i in range(corners):
@@ -152,7 +172,13 @@ def polygonal(
         away = normal[0] * x[i] + normal[1] * y[i]
         radii = np.minimum(radii, np.where(facing > 1e-3, away / np.maximum(facing, 1e-3), np.inf))
     radii = _circular_blur(np.minimum(radii, 2.0), rounding)
-    radii = radii * _waves(rng, raggedness, 3, 22)
+    radii = radii * _waves(rng, 1.1 * raggedness, 2, 12)
+    # Fraying: equal amplitude at all fine scales, unlike the bows above; more of it on some stretches than on others.
+    fraying = _circular_blur(rng.normal(size=SAMPLES), 0.7) * np.clip(_waves(rng, 1.0, 1, 4), 0, None)
+    radii = radii * (1 + 0.09 * raggedness * fraying)
+    for _ in range(nicks):
+        gap = np.angle(np.exp(1j * (_ANGLES - rng.uniform(0, 2 * np.pi))))
+        radii = radii * (1 - rng.uniform(0.05, 0.22) * np.exp(-(np.abs(gap / rng.uniform(0.05, 0.14)) ** 1.5)))
     return Outline(0.0, 0.0, _with_area(radii, area), fold)
 
 

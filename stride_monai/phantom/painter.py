@@ -3,26 +3,80 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft2, rfft2
+from PIL import Image, ImageFilter
 
-from stride_monai.phantom.slide_plan import FIELDS, TEXTURE, Plan, stream
-from stride_monai.phantom.sprites import Sprite, half_size, rasterise
-from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS, lookup_table, weighted
+from stride_monai.phantom.background import Background
+from stride_monai.phantom.focus import LEVELS_UM, defocus_levels
+from stride_monai.phantom.optics import sharpened, sharpening_margin
+from stride_monai.phantom.slide_plan import TEXTURE, Plan, stream
+from stride_monai.phantom.sprites import Sprite, half_side, half_size, rasterise
+from stride_monai.phantom.stain import lookup_table, weighted
 from stride_monai.units import Box
 
-__all__ = ["NOISE_PERIOD", "Scene"]
+__all__ = ["Scene"]
 
-NOISE_PERIOD = 512
-_HAZE_PERIOD = 2048
 _BIN = 1024
-_SPRITE_CACHE_BYTES = 96 << 20
-_SOFT_EDGE_UM = 60.0
-_HAZE_UNIT = 64
-_HAZE_DYES = np.array([0.25, 0.15, 0.5, 0.1, 0.05])
+_STAMP_CACHE_BYTES = 160 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """A sprite ready to be placed: of every plane only the part that holds anything.
+
+    Attributes:
+        half: half the side of the whole square, px.
+        parts: number of the plane, top, left and the part itself.
+    """
+
+    half: int
+    parts: tuple[tuple[int, int, int, NDArray[np.uint8]], ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for _, _, _, part in self.parts)
+
+    @classmethod
+    def of(cls, planes: NDArray[np.uint8]) -> _Stamp:
+        parts = []
+        for number, plane in enumerate(planes):
+            rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+            if rows.size:
+                top, left = int(rows[0]), int(columns[0])
+                part = plane[top : rows[-1] + 1, left : columns[-1] + 1].copy()
+                parts.append((number, top, left, part))
+        return cls(planes.shape[1] // 2, tuple(parts))
+
+    def defocused(self, level: int, mpp: float) -> _Stamp:
+        """Out of focus, and as much larger."""
+        if level == 0:
+            return self
+        room = _room(level, mpp)
+        blur = ImageFilter.GaussianBlur(LEVELS_UM[level] / mpp)
+        return _Stamp(
+            self.half + room,
+            tuple(
+                (number, top, left, np.asarray(Image.fromarray(np.pad(part, room)).filter(blur)))
+                for number, top, left, part in self.parts
+            ),
+        )
+
+    def oriented(self, orientation: int) -> _Stamp:
+        """Turned as :meth:`stride_monai.phantom.sprites.Sprite.oriented` turns; views of the same memory."""
+        if orientation == 0:
+            return self
+        size, parts = 2 * self.half, []
+        for number, top, left, part in self.parts:
+            if orientation >= 4:
+                part, left = part[:, ::-1], size - left - part.shape[1]
+            for _ in range(orientation % 4):
+                top, left = size - left - part.shape[1], top
+                part = np.rot90(part)
+            parts.append((number, top, left, part))
+        return _Stamp(self.half, tuple(parts))
 
 
 class Scene:
@@ -30,49 +84,52 @@ class Scene:
 
     Args:
         plan: what to paint.
+        z_um: height of the stage above the best focus: a plane of a z-stack.
 
-    Memory stays bounded: the bank of common sprites, a cache of the sprites that neighbouring windows share, and two
-    periodic background fields.
+    Memory stays bounded: the bank of common sprites, a cache of what neighbouring windows share, and periodic
+    background fields.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, z_um: float = 0.0) -> None:
         self.plan = plan
         self.width, self.height = plan.region.width, plan.region.height
         self._table = lookup_table(plan.centre)
-        self._noise = _noise_field(plan)
-        self._haze = haze_field(plan.mpp)
-        self._haze_weight = _haze_weights(plan)
-        self._haze_shift = stream(plan.seed, FIELDS, 1).integers(_HAZE_PERIOD, size=2).tolist()
+        self._background = Background(plan)
+        self._margin = sharpening_margin(plan.centre.sharpen)
+        self._stamps: OrderedDict[tuple[int, int], _Stamp] = OrderedDict()
+        self._stamp_bytes = 0
         self._bank: dict[int, Sprite] = {}
-        self._recent: OrderedDict[int, Sprite] = OrderedDict()
-        self._recent_bytes = 0
-        blur = plan.centre.blur_um
+        blur, unique = plan.centre.blur_um, plan.unique
+        self._levels = np.concatenate([defocus_levels(plan, z_um, unique=stock) for stock in (False, True)])
         bank_half = np.array([half_size(figure, plan.mpp, blur) for figure in plan.bank], np.int32)
-        unique = plan.unique
         self._x = np.concatenate([plan.common.x, np.array([cell.x for cell in unique], np.int32)])
         self._y = np.concatenate([plan.common.y, np.array([cell.y for cell in unique], np.int32)])
-        unique_half = np.array([half_size(cell.figure, plan.mpp, blur) for cell in unique], np.int32)
-        self._half = np.concatenate([bank_half[plan.common.member], unique_half])
+        unique_half = np.array([half_side(cell.reach_um, cell.defocus_um, plan.mpp, blur) for cell in unique], np.int32)
+        room = np.array([_room(level, plan.mpp) for level in range(len(LEVELS_UM))], np.int32)
+        self._half = np.concatenate([bank_half[plan.common.member], unique_half]) + room[self._levels]
         self._bins = _binned(self._x, self._y, self._half, self.width)
 
     def paint(self, x0: int, y0: int, width: int, height: int) -> NDArray[np.uint8]:
         """Pixels ``[height, width, 3]`` uint8 RGB of a window in level-0 px; windows may cross the border."""
-        density = _periodic(self._noise, x0, y0, width, height).astype(np.uint16)
-        self._add_haze(density, x0, y0)
+        margin = self._margin
+        x0, y0, width, height = x0 - margin, y0 - margin, width + 2 * margin, height + 2 * margin
+        density = self._background.window(x0, y0, width, height)
         for index in self._cells_in(x0, y0, width, height):
             self._add_cell(density, int(index), x0, y0)
         for artefact in self.plan.artefacts:
             if artefact.box.intersection(Box(x0, y0, x0 + width, y0 + height)).area > 0:
                 artefact.add(density, x0, y0)
-        np.minimum(density, self._table.shape[1] - 1, out=density)
-        pixels = np.empty((height, width, 3), np.uint8)
-        for channel in range(3):
-            pixels[:, :, channel] = self._table[channel][density[channel]]
+        pixels = np.empty((height - 2 * margin, width - 2 * margin, 3), np.uint8)
+        for channel, amount in enumerate(self.plan.centre.sharpen):
+            values = np.take(self._table[channel], density[channel], mode="clip")
+            pixels[:, :, channel] = sharpened(values, amount, margin)
         return pixels
 
     def is_glass(self, x0: int, y0: int, width: int, height: int) -> bool:
-        """Whether a window shows nothing but clear glass (and sensor noise)."""
-        if self._inside_share(x0, y0, width, height) != 0 or len(self._cells_in(x0, y0, width, height)):
+        """Whether a window shows nothing but clear glass (and the scanner's noise and illumination)."""
+        margin = self._margin
+        x0, y0, width, height = x0 - margin, y0 - margin, width + 2 * margin, height + 2 * margin
+        if self._background.cover(x0, y0, width, height) != 0 or len(self._cells_in(x0, y0, width, height)):
             return False
         window = Box(x0, y0, x0 + width, y0 + height)
         return all(artefact.box.intersection(window).area == 0 for artefact in self.plan.artefacts)
@@ -88,119 +145,72 @@ class Scene:
         if not found:
             return np.empty(0, np.int64)
         cells = np.unique(np.concatenate(found))
+        return np.asarray(cells[self._touch(cells, x0, y0, width, height)])
+
+    def _touch(self, cells: NDArray[np.int64], x0: int, y0: int, width: int, height: int) -> NDArray[np.bool_]:
         x, y, half = self._x[cells], self._y[cells], self._half[cells]
         touches = (x + half > x0) & (x - half < x0 + width) & (y + half > y0) & (y - half < y0 + height)
-        return np.asarray(cells[touches])
+        return np.asarray(touches)
 
     def _add_cell(self, density: NDArray[np.uint16], index: int, x0: int, y0: int) -> None:
         common = self.plan.common
         if index < len(common.x):
-            planes = self._bank_sprite(int(common.member[index])).oriented(int(common.orientation[index]))
+            stamp = self._stamp(0, int(common.member[index]), index).oriented(int(common.orientation[index]))
             weights = common.weights[index]
         else:
-            planes = self._unique_sprite(index - len(common.x)).planes
-            weights = self.plan.unique[index - len(common.x)].weights
+            number = index - len(common.x)
+            figure = self.plan.unique[number].figure
+            # It is often smaller than the room that was kept for it.
+            half = half_size(figure, self.plan.mpp, self.plan.centre.blur_um)
+            self._half[index] = half + _room(int(self._levels[index]), self.plan.mpp)
+            if not self._touch(np.array([index]), x0, y0, density.shape[2], density.shape[1])[0]:
+                return
+            stamp = self._stamp(1, number, index)
+            weights = self.plan.unique[number].weights
         _, height, width = density.shape
-        left, top = int(self._x[index] - self._half[index]) - x0, int(self._y[index] - self._half[index]) - y0
-        size = planes.shape[1]
-        rows, columns = slice(max(top, 0), min(top + size, height)), slice(max(left, 0), min(left + size, width))
-        source = planes[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        for plane, weight in zip(source.astype(np.uint16), weights, strict=True):
+        left, top = int(self._x[index]) - stamp.half - x0, int(self._y[index]) - stamp.half - y0
+        for plane, part_top, part_left, part in stamp.parts:
+            row, column = top + part_top, left + part_left
+            rows = slice(max(row, 0), min(row + part.shape[0], height))
+            columns = slice(max(column, 0), min(column + part.shape[1], width))
+            if rows.start >= rows.stop or columns.start >= columns.stop:
+                continue
+            source = part[rows.start - row : rows.stop - row, columns.start - column : columns.stop - column]
+            amount = source.astype(np.uint16)
             for channel in range(3):
-                density[channel, rows, columns] += weighted(plane, weight[channel])
+                density[channel, rows, columns] += weighted(amount, weights[plane, channel])
 
-    def _bank_sprite(self, member: int) -> Sprite:
-        if member not in self._bank:
-            rng = stream(self.plan.seed, TEXTURE, 0, member)
-            self._bank[member] = rasterise(self.plan.bank[member], self.plan.mpp, self.plan.centre.blur_um, rng)
-        return self._bank[member]
+    def _stamp(self, stock: int, number: int, index: int) -> _Stamp:
+        """The sprite of a bank member (stock 0) or unique cell (1) at the cell's focus, kept until newer ones need
+        the room; redrawn identically if needed again.
+        """
+        level = int(self._levels[index])
+        key = (2 * number + stock, level)
+        if key in self._stamps:
+            self._stamps.move_to_end(key)
+            return self._stamps[key]
+        stamp = _Stamp.of(self._sprite(stock, number).planes).defocused(level, self.plan.mpp)
+        self._stamps[key] = stamp
+        self._stamp_bytes += stamp.nbytes
+        while self._stamp_bytes > _STAMP_CACHE_BYTES and len(self._stamps) > 1:
+            self._stamp_bytes -= self._stamps.popitem(last=False)[1].nbytes
+        return stamp
 
-    def _unique_sprite(self, number: int) -> Sprite:
-        """A lesion or hard negative, kept until newer ones need the room; redrawn identically if needed again."""
-        if number in self._recent:
-            self._recent.move_to_end(number)
-            return self._recent[number]
-        rng = stream(self.plan.seed, TEXTURE, 1, number)
-        sprite = rasterise(self.plan.unique[number].figure, self.plan.mpp, self.plan.centre.blur_um, rng)
-        self._recent[number] = sprite
-        self._recent_bytes += sprite.planes.nbytes
-        while self._recent_bytes > _SPRITE_CACHE_BYTES and len(self._recent) > 1:
-            self._recent_bytes -= self._recent.popitem(last=False)[1].planes.nbytes
+    def _sprite(self, stock: int, number: int) -> Sprite:
+        """As :meth:`_stamp`, in focus; those of the bank are kept."""
+        if stock == 0 and number in self._bank:
+            return self._bank[number]
+        plan = self.plan
+        figure = plan.unique[number].figure if stock else plan.bank[number]
+        sprite = rasterise(figure, plan.mpp, plan.centre.blur_um, stream(plan.seed, TEXTURE, stock, number))
+        if stock == 0:
+            self._bank[number] = sprite
         return sprite
 
-    def _inside_share(self, x0: int, y0: int, width: int, height: int) -> int:
-        """2: wholly on the deposit's even film; 0: wholly off it; 1: on its soft edge."""
-        radius = self.plan.region.radius
-        if radius is None:
-            return 2
-        cx, cy = self.width / 2, self.height / 2
-        far = np.hypot(max(abs(x0 - cx), abs(x0 + width - cx)), max(abs(y0 - cy), abs(y0 + height - cy)))
-        near = np.hypot(max(x0 - cx, cx - x0 - width, 0), max(y0 - cy, cy - y0 - height, 0))
-        soft = _SOFT_EDGE_UM / self.plan.mpp
-        return 2 if far <= radius - soft else 0 if near >= radius + soft else 1
 
-    def _add_haze(self, density: NDArray[np.uint16], x0: int, y0: int) -> None:
-        """The thin film of mucus between the cells, over the deposit only."""
-        _, height, width = density.shape
-        share = self._inside_share(x0, y0, width, height)
-        if share == 0:
-            return
-        haze = _periodic(self._haze, x0 + self._haze_shift[0], y0 + self._haze_shift[1], width, height)[0]
-        if share == 1:
-            x = np.arange(x0, x0 + width) + 0.5 - self.width / 2
-            y = (np.arange(y0, y0 + height) + 0.5 - self.height / 2)[:, None]
-            soft = _SOFT_EDGE_UM / self.plan.mpp
-            assert self.plan.region.radius is not None
-            cover = np.clip((self.plan.region.radius - np.hypot(x, y)) / soft * 0.5 + 0.5, 0, 1)
-            haze = np.rint(haze * cover)
-        plane = haze.astype(np.uint16)
-        for channel in range(3):
-            density[channel] += (plane * self._haze_weight[channel]) >> np.uint16(8)
-
-
-def _noise_field(plan: Plan) -> NDArray[np.uint16]:
-    """Sensor noise around clear glass, ``[3, P, P]``, slightly correlated as a camera's is."""
-    rng = stream(plan.seed, FIELDS, 0)
-    white = rng.standard_normal((4, NOISE_PERIOD, NOISE_PERIOD), np.float32)
-    white += np.float32(0.45) * (np.roll(white, 1, axis=1) + np.roll(white, 1, axis=2))
-    noise = np.float32(0.55) * white[:3] + np.float32(0.6) * white[3]
-    sigma = plan.centre.noise / np.log(10) * OD_UNITS
-    return np.asarray(np.clip(np.rint(noise / noise.std() * sigma) + OD_OFFSET, 0, 2 * OD_OFFSET), np.uint16)
-
-
-def _haze_weights(plan: Plan) -> NDArray[np.uint16]:
-    """Integer optical density (red, green, blue) per 256 units of the film."""
-    density = (_HAZE_DYES * np.asarray(plan.centre.strength)) @ np.asarray(plan.centre.dye_od) * plan.centre.haze
-    return np.asarray(np.clip(np.rint(density * OD_UNITS * 256 / _HAZE_UNIT), 0, 255), np.uint16)
-
-
-@lru_cache(maxsize=4)
-def haze_field(mpp: float) -> NDArray[np.uint8]:
-    """Film between the cells ``[1, P, P]``: clouds, strands and a fine grain; the same for all slides of a um/px.
-
-    Each slide takes it from another place.
-    """
-    rng = np.random.default_rng(20_241)
-    frequency = np.fft.fftfreq(_HAZE_PERIOD)[:, None] ** 2 + np.fft.rfftfreq(_HAZE_PERIOD)[None, :] ** 2
-    total = np.full((_HAZE_PERIOD, _HAZE_PERIOD), 1.2, np.float32)
-    for grain_um, amount in ((30.0, 0.5), (6.0, 0.3), (0.8, 0.25)):
-        white = rng.standard_normal(total.shape, np.float32)
-        kernel = np.exp(-2 * (np.pi * grain_um / mpp) ** 2 * frequency).astype(np.float32)
-        field = irfft2(rfft2(white) * kernel, total.shape)
-        total += np.float32(amount) * field / field.std()
-    field = np.asarray(np.clip(np.rint(total * _HAZE_UNIT), 0, 255)[None], np.uint8)
-    field.setflags(write=False)
-    return field
-
-
-def _periodic(field: NDArray[np.generic], x0: int, y0: int, width: int, height: int) -> NDArray[np.generic]:
-    """Window of a field that repeats over the whole plane."""
-    period = field.shape[1]
-    top, left = y0 % period, x0 % period
-    if top + height <= period and left + width <= period:
-        return field[:, top : top + height, left : left + width]
-    rows, columns = (top + np.arange(height)) % period, (left + np.arange(width)) % period
-    return field[:, rows[:, None], columns]
+def _room(level: int, mpp: float) -> int:
+    """px that a sprite grows by on every side at a level of defocus."""
+    return int(np.ceil(2.6 * LEVELS_UM[level] / mpp))
 
 
 def _binned(

@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.phantom.artefacts import make_artefacts
+from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.figures import Figure
-from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.focus import LEVELS_UM, defocus_levels
+from stride_monai.phantom.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.lesions import LESIONS
+from stride_monai.phantom.measures import measures
 from stride_monai.phantom.painter import Scene
-from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, Unique, lesion_counts, make_plan, stream
+from stride_monai.phantom.slide_files import LEICA_STEP
+from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, lesion_counts, make_plan, stream
 from stride_monai.phantom.slide_writer import write_slide
 from stride_monai.phantom.sprites import turned
-from stride_monai.phantom.stain import Centre, centre_named
+from stride_monai.phantom.stain import Centre
 from stride_monai.phantom.truth import SlideTruth, TruthCell
 from stride_monai.units import Box
 
@@ -31,6 +35,7 @@ __all__ = [
     "plan_slide",
     "render_field",
     "render_slide",
+    "truth_of",
 ]
 
 DENSITY_20_MM = 255.0
@@ -47,39 +52,51 @@ def render_slide(
     label: str = NEGATIVE,
     *,
     seed: int = 0,
-    diameter_mm: float = 20.0,
+    diameter_mm: float | None = None,
     density_per_mm2: float | None = None,
-    mpp: float = 0.25,
+    mpp: float | None = None,
     centre: str | Centre = "north",
     lesions: Mapping[str, int] | None = None,
     margin_mm: float = 0.4,
     artefacts: Sequence[str] = (),
+    crowd_per_mm2: Mapping[str, float] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    z_planes: Sequence[float] = (0.0,),
+    patient_label: bool = True,
 ) -> SlideTruth:
     """Render one slide to a pyramidal TIFF and return its truth.
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. Nothing stands at ``path`` before the slide is complete.
 
     Args:
         path: file to write; its stem is the slide id.
         label: Bethesda label of the slide; the most severe of its cells.
-        diameter_mm: of the deposit; the slide is a little larger (``margin_mm`` of glass on every side).
-        density_per_mm2: epithelial cells, leucocytes and debris come on top; by default that of a deposit of this
-            diameter, see :func:`default_density`.
-        mpp: um/px of level 0, 0.1-1.1.
-        centre: one of :data:`stride_monai.phantom.stain.CENTRES`, or a centre of your own.
+        diameter_mm: of the deposit, by default the centre's; the slide is a little larger (``margin_mm`` of glass on
+            every side).
+        density_per_mm2: epithelial cells, leucocytes and debris come on top; by default the centre's, or that of a
+            deposit of this diameter, see :func:`default_density`.
+        mpp: um/px of level 0, 0.1-1.1; by default the centre's.
+        centre: one of :data:`stride_monai.phantom.centres.CENTRES`, or a centre of your own.
         lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
-        artefacts: any of ``pen``, ``bubbles``.
-        progress: called with (rows of tiles done, rows in all).
+        artefacts: any of :data:`stride_monai.phantom.artefacts.ARTEFACTS`.
+        crowd_per_mm2: kind of abundant cell -> number per mm2 instead of the patient's own.
+        progress: called with (rows of tiles done, rows in all), per plane.
+        z_planes: heights of the stage in um above the best focus. Plane 0 is written at ``path``, every other one
+            beside it with its height in the name: ``slide.tiff``, ``slide_z+3.0.tiff``, ``slide_z-3.0.tiff``. Plane 0
+            must be among them and comes last: where it stands, the stack is complete. The truth is that of plane 0.
+        patient_label: plant a patient's name in the metadata and on a label and a macro picture; see
+            :mod:`stride_monai.phantom.slide_files`.
 
     Raises:
         ConfigError: an argument makes no slide.
-        OutputError: the file exists and ``overwrite`` is False, or it cannot be written.
+        OutputError: a file exists and ``overwrite`` is False, or it cannot be written, or the disk is too small.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path.name} exists already", "choose another name or ask to overwrite it")
+    planes = _plane_files(path, z_planes)
+    for file in planes.values():
+        if file.exists() and not overwrite:
+            raise OutputError(f"{file.name} exists already", "choose another name or ask to overwrite it")
     plan, parameters = plan_slide(
         label,
         seed=seed,
@@ -90,9 +107,24 @@ def render_slide(
         lesions=lesions,
         margin_mm=margin_mm,
         artefacts=artefacts,
+        crowd_per_mm2=crowd_per_mm2,
     )
-    write_slide(path, Scene(plan), progress)
+    for z, file in planes.items():
+        write_slide(file, Scene(plan, z), progress, patient_label=patient_label)
     return _truth(plan, path.name.split(".")[0], parameters)
+
+
+def _plane_files(path: Path, z_planes: Sequence[float]) -> dict[float, Path]:
+    """The file of every plane of a z-stack; plane 0 last."""
+    heights = [float(z) for z in z_planes]
+    apart = len({round(z, 1) for z in heights if abs(z) <= 50}) == len(heights)
+    if 0.0 not in heights or not apart:
+        raise ConfigError(
+            f"{heights} are no planes of a z-stack", "give heights up to 50 um, 0.1 um apart and 0 among them"
+        )
+    stem, dot, suffix = path.name.partition(".")
+    files = {z: path.with_name(f"{stem}_z{z:+.1f}{dot}{suffix}") for z in sorted(heights) if z != 0}
+    return {**files, 0.0: path}
 
 
 def default_density(diameter_mm: float) -> float:
@@ -100,33 +132,51 @@ def default_density(diameter_mm: float) -> float:
     return DENSITY_13_MM if diameter_mm <= 13 else DENSITY_20_MM
 
 
+def _density(centre: Centre, diameter_mm: float) -> float:
+    return default_density(diameter_mm) if centre.density_per_mm2 is None else centre.density_per_mm2
+
+
 def plan_slide(
     label: str,
     *,
     seed: int,
-    diameter_mm: float,
+    diameter_mm: float | None = None,
     density_per_mm2: float | None = None,
-    mpp: float = 0.25,
+    mpp: float | None = None,
     centre: str | Centre = "north",
     lesions: Mapping[str, int] | None = None,
     margin_mm: float = 0.4,
     artefacts: Sequence[str] = (),
+    crowd_per_mm2: Mapping[str, float] | None = None,
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of a slide and the parameters that made it; arguments as in :func:`render_slide`."""
     label, chosen = parse_label(label), _centre(centre)
-    density = default_density(diameter_mm) if density_per_mm2 is None else density_per_mm2
+    mpp = chosen.mpp if mpp is None else mpp
+    diameter_mm = chosen.deposit_mm if diameter_mm is None else diameter_mm
+    density = _density(chosen, diameter_mm) if density_per_mm2 is None else density_per_mm2
     _check_scale(mpp, density, seed)
     if not 0 < diameter_mm <= 40:
         raise ConfigError(f"a deposit of {diameter_mm:g} mm is impossible", "give a diameter over 0 and up to 40 mm")
     if not 0 <= margin_mm <= 40:
         raise ConfigError(f"a margin of {margin_mm:g} mm is impossible", "give 0 to 40 mm")
-    side = round((diameter_mm + 2 * margin_mm) * 1000 / mpp)
-    region = Region(side, side, diameter_mm * 500 / mpp)
+    # On a small deposit the offset shrinks with it.
+    shift = [mm * min(1.0, diameter_mm / 10) for mm in chosen.offset_mm]
+    width, height = (round((diameter_mm + 2 * margin_mm + 2 * abs(mm)) * 1000 / mpp) for mm in shift)
+    if chosen.scanner == "leica":  # its levels are placed in nm: whole blocks keep them in register
+        width, height = (-(-side // LEICA_STEP) * LEICA_STEP for side in (width, height))
+    region = Region(width, height, diameter_mm * 500 / mpp, (shift[0] * 1000 / mpp, shift[1] * 1000 / mpp))
     cells = region.area_mm2(mpp) * density
     counts = lesion_counts(label, cells, stream(seed, 9)) if lesions is None else _checked(lesions)
-    extra = make_artefacts(tuple(artefacts), stream(seed, ARTEFACTS_STREAM), side, side, mpp)
+    extra = make_artefacts(tuple(artefacts), stream(seed, ARTEFACTS_STREAM), width, height, mpp)
     plan = make_plan(
-        region, lesions=counts, seed=seed, mpp=mpp, density_per_mm2=density, centre=chosen, artefacts=extra
+        region,
+        lesions=counts,
+        seed=seed,
+        mpp=mpp,
+        density_per_mm2=density,
+        centre=chosen,
+        artefacts=extra,
+        crowd_per_mm2=_crowd(crowd_per_mm2),
     )
     parameters = {
         "label": label,
@@ -138,6 +188,7 @@ def plan_slide(
         "lesions": counts,
         "margin_mm": margin_mm,
         "artefacts": list(artefacts),
+        "crowd_per_mm2": _crowd(crowd_per_mm2),
     }
     return plan, parameters
 
@@ -210,7 +261,7 @@ def draw_cell(
         pinned=figure,
     )
     pixels = Scene(plan).paint(0, 0, size_px, size_px)
-    return pixels, _unique_truth(plan.unique[0], 0, mpp, (size_px, size_px))
+    return pixels, _unique_truth(plan, 0, (size_px, size_px))
 
 
 def _centre(centre: str | Centre) -> Centre:
@@ -236,6 +287,15 @@ def _checked(lesions: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
+def _crowd(crowd_per_mm2: Mapping[str, float] | None) -> dict[str, float]:
+    for kind, number in (crowd_per_mm2 or {}).items():
+        if kind not in NORMAL or not 0 <= number <= 100_000:
+            raise ConfigError(
+                f"{number} cells/mm2 of '{kind}' cannot be drawn", f"use up to 1e5 of {', '.join(NORMAL)}"
+            )
+    return dict(crowd_per_mm2 or {})
+
+
 def _field_lesions(label: str, seed: int) -> dict[str, int]:
     if label == NEGATIVE:
         return {}
@@ -246,7 +306,7 @@ def _field_lesions(label: str, seed: int) -> dict[str, int]:
 def _truth(plan: Plan, slide_id: str, parameters: Mapping[str, Any]) -> SlideTruth:
     region = plan.region
     size = (region.width, region.height)
-    cells = [_unique_truth(cell, i, plan.mpp, size) for i, cell in enumerate(plan.unique)]
+    cells = [_unique_truth(plan, i, size) for i in range(len(plan.unique))]
     cells += _sampled_truth(plan, size)
     visible = tuple(cell for cell in cells if cell.box.width > 1 and cell.box.height > 1)
     return SlideTruth(
@@ -254,26 +314,39 @@ def _truth(plan: Plan, slide_id: str, parameters: Mapping[str, Any]) -> SlideTru
     )
 
 
-def _unique_truth(cell: Unique, number: int, mpp: float, size: tuple[int, int]) -> TruthCell:
+def truth_of(plan: Plan, index: int) -> TruthCell:
+    """What is known of one cell of a plan: first come the lesions and hard negatives, then the common cells."""
+    size = (plan.region.width, plan.region.height)
+    if index < len(plan.unique):
+        return _unique_truth(plan, index, size)
+    return _common_truth(plan, index - len(plan.unique), size)
+
+
+def _unique_truth(plan: Plan, number: int, size: tuple[int, int]) -> TruthCell:
+    cell = plan.unique[number]
+    blur = LEVELS_UM[int(defocus_levels(plan, unique=True, only=np.array([number]))[0])]
     outlines = [outline.polygon() for outline in cell.figure.outlines()]
     nuclei = [nucleus.outline.polygon() for nucleus in cell.figure.nuclei()]
-    return _truth_cell(cell.figure, f"u{number}", cell.x, cell.y, outlines, nuclei, mpp, size, cell.hard)
+    return _truth_cell(cell.figure, f"u{number}", cell.x, cell.y, outlines, nuclei, plan.mpp, size, cell.hard, blur)
 
 
 def _sampled_truth(plan: Plan, size: tuple[int, int]) -> list[TruthCell]:
-    """A sample of the common cells, debris left out: it is no cell."""
+    """A sample of the common cells, without what is none."""
     rng = stream(plan.seed, 12)
     common = plan.common
-    eligible = np.array([figure.kind != "debris" for figure in plan.bank])[common.member]
+    eligible = np.array([figure.kind not in NO_CELLS for figure in plan.bank])[common.member]
     chosen = rng.permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]
-    cells = []
-    for index in np.sort(chosen):
-        figure, turn = plan.bank[common.member[index]], int(common.orientation[index])
-        outlines = [turned(outline.polygon(), turn) for outline in figure.outlines()]
-        nuclei = [turned(nucleus.outline.polygon(), turn) for nucleus in figure.nuclei()]
-        x, y = int(common.x[index]), int(common.y[index])
-        cells.append(_truth_cell(figure, f"c{index}", x, y, outlines, nuclei, plan.mpp, size, False))
-    return cells
+    return [_common_truth(plan, int(index), size) for index in np.sort(chosen)]
+
+
+def _common_truth(plan: Plan, index: int, size: tuple[int, int]) -> TruthCell:
+    common = plan.common
+    figure, turn = plan.bank[common.member[index]], int(common.orientation[index])
+    outlines = [turned(outline.polygon(), turn) for outline in figure.outlines()]
+    nuclei = [turned(nucleus.outline.polygon(), turn) for nucleus in figure.nuclei()]
+    x, y = int(common.x[index]), int(common.y[index])
+    blur = LEVELS_UM[int(defocus_levels(plan, unique=False, only=np.array([index]))[0])]
+    return _truth_cell(figure, f"c{index}", x, y, outlines, nuclei, plan.mpp, size, False, blur)
 
 
 def _truth_cell(
@@ -286,6 +359,7 @@ def _truth_cell(
     mpp: float,
     size: tuple[int, int],
     hard: bool,
+    blur_um: float,
 ) -> TruthCell:
     placed = tuple(points / mpp + (x, y) for points in outlines)
     every = np.concatenate(placed)
@@ -302,5 +376,7 @@ def _truth_cell(
         outlines=placed,
         nuclei=tuple(points / mpp + (x, y) for points in nuclei),
         hard=hard,
-        defocus_um=figure.defocus_um,
+        defocus_um=float(np.hypot(figure.defocus_um, blur_um)),
+        measures=measures(figure),
+        observed=figure.observed or figure.descriptions,
     )

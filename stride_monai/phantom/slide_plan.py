@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -13,11 +14,11 @@ from scipy.spatial import cKDTree
 from stride_monai.bethesda import NEGATIVE, SEVERITY
 from stride_monai.phantom.artefacts import Artefact
 from stride_monai.phantom.figures import Figure
-from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL, packed
+from stride_monai.phantom.kinds import EPITHELIAL, HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.layout import Gathering, Region, adhering, free_place, gathered, group_offsets
 from stride_monai.phantom.lesions import lesion
 from stride_monai.phantom.sprites import ORIENTATIONS
 from stride_monai.phantom.stain import Centre, colour_weights
-from stride_monai.units import Box
 
 __all__ = ["Common", "Plan", "Region", "Unique", "lesion_counts", "make_plan"]
 
@@ -47,48 +48,43 @@ _COMPANIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """Lesser lesions that come with a label, relative to the number of its own."""
 
+_GROUPED: Mapping[str, tuple[float, int]] = MappingProxyType(
+    {"HSIL": (0.5, 14), "ASC-H": (0.4, 6), "LSIL": (0.4, 7), "SCC": (0.4, 9), "ASC-US": (0.25, 4)}
+)
+"""Chance that a lesion lies in a group, and the largest group."""
+
 _MIX: Mapping[str, float] = MappingProxyType(
     {"superficial": 0.27, "intermediate": 0.5, "parabasal": 0.07, "metaplastic": 0.06, "columnar": 0.03}
 )
 _HARD_MIX: Mapping[str, float] = MappingProxyType(
-    {"reactive": 0.02, "naked_nucleus": 0.015, "halo_only": 0.012, "rolled": 0.015, "clump": 0.006}
+    {
+        "reactive": 0.02,
+        "naked_nucleus": 0.015,
+        "halo_only": 0.012,
+        "rolled": 0.015,
+        "clump": 0.006,
+        "folded_sheet": 0.003,
+        "mucus": 0.004,
+        "candida": 0.012,
+    }
 )
-_MEMBERS = 40
-_DEFOCUSED = 0.06
+_CANDIDA_PATIENTS = 0.12
+_MEMBERS: Mapping[str, int] = MappingProxyType({"superficial": 56, "intermediate": 72, "red_cell": 16, "debris": 24})
+_OTHER_MEMBERS = 32
+"""Sprites of each normal kind."""
 
+_GATHERINGS: tuple[tuple[tuple[str, ...], Gathering], ...] = (
+    (("superficial", "intermediate"), Gathering(40.0, 0.3, 5.0, 30, (0.45, 0.95))),
+    (("parabasal", "metaplastic"), Gathering(20.0, 0.3, 5.0, 24, (0.6, 1.0))),
+    (("columnar",), Gathering(14.0, 0.3, 5.0, 14, (0.5, 0.8))),
+)
+"""Kinds that lie together, and how."""
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Where cells may lie: a disc (deposit) or the whole rectangle (field), in level-0 px.
-
-    Attributes:
-        radius: px of the disc around the middle; None for the rectangle.
-    """
-
-    width: int
-    height: int
-    radius: float | None = None
-
-    def area_mm2(self, mpp: float) -> float:
-        px = self.width * self.height if self.radius is None else np.pi * self.radius**2
-        return float(px) * (mpp / 1000) ** 2
-
-    def sample(self, rng: np.random.Generator, n: int, inset: float = 0.0) -> NDArray[np.float64]:
-        """``[n, 2]`` uniform points at least ``inset`` px from the border (as far as that leaves room)."""
-        if self.radius is None:
-            inset = min(inset, 0.45 * self.width, 0.45 * self.height)
-            return rng.uniform((inset, inset), (self.width - inset, self.height - inset), (n, 2))
-        reach = max(self.radius - inset, 0.1 * self.radius) * np.sqrt(rng.random(n))
-        angle = rng.uniform(0, 2 * np.pi, n)
-        middle = np.array([self.width / 2, self.height / 2])
-        return middle + np.stack([reach * np.cos(angle), reach * np.sin(angle)], axis=1)
-
-    def contains(self, points: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of ``[n, 2]`` points lie inside."""
-        if self.radius is None:
-            inside = (points >= 0).all(axis=1) & (points < (self.width, self.height)).all(axis=1)
-            return np.asarray(inside)
-        return np.asarray(np.hypot(*(points - (self.width / 2, self.height / 2)).T) <= self.radius)
+_DEFOCUSED = 0.02
+"""Share of the figures that float far out of the layer; the focus of all others is the scene's."""
+_HARD_DEFOCUS_UM = 2.0
+_TRIALS = 12
+"""Hard negatives of a kind that are made to learn how far its figures reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +95,7 @@ class Common:
         member: index into :attr:`Plan.bank`.
         orientation: 0 to ``ORIENTATIONS`` - 1.
         x, y: level-0 px.
-        weights: colour weights ``[n, 2, 3]`` of the cytoplasm and nuclear planes.
+        weights: colour weights ``[n, 3, 3]`` of the cytoplasm, nuclear and accent planes.
     """
 
     member: NDArray[np.int32]
@@ -109,15 +105,38 @@ class Common:
     weights: NDArray[np.uint16]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Unique:
-    """A figure that is drawn for one place only: a lesion or a hard negative."""
+    """A figure that is drawn for one place only: a lesion or a hard negative.
 
-    figure: Figure
+    It is made when it is first asked for: of the thousands of hard negatives of a full slide a bag shows a few hundred.
+
+    Attributes:
+        kind: as :attr:`Figure.kind`, known before the figure is made.
+        x, y: level-0 px.
+        hard: a benign look-alike.
+        reach_um, defocus_um: at least those of the figure.
+        make: makes the figure, the same one every time.
+        centre: whose stain it takes.
+    """
+
+    kind: str
     x: int
     y: int
-    weights: NDArray[np.uint16]
     hard: bool
+    reach_um: float
+    defocus_um: float
+    make: Callable[[], Figure]
+    centre: Centre
+
+    @cached_property
+    def figure(self) -> Figure:
+        return self.make()
+
+    @cached_property
+    def weights(self) -> NDArray[np.uint16]:
+        """Colour weights ``[3, 3]`` of the cytoplasm, nuclear and accent planes."""
+        return colour_weights(self.centre, np.array(self.figure.dyes()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,7 @@ def make_plan(
     centre: Centre,
     artefacts: Sequence[Artefact] = (),
     pinned: Figure | None = None,
+    crowd_per_mm2: Mapping[str, float] | None = None,
 ) -> Plan:
     """Place everything.
 
@@ -179,9 +199,13 @@ def make_plan(
         lesions: label -> number of lesion cells (AGC: groups).
         density_per_mm2: epithelial cells per mm2; leucocytes and debris come on top.
         pinned: a figure to put exactly in the middle, for single-cell crops.
+        crowd_per_mm2: normal kind -> number per mm2 instead of the patient's own; leucocytes or blood that hide cells.
     """
     patient = stream(seed, _PATIENT)
     pinkness = float(np.clip(centre.eosinophilic + patient.normal(0, 0.12), 0.05, 0.95))
+    # No two slides of a laboratory take the dyes alike.
+    strength = np.asarray(centre.strength) * patient.lognormal(0, (0.12, 0.13, 0.13, 0.2, 0.13))
+    centre = replace(centre, strength=tuple(strength.tolist()))
     placed = [] if pinned is None else [_unique(pinned, region.width / 2, region.height / 2, centre, False)]
     placed += _place_lesions(region, lesions, seed, mpp, centre, pinkness, artefacts)
     epithelial = max(round(density_per_mm2 * region.area_mm2(mpp)), 1)
@@ -196,6 +220,7 @@ def make_plan(
         placed,
     )
     every = dict(zip(kinds, counts, strict=True))
+    every |= {kind: round(n * region.area_mm2(mpp)) for kind, n in (crowd_per_mm2 or {}).items()}
     bank, members = _bank(every, seed, pinkness)
     common = _place_common(region, every, seed, mpp, centre, bank, members, placed)
     return Plan(region, mpp, centre, seed, bank, common, (*placed, *hard), tuple(artefacts), epithelial + len(placed))
@@ -206,9 +231,12 @@ def _composition(rng: np.random.Generator, epithelial: int) -> tuple[list[str], 
     names = [*_MIX, *_HARD_MIX]
     shares = np.array([*_MIX.values(), *_HARD_MIX.values()]) * rng.lognormal(0, 0.45, len(names))
     counts = np.rint(shares / shares.sum() * epithelial).astype(int).tolist()
+    counts[names.index("candida")] *= int(rng.random() < _CANDIDA_PATIENTS)
     inflammation = float(np.clip(rng.lognormal(np.log(0.3), 0.7), 0.05, 1.2))
     dirt = float(np.clip(rng.lognormal(np.log(0.2), 0.6), 0.03, 1.0))
-    return [*names, "neutrophil", "debris"], [*counts, round(inflammation * epithelial), round(dirt * epithelial)]
+    blood = float(np.clip(rng.lognormal(np.log(0.02), 1.4), 0.0, 0.6))
+    extra = {"neutrophil": inflammation, "debris": dirt, "red_cell": blood}
+    return [*names, *extra], [*counts, *(round(share * epithelial) for share in extra.values())]
 
 
 def _defocused(figure: Figure, rng: np.random.Generator, chance: float, most: float) -> Figure:
@@ -218,26 +246,32 @@ def _defocused(figure: Figure, rng: np.random.Generator, chance: float, most: fl
 
 
 def _bank(counts: Mapping[str, int], seed: int, pinkness: float) -> tuple[tuple[Figure, ...], dict[str, range]]:
-    """Figures of every normal kind, up to ``_MEMBERS`` as far as there are cells to use them, and their indices."""
+    """Figures of every normal kind, as far as there are cells to use them, from green to pink, and their indices."""
     figures: list[Figure] = []
     members = {}
     for k, (kind, maker) in enumerate(NORMAL.items()):
-        size = min(max(counts[kind], 1), _MEMBERS)
+        size = min(max(counts[kind], 1), _MEMBERS.get(kind, _OTHER_MEMBERS))
         members[kind] = range(len(figures), len(figures) + size)
+        mine = []
         for i in range(size):
             rng = stream(seed, _BANK, k, i)
-            figures.append(_defocused(maker(rng, pinkness), rng, _DEFOCUSED, 2.5))
+            mine.append(_defocused(maker(rng, pinkness), rng, _DEFOCUSED, 2.0))
+        figures += sorted(mine, key=_redness)
     return tuple(figures), members
 
 
+def _redness(figure: Figure) -> float:
+    """Eosin and orange less green: what tells pink cells from blue ones."""
+    return figure.cytoplasm[1] + figure.cytoplasm[3] - figure.cytoplasm[2]
+
+
 def _unique(figure: Figure, x: float, y: float, centre: Centre, hard: bool) -> Unique:
-    weights = colour_weights(centre, np.array([figure.cytoplasm, figure.nuclear]))
-    return Unique(figure, round(x), round(y), weights, hard)
+    return Unique(figure.kind, round(x), round(y), hard, figure.reach_um, figure.defocus_um, lambda: figure, centre)
 
 
 def _groups(label: str, count: int, rng: np.random.Generator) -> list[int]:
     """Split lesions into singles and groups that lie together."""
-    grouped, largest = {"HSIL": (0.5, 12), "ASC-H": (0.35, 4), "LSIL": (0.35, 5), "SCC": (0.3, 6)}.get(label, (0.0, 1))
+    grouped, largest = _GROUPED.get(label, (0.0, 1))
     sizes = []
     while count > 0:
         size = int(rng.integers(2, largest + 1)) if rng.random() < grouped else 1
@@ -265,13 +299,13 @@ def _place_lesions(
             figures = []
             for _ in range(size):
                 rng = stream(seed, _LESION, SEVERITY[label], drawn)
-                figures.append(_defocused(lesion(label, rng, pinkness, crowded=size > 2), rng, 0.05, 1.0))
+                figures.append(_defocused(lesion(label, rng, pinkness, crowded=size > 2), rng, _DEFOCUSED, 1.0))
                 drawn += 1
-            # Small cells moulder into tight groups; mature cells only touch.
-            spacing = 2 * float(np.mean([figure.reach_um for figure in figures])) * (0.85 if label != "LSIL" else 0.75)
-            offsets = [(0.0, 0.0)] if size == 1 else packed(places, size, spacing)
+            figures = _kin(figures, places)
+            diameter = 2 * float(np.median([_body_um(figure) for figure in figures]))
+            offsets = group_offsets(places, label, size, diameter)
             reach = max(np.hypot(*o) + f.reach_um for o, f in zip(offsets, figures, strict=True)) / mpp
-            x, y = _free_place(region, places, taken, closed, float(reach))
+            x, y = free_place(region, places, taken, closed, float(reach))
             taken.append((x, y, float(reach)))
             placed += [
                 _unique(figure, x + dx / mpp, y + dy / mpp, centre, False)
@@ -280,27 +314,20 @@ def _place_lesions(
     return placed
 
 
-def _free_place(
-    region: Region,
-    rng: np.random.Generator,
-    taken: Sequence[tuple[float, float, float]],
-    closed: Sequence[Box],
-    reach: float,
-) -> tuple[float, float]:
-    """A place clear of what is taken and out of closed boxes; the least crowded of 60 when there is none."""
-    candidates = region.sample(rng, 60, inset=reach)
-    room = np.full(len(candidates), np.inf)
-    if taken:
-        others = np.array(taken)
-        gap = np.hypot(candidates[:, None, 0] - others[:, 0], candidates[:, None, 1] - others[:, 1])
-        room = (gap - others[:, 2] - reach).min(axis=1)
-    x, y = candidates.T
-    for box in closed:
-        hidden = (x > box.x0 - reach) & (x < box.x1 + reach) & (y > box.y0 - reach) & (y < box.y1 + reach)
-        room[hidden] = -np.inf
-    free = np.flatnonzero(room > 0)
-    best = int(free[0]) if free.size else int(room.argmax())
-    return float(x[best]), float(y[best])
+def _kin(figures: list[Figure], rng: np.random.Generator) -> list[Figure]:
+    """The cells of a group, most of them stained like the first."""
+    first = figures[0]
+    alike = rng.random(len(figures)) < 0.75
+    return [
+        replace(figure, cytoplasm=first.cytoplasm, accent=first.accent) if same else figure
+        for figure, same in zip(figures, alike, strict=True)
+    ]
+
+
+def _body_um(figure: Figure) -> float:
+    """Radius of the cell itself, tails left out."""
+    cells = [part.cell for part in figure.parts if part.cell is not None]
+    return figure.reach_um if len(cells) != 1 else float(np.sqrt(cells[0].area / np.pi))
 
 
 def _clear_of(
@@ -316,7 +343,7 @@ def _clear_of(
     if not placed or not len(points):
         return points
     centres = np.array([(cell.x, cell.y) for cell in placed], float)
-    radii = np.array([cell.figure.reach_um / mpp for cell in placed])
+    radii = np.array([cell.reach_um / mpp for cell in placed])
     tree = cKDTree(centres)
     points = points.copy()
     for _ in range(3):
@@ -335,16 +362,62 @@ def _place_hard(
     pinkness: float,
     placed: Sequence[Unique],
 ) -> list[Unique]:
-    figures = []
-    for k, (kind, maker) in enumerate(HARD_NEGATIVES.items()):
-        for i in range(counts.get(kind, 0)):
-            rng = stream(seed, _HARD, k, i)
-            figures.append(_defocused(maker(rng, pinkness), rng, _DEFOCUSED, 2.0))
+    kinds: list[str] = []
+    makers: list[Callable[[], Figure]] = []
+    reaches: list[float] = []
+    for k, kind in enumerate(HARD_NEGATIVES):
+        n = counts.get(kind, 0)
+        trials = [_hard(seed, k, i, pinkness) for i in range(min(n, _TRIALS))]
+        most = 1.3 * max((figure.reach_um for figure in trials), default=0.0)
+        kinds += [kind] * n
+        makers += [partial(_hard_within, seed, k, i, pinkness, most) for i in range(n)]
+        reaches += [most] * n
     rng = stream(seed, _PLACES, 1)
-    points = region.sample(rng, len(figures), inset=10 / mpp)
-    reach = np.array([figure.reach_um / mpp for figure in figures])
-    points = _clear_of(region, rng, points, reach, placed, mpp, 0.05)
-    return [_unique(figure, x, y, centre, True) for figure, (x, y) in zip(figures, points, strict=True)]
+    points = region.sample(rng, len(kinds), inset=10 / mpp)
+    points = _clear_of(region, rng, points, np.array(reaches) / mpp, placed, mpp, 0.05)
+    return [
+        Unique(kind, round(x), round(y), True, reach, _HARD_DEFOCUS_UM, make, centre)
+        for kind, make, reach, (x, y) in zip(kinds, makers, reaches, points.tolist(), strict=True)
+    ]
+
+
+def _hard(seed: int, kind: int, number: int, pinkness: float, attempt: int = 0) -> Figure:
+    rng = stream(seed, _HARD, kind, number, *([attempt] if attempt else []))
+    return _defocused(list(HARD_NEGATIVES.values())[kind](rng, pinkness), rng, _DEFOCUSED, _HARD_DEFOCUS_UM)
+
+
+def _hard_within(seed: int, kind: int, number: int, pinkness: float, most: float) -> Figure:
+    """A hard negative that reaches no further than ``most`` um, so that its place can be chosen before it is made."""
+    for attempt in range(8):
+        figure = _hard(seed, kind, number, pinkness, attempt)
+        if figure.reach_um <= most:
+            return figure
+    return _hard(seed, kind, 0, pinkness)  # the first of the trials that ``most`` was taken from
+
+
+def _members_of_groups(
+    rng: np.random.Generator, banks: Sequence[range], kind: NDArray[np.int64], group: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For cells that lie in groups, the members of the bank whose shape and whose stain they take.
+
+    Neighbours take the stain alike, that of members of about the same rank in the bank, which goes from green to pink;
+    their shapes differ.
+
+    Args:
+        banks: the members of each kind.
+        kind: index into ``banks`` of every cell.
+        group: number of the group of every cell; cells of a group are consecutive.
+    """
+    groups = int(group.max(initial=-1)) + 1
+    rank = rng.random(groups)[group] + rng.normal(0, 0.13, len(group))
+    rank = np.clip(1 - np.abs(1 - np.abs(rank)), 0, 1 - 1e-9)
+    step = np.arange(len(group)) + rng.integers(1 << 20, size=groups)[group]
+    shapes, stains = np.zeros(len(kind), np.int64), np.zeros(len(kind), np.int64)
+    for k, bank in enumerate(banks):
+        mine, order = kind == k, rng.permutation(len(bank))
+        shapes[mine] = bank.start + order[step[mine] % len(bank)]
+        stains[mine] = bank.start + np.floor(rank[mine] * len(bank)).astype(np.int64)
+    return shapes, stains
 
 
 def _place_common(
@@ -358,16 +431,35 @@ def _place_common(
     placed: Sequence[Unique],
 ) -> Common:
     rng = stream(seed, _COMMON)
-    chosen, places = [], []
+    patchiness = float(rng.uniform(0.15, 0.75))
+    chosen, stained, places, shades = [], [], [], []
+    for kinds, how in _GATHERINGS:
+        banks = [members[kind] for kind in kinds]
+        kind_of = rng.permutation(np.repeat(np.arange(len(kinds)), [counts[kind] for kind in kinds]))
+        points, group = gathered(region, rng, len(kind_of), mpp, how, patchiness)
+        shapes, stains = _members_of_groups(rng, banks, kind_of, group)
+        chosen.append(shapes)
+        stained.append(stains)
+        places.append(points)
+        shades.append(rng.lognormal(0, 0.14, (len(group) + 1, 5))[group])
+    hosts = np.concatenate(places)
     for kind in NORMAL:
-        n = counts[kind]
-        chosen.append(rng.integers(members[kind].start, members[kind].stop, size=n))
-        places.append(_scattered(region, rng, n, mpp, clustered=0.6 if kind == "neutrophil" else 0.35))
+        if kind not in EPITHELIAL:
+            n, share = counts[kind], {"neutrophil": 0.6, "debris": 0.3}.get(kind, 0.15)
+            chosen.append(rng.integers(members[kind].start, members[kind].stop, size=n))
+            stained.append(chosen[-1])
+            places.append(adhering(region, rng, n, mpp, hosts, share, 19.0))
+            shades.append(np.ones((n, 5)))
     member = np.concatenate(chosen).astype(np.int32)
     reach = np.array([figure.reach_um / mpp for figure in bank])[member]
-    points = _clear_of(region, rng, np.concatenate(places), reach, placed, mpp, 0.1)
-    dyes = np.array([(figure.cytoplasm, figure.nuclear) for figure in bank])[member]
-    dyes = dyes * rng.lognormal(0, 0.15, dyes.shape) * rng.lognormal(0, 0.16, (len(member), 2, 1))
+    points = _clear_of(region, rng, np.concatenate(places), reach, placed, mpp, 0.25)
+    dyes = np.array([figure.dyes() for figure in bank])[np.concatenate(stained)]
+    dyes[:, ::2] *= np.concatenate(shades)[:, None]
+    dyes = (
+        dyes
+        * rng.lognormal(0, 0.08, (len(member), 1, 5))
+        * rng.lognormal(0, (0.2, 0.1, 0.2), (len(member), 3))[..., None]
+    )
     return Common(
         member,
         rng.integers(ORIENTATIONS, size=len(member)).astype(np.int32),
@@ -375,15 +467,3 @@ def _place_common(
         np.rint(points[:, 1]).astype(np.int32),
         colour_weights(centre, dyes),
     )
-
-
-def _scattered(region: Region, rng: np.random.Generator, n: int, mpp: float, clustered: float) -> NDArray[np.float64]:
-    """Points partly gathered in loose clusters of about five."""
-    points = region.sample(rng, n)
-    gathered = int(n * clustered)
-    if gathered >= 5:
-        parents = region.sample(rng, max(gathered // 5, 1))
-        moved = parents[rng.integers(len(parents), size=gathered)] + rng.normal(0, 32 / mpp, (gathered, 2))
-        inside = region.contains(moved)
-        points[:gathered][inside] = moved[inside]
-    return points

@@ -1,7 +1,8 @@
-"""Pyramidal tiled JPEG BigTIFF in Aperio's layout, written in one pass over the tiles of level 0."""
+"""Pyramidal tiled JPEG BigTIFF in Aperio's or Leica's layout, written in one pass over the tiles of level 0."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,18 @@ import tifffile
 from numpy.typing import NDArray
 
 from stride_monai.artifacts import replacing
-from stride_monai.phantom.painter import NOISE_PERIOD, Scene
+from stride_monai.errors import OutputError
+from stride_monai.phantom.background import GLASS_PERIOD
+from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.slide_files import (
+    Layout,
+    aperio_description,
+    label_picture,
+    leica_description,
+    macro_picture,
+)
 
-__all__ = ["write_slide"]
+__all__ = ["check_disk", "estimated_bytes", "write_slide"]
 
 TILE = 512
 STEP = 4
@@ -126,7 +136,7 @@ class _Pyramid:
         return tiles
 
     def _tile(self, x: int, y: int) -> tuple[bytes, NDArray[np.uint8]]:
-        phase = (x % NOISE_PERIOD, y % NOISE_PERIOD)
+        phase = (x % GLASS_PERIOD, y % GLASS_PERIOD)
         glass = self.scene.is_glass(x, y, TILE, TILE)
         if glass and phase in self._glass:
             return self._glass[phase]
@@ -137,71 +147,150 @@ class _Pyramid:
         return made
 
 
-def _description(scene: Scene) -> str:
-    """Aperio's ImageDescription: what readers take um/px and objective power from."""
-    objective = 40 if scene.plan.mpp < 0.36 else 20
-    return (
-        f"Aperio Image Library (stride-monai phantom, synthetic)\r\n{scene.width}x{scene.height} "
-        f"[0,0 {scene.width}x{scene.height}] ({TILE}x{TILE}) JPEG/RGB Q={scene.plan.centre.jpeg_quality}"
-        f"|AppMag = {objective}|MPP = {scene.plan.mpp:.4f}"
+def _layout(pyramid: _Pyramid, patient: bool) -> Layout:
+    plan = pyramid.scene.plan
+    reduced = ((level.width, level.height) for level in pyramid.levels)
+    return Layout(
+        ((pyramid.scene.width, pyramid.scene.height), *reduced),
+        TILE,
+        plan.mpp,
+        plan.centre.jpeg_quality,
+        plan.centre.origin_mm,
+        patient,
     )
 
 
-def write_slide(path: Path, scene: Scene, progress: Progress | None = None) -> None:
+def write_slide(path: Path, scene: Scene, progress: Progress | None = None, *, patient_label: bool = True) -> None:
     """Render a scene into a pyramidal TIFF; complete or absent.
 
     Levels are 1, 4, 16 and 64 as far as the slide is large enough. Level 0 is written tile by tile; the reduced levels
-    are kept as JPEG bytes, so that memory does not grow with the slide beyond about 1/16 of the file.
+    are kept as JPEG bytes, so that memory does not grow with the slide beyond about 1/16 of the file. The centre's
+    scanner decides on the layout: ``aperio``, or ``leica``, where the scanned region lies off the canvas' origin.
 
     Args:
         progress: called with (rows of tiles done, rows in all).
+        patient_label: plant :data:`~stride_monai.phantom.slide_files.CANARY` in the metadata, and on a label and a
+            macro picture.
 
     Raises:
         OutputError: the folder cannot be written to or the disk is full.
     """
     pyramid = _Pyramid(scene, progress)
+    layout = _layout(pyramid, patient_label)
+    check_disk(path, scene)
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as tiff:
-        common = {
-            "dtype": np.uint8,
-            "photometric": "ycbcr",
-            "subsampling": (2, 2),
-            "compression": "jpeg",
-            "tile": (TILE, TILE),
-            "metadata": None,
-        }
-        tiff.write(
-            pyramid.encoded_tiles(),
-            shape=(scene.height, scene.width, 3),
-            description=_description(scene),
-            software=False,
-            resolution=(1e4 / scene.plan.mpp, 1e4 / scene.plan.mpp),
-            resolutionunit="CENTIMETER",
-            **common,
+        if scene.plan.centre.scanner == "leica":
+            _write_leica(tiff, pyramid, layout, _slide_id(path))
+        else:
+            _write_aperio(tiff, pyramid, layout, _slide_id(path))
+
+
+def _slide_id(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def check_disk(path: Path, scene: Scene) -> None:
+    """Refuse a slide that would not fit on the disk.
+
+    Raises:
+        OutputError: the free space is less than what the slide will probably need.
+    """
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    free, needed = shutil.disk_usage(folder).free, estimated_bytes(scene)
+    if free < needed:
+        raise OutputError(
+            f"{path.name} needs about {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free",
+            "make room, or choose another folder, a smaller deposit or a larger um/px",
         )
-        if pyramid.levels:
-            _write_thumbnail(tiff, pyramid.levels[-1])
-        for level in pyramid.levels:
-            tiff.write(
-                iter(level.tiles),
-                shape=(level.height, level.width, 3),
-                description=_description(scene),
-                software=False,
-                **common,
-            )
 
 
-def _write_thumbnail(tiff: tifffile.TiffWriter, level: _Level) -> None:
-    """The untiled second page that Aperio readers expect, made from the coarsest level."""
+def estimated_bytes(scene: Scene) -> int:
+    """Upper estimate of a slide's file size: what dense, noisy slides take, which is about twice the usual."""
+    centre = scene.plan.centre
+    per_pixel = 0.25 * (centre.jpeg_quality / 85) ** 2 * (1 + 25 * max(centre.noise - 0.012, 0))
+    return int(scene.width * scene.height * per_pixel * 1.07) + (8 << 20)
+
+
+def _write_pages(tiff: tifffile.TiffWriter, pyramid: _Pyramid, descriptions: list[str | None]) -> Iterator[None]:
+    """Write level 0 and then, whenever asked, the next reduced level."""
+    scene, mpp = pyramid.scene, pyramid.scene.plan.mpp
+    sources: list[Iterator[bytes]] = [pyramid.encoded_tiles()]
+    sizes = [(scene.width, scene.height)]
+    for level in pyramid.levels:
+        sources.append(_later(level))
+        sizes.append((level.width, level.height))
+    for i, (tiles, (width, height)) in enumerate(zip(sources, sizes, strict=True)):
+        scale = mpp * scene.width / width
+        tiff.write(
+            tiles,
+            shape=(height, width, 3),
+            description=descriptions[i],
+            software=False,
+            resolution=(1e4 / scale, 1e4 / scale),
+            resolutionunit="CENTIMETER",
+            dtype=np.uint8,
+            photometric="ycbcr",
+            subsampling=(2, 2),
+            compression="jpeg",
+            tile=(TILE, TILE),
+            metadata=None,
+        )
+        yield
+
+
+def _later(level: _Level) -> Iterator[bytes]:
+    yield from level.tiles
+
+
+def _write_aperio(tiff: tifffile.TiffWriter, pyramid: _Pyramid, layout: Layout, slide_id: str) -> None:
+    description = aperio_description(layout)
+    pages = _write_pages(tiff, pyramid, [description] * len(layout.sizes))
+    next(pages)
+    overview = _overview(pyramid)
+    # The second page is the thumbnail by its place, whatever its description says.
+    step = -(-max(overview.shape) // _THUMBNAIL)
+    _write_picture(tiff, overview[::step, ::step], description, subfiletype=0)
+    for _ in pages:
+        pass
+    if layout.patient:
+        label, macro = label_picture(slide_id), macro_picture(slide_id, overview, layout.mpp, layout.sizes[0][0])
+        for name, picture, kind in (("label", label, 1), ("macro", macro, 9)):
+            title = f"Aperio Image Library (stride-monai phantom)\r\n{name} {picture.shape[1]}x{picture.shape[0]}"
+            _write_picture(tiff, picture, title, subfiletype=kind)
+
+
+def _write_leica(tiff: tifffile.TiffWriter, pyramid: _Pyramid, layout: Layout, slide_id: str) -> None:
+    descriptions: list[str | None] = [leica_description(layout), *[None] * len(pyramid.levels)]
+    for _ in _write_pages(tiff, pyramid, descriptions):
+        pass
+    if layout.patient:
+        macro = macro_picture(slide_id, _overview(pyramid), layout.mpp, layout.sizes[0][0])
+        _write_picture(tiff, np.rot90(macro, -1), None, subfiletype=0)
+
+
+def _overview(pyramid: _Pyramid) -> NDArray[np.uint8]:
+    """The coarsest level as a picture; a slide of one level is small enough to be painted once more."""
+    if not pyramid.levels:
+        return pyramid.scene.paint(0, 0, pyramid.scene.width, pyramid.scene.height)
+    level = pyramid.levels[-1]
     columns = -(-level.width // TILE)
     decoded = [imagecodecs.jpeg8_decode(tile) for tile in level.tiles]
     rows = [np.concatenate(decoded[i : i + columns], axis=1) for i in range(0, len(decoded), columns)]
-    picture = np.concatenate(rows)[: level.height, : level.width]
-    step = -(-max(picture.shape) // _THUMBNAIL)
+    return np.concatenate(rows)[: level.height, : level.width]
+
+
+def _write_picture(
+    tiff: tifffile.TiffWriter, picture: NDArray[np.uint8], description: str | None, subfiletype: int
+) -> None:
     tiff.write(
-        np.ascontiguousarray(picture[::step, ::step]),
+        np.ascontiguousarray(picture),
         photometric="rgb",
         compression="jpeg",
+        compressionargs={"level": 90},
         software=False,
         metadata=None,
-        description="Aperio thumbnail",
+        description=description,
+        subfiletype=subfiletype,
     )

@@ -1,4 +1,4 @@
-"""Papanicolaou dyes, Beer-Lambert and the centres that differ in them.
+"""Papanicolaou dyes, Beer-Lambert, and what a centre can do differently.
 
 Light through dyes of density ``c`` keeps ``10 ** -(c @ D)`` of its intensity, where row i of ``D`` holds the optical
 density of dye i in red, green and blue. Optical densities add, so translucent overlap needs no rule of its own.
@@ -9,16 +9,24 @@ of order and of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["CENTRES", "DYES", "OD_OFFSET", "OD_UNITS", "Centre", "centre_named", "colour_weights", "lookup_table"]
+__all__ = [
+    "DYES",
+    "OD_OFFSET",
+    "OD_UNITS",
+    "SCANNERS",
+    "STANDARD_DYES",
+    "Centre",
+    "colour_weights",
+    "lookup_table",
+    "tinted",
+]
 
 DYES: tuple[str, ...] = ("haematoxylin", "eosin", "light_green", "orange_g", "bismarck_brown")
 
@@ -33,7 +41,7 @@ OD_OFFSET = 80
 
 _TABLE = 4096
 
-_DYE_OD = (
+STANDARD_DYES = (
     (0.74, 0.80, 0.42),
     (0.06, 0.52, 0.34),
     (0.62, 0.34, 0.24),
@@ -41,114 +49,88 @@ _DYE_OD = (
     (0.30, 0.52, 0.72),
 )
 
+SCANNERS: tuple[str, ...] = ("aperio", "leica")
+"""Layouts of the slide file; see :mod:`stride_monai.phantom.slide_writer`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """How one laboratory stains and scans.
+    """How one laboratory prepares, stains and scans. Presets: :data:`stride_monai.phantom.centres.CENTRES`.
 
     Attributes:
         dye_od: optical density (red, green, blue) of each of :data:`DYES` at density 1.
         strength: relative amount of each dye that this laboratory's protocol leaves in a cell.
         eosinophilic: how strongly mature cells take the pink and orange dyes instead of green, 0-1.
-        background: RGB 0-255 of clear glass.
+        background: RGB 0-255 of clear glass before white balance.
         gamma: exponent of the scanner's tone curve on transmitted intensity.
+        white_balance: gain of red, green and blue after the tone curve; what exceeds 255 is clipped, as in an
+            overexposed scan.
+        glare: scattered light, as a share of the background: even the darkest nucleus is no blacker.
         blur_um: standard deviation of the optics' point spread.
+        sharpen: share of the detail (sigma about 1.6 px) that the scanner adds in red, green and blue, -1 to 2. It
+            makes the bright fringe around cells; a negative share softens one channel, as a lens does that is not
+            corrected for colour.
         noise: standard deviation of sensor noise as a share of the signal.
-        haze: optical density of the film between the cells.
+        noise_colour: 0-1, from noise that all channels share to noise of their own, blue the most.
+        haze: optical density of the film of mucus and protein between the cells.
+        streaks: optical density of streaks in that film, as a brush or a smear leaves them.
+        dirt_per_mm2: bacteria, stain grains and dust on the deposit.
+        shading: optical density by which a scanner's field is darker at its border.
         jpeg_quality: 1-100.
+        mpp: um/px of level 0.
+        aperture: numerical aperture of the objective; it sets how fast cells blur out of focus.
+        focus_um: root mean square of the focus error over a slide, um.
+        depth_um: standard deviation of the depth of cells in the layer, um.
+        deposit_mm: diameter of the deposit.
+        density_per_mm2: epithelial cells; None for that of a deposit of the diameter asked for.
+        offset_mm: (x, y) of the deposit's middle from the middle of the scanned region.
+        scanner: how the file is laid out, one of :data:`SCANNERS`.
+        origin_mm: (x, y) of the scanned region on the scanner's stage; only ``leica`` files can state it.
     """
 
     name: str
-    dye_od: tuple[tuple[float, float, float], ...] = _DYE_OD
+    dye_od: tuple[tuple[float, float, float], ...] = STANDARD_DYES
     strength: tuple[float, float, float, float, float] = (1.0, 1.0, 1.0, 1.0, 1.0)
     eosinophilic: float = 0.5
     background: tuple[int, int, int] = (238, 239, 241)
     gamma: float = 1.0
+    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    glare: float = 0.03
     blur_um: float = 0.17
+    sharpen: tuple[float, float, float] = (0.3, 0.3, 0.15)
     noise: float = 0.008
-    haze: float = 0.012
+    noise_colour: float = 0.4
+    haze: float = 0.008
+    streaks: float = 0.0
+    dirt_per_mm2: float = 500.0
+    shading: float = 0.006
     jpeg_quality: int = 85
+    mpp: float = 0.25
+    aperture: float = 0.75
+    focus_um: float = 0.8
+    depth_um: float = 0.8
+    deposit_mm: float = 20.0
+    density_per_mm2: float | None = None
+    offset_mm: tuple[float, float] = (0.0, 0.0)
+    scanner: str = "aperio"
+    origin_mm: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.scanner not in SCANNERS:
+            raise ConfigError(f"there is no phantom scanner '{self.scanner}'", f"use one of {', '.join(SCANNERS)}")
+        if not (0.1 <= self.mpp <= 1.1 and 1 <= self.jpeg_quality <= 100 and 0 < self.aperture < 1.4):
+            raise ConfigError(
+                f"centre '{self.name}' has an impossible scanner",
+                "give 0.1-1.1 um/px, JPEG quality 1-100 and an aperture under 1.4",
+            )
+        amounts = (self.blur_um, self.noise, self.haze, self.streaks, self.dirt_per_mm2, self.focus_um, self.depth_um)
+        if min(*amounts, *self.white_balance, *self.strength, self.gamma) < 0:
+            raise ConfigError(f"centre '{self.name}' has a negative amount", "give 0 or more")
 
 
-def _tinted(red: float, green: float, blue: float) -> tuple[tuple[float, float, float], ...]:
+def tinted(red: float, green: float, blue: float) -> tuple[tuple[float, float, float], ...]:
     """The standard dyes seen through another camera: each channel's response scaled."""
-    return tuple((r * red, g * green, b * blue) for r, g, b in _DYE_OD)
-
-
-CENTRES: Mapping[str, Centre] = MappingProxyType(
-    {
-        centre.name: centre
-        for centre in (
-            Centre("north"),
-            Centre(
-                "south",
-                dye_od=_tinted(0.82, 1.0, 1.06),
-                strength=(1.1, 0.95, 0.9, 1.35, 1.0),
-                eosinophilic=0.75,
-                background=(242, 241, 246),
-                gamma=1.1,
-            ),
-            Centre(
-                "east",
-                dye_od=_tinted(1.0, 0.92, 0.62),
-                strength=(1.15, 0.8, 0.8, 0.5, 0.6),
-                eosinophilic=0.3,
-                background=(221, 223, 221),
-                gamma=1.05,
-                blur_um=0.14,
-                noise=0.012,
-                jpeg_quality=80,
-            ),
-            Centre(
-                "west",
-                dye_od=_tinted(1.06, 0.84, 0.95),
-                strength=(0.9, 0.85, 1.15, 0.9, 1.2),
-                eosinophilic=0.35,
-                background=(247, 250, 248),
-                gamma=1.05,
-                noise=0.006,
-                haze=0.02,
-                jpeg_quality=90,
-            ),
-            Centre(
-                "coast",
-                dye_od=_tinted(0.74, 1.04, 1.0),
-                strength=(1.05, 1.45, 0.7, 0.7, 1.0),
-                eosinophilic=0.7,
-                background=(236, 240, 243),
-                gamma=1.0,
-                blur_um=0.26,
-                noise=0.007,
-                haze=0.016,
-                jpeg_quality=75,
-            ),
-            Centre(
-                "valley",
-                dye_od=_tinted(0.92, 0.98, 1.15),
-                strength=(0.85, 0.9, 1.1, 1.3, 1.5),
-                eosinophilic=0.5,
-                background=(240, 233, 219),
-                gamma=0.88,
-                blur_um=0.32,
-                noise=0.014,
-                haze=0.02,
-                jpeg_quality=70,
-            ),
-        )
-    }
-)
-"""Presets, told apart by eye: balanced, orange, blue and grey, green and bright, pink and soft, warm and noisy."""
-
-
-def centre_named(name: str) -> Centre:
-    """The preset of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in CENTRES:
-        raise ConfigError(f"there is no phantom centre '{name}'", f"use one of {', '.join(CENTRES)}")
-    return CENTRES[name]
+    return tuple((r * red, g * green, b * blue) for r, g, b in STANDARD_DYES)
 
 
 def colour_weights(centre: Centre, dyes: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -167,5 +149,6 @@ def lookup_table(centre: Centre) -> NDArray[np.uint8]:
     density = (np.arange(_TABLE) - OD_OFFSET) / OD_UNITS
     transmitted = 10.0 ** (-density * centre.gamma)
     # Scattered light keeps even the darkest nucleus off pure black.
-    values = np.asarray(centre.background)[:, None] * (0.03 + 0.97 * transmitted[None, :])
+    values = np.asarray(centre.background)[:, None] * (centre.glare + (1 - centre.glare) * transmitted[None, :])
+    values *= np.asarray(centre.white_balance)[:, None]
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)

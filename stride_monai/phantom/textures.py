@@ -15,7 +15,7 @@ __all__ = ["SIZE", "textures", "window"]
 SIZE = 1024
 
 _GRAIN_UM: Mapping[str, float] = MappingProxyType(
-    {"fine": 0.30, "granular": 0.55, "coarse": 0.95, "patchy": 2.6, "cloud": 8.0}
+    {"fine": 0.30, "granular": 0.45, "coarse": 0.7, "patchy": 2.2, "cloud": 7.0}
 )
 """Correlation length (standard deviation of the Gaussian filter) of each field."""
 
@@ -25,7 +25,7 @@ def textures(mpp: float) -> Mapping[str, NDArray[np.float32]]:
     """Periodic fields ``[SIZE, SIZE]`` of mean 0 and variance 1 at ``mpp`` um/px, the same in every process.
 
     ``fine``, ``granular``, ``coarse``, ``patchy`` and ``cloud`` are smoothed noise of growing grain; ``ridges`` is 0-1
-    and marks thin winding lines (wrinkles, fibrils).
+    and marks thin winding lines (wrinkles, fibrils); ``dots`` is 0-1 and marks scattered granules.
     """
     rng = np.random.default_rng(20_240)
     frequency = np.fft.fftfreq(SIZE)[:, None] ** 2 + np.fft.rfftfreq(SIZE)[None, :] ** 2
@@ -36,6 +36,9 @@ def textures(mpp: float) -> Mapping[str, NDArray[np.float32]]:
     wandering = _smooth(rng.standard_normal((SIZE, SIZE), np.float32), frequency, 4.0 / mpp)
     broken = _smooth(rng.standard_normal((SIZE, SIZE), np.float32), frequency, 3.0 / mpp)
     fields["ridges"] = (np.exp(-((wandering / 0.07) ** 2)) * np.clip(0.3 + broken, 0, 1)).astype(np.float32)
+    # Only the peaks of a fine grain, and more of them in some places than in others.
+    grains = fields["fine"] + 0.6 * fields["patchy"] + 0.5 * fields["cloud"]
+    fields["dots"] = np.clip((grains - 1.9) * 1.1, 0, 1.0).astype(np.float32)
     for field in fields.values():
         field.setflags(write=False)
     return MappingProxyType(fields)

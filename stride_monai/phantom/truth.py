@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,9 @@ class TruthCell:
         nuclei: polygons of the nuclei, level-0 px.
         hard: a benign look-alike.
         defocus_um: blur from lying out of focus.
+        measures: the numbers that were drawn, see :func:`stride_monai.phantom.measures.measures`.
+        observed: the paper's texts that were drawn; they differ from ``descriptions`` for glandular groups, whose
+            texts are merged for training.
     """
 
     cell_id: str
@@ -48,6 +51,8 @@ class TruthCell:
     nuclei: tuple[Polygon, ...]
     hard: bool
     defocus_um: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+    observed: tuple[str, ...] = ()
 
     @property
     def cell_class(self) -> str:
@@ -115,6 +120,8 @@ def _feature(cell: TruthCell) -> dict[str, Any]:
             "kind": cell.kind,
             "hard_negative": cell.hard,
             "descriptions": list(cell.descriptions),
+            "observed": list(cell.observed),
+            "measures": {name: round(value, 3) for name, value in cell.measures.items()},
             "centre": [round(cell.x, 1), round(cell.y, 1)],
             "box": [round(float(value), 1) for value in cell.box],
             "defocus_um": round(cell.defocus_um, 2),

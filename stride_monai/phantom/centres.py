@@ -1,0 +1,217 @@
+"""Presets: laboratories that differ visibly, and variants that differ from one of them in a single parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from stride_monai.errors import ConfigError
+from stride_monai.phantom.stain import Centre, tinted
+
+__all__ = ["CENTRES", "SITES", "VARIANTS", "centre_named"]
+
+_NORTH = Centre("north")
+
+_SITES: tuple[Centre, ...] = (
+    _NORTH,
+    Centre(
+        "south",
+        dye_od=tinted(0.82, 1.0, 1.06),
+        strength=(1.1, 0.95, 0.9, 1.35, 1.0),
+        eosinophilic=0.75,
+        background=(242, 241, 246),
+        gamma=1.1,
+        streaks=0.008,
+    ),
+    Centre(
+        "east",
+        dye_od=tinted(1.0, 0.92, 0.62),
+        strength=(1.15, 0.8, 0.8, 0.5, 0.6),
+        eosinophilic=0.3,
+        background=(221, 223, 221),
+        gamma=1.05,
+        blur_um=0.14,
+        noise=0.012,
+        jpeg_quality=80,
+    ),
+    Centre(
+        "west",
+        dye_od=tinted(1.06, 0.84, 0.95),
+        strength=(0.9, 0.85, 1.15, 0.9, 1.2),
+        eosinophilic=0.35,
+        background=(247, 250, 248),
+        gamma=1.05,
+        sharpen=(0.5, 0.5, 0.4),
+        noise=0.006,
+        haze=0.014,
+        jpeg_quality=90,
+    ),
+    Centre(
+        "coast",
+        dye_od=tinted(0.74, 1.04, 1.0),
+        strength=(1.05, 1.45, 0.7, 0.7, 1.0),
+        eosinophilic=0.7,
+        background=(236, 240, 243),
+        blur_um=0.26,
+        noise=0.007,
+        haze=0.012,
+        jpeg_quality=75,
+        focus_um=1.2,
+    ),
+    Centre(
+        "valley",
+        dye_od=tinted(0.92, 0.98, 1.15),
+        strength=(0.85, 0.9, 1.1, 1.3, 1.5),
+        eosinophilic=0.5,
+        background=(240, 233, 219),
+        gamma=0.88,
+        blur_um=0.32,
+        sharpen=(0.2, 0.2, -0.2),
+        noise=0.014,
+        haze=0.016,
+        shading=0.012,
+        jpeg_quality=70,
+    ),
+    Centre(
+        "harbour",
+        dye_od=tinted(0.72, 1.12, 0.82),
+        strength=(1.2, 1.2, 0.55, 0.2, 0.4),
+        eosinophilic=0.6,
+        background=(206, 207, 205),
+        gamma=0.95,
+        blur_um=0.15,
+        sharpen=(0.5, 0.5, 0.4),
+        noise=0.009,
+        noise_colour=0.2,
+        haze=0.004,
+        dirt_per_mm2=900,
+        mpp=0.23,
+        deposit_mm=13.0,
+        density_per_mm2=603.0,
+        offset_mm=(0.3, -0.2),
+        scanner="leica",
+        origin_mm=(6.0, 21.0),
+    ),
+    Centre(
+        "island",
+        dye_od=tinted(0.86, 1.05, 1.1),
+        strength=(1.1, 0.7, 1.0, 1.9, 1.2),
+        eosinophilic=0.85,
+        background=(244, 247, 246),
+        white_balance=(1.02, 1.04, 1.05),
+        gamma=1.15,
+        blur_um=0.2,
+        sharpen=(1.1, 1.1, 0.9),
+        noise=0.011,
+        noise_colour=0.9,
+        haze=0.02,
+        streaks=0.02,
+        dirt_per_mm2=2200,
+        shading=0.014,
+        mpp=0.22,
+        focus_um=1.2,
+        depth_um=1.0,
+        density_per_mm2=255.0,
+    ),
+    Centre(
+        "lake",
+        dye_od=tinted(1.12, 0.8, 0.72),
+        strength=(0.95, 0.7, 1.45, 0.3, 0.5),
+        eosinophilic=0.15,
+        background=(228, 236, 240),
+        white_balance=(0.99, 1.0, 1.01),
+        blur_um=0.2,
+        jpeg_quality=80,
+        mpp=0.33,
+        aperture=0.6,
+        offset_mm=(-0.25, 0.15),
+    ),
+    Centre(
+        "forest",
+        dye_od=tinted(1.1, 0.72, 1.12),
+        strength=(1.0, 0.6, 1.6, 0.6, 1.3),
+        eosinophilic=0.25,
+        background=(234, 240, 226),
+        gamma=0.92,
+        sharpen=(0.0, 0.1, -0.3),
+        haze=0.016,
+        shading=0.02,
+        jpeg_quality=70,
+        focus_um=1.5,
+    ),
+    Centre(
+        "desert",
+        dye_od=tinted(0.9, 0.95, 1.35),
+        strength=(0.7, 0.6, 0.8, 1.6, 1.0),
+        eosinophilic=0.9,
+        background=(246, 240, 232),
+        gamma=0.9,
+        blur_um=0.3,
+        noise=0.016,
+        noise_colour=0.8,
+        streaks=0.014,
+        dirt_per_mm2=1400,
+        jpeg_quality=60,
+        mpp=0.5,
+        aperture=0.5,
+        density_per_mm2=255.0,
+    ),
+    Centre(
+        "mountain",
+        dye_od=tinted(0.95, 1.1, 0.7),
+        strength=(1.6, 1.0, 0.7, 0.5, 1.4),
+        eosinophilic=0.45,
+        background=(250, 248, 252),
+        white_balance=(1.0, 1.0, 1.02),
+        gamma=1.3,
+        blur_um=0.12,
+        sharpen=(0.8, 0.8, 0.8),
+        noise=0.004,
+        haze=0.003,
+        dirt_per_mm2=150,
+        jpeg_quality=92,
+        mpp=0.25,
+        deposit_mm=13.0,
+        density_per_mm2=603.0,
+        scanner="leica",
+        origin_mm=(4.5, 18.0),
+    ),
+)
+
+_VARIANTS: tuple[Centre, ...] = (
+    replace(_NORTH, name="north_pale", strength=(0.6, 0.6, 0.6, 0.6, 0.6)),
+    replace(_NORTH, name="north_pink", eosinophilic=0.95),
+    replace(_NORTH, name="north_gamma", gamma=1.4),
+    replace(_NORTH, name="north_warm", white_balance=(1.05, 0.98, 0.86)),
+    replace(_NORTH, name="north_cool", white_balance=(0.88, 0.98, 1.05)),
+    replace(_NORTH, name="north_dim", background=(205, 206, 208)),
+    replace(_NORTH, name="north_soft", blur_um=0.6),
+    replace(_NORTH, name="north_sharp", sharpen=(1.4, 1.4, 1.2)),
+    replace(_NORTH, name="north_noisy", noise=0.035),
+    replace(_NORTH, name="north_hazy", haze=0.06),
+    replace(_NORTH, name="north_jpeg", jpeg_quality=30),
+    replace(_NORTH, name="north_defocus", focus_um=3.0),
+    replace(_NORTH, name="north_coarse", mpp=0.5),
+    replace(_NORTH, name="north_13mm", deposit_mm=13.0),
+)
+
+SITES: tuple[str, ...] = tuple(centre.name for centre in _SITES)
+"""Independent laboratories, told apart by eye: for cohorts and held-out centres."""
+
+VARIANTS: Mapping[str, str] = MappingProxyType({centre.name: "north" for centre in _VARIANTS})
+"""Variant -> the site from which it differs in exactly one parameter."""
+
+CENTRES: Mapping[str, Centre] = MappingProxyType({centre.name: centre for centre in (*_SITES, *_VARIANTS)})
+"""All presets by name: sites first, then variants."""
+
+
+def centre_named(name: str) -> Centre:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in CENTRES:
+        raise ConfigError(f"there is no phantom centre '{name}'", f"use one of {', '.join(CENTRES)}")
+    return CENTRES[name]
