@@ -155,6 +155,11 @@ def density_of(pixels: Pixels) -> Floats:
     return np.asarray(-np.log10((pixels.astype(float) + 1) / 256))
 
 
+def _skew(values: Floats) -> float:
+    """Skewness; 0 of what is all but constant."""
+    return float(stats.skew(values, None)) if values.std() > 1e-6 else 0.0
+
+
 def colour(pixels: Pixels, density: Floats) -> dict[str, float]:
     """Moments of the channels of RGB, HSV and optical density, their correlations, the clear glass."""
     found = {}
@@ -171,7 +176,7 @@ def colour(pixels: Pixels, density: Floats) -> dict[str, float]:
         found |= {
             f"{name} mean": plane.mean(),
             f"{name} sd": plane.std(),
-            f"{name} skew": float(stats.skew(plane, None)),
+            f"{name} skew": _skew(plane),
         }
     for i, c in enumerate("RGB"):
         found[f"glass {c}"] = float(np.percentile(pixels[..., i], 95))
@@ -262,7 +267,7 @@ def nucleus(density: Floats, at: tuple[float, float], mpp: float) -> dict[str, f
         "nucleus edge OD/um": float(np.percentile(edge[body], 90)),
         "chromatin sd": float(grey[deep].std()),
         "chromatin fine sd": float(fine[deep].std()),
-        "chromatin skew": float(stats.skew(grey[deep])),
+        "chromatin skew": _skew(grey[deep]),
         "cytoplasm fine sd": float(fine[around].std()),
         "cytoplasm sd": float(grey[around].std()),
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +18,7 @@ from stride_monai.errors import ConfigError, StrideError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stride_monai.phantom.design import CohortDesign
     from stride_monai.run_index import Outcome
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
@@ -103,14 +105,15 @@ def screen(
         raise typer.Exit(1)
 
 
-def _progress() -> Progress:
+def _progress(period: float = 30.0) -> Progress:
+    """A bar with the time left, estimated from the last ``period`` seconds."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+    return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, speed_estimate_period=period)
 
 
 def _summarise(outcomes: Sequence[Outcome], out: Path, note: str) -> None:
@@ -174,30 +177,77 @@ def phantom(
         list[str] | None, typer.Option("--slide-class", help="One slide of this class; may be given several times.")
     ] = None,
     slides: Annotated[int, typer.Option(help="Instead of classes: so many slides of mixed classes.")] = 0,
-    prevalence: Annotated[float, typer.Option(help="Share of positive slides, with --slides.")] = 0.21,
-    diameter: Annotated[float, typer.Option(help="Diameter of the deposit in mm (13 for a real one).")] = 13.0,
+    cohort: Annotated[
+        str | None,
+        typer.Option(help="internal (8 centres, 21 % positive) or external (4 unseen centres, 4.4 %, test)."),
+    ] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(help="Share of positive slides; 0.21, or that of the cohort.")
+    ] = None,
+    diameter: Annotated[
+        float | None, typer.Option(help="Diameter of the deposit in mm; 13, or with --cohort the centre's own.")
+    ] = None,
+    centre: Annotated[
+        list[str] | None, typer.Option("--centre", help="Use only this centre; may be given several times.")
+    ] = None,
+    label_noise: Annotated[float, typer.Option(help="Share of slides of which the manifest has a wrong class.")] = 0.0,
+    inadequate: Annotated[float, typer.Option(help="Share of slides with too few or hidden cells.")] = 0.0,
+    bags_only: Annotated[bool, typer.Option("--bags-only", help="No slides: only bags of their top crops.")] = False,
+    top_k: Annotated[int | None, typer.Option(help="With --bags-only: cells per bag; 256.")] = None,
+    crop_px: Annotated[int | None, typer.Option(help="With --bags-only: side of a crop in px; 224.")] = None,
+    crop_mpp: Annotated[float | None, typer.Option(help="With --bags-only: um/px of the crops; 0.5.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same slides.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     overwrite: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
 ) -> None:
-    """Render synthetic slides with known truth; no patient data, no network."""
-    from stride_monai.phantom.cohort import render_cohort
+    """Render synthetic slides with known truth, or bags of them; no patient data, no network.
 
-    if bool(slide_class) == bool(slides):
+    A run that was stopped is taken up by the same command.
+    """
+    from stride_monai.phantom.cohort import BagSettings, make_bags, make_slides
+
+    if slide_class and slides:
         raise ConfigError("say either --slide-class or --slides", "e.g. --slide-class NILM --slide-class HSIL")
-    with _progress() as progress:
-        bar = progress.add_task("slides", total=len(slide_class or ()) or slides)
-        render_cohort(
-            out,
-            classes=slide_class or slides,
-            prevalence=prevalence,
-            diameter_mm=diameter,
-            seed=seed,
-            workers=workers,
-            overwrite=overwrite,
-            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+    changes = {
+        "classes": tuple(slide_class or ()) or slides or None,
+        "prevalence": prevalence,
+        "diameter_mm": diameter,
+        "centres": tuple(centre or ()) or None,
+    }
+    design = _design(cohort, {name: value for name, value in changes.items() if value is not None})
+    design = replace(design, label_noise=label_noise, inadequate=inadequate, seed=seed)
+    crops = {"top_k": top_k, "crop_px": crop_px, "crop_mpp": crop_mpp}
+    given: dict[str, Any] = {name: value for name, value in crops.items() if value is not None}
+    if given and not bags_only:
+        raise ConfigError(f"--{next(iter(given)).replace('_', '-')} is about bags", "add --bags-only, or leave it out")
+    with _progress(period=600) as progress:
+        total = design.classes if isinstance(design.classes, int) else len(design.classes)
+        bar = progress.add_task("bags" if bags_only else "slides", total=total)
+
+        def on_part(done: float) -> None:
+            progress.update(bar, completed=done)
+
+        run: dict[str, Any] = {"workers": workers, "overwrite": overwrite, "on_progress": lambda done, _: on_part(done)}
+        if bags_only:
+            manifest = make_bags(out, design, BagSettings(**given), on_part=on_part, **run)
+        else:
+            manifest = make_slides(out, design, on_part=on_part, **run)
+    _out.print(f"manifest {_escape(str(manifest))}", highlight=False, soft_wrap=True)
+
+
+def _design(cohort: str | None, changes: dict[str, Any]) -> CohortDesign:
+    from stride_monai.phantom.design import CohortDesign, design_of
+
+    classes = changes.get("classes")
+    if isinstance(classes, tuple) and (cohort or "prevalence" in changes):
+        raise ConfigError(
+            "--slide-class says what every slide is", "leave out --cohort and --prevalence, or the classes"
         )
-    _out.print(f"manifest {_escape(str(out / 'manifest.csv'))}", highlight=False, soft_wrap=True)
+    if cohort is not None:
+        return design_of(cohort, **changes)
+    if classes is None:
+        raise ConfigError("say --slide-class, --slides or --cohort", "e.g. --slide-class NILM --slide-class HSIL")
+    return CohortDesign(**changes)
 
 
 def _escape(text: str) -> str:

@@ -167,7 +167,7 @@ def _illumination(plan: Plan) -> tuple[Density, Density]:
     fall = np.linspace(-1, 1, GLASS_PERIOD, endpoint=False) ** 2
     rows, columns = np.broadcast_to(fall, (2, 3, GLASS_PERIOD)).copy() * 0.5
     stripes = np.convolve(rng.standard_normal(GLASS_PERIOD + 8), np.ones(9) / 3, "valid")
-    columns += 0.12 * np.abs(stripes)
+    columns += 0.05 * np.abs(stripes)
     # Lenses pass less blue towards the border of the field.
     tint = np.array([0.9, 0.9, 1.3])[:, None] * plan.centre.shading * OD_UNITS
     return np.rint(rows * tint).astype(np.uint16), np.rint(columns * tint).astype(np.uint16)

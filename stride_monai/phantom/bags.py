@@ -23,7 +23,7 @@ from stride_monai.slides import Slide
 from stride_monai.slides.protocol import Pixels, StatedFacts
 from stride_monai.units import Box
 
-__all__ = ["SceneReader", "cut_crops", "write_phantom_bag"]
+__all__ = ["SceneReader", "check_crops", "cut_crops", "write_phantom_bag"]
 
 _LARGEST_SHEET = 2048 * 2048
 
@@ -89,14 +89,21 @@ def write_phantom_bag(
         ConfigError: crops without size, or no cell asked for.
         OutputError: the file cannot be written.
     """
-    if top_k < 1 or crop_px < 8 or not 0.1 <= crop_mpp <= 10:
-        what = f"bags of {top_k} crops of {crop_px} px at {crop_mpp:g} um/px cannot be made"
-        raise ConfigError(what, "give a K of 1 or more, crops of 8 px or more and 0.1-10 um/px")
+    check_crops(top_k, crop_px, crop_mpp)
     cells = rank_cells(plan, top_k, ranking)
     crops = cut_crops(Scene(plan), [cell.box for cell in cells], crop_px, crop_mpp)
     slide_id = path.name.split(".")[0]
     header = BagHeader(slide_id, plan.mpp, crop_mpp, crop_px, top_k, slide_class=slide_class, config_hash=config_hash)
     write_bag(path, header, [_row(cell, crop) for cell, crop in zip(cells, crops, strict=True)])
+
+
+def check_crops(top_k: int, crop_px: int, crop_mpp: float) -> None:
+    """Raises:
+    ConfigError: crops without size, or no cell asked for.
+    """
+    if top_k < 1 or not 8 <= crop_px <= 4096 or not 0.1 <= crop_mpp <= 10:
+        what = f"bags of {top_k} crops of {crop_px} px at {crop_mpp:g} um/px cannot be made"
+        raise ConfigError(what, "give a K of 1 or more, crops of 8 to 4096 px and 0.1-10 um/px")
 
 
 def _row(cell: RankedCell, crop: Pixels) -> BagCell:

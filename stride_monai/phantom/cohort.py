@@ -1,220 +1,341 @@
-"""Cohorts: many synthetic slides with manifest, cell table and truth, in parallel and resumable."""
+"""Cohort folders: synthetic slides, or bags of slides that are never drawn, with manifest and truth."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
 from stride_monai import __version__
-from stride_monai.artifacts import config_hash
-from stride_monai.bethesda import NEGATIVE, parse_label, slide_class_of
+from stride_monai.artifacts import config_hash, write_bytes
+from stride_monai.bethesda import NEGATIVE
+from stride_monai.data.bag import BAG_SUFFIX, BagFile
 from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.data.manifest import SlideRecord, write_manifest
-from stride_monai.data.splits import split_by_patient
-from stride_monai.errors import ConfigError, ManifestError, OutputError
-from stride_monai.phantom.centres import SITES, centre_named
-from stride_monai.phantom.render import default_density, plan_slide, render_slide
+from stride_monai.errors import BagError, ConfigError, ManifestError, OutputError
+from stride_monai.phantom.bags import check_crops, write_phantom_bag
+from stride_monai.phantom.design import Case, CohortDesign, design_of
+from stride_monai.phantom.production import (
+    Job,
+    Part,
+    Progress,
+    check_room,
+    check_workers,
+    claim_folder,
+    produce,
+    remove_traces,
+)
+from stride_monai.phantom.ranking import RankingModel
+from stride_monai.phantom.render import plan_slide, render_slide
 from stride_monai.phantom.truth import write_truth_geojson
 
-__all__ = ["POSITIVE_MIX", "render_cohort", "truth_cells"]
+__all__ = [
+    "TRUTH_COLUMNS",
+    "BagSettings",
+    "CohortDesign",
+    "design_of",
+    "make_bags",
+    "make_slides",
+    "render_cohort",
+    "truth_cells",
+]
 
-POSITIVE_MIX: Mapping[str, float] = MappingProxyType(
-    {"ASC-US": 0.27, "LSIL": 0.22, "HSIL": 0.21, "ASC-H": 0.17, "AGC": 0.13}
+TRUTH_COLUMNS: tuple[str, ...] = (
+    "slide_id",
+    "patient",
+    "centre",
+    "split",
+    "label",
+    "true_class",
+    "reported_class",
+    "inadequacy",
+    "seed",
 )
-"""Shares of the positive classes among positive slides: the paper's order, evened out so that none is too rare."""
+"""Columns of ``truth.csv``: what the manifest does not tell."""
+
+_MARGIN_MM = 0.4  # of glass around a deposit, as render_slide leaves it
+_BYTES_PER_PX = 0.24
+_BYTES_PER_CROP_PX = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """One slide to render."""
+class _SlideJob:
+    """One slide to render, and its truth."""
 
-    slide_id: str
+    case: Case
     folder: Path
-    label: str
-    arguments: Mapping[str, Any]
 
     @property
     def slide(self) -> Path:
-        return self.folder / "slides" / f"{self.slide_id}.tiff"
+        return self.folder / "slides" / f"{self.case.slide_id}.tiff"
 
     @property
     def truth(self) -> Path:
-        return self.folder / "truth" / f"{self.slide_id}.geojson"
+        return self.folder / "truth" / f"{self.case.slide_id}.geojson"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.slide, self.truth
 
     @property
     def fingerprint(self) -> str:
         """What a slide is made from; an equal one need not be rendered again."""
-        return config_hash({"label": self.label, "version": __version__, **self.arguments})
+        return _fingerprint(self.case)
+
+    def complete(self) -> bool:
+        if not self.slide.exists() or not self.truth.exists():
+            return False
+        if _document(self.truth)["slide"]["parameters"].get("fingerprint") == self.fingerprint:
+            return True
+        raise _other_arguments(self.slide)
+
+    def make(self, on_part: Part) -> None:
+        case = self.case
+        truth = render_slide(
+            self.slide,
+            case.label,
+            overwrite=True,
+            progress=lambda rows, total: on_part(rows / total),
+            **case.arguments,
+        )
+        # Truth last: it carries the fingerprint that says the slide is complete.
+        known = {
+            "fingerprint": self.fingerprint,
+            "patient": case.patient,
+            "reported_class": case.reported,
+            "adequate": not case.inadequacy,
+            "inadequacy": case.inadequacy,
+        }
+        write_truth_geojson(self.truth, replace(truth, parameters={**truth.parameters, **known}))
+
+
+@dataclass(frozen=True, slots=True)
+class BagSettings:
+    """What is in a bag.
+
+    Attributes:
+        top_k: cells, at most.
+        crop_px: side of a crop.
+        crop_mpp: um/px of the crops.
+        ranking: how good the detector is that chose the cells.
+    """
+
+    top_k: int = 256
+    crop_px: int = 224
+    crop_mpp: float = 0.5
+    ranking: RankingModel = field(default_factory=RankingModel)
+
+    def __post_init__(self) -> None:
+        check_crops(self.top_k, self.crop_px, self.crop_mpp)
+
+
+@dataclass(frozen=True, slots=True)
+class _BagJob:
+    """One bag to make of a slide that is only planned."""
+
+    case: Case
+    folder: Path
+    settings: BagSettings
+
+    @property
+    def bag(self) -> Path:
+        return self.folder / "bags" / f"{self.case.slide_id}{BAG_SUFFIX}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.bag,)
+
+    @property
+    def fingerprint(self) -> str:
+        return _fingerprint(self.case, asdict(self.settings))
+
+    def complete(self) -> bool:
+        try:
+            header = BagFile(self.bag).header
+        except BagError:  # absent or damaged: made anew
+            return False
+        if header.config_hash == self.fingerprint:
+            return True
+        raise _other_arguments(self.bag)
+
+    def make(self, on_part: Part) -> None:
+        plan, _ = plan_slide(self.case.label, **self.case.arguments)
+        write_phantom_bag(
+            self.bag,
+            plan,
+            slide_class=self.case.reported,
+            top_k=self.settings.top_k,
+            crop_px=self.settings.crop_px,
+            crop_mpp=self.settings.crop_mpp,
+            ranking=self.settings.ranking,
+            config_hash=self.fingerprint,
+        )
+
+
+def _fingerprint(case: Case, more: Mapping[str, Any] | None = None) -> str:
+    return config_hash({**asdict(case), **(more or {}), "version": __version__})
+
+
+def _other_arguments(path: Path) -> OutputError:
+    return OutputError(f"{path.name} was made from other arguments", "choose another folder or ask to overwrite it")
+
+
+def make_slides(
+    folder: Path | str,
+    design: CohortDesign,
+    *,
+    workers: int = 1,
+    max_negatives: int = 200,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+    on_part: Part | None = None,
+) -> Path:
+    """Render a cohort folder: ``slides/*.tiff``, ``truth/*.geojson``, ``cells.csv``, ``truth.csv``, ``manifest.csv``.
+
+    The same design gives the same files, whatever the number of workers. A slide that stands there complete is kept,
+    so that an interrupted call goes on where it stopped. The manifest states the reported classes; ``truth.csv`` the
+    true ones. ``cells.csv`` holds no lesion of a slide that is reported negative: who missed the slide marked none.
+
+    Args:
+        design: of the cohort.
+        workers: processes.
+        max_negatives: at most so many NILM cells of each slide enter ``cells.csv``; up to two thirds are look-alikes.
+        overwrite: render every slide again.
+        on_progress: called with (slides done, slides in all).
+        on_part: called with the number of slides done, started ones by their share.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        ConfigError: the design makes no cohort.
+        OutputError: a cohort made from other arguments stands there and ``overwrite`` is False, or no room is left.
+    """
+    folder = Path(folder)
+    check_workers(workers)
+    if max_negatives < 0:
+        raise ConfigError(f"{max_negatives} negatives of a slide", "give 0 or more")
+    cases = design.cases()
+    design.refuse_impossible(cases)
+    jobs = [_SlideJob(case, folder) for case in cases]
+    settings = {"made": "slides", "design": design.facts(), "max_negatives": max_negatives}
+    _produce(folder, settings, jobs, max(map(_slide_bytes, cases)), workers, overwrite, on_progress, on_part)
+    write_cells(
+        folder / "cells.csv",
+        (cell for job in jobs for cell in _annotated(truth_cells(job.truth), job.case, max_negatives)),
+    )
+    return _write_tables(folder, [(job.case, job.slide) for job in jobs])
+
+
+def make_bags(
+    folder: Path | str,
+    design: CohortDesign,
+    settings: BagSettings | None = None,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+    on_part: Part | None = None,
+) -> Path:
+    """Make the bags of a cohort without its slides: ``bags/*.bag.arrow``, ``truth.csv`` and ``manifest.csv``.
+
+    The cells, their places and pixels are those that :func:`make_slides` would draw for the same design. A bag's rows
+    hold the true cell classes and descriptions, its header the reported class. The manifest's ``path`` is the bag.
+    Arguments, return value and errors are as for :func:`make_slides`.
+    """
+    folder, settings = Path(folder), settings or BagSettings()
+    check_workers(workers)
+    cases = design.cases()
+    design.refuse_impossible(cases)
+    jobs = [_BagJob(case, folder, settings) for case in cases]
+    facts = {"made": "bags", "design": design.facts(), "bags": asdict(settings)}
+    size = settings.top_k * (settings.crop_px**2 * _BYTES_PER_CROP_PX + 1000)
+    _produce(folder, facts, jobs, size, workers, overwrite, on_progress, on_part)
+    return _write_tables(folder, [(job.case, job.bag) for job in jobs])
+
+
+def _produce(
+    folder: Path,
+    settings: Mapping[str, Any],
+    jobs: Sequence[Job],
+    bytes_per_job: float,
+    workers: int,
+    overwrite: bool,
+    on_progress: Progress | None,
+    on_part: Part | None,
+) -> None:
+    pending = [job for job in jobs if overwrite or not job.complete()]
+    check_room(folder, len(pending), bytes_per_job)
+    claim_folder(folder, settings, overwrite)
+    for job in pending:
+        remove_traces(job, overwrite)
+    produce(pending, workers, done=len(jobs) - len(pending), on_progress=on_progress, on_part=on_part)
+
+
+def _slide_bytes(case: Case) -> float:
+    """At least what a slide takes, up to twice as much; noise makes glass as dear as cells."""
+    side = (case.arguments["diameter_mm"] + 2 * _MARGIN_MM) * 1000 / case.arguments["mpp"]
+    return float(_BYTES_PER_PX * side**2)
+
+
+def _write_tables(folder: Path, made: Sequence[tuple[Case, Path]]) -> Path:
+    rows = (
+        (
+            case.slide_id,
+            case.patient,
+            case.centre,
+            case.split,
+            case.label,
+            case.slide_class,
+            case.reported,
+            case.inadequacy,
+            str(case.arguments["seed"]),
+        )
+        for case, _ in made
+    )
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows([TRUTH_COLUMNS, *rows])
+    write_bytes(folder / "truth.csv", stream.getvalue().encode())
+    # The manifest comes last: where it stands, the cohort is complete.
+    write_manifest(
+        folder / "manifest.csv",
+        [
+            SlideRecord(case.slide_id, path, None, case.patient, case.centre, case.reported, case.split)
+            for case, path in made
+        ],
+    )
+    return folder / "manifest.csv"
 
 
 def render_cohort(
     folder: Path | str,
     *,
     classes: Sequence[str] | int,
-    prevalence: float = 0.21,
-    diameter_mm: float = 13.0,
-    density_per_mm2: float | None = None,
-    mpp: float = 0.25,
-    centres: Sequence[str] | None = None,
-    seed: int = 0,
     workers: int = 1,
-    test_fraction: float = 0.2,
-    validation_fraction: float = 0.2,
-    held_out_centres: Sequence[str] = (),
     max_negatives: int = 200,
-    artefacts: Sequence[str] = (),
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    **design: Any,
 ) -> Path:
-    """Render a cohort folder: ``manifest.csv``, ``cells.csv``, ``slides/*.tiff`` and ``truth/*.geojson``.
-
-    The same arguments give the same files, whatever the number of workers. A slide that stands there complete, made
-    from the same arguments, is kept, so that an interrupted call goes on where it stopped.
+    """:func:`make_slides` of a design that is given by its attributes (:class:`CohortDesign`).
 
     Args:
         classes: the Bethesda label of each slide, or a number of slides of mixed classes.
-        prevalence: share of positive slides when ``classes`` is a number, 0-1.
-        density_per_mm2: epithelial cells per mm2; by default that of a deposit of this diameter.
-        centres: names of :data:`stride_monai.phantom.centres.CENTRES`, taken in turn; all ``SITES`` by default.
-        workers: processes.
-        test_fraction, validation_fraction, held_out_centres: of the split by patient (each slide is a patient).
-        max_negatives: at most so many NILM cells of each slide enter ``cells.csv``; up to two thirds are look-alikes.
-        artefacts: as in :func:`stride_monai.phantom.render.render_slide`.
-        overwrite: render every slide again.
-        on_progress: called with (slides done, slides in all).
-
-    Returns:
-        Path of the manifest.
-
-    Raises:
-        ConfigError: an argument makes no cohort.
-        OutputError: a slide made from other arguments stands there and ``overwrite`` is False.
+        design: other attributes; lists stand for tuples.
     """
-    folder = Path(folder)
-    chosen = SITES if centres is None else tuple(centre_named(name).name for name in centres)
-    labels = _labels(classes, prevalence, seed)
-    if workers < 1 or max_negatives < 0 or not chosen:
-        raise ConfigError("a cohort needs a worker, a centre and no negative limit", "check workers and centres")
-    density = default_density(diameter_mm) if density_per_mm2 is None else density_per_mm2
-    shared = {"diameter_mm": diameter_mm, "density_per_mm2": density, "mpp": mpp, "artefacts": list(artefacts)}
-    seeds = np.random.SeedSequence(seed).generate_state(len(labels))
-    jobs = [
-        _Job(
-            f"phantom-{i + 1:04d}",
-            folder,
-            label,
-            {**shared, "seed": int(seeds[i]), "centre": chosen[i % len(chosen)]},
-        )
-        for i, label in enumerate(labels)
-    ]
-    records = split_by_patient(
-        [
-            SlideRecord(
-                job.slide_id,
-                job.slide,
-                None,
-                f"patient-{job.slide_id[8:]}",
-                job.arguments["centre"],
-                slide_class_of(job.label),
-            )
-            for job in jobs
-        ],
-        test_fraction,
-        validation_fraction,
-        seed,
-        held_out_centres,
-    )
-    _check(jobs[0], diameter_mm)
-    _render_all(jobs, workers, overwrite, on_progress)
-    write_cells(
-        folder / "cells.csv", (cell for job in jobs for cell in _limited(truth_cells(job.truth), max_negatives))
-    )
-    # The manifest comes last: where it stands, the cohort is complete.
-    write_manifest(folder / "manifest.csv", records)
-    return folder / "manifest.csv"
-
-
-def _labels(classes: Sequence[str] | int, prevalence: float, seed: int) -> list[str]:
-    if not isinstance(classes, int):
-        labels = [parse_label(name) for name in classes]
-        if not labels:
-            raise ConfigError("a cohort of no slides", "name at least one slide class")
-        return labels
-    if classes < 1:
-        raise ConfigError(f"a cohort of {classes} slides", "give 1 or more")
-    if not 0 <= prevalence <= 1:
-        raise ConfigError(f"a prevalence of {prevalence:g} is impossible", "give a share between 0 and 1")
-    positives = round(classes * prevalence)
-    # Evenly spaced quantiles of the mix: every class in proportion, to within one slide.
-    edges = np.cumsum(list(POSITIVE_MIX.values()))
-    places = np.searchsorted(edges / edges[-1], (np.arange(positives) + 0.5) / max(positives, 1))
-    labels = [list(POSITIVE_MIX)[place] for place in places] + [NEGATIVE] * (classes - positives)
-    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(77,))).permutation(classes)
-    return [labels[i] for i in order]
-
-
-def _check(job: _Job, diameter_mm: float) -> None:
-    """Refuse impossible arguments before a process is started, on a plan of a small deposit."""
-    arguments = dict(job.arguments)
-    if diameter_mm > 0.5:
-        arguments["diameter_mm"] = 0.5 if diameter_mm <= 40 else diameter_mm
-    plan_slide(job.label, **arguments)
-
-
-def _render_all(
-    jobs: Sequence[_Job], workers: int, overwrite: bool, on_progress: Callable[[int, int], None] | None
-) -> None:
-    pending = [job for job in jobs if not _complete(job, overwrite)]
-    done = len(jobs) - len(pending)
-    if on_progress is not None:
-        on_progress(done, len(jobs))
-    for _ in _rendered(pending, min(workers, len(pending))):
-        done += 1
-        if on_progress is not None:
-            on_progress(done, len(jobs))
-
-
-def _rendered(jobs: Sequence[_Job], workers: int) -> Iterator[None]:
-    if workers <= 1:
-        for job in jobs:
-            _render(job)
-            yield
-        return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_render, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-                yield
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _render(job: _Job) -> None:
-    truth = render_slide(job.slide, job.label, overwrite=True, **job.arguments)
-    # Truth last: it carries the fingerprint that says the slide is complete.
-    truth = replace(truth, parameters={**truth.parameters, "fingerprint": job.fingerprint})
-    write_truth_geojson(job.truth, truth)
-
-
-def _complete(job: _Job, overwrite: bool) -> bool:
-    if overwrite:
-        job.truth.unlink(missing_ok=True)
-        return False
-    if not job.slide.exists() or not job.truth.exists():
-        return False
-    if _document(job.truth)["slide"]["parameters"].get("fingerprint") == job.fingerprint:
-        return True
-    raise OutputError(
-        f"{job.slide.name} was rendered from other arguments", "choose another folder or ask to overwrite it"
+    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in design.items()}
+    settings["classes"] = classes if isinstance(classes, int) else tuple(classes)
+    return make_slides(
+        folder,
+        CohortDesign(**settings),
+        workers=workers,
+        max_negatives=max_negatives,
+        overwrite=overwrite,
+        on_progress=on_progress,
     )
 
 
@@ -246,9 +367,13 @@ def _record(slide_id: str, feature: Mapping[str, Any]) -> CellRecord:
     return CellRecord(slide_id, feature["id"], x0, y0, x1, y1, facts["label"], tuple(facts["descriptions"]))
 
 
-def _limited(cells: Sequence[CellRecord], max_negatives: int) -> list[CellRecord]:
-    """All positive cells and an even choice of the others: look-alikes fill up to two thirds of the room."""
-    positives = [cell for cell in cells if cell.positive]
+def _annotated(cells: Iterable[CellRecord], case: Case, max_negatives: int) -> list[CellRecord]:
+    """What is marked on a slide: all its lesions if it was reported positive, and an even choice of other cells.
+
+    Look-alikes fill up to two thirds of the room.
+    """
+    cells = list(cells)
+    positives = [cell for cell in cells if cell.positive and case.reported != NEGATIVE]
     hard = [cell for cell in cells if not cell.positive and cell.cell_id.startswith("u")]
     plain = [cell for cell in cells if not cell.positive and not cell.cell_id.startswith("u")]
     hard = _spread(hard, max(max_negatives * 2 // 3, max_negatives - len(plain)))

@@ -106,10 +106,14 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
     if part.bulge > 0:
         amount *= 1 - np.float32(part.bulge) * (1 - middle) ** 1.5
     if part.grain > 0:
-        # Dark grains on an even ground.
-        granules = canvas.texture("dots", where) + np.float32(0.5) * np.maximum(canvas.texture("fine", where), 0)
-        granules += np.float32(0.4) * np.maximum(canvas.texture("granular", where), 0)
-        amount *= 1 + np.float32(part.grain) * granules
+        # Dark grains on an even ground. The coarser ones take haematoxylin, whatever the colour of the cell.
+        grain = np.float32(part.grain)
+        amount *= 1 + grain * (
+            np.float32(0.5) * np.maximum(canvas.texture("fine", where), 0)
+            + np.float32(0.35) * np.maximum(canvas.texture("granular", where), 0)
+        )
+        blue = np.float32(0.5 * part.density) * grain * canvas.texture("dots", where)
+        canvas.planes[NUCLEAR][where] += blue * _step(depth - np.float32(0.5), soft)
     if part.wrinkles > 0:
         amount *= 1 + np.float32(part.wrinkles) * canvas.texture("ridges", where)
     for crease in part.creases:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stride_monai.artifacts import write_bytes
-from stride_monai.bethesda import CELL_COLORS
+from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import ConfigError, StrideError
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
@@ -31,7 +31,7 @@ from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
 from stride_monai.units import Box
 
-__all__ = ["PAGES", "Tile", "cells_page", "centres_page", "page", "slide_page"]
+__all__ = ["PAGES", "Tile", "cells_page", "centres_page", "fields_page", "page", "slide_page"]
 
 Pixels = NDArray[np.uint8]
 
@@ -40,11 +40,14 @@ PAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """What each page of cells shows, one row each."""
 
-_GROUPS = frozenset({"AGC", "clump"})
+_GROUPS = frozenset({"AGC", "SCC", "clump", "folded_sheet", "mucus", "candida"})
 """Kinds that are larger than a cell and get larger tiles, at the same scale."""
 
+_FIELD_LESIONS: Mapping[str, int] = MappingProxyType({"ASC-US": 3, "LSIL": 5, "AGC": 2})
+"""Lesions on a field of :func:`fields_page`; 9 of the others."""
+
 _CELL_VIEW_UM, _GROUP_VIEW_UM = 60.0, 92.0
-_SPARSE = 90.0
+_SPARSE = 25.0
 _WIDTH = 1376
 _GAP, _TEXT = 6, 13
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
@@ -136,11 +139,12 @@ def cells_page(
         side = round((_GROUP_VIEW_UM if name in _GROUPS else _CELL_VIEW_UM) / mpp)
         tiles = []
         for i in range(max((width - _GAP) // (side + _GAP), 1)):
-            # A finer drawing averaged down has the sharpness of a scan that is looked at from afar.
+            # On three times the view the one neighbour that there always is seldom covers the cell. A finer drawing
+            # averaged down has the sharpness of a scan that is looked at from afar.
             pixels, truth = draw_cell(
-                name, seed=seed + i, mpp=mpp / 2, size_px=2 * side, centre=centre, density_per_mm2=_SPARSE
+                name, seed=seed + i, mpp=mpp / 2, size_px=6 * side, centre=centre, density_per_mm2=_SPARSE
             )
-            small = resample(pixels, 0, 0, 2 * side, 2 * side, side, side)
+            small = resample(pixels, 2 * side, 2 * side, 4 * side, 4 * side, side, side)
             tiles.append(Tile(small, _caption(truth.kind, name)))
         rows.append((name.replace("_", " "), tiles))
     return page(rows, mpp)
@@ -191,6 +195,40 @@ def _through_jpeg(pixels: Pixels, quality: int) -> Pixels:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     return np.asarray(Image.open(stream).convert("RGB"))
+
+
+def fields_page(
+    labels: Sequence[str] = (NEGATIVE, *LESIONS),
+    *,
+    centre: str = "north",
+    seed: int = 8,
+    columns: int = 3,
+    field_um: tuple[float, float] = (200.0, 140.0),
+    mpp: float = 0.44,
+) -> Pixels:
+    """A field of each label: singles and groups among the cells they lie with.
+
+    Args:
+        labels: Bethesda labels.
+        field_um: width and height.
+        mpp: um/px of the page.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        ConfigError: there is no such label or centre.
+    """
+    tiles = []
+    size = round(field_um[0] / mpp), round(field_um[1] / mpp)
+    for label in labels:
+        lesions = {} if label == NEGATIVE else {label: _FIELD_LESIONS.get(label, 9)}
+        pixels, _ = render_field(
+            *field_um, mpp=mpp / 2, label=label, lesions=lesions, centre=centre, seed=seed, density_per_mm2=350
+        )
+        high, wide = pixels.shape[:2]
+        tiles.append(Tile(resample(pixels, 0, 0, wide, high, *size), label))
+    return page([("", tiles[i : i + columns]) for i in range(0, len(tiles), columns)], mpp)
 
 
 def slide_page(
@@ -297,6 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells.add_argument("--which", choices=list(PAGES), default="lesions")
     cells.add_argument("--centre", choices=list(CENTRES), default="north")
     cells.add_argument("--seed", type=int, default=0)
+    fields = pages.add_parser("fields", help="one field of each label")
+    fields.add_argument("--centre", choices=list(CENTRES), default="north")
+    fields.add_argument("--seed", type=int, default=8)
     centres = pages.add_parser("centres", help="one field as each centre shows it")
     centres.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
     centres.add_argument("--seed", type=int, default=3)
@@ -305,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     slide.add_argument("--diameter", type=float, default=3.0, help="mm")
     slide.add_argument("--centre", choices=list(CENTRES), default="north")
     slide.add_argument("--seed", type=int, default=5)
-    for sub in (cells, centres, slide):
+    for sub in (cells, fields, centres, slide):
         sub.add_argument("--out", type=Path, required=True, help="JPEG or PNG file")
     given = parser.parse_args(arguments)
     try:
@@ -317,6 +358,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _drawn(given: argparse.Namespace) -> Pixels:
     if given.page == "cells":
         return cells_page(PAGES[given.which], centre=given.centre, seed=given.seed)
+    if given.page == "fields":
+        return fields_page(centre=given.centre, seed=given.seed)
     if given.page == "centres":
         return centres_page(given.centre or SITES, seed=given.seed)
     return slide_page(given.label, diameter_mm=given.diameter, centre=given.centre, seed=given.seed)

@@ -47,7 +47,7 @@ def superficial(rng: np.random.Generator, pinkness: float) -> Figure:
     x, y = inside(rng, 4.5)
     nucleus = Nucleus(
         ellipse(rng, disc_area(rng.uniform(4.2, 6.0)), x=x, y=y, elongation=rng.uniform(1, 1.5), irregularity=0.05),
-        density=float(rng.uniform(0.85, 1.3)),
+        density=float(rng.uniform(0.75, 1.15)),
         chromatin=0.06,
         membrane=0.0,
         clearing=0.0,
@@ -68,7 +68,7 @@ def superficial(rng: np.random.Generator, pinkness: float) -> Figure:
 def intermediate(rng: np.random.Generator, pinkness: float) -> Figure:
     """Large pale cell with an open oval nucleus of 7-8 um; a few have two."""
     x, y = inside(rng, 5.0)
-    nuclei = [vesicular(rng, disc_area(rng.uniform(7, 8)), x, y, float(rng.uniform(0.45, 0.8)))]
+    nuclei = [vesicular(rng, disc_area(rng.uniform(7, 8)), x, y, float(rng.uniform(0.42, 0.74)))]
     if rng.random() < 0.02:
         angle = rng.uniform(0, 2 * np.pi)
         x, y = x + 7.6 * np.cos(angle), y + 7.6 * np.sin(angle)
@@ -90,7 +90,7 @@ def _small(
 ) -> Figure:
     diameter, nuclear = float(rng.uniform(*cell)), float(rng.uniform(*nucleus))
     x, y = inside(rng, (diameter - nuclear) * 0.2)
-    body = vesicular(rng, disc_area(nuclear), x, y, float(rng.uniform(0.45, 0.8)))
+    body = vesicular(rng, disc_area(nuclear), x, y, float(rng.uniform(0.42, 0.74)))
     return _normal(rng, kind, compact_part(rng, diameter, body, density), rng.random() < 0.3)
 
 

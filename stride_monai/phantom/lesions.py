@@ -52,7 +52,7 @@ def ascus(rng: np.random.Generator, pinkness: float) -> Figure:
     x, y = inside(rng, 4.0)
     nucleus = Nucleus(
         ellipse(rng, A0 * rng.uniform(2.52, 2.98), x=x, y=y, elongation=rng.uniform(1, 1.6), irregularity=irregularity),
-        density=float(rng.uniform(0.64, 0.84)),
+        density=float(rng.uniform(0.63, 0.8)),
         chromatin=float(rng.uniform(0.2, 0.32) if coarse else rng.uniform(0.08, 0.22)),
         coarse=coarse,
         membrane=float(rng.uniform(0.0, 0.2)),
@@ -80,7 +80,7 @@ def _lsil_nuclei(
     distance = 0.0 if count == 1 else 6.4 / np.sin(np.pi / count) * float(rng.uniform(0.72, 1.05))
     largest = {1: 5.0, 2: 3.8}.get(count, 3.4)
     smudged = not coarse and rng.random() < 0.35
-    density = float(rng.uniform(0.8, 1.1) if smudged else rng.uniform(0.64, 0.95))
+    density = float(rng.uniform(0.74, 1.02) if smudged else rng.uniform(0.7, 0.9))
     softness = float(rng.uniform(1.0, 2.0) if smudged else rng.uniform(0.5, 1.0))
     contrast = 0.06 if smudged else float(rng.uniform(0.22, 0.36) if coarse else rng.uniform(0.1, 0.24))
     nuclei = []
@@ -231,7 +231,7 @@ def asch(rng: np.random.Generator, pinkness: float) -> Figure:
     nuclear = float(np.sqrt(4 / np.pi * A0 * rng.uniform(1.52, 2.48)))
     diameter = float(np.clip(nuclear / rng.uniform(0.5, 0.68), 15, 22))
     coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.03, 0.16))
-    nucleus = _dark_nucleus(rng, nuclear, diameter, dark=(0.7, 1.0), coarse=coarse, irregularity=irregularity)
+    nucleus = _dark_nucleus(rng, nuclear, diameter, dark=(0.66, 0.96), coarse=coarse, irregularity=irregularity)
     part = _immature(rng, diameter, nucleus)
     texts = _texts(
         (nuclear / diameter >= 0.5, _HIGH_RATIO),
@@ -255,7 +255,7 @@ def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Fi
         rng,
         nuclear,
         diameter,
-        dark=(0.74, 1.12),
+        dark=(0.72, 1.06),
         coarse=coarse,
         irregularity=float(rng.uniform(0.05, 0.2)),
         notch=float(rng.uniform(0.12, 0.3)) if rng.random() < 0.55 else 0.0,

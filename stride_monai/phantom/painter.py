@@ -91,7 +91,7 @@ class Scene:
     """
 
     def __init__(self, plan: Plan, z_um: float = 0.0) -> None:
-        self.plan = plan
+        self.plan, self.z_um = plan, z_um
         self.width, self.height = plan.region.width, plan.region.height
         self._table = lookup_table(plan.centre)
         self._background = Background(plan)

@@ -33,7 +33,16 @@ LESION_LOGITS: Mapping[str, float] = MappingProxyType(
 """Mean logit of the lesions of a label."""
 
 HARD_LOGITS: Mapping[str, float] = MappingProxyType(
-    {"reactive": 0.0, "halo_only": -0.4, "clump": -0.5, "rolled": -1.5, "naked_nucleus": -1.8}
+    {
+        "reactive": 0.0,
+        "halo_only": -0.4,
+        "clump": -0.5,
+        "folded_sheet": -1.0,
+        "rolled": -1.5,
+        "naked_nucleus": -1.8,
+        "candida": -3.0,
+        "mucus": -3.5,
+    }
 )
 """Mean logit of the hard negatives of a kind; others have :data:`_OTHER_HARD`."""
 

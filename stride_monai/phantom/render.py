@@ -13,6 +13,7 @@ from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.phantom.artefacts import make_artefacts
 from stride_monai.phantom.centres import centre_named
+from stride_monai.phantom.dicom_writer import write_dicom
 from stride_monai.phantom.figures import Figure
 from stride_monai.phantom.focus import LEVELS_UM, defocus_levels
 from stride_monai.phantom.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
@@ -44,6 +45,7 @@ DENSITY_13_MM = 603.0
 """Epithelial cells per mm2 of a 13 mm deposit."""
 
 _SAMPLED_NEGATIVES = 200
+_WRITERS = {"tiff": write_slide, "dicom": write_dicom}
 _PIN = 11
 
 
@@ -64,8 +66,9 @@ def render_slide(
     progress: Callable[[int, int], None] | None = None,
     z_planes: Sequence[float] = (0.0,),
     patient_label: bool = True,
+    file_format: str = "tiff",
 ) -> SlideTruth:
-    """Render one slide to a pyramidal TIFF and return its truth.
+    """Render one slide to a pyramidal TIFF (or DICOM files) and return its truth.
 
     The same arguments give the same bytes. Nothing stands at ``path`` before the slide is complete.
 
@@ -87,12 +90,16 @@ def render_slide(
             must be among them and comes last: where it stands, the stack is complete. The truth is that of plane 0.
         patient_label: plant a patient's name in the metadata and on a label and a macro picture; see
             :mod:`stride_monai.phantom.slide_files`.
+        file_format: ``tiff``, or ``dicom``: ``path`` is then a folder of DICOM files, see
+            :mod:`stride_monai.phantom.dicom_writer`.
 
     Raises:
         ConfigError: an argument makes no slide.
         OutputError: a file exists and ``overwrite`` is False, or it cannot be written, or the disk is too small.
     """
     path = Path(path)
+    if file_format not in _WRITERS:
+        raise ConfigError(f"there is no slide format '{file_format}'", f"use {' or '.join(_WRITERS)}")
     planes = _plane_files(path, z_planes)
     for file in planes.values():
         if file.exists() and not overwrite:
@@ -110,7 +117,7 @@ def render_slide(
         crowd_per_mm2=crowd_per_mm2,
     )
     for z, file in planes.items():
-        write_slide(file, Scene(plan, z), progress, patient_label=patient_label)
+        _WRITERS[file_format](file, Scene(plan, z), progress, patient_label=patient_label)
     return _truth(plan, path.name.split(".")[0], parameters)
 
 

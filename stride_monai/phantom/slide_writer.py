@@ -24,7 +24,7 @@ from stride_monai.phantom.slide_files import (
     macro_picture,
 )
 
-__all__ = ["check_disk", "estimated_bytes", "write_slide"]
+__all__ = ["TILE", "Progress", "Pyramid", "check_disk", "encode_jpeg", "estimated_bytes", "write_slide"]
 
 TILE = 512
 STEP = 4
@@ -46,14 +46,15 @@ class _Level:
     width: int
     height: int
     quality: int
+    subsampling: str
     tiles: list[bytes]
     strip: NDArray[np.uint8]
     filled: int = 0
 
     @classmethod
-    def of(cls, width: int, height: int, quality: int) -> _Level:
+    def of(cls, width: int, height: int, quality: int, subsampling: str) -> _Level:
         padded = -(-width // TILE) * TILE
-        return cls(width, height, quality, [], np.full((TILE, padded, 3), 255, np.uint8))
+        return cls(width, height, quality, subsampling, [], np.full((TILE, padded, 3), 255, np.uint8))
 
     def append(self, rows: NDArray[np.uint8], below: list[_Level]) -> None:
         """Add rows ``[h, width, 3]`` of this level; encodes a strip when it is full and reduces it further."""
@@ -74,16 +75,21 @@ class _Level:
             return
         self.strip[self.filled :] = self.strip[self.filled - 1]
         for left in range(0, self.strip.shape[1], TILE):
-            self.tiles.append(_encode(self.strip[:, left : left + TILE], self.quality))
+            self.tiles.append(encode_jpeg(self.strip[:, left : left + TILE], self.quality, self.subsampling))
         if below:
             below[0].append(_reduced(self.strip)[: -(-self.filled // STEP)], below[1:])
         self.filled = 0
 
 
-def _encode(pixels: NDArray[np.uint8], quality: int) -> bytes:
+def encode_jpeg(pixels: NDArray[np.uint8], quality: int, subsampling: str) -> bytes:
+    """A JPEG stream in YCbCr; ``subsampling`` is ``420`` or ``422``."""
     return bytes(
         imagecodecs.jpeg8_encode(
-            np.ascontiguousarray(pixels), level=quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"
+            np.ascontiguousarray(pixels),
+            level=quality,
+            colorspace="RGB",
+            outcolorspace="YCBCR",
+            subsampling=subsampling,
         )
     )
 
@@ -99,17 +105,17 @@ def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((total + STEP * STEP // 2) // (STEP * STEP)).astype(np.uint8)
 
 
-class _Pyramid:
+class Pyramid:
     """Tiles of level 0 in file order, feeding the reduced levels on the way."""
 
-    def __init__(self, scene: Scene, progress: Progress | None) -> None:
+    def __init__(self, scene: Scene, progress: Progress | None, subsampling: str = "420") -> None:
         self.scene, self.progress = scene, progress
-        self.quality = scene.plan.centre.jpeg_quality
+        self.quality, self.subsampling = scene.plan.centre.jpeg_quality, subsampling
         self.levels: list[_Level] = []
         width, height = scene.width, scene.height
         while max(width, height) > _SMALLEST and len(self.levels) < 3:
             width, height = max(width // STEP, 1), max(height // STEP, 1)
-            self.levels.append(_Level.of(width, height, self.quality))
+            self.levels.append(_Level.of(width, height, self.quality, subsampling))
         self._glass: dict[tuple[int, int], tuple[bytes, NDArray[np.uint8]]] = {}
 
     def encoded_tiles(self) -> Iterator[bytes]:
@@ -123,6 +129,16 @@ class _Pyramid:
             yield from tiles
             if self.progress is not None:
                 self.progress(row + 1, rows)
+
+    def overview(self) -> NDArray[np.uint8]:
+        """The coarsest level as a picture; a slide of one level is small enough to be painted once more."""
+        if not self.levels:
+            return self.scene.paint(0, 0, self.scene.width, self.scene.height)
+        level = self.levels[-1]
+        columns = -(-level.width // TILE)
+        decoded = [imagecodecs.jpeg8_decode(tile) for tile in level.tiles]
+        rows = [np.concatenate(decoded[i : i + columns], axis=1) for i in range(0, len(decoded), columns)]
+        return np.concatenate(rows)[: level.height, : level.width]
 
     def _row(self, row: int) -> list[bytes]:
         columns, side = -(-self.scene.width // TILE), TILE // STEP
@@ -141,13 +157,13 @@ class _Pyramid:
         if glass and phase in self._glass:
             return self._glass[phase]
         pixels = self.scene.paint(x, y, TILE, TILE)
-        made = _encode(pixels, self.quality), _reduced(pixels)
+        made = encode_jpeg(pixels, self.quality, self.subsampling), _reduced(pixels)
         if glass:
             self._glass[phase] = made
         return made
 
 
-def _layout(pyramid: _Pyramid, patient: bool) -> Layout:
+def _layout(pyramid: Pyramid, patient: bool) -> Layout:
     plan = pyramid.scene.plan
     reduced = ((level.width, level.height) for level in pyramid.levels)
     return Layout(
@@ -175,7 +191,7 @@ def write_slide(path: Path, scene: Scene, progress: Progress | None = None, *, p
     Raises:
         OutputError: the folder cannot be written to or the disk is full.
     """
-    pyramid = _Pyramid(scene, progress)
+    pyramid = Pyramid(scene, progress)
     layout = _layout(pyramid, patient_label)
     check_disk(path, scene)
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as tiff:
@@ -213,7 +229,7 @@ def estimated_bytes(scene: Scene) -> int:
     return int(scene.width * scene.height * per_pixel * 1.07) + (8 << 20)
 
 
-def _write_pages(tiff: tifffile.TiffWriter, pyramid: _Pyramid, descriptions: list[str | None]) -> Iterator[None]:
+def _write_pages(tiff: tifffile.TiffWriter, pyramid: Pyramid, descriptions: list[str | None]) -> Iterator[None]:
     """Write level 0 and then, whenever asked, the next reduced level."""
     scene, mpp = pyramid.scene, pyramid.scene.plan.mpp
     sources: list[Iterator[bytes]] = [pyramid.encoded_tiles()]
@@ -244,11 +260,11 @@ def _later(level: _Level) -> Iterator[bytes]:
     yield from level.tiles
 
 
-def _write_aperio(tiff: tifffile.TiffWriter, pyramid: _Pyramid, layout: Layout, slide_id: str) -> None:
+def _write_aperio(tiff: tifffile.TiffWriter, pyramid: Pyramid, layout: Layout, slide_id: str) -> None:
     description = aperio_description(layout)
     pages = _write_pages(tiff, pyramid, [description] * len(layout.sizes))
     next(pages)
-    overview = _overview(pyramid)
+    overview = pyramid.overview()
     # The second page is the thumbnail by its place, whatever its description says.
     step = -(-max(overview.shape) // _THUMBNAIL)
     _write_picture(tiff, overview[::step, ::step], description, subfiletype=0)
@@ -261,24 +277,13 @@ def _write_aperio(tiff: tifffile.TiffWriter, pyramid: _Pyramid, layout: Layout, 
             _write_picture(tiff, picture, title, subfiletype=kind)
 
 
-def _write_leica(tiff: tifffile.TiffWriter, pyramid: _Pyramid, layout: Layout, slide_id: str) -> None:
+def _write_leica(tiff: tifffile.TiffWriter, pyramid: Pyramid, layout: Layout, slide_id: str) -> None:
     descriptions: list[str | None] = [leica_description(layout), *[None] * len(pyramid.levels)]
     for _ in _write_pages(tiff, pyramid, descriptions):
         pass
     if layout.patient:
-        macro = macro_picture(slide_id, _overview(pyramid), layout.mpp, layout.sizes[0][0])
+        macro = macro_picture(slide_id, pyramid.overview(), layout.mpp, layout.sizes[0][0])
         _write_picture(tiff, np.rot90(macro, -1), None, subfiletype=0)
-
-
-def _overview(pyramid: _Pyramid) -> NDArray[np.uint8]:
-    """The coarsest level as a picture; a slide of one level is small enough to be painted once more."""
-    if not pyramid.levels:
-        return pyramid.scene.paint(0, 0, pyramid.scene.width, pyramid.scene.height)
-    level = pyramid.levels[-1]
-    columns = -(-level.width // TILE)
-    decoded = [imagecodecs.jpeg8_decode(tile) for tile in level.tiles]
-    rows = [np.concatenate(decoded[i : i + columns], axis=1) for i in range(0, len(decoded), columns)]
-    return np.concatenate(rows)[: level.height, : level.width]
 
 
 def _write_picture(

@@ -17,7 +17,7 @@ def neutrophil_part(rng: np.random.Generator, x: float, y: float) -> Part:
     """A leucocyte of 9-12 um around (x, y): 3-4 dark lobes in cytoplasm that is hardly seen."""
     lobes = []
     step, turn = rng.uniform(0, 2 * np.pi), rng.choice((-1.0, 1.0))
-    reach, density = float(rng.uniform(1.0, 2.1)), float(rng.uniform(0.85, 1.25))
+    reach, density = float(rng.uniform(1.0, 2.1)), float(rng.uniform(0.75, 1.1))
     softness = float(rng.uniform(0.45, 0.9))
     for i in range(int(rng.integers(3, 5))):
         at = step + turn * i * rng.uniform(1.1, 1.7)

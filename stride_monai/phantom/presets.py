@@ -1,0 +1,103 @@
+"""Numbers that cohorts are made from: prevalence, centres, reporting noise, inadequate slides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from stride_monai.errors import ConfigError
+from stride_monai.phantom.centres import SITES
+
+__all__ = [
+    "ADEQUACY_FLOOR_CELLS",
+    "CROWDS",
+    "EXTERNAL",
+    "INADEQUACIES",
+    "INTERNAL",
+    "MISREPORTED",
+    "POSITIVE_MIX",
+    "PRESETS",
+    "CohortPreset",
+    "preset_named",
+]
+
+POSITIVE_MIX: Mapping[str, float] = MappingProxyType(
+    {"ASC-US": 0.27, "LSIL": 0.22, "HSIL": 0.21, "ASC-H": 0.17, "AGC": 0.13}
+)
+"""Shares of the positive classes among positive slides: the paper's order, evened out so that none is too rare."""
+
+EXTERNAL: tuple[str, ...] = SITES[8:]
+"""Centres that no internal cohort holds."""
+INTERNAL: tuple[str, ...] = SITES[:8]
+"""Centres to develop on."""
+
+ADEQUACY_FLOOR_CELLS = 5000
+"""Squamous cells of a whole deposit below which a slide cannot be judged."""
+
+CROWDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "blood": MappingProxyType({"red_cell": 9000.0}),
+        "inflammation": MappingProxyType({"neutrophil": 6000.0}),
+    }
+)
+"""What hides the cells of an obscured slide: kind -> number per mm2."""
+
+INADEQUACIES: tuple[str, ...] = ("scant", *CROWDS)
+"""Ways in which a slide fails: too few cells, or cells that cannot be seen."""
+
+MISREPORTED: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {
+        "NILM": MappingProxyType({"ASC-US": 0.8, "LSIL": 0.05, "ASC-H": 0.08, "AGC": 0.07}),
+        "ASC-US": MappingProxyType({"NILM": 0.65, "LSIL": 0.25, "ASC-H": 0.1}),
+        "LSIL": MappingProxyType({"ASC-US": 0.65, "NILM": 0.15, "ASC-H": 0.1, "HSIL": 0.1}),
+        "ASC-H": MappingProxyType({"HSIL": 0.4, "ASC-US": 0.35, "NILM": 0.25}),
+        "HSIL": MappingProxyType({"ASC-H": 0.6, "LSIL": 0.25, "NILM": 0.1, "AGC": 0.05}),
+        "AGC": MappingProxyType({"NILM": 0.45, "HSIL": 0.25, "ASC-H": 0.15, "ASC-US": 0.15}),
+    }
+)
+"""True slide class -> what a wrong report says instead: mostly a neighbouring class, or a missed positive.
+
+The shape of inter-observer tables of cervical cytology, rounded; no table of one study.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortPreset:
+    """A named sort of cohort.
+
+    Attributes:
+        prevalence: share of positive slides.
+        centres: names of centres.
+        slides: how many, if the user does not say.
+        all_test: every slide is in the test split; else they are split by patient.
+    """
+
+    name: str
+    prevalence: float
+    centres: tuple[str, ...]
+    slides: int
+    all_test: bool
+
+
+PRESETS: Mapping[str, CohortPreset] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            CohortPreset("internal", 0.21, INTERNAL, 100, False),
+            CohortPreset("external", 0.044, EXTERNAL, 250, True),
+        )
+    }
+)
+"""Development data at 21 % positive slides, and unseen centres at the 4.4 % of screening."""
+
+
+def preset_named(name: str) -> CohortPreset:
+    """The preset of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"there is no phantom cohort '{name}'", f"use one of {', '.join(PRESETS)}")
+    return PRESETS[name]

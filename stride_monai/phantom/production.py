@@ -1,0 +1,219 @@
+"""Many slides or bags in parallel, each complete or absent; an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from ctypes import c_double
+from multiprocessing.sharedctypes import SynchronizedArray
+from pathlib import Path
+from typing import Any, Protocol
+
+from stride_monai import __version__
+from stride_monai.artifacts import config_hash, write_bytes
+from stride_monai.errors import ConfigError, OutputError
+
+__all__ = [
+    "SETTINGS_FILE",
+    "Job",
+    "check_room",
+    "check_workers",
+    "claim_folder",
+    "free_bytes",
+    "produce",
+    "remove_traces",
+]
+
+SETTINGS_FILE = "cohort.json"
+"""What a cohort folder was made from."""
+
+_POLL_SECONDS = 0.5
+_OWN_FOLDERS = ("slides", "truth", "bags")
+
+Progress = Callable[[int, int], None]
+Part = Callable[[float], None]
+
+
+class Job(Protocol):
+    """One slide or bag to make. Can be pickled."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it writes."""
+
+    def complete(self) -> bool:
+        """Whether its files stand there, made from the same arguments.
+
+        Raises:
+            OutputError: they were made from others.
+        """
+
+    def make(self, on_part: Part) -> None:
+        """Write the files; calls ``on_part`` with the share that is done, 0-1."""
+
+
+def claim_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> str:
+    """Write what a cohort is made from into its folder, before anything else.
+
+    Args:
+        settings: plain data.
+        overwrite: remove the cohort of other arguments that stands there.
+
+    Returns:
+        The fingerprint of the settings.
+
+    Raises:
+        OutputError: the folder holds a cohort made from other arguments and ``overwrite`` is False.
+    """
+    document = {"stride_monai": __version__, **settings}
+    content = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+    path = folder / SETTINGS_FILE
+    if path.exists() and path.read_bytes() != content:
+        if not overwrite:
+            raise OutputError(
+                f"{folder.name} holds a cohort made from other arguments",
+                "choose another folder or ask to overwrite it",
+            )
+        _remove_cohort(folder, path)
+    write_bytes(path, content)
+    return config_hash(document)
+
+
+def _remove_cohort(folder: Path, settings: Path) -> None:
+    """The files that a cohort wrote, told by the name it had; others in the folder stay."""
+    try:
+        name = str(json.loads(settings.read_text())["design"]["name"])
+    except (ValueError, KeyError, TypeError):
+        raise OutputError(f"{settings.name} is no settings file of a cohort", "remove the folder yourself") from None
+    pattern = re.compile(rf"\.?{re.escape(name)}-\d+\.(tiff|geojson|bag\.arrow)(\..*\.part)?")
+    for place in _OWN_FOLDERS:
+        for path in sorted((folder / place).glob("*")) + sorted((folder / place).glob(".*.part")):
+            if pattern.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+    for table in ("manifest.csv", "cells.csv", "truth.csv"):
+        (folder / table).unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that a folder is on, or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def produce(
+    jobs: Sequence[Job],
+    workers: int,
+    *,
+    done: int = 0,
+    on_progress: Progress | None = None,
+    on_part: Part | None = None,
+) -> None:
+    """Do the jobs.
+
+    Args:
+        workers: processes; what is made does not depend on it.
+        done: jobs that were complete before.
+        on_progress: called with (jobs done, jobs in all).
+        on_part: called with the number of jobs done, started ones by their share.
+
+    Raises:
+        OutputError: a file cannot be written, or a process died.
+    """
+    before, total = done, done + len(jobs)
+    if on_progress is not None:
+        on_progress(done, total)
+
+    def partly(share: float) -> None:
+        if on_part is not None:
+            on_part(before + share)
+
+    for _ in _made(jobs, min(workers, len(jobs)), partly):
+        done += 1
+        if on_progress is not None:
+            on_progress(done, total)
+
+
+def check_room(folder: Path, jobs: int, bytes_per_job: float) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises:
+        OutputError: naming what is needed and what is left.
+    """
+    needed, free = bytes_per_job * jobs, free_bytes(folder)
+    if needed > free:
+        raise OutputError(
+            f"{jobs} slides need about {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left",
+            "make fewer or smaller ones, use another disk, or make bags only",
+        )
+
+
+def remove_traces(job: Job, all_of_it: bool) -> None:
+    """Remove the half-written files of a process that was killed; or all files of a job that is to be done again."""
+    for path in job.files:
+        for left in path.parent.glob(f".{path.name}.*.part"):
+            left.unlink(missing_ok=True)
+        if all_of_it:
+            path.unlink(missing_ok=True)
+
+
+def _made(jobs: Sequence[Job], workers: int, on_part: Part) -> Iterator[None]:
+    if workers <= 1:
+        for number, job in enumerate(jobs):
+            job.make(lambda share, number=number: on_part(number + share))  # type: ignore[misc]
+            yield
+        return
+    context = multiprocessing.get_context("spawn")
+    shares = context.Array(c_double, len(jobs))
+    with ProcessPoolExecutor(workers, context, _set_shares, (shares,)) as pool:
+        waiting = {pool.submit(_make, job, number) for number, job in enumerate(jobs)}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+                on_part(sum(shares[:]))
+                for future in finished:
+                    future.result()
+                    yield
+        except BrokenProcessPool:
+            raise OutputError(
+                "a process that made slides was killed", "give it more memory or fewer workers, and run it again"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_shares: SynchronizedArray[float] | None = None
+
+
+def _set_shares(shares: SynchronizedArray[float]) -> None:
+    """Run once in every worker: where it says how far it is."""
+    global _shares
+    _shares = shares
+
+
+def _make(job: Job, number: int) -> None:
+    last = time.monotonic()
+
+    def on_part(share: float) -> None:
+        nonlocal last
+        if _shares is not None and (share >= 1 or time.monotonic() - last > _POLL_SECONDS / 2):
+            last = time.monotonic()
+            _shares[number] = share
+
+    job.make(on_part)
+    on_part(1.0)
+
+
+def check_workers(workers: int) -> None:
+    """Raises:
+    ConfigError: there would be no process to do the work.
+    """
+    if workers < 1:
+        raise ConfigError(f"{workers} workers make nothing", "give 1 or more")
