@@ -42,7 +42,7 @@ REDUCED: dict[str, dict[str, dict[str, Any]]] = {
         "inference": {"split": "test"},
     },
     "cell_cls": {
-        "train": {"batch_size": 8, "max_epochs": 1, "cells_per_epoch": 32, "random_negatives": 0},
+        "train": {"batch_size": 8, "max_epochs": 1, "val_interval": 1, "cells_per_epoch": 32, "random_negatives": 0},
         "evaluate": {},
         "inference": {},
     },
