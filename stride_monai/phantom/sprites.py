@@ -58,6 +58,17 @@ def turned(points: NDArray[np.float64], orientation: int) -> NDArray[np.float64]
     return np.stack([x, y], axis=1)
 
 
+def _drawn(plane: NDArray[np.float32], room: int) -> tuple[slice, slice]:
+    """The rectangle of a plane that is not zero, and ``room`` px about it; an empty one where all is."""
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    if not rows.size:
+        return slice(0), slice(0)
+    return (
+        slice(max(int(rows[0]) - room, 0), int(rows[-1]) + room + 1),
+        slice(max(int(columns[0]) - room, 0), int(columns[-1]) + room + 1),
+    )
+
+
 def rasterise(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generator) -> Sprite:
     """Draw a figure.
 
@@ -71,6 +82,7 @@ def rasterise(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generat
         draw_part(canvas, part)
     if blur / mpp > 0.3:
         for plane in canvas.planes:
-            if plane.any():
-                gaussian_filter(plane, blur / mpp, output=plane, mode="constant", truncate=3.0)
+            drawn = plane[_drawn(plane, int(np.ceil(3 * blur / mpp)) + 1)]
+            if drawn.size:
+                gaussian_filter(drawn, blur / mpp, output=drawn, mode="constant", truncate=3.0)
     return Sprite(np.clip(np.rint(canvas.planes * PLANE_UNITS), 0, 255).astype(np.uint8))

@@ -55,5 +55,14 @@ def window(field: NDArray[np.float32], rng: np.random.Generator, height: int, wi
     top, left = int(rng.integers(SIZE)), int(rng.integers(SIZE))
     if top + height <= SIZE and left + width <= SIZE:
         return field[top : top + height, left : left + width]
-    rows, columns = (top + np.arange(height)) % SIZE, (left + np.arange(width)) % SIZE
-    return field[np.ix_(rows, columns)]
+    if height > SIZE or width > SIZE:
+        rows, columns = (top + np.arange(height)) % SIZE, (left + np.arange(width)) % SIZE
+        return field[np.ix_(rows, columns)]
+    # At most four slices, several times as fast as indices.
+    made = np.empty((height, width), np.float32)
+    upper, before = min(SIZE - top, height), min(SIZE - left, width)
+    made[:upper, :before] = field[top : top + upper, left : left + before]
+    made[:upper, before:] = field[top : top + upper, : width - before]
+    made[upper:, :before] = field[: height - upper, left : left + before]
+    made[upper:, before:] = field[: height - upper, : width - before]
+    return made
