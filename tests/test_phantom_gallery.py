@@ -83,7 +83,7 @@ def test_each_label_has_its_field() -> None:
 
 
 def test_each_artefact_has_its_deposit() -> None:
-    sheet = artefacts_page(["pen", "dust"], side=100, diameter_mm=0.5)
+    sheet = artefacts_page(["pen", "dust"], side=100, diameter_mm=0.2)
     pen, dust = sheet[6:106, 6:106].astype(int), sheet[6:106, 112:212].astype(int)
     assert abs(pen - dust).max() > 40
 

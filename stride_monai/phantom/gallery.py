@@ -297,11 +297,12 @@ def artefacts_page(
 
 
 def _interesting(truth: SlideTruth) -> tuple[float, float]:
-    """The lesion with the most lesions within 60 um: what a slide shows best."""
+    """A sharp lesion with a few others within 60 um: what a slide shows best."""
     cells = truth.positives or truth.cells
     points = np.array([(cell.x, cell.y) for cell in cells])
     apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)) * truth.mpp
-    best = points[int((apart < 60).sum(axis=1).argmax())]
+    few = np.minimum((apart < 60).sum(axis=1), 5)
+    best = points[int((few - [4 * cell.defocus_um for cell in cells]).argmax())]
     return float(best[0]), float(best[1])
 
 
