@@ -7,7 +7,8 @@ Real crops lie around the labelled nuclei of CRIC fields (one laboratory, conven
 are cut around as many nuclei of the same labels. Both go through the same resampling, the phantoms also through JPEG at
 their centre's quality. Crops of a real field and of the phantom fields made after it are left out together, so no field
 is both learned and judged. Two learners read the same numbers: a logistic regression (straight lines) and boosted
-stumps (ranges of single numbers). Nothing in the generator is fitted to these crops by machine.
+stumps (ranges of single numbers). No parameter of the generator is fitted to these crops by
+machine, but they were looked at while it was made, so the figures are optimistic.
 """
 
 from __future__ import annotations

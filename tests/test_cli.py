@@ -197,6 +197,9 @@ def test_wrong_options_are_one_line(tmp_path: Path) -> None:
         ("phantom", "--out", tmp_path / "p", "--slide-class", "CIN2"),
         ("phantom", "--out", tmp_path / "p", "--slide-class", "NILM", "--diameter", "0"),
         ("phantom", "--out", tmp_path / "p"),
+        ("phantom", "--out", tmp_path / "p", "--cohort", "moon"),
+        ("phantom", "--out", tmp_path / "p", "--cohort", "external", "--slides", "20000"),
+        ("phantom", "--out", tmp_path / "p", "--slides", "3", "--top-k", "64"),
     ):
         done = stride(*arguments)
         assert done.returncode == 2, arguments

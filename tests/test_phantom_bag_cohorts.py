@@ -143,3 +143,19 @@ def test_a_bag_is_no_larger_than_estimated(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(module, "check_room", lambda folder, jobs, size: said.append(size))
     make_bags(tmp_path, CohortDesign(classes=("NILM",), diameter_mm=0.6), BagSettings(top_k=64, crop_px=96))
     assert 0.5 * said[0] < (tmp_path / "bags" / "phantom-0001.bag.arrow").stat().st_size < said[0]
+
+
+def test_the_command_makes_named_cohorts(tmp_path: Path) -> None:
+    command = ["phantom", "--out", tmp_path / "c", "--cohort", "external", "--slides", 3, "--prevalence", 0.7]
+    command += ["--diameter", 0.3, "--bags-only", "--top-k", 6, "--crop-px", 32, "--label-noise", 0.34]
+    done = subprocess.run(
+        [sys.executable, "-m", "stride_monai", *map(str, command)], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "manifest" in done.stdout
+    records = read_manifest(tmp_path / "c" / "manifest.csv")
+    assert [record.slide_id for record in records] == [f"external-000{n}" for n in (1, 2, 3)]
+    assert {record.split for record in records} == {"test"}
+    cases = design_of("external", classes=3, prevalence=0.7, diameter_mm=0.3, label_noise=0.34).cases()
+    assert [record.slide_class for record in records] == [case.reported for case in cases]
+    assert [len(BagFile(record.path)) for record in records] == [6, 6, 6]

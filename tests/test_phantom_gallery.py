@@ -11,7 +11,16 @@ from PIL import Image
 from stride_monai.bethesda import CELL_COLORS
 from stride_monai.errors import ConfigError
 from stride_monai.phantom import gallery
-from stride_monai.phantom.gallery import PAGES, Tile, cells_page, centres_page, page, slide_page
+from stride_monai.phantom.gallery import (
+    PAGES,
+    Tile,
+    artefacts_page,
+    cells_page,
+    centres_page,
+    fields_page,
+    page,
+    slide_page,
+)
 
 
 def _has(pixels: np.ndarray, colour: tuple[int, int, int]) -> bool:
@@ -65,6 +74,18 @@ def test_centres_differ_on_their_page() -> None:
     sheet = centres_page(["north", "coast"], columns=2, field_um=(60, 40), mpp=0.8)
     left, right = np.array_split(sheet[6:50].astype(float), 2, axis=1)
     assert abs(left.mean(axis=(0, 1)) - right.mean(axis=(0, 1))).max() > 2
+
+
+def test_each_label_has_its_field() -> None:
+    sheet = fields_page(["NILM", "LSIL", "AGC"], columns=2, field_um=(80, 60), mpp=0.8)
+    assert sheet.shape[1] == 2 * 100 + 3 * 6
+    assert sheet.shape[0] > 2 * 75
+
+
+def test_each_artefact_has_its_deposit() -> None:
+    sheet = artefacts_page(["pen", "dust"], side=100, diameter_mm=0.2)
+    pen, dust = sheet[6:106, 6:106].astype(int), sheet[6:106, 112:212].astype(int)
+    assert abs(pen - dust).max() > 40
 
 
 def test_a_slide_is_shown_with_its_truth() -> None:

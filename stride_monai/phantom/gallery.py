@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import ConfigError, StrideError
+from stride_monai.phantom.artefacts import ARTEFACTS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.lesions import LESIONS
@@ -31,7 +32,7 @@ from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
 from stride_monai.units import Box
 
-__all__ = ["PAGES", "Tile", "cells_page", "centres_page", "fields_page", "page", "slide_page"]
+__all__ = ["PAGES", "Tile", "artefacts_page", "cells_page", "centres_page", "fields_page", "page", "slide_page"]
 
 Pixels = NDArray[np.uint8]
 
@@ -135,14 +136,14 @@ def cells_page(
         ConfigError: there is no such cell or centre.
     """
     rows = []
-    for name in names:
+    for row, name in enumerate(names):
         side = round((_GROUP_VIEW_UM if name in _GROUPS else _CELL_VIEW_UM) / mpp)
         tiles = []
         for i in range(max((width - _GAP) // (side + _GAP), 1)):
             # On three times the view the one neighbour that there always is seldom covers the cell. A finer drawing
             # averaged down has the sharpness of a scan that is looked at from afar.
             pixels, truth = draw_cell(
-                name, seed=seed + i, mpp=mpp / 2, size_px=6 * side, centre=centre, density_per_mm2=_SPARSE
+                name, seed=seed + 50 * row + i, mpp=mpp / 2, size_px=6 * side, centre=centre, density_per_mm2=_SPARSE
             )
             small = resample(pixels, 2 * side, 2 * side, 4 * side, 4 * side, side, side)
             tiles.append(Tile(small, _caption(truth.kind, name)))
@@ -269,12 +270,39 @@ def slide_page(
     return page([("", [Tile(p, text) for p, text in zip(pictures, captions, strict=True)])], mpp, bar_um=0)
 
 
+def artefacts_page(
+    names: Sequence[str] = ARTEFACTS, *, centre: str = "north", seed: int = 2, side: int = 266, diameter_mm: float = 1.6
+) -> Pixels:
+    """A small deposit with each of the disturbances that may be asked for.
+
+    Args:
+        names: of :data:`stride_monai.phantom.artefacts.ARTEFACTS`.
+        side: px of each picture.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        ConfigError: there is no such artefact or centre.
+    """
+    tiles, mpp = [], 1.0
+    with TemporaryDirectory() as folder:
+        for name in names:
+            path = Path(folder) / f"{name}.tiff"
+            render_slide(path, seed=seed, diameter_mm=diameter_mm, mpp=0.5, centre=centre, artefacts=(name,))
+            with open_slide(path) as slide:
+                tiles.append(Tile(_square(slide.overview(side)[0], side), name))
+                mpp = slide.mpp * slide.width / side
+    return page([("", tiles)], mpp, bar_um=500)
+
+
 def _interesting(truth: SlideTruth) -> tuple[float, float]:
-    """The lesion with the most lesions within 60 um: what a slide shows best."""
+    """A sharp lesion with a few others within 60 um: what a slide shows best."""
     cells = truth.positives or truth.cells
     points = np.array([(cell.x, cell.y) for cell in cells])
     apart = np.hypot(*(points[:, None] - points[None]).transpose(2, 0, 1)) * truth.mpp
-    best = points[int((apart < 60).sum(axis=1).argmax())]
+    few = np.minimum((apart < 60).sum(axis=1), 5)
+    best = points[int((few - [4 * cell.defocus_um for cell in cells]).argmax())]
     return float(best[0]), float(best[1])
 
 
@@ -338,6 +366,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fields = pages.add_parser("fields", help="one field of each label")
     fields.add_argument("--centre", choices=list(CENTRES), default="north")
     fields.add_argument("--seed", type=int, default=8)
+    artefacts = pages.add_parser("artefacts", help="each disturbance on a small deposit")
+    artefacts.add_argument("--centre", choices=list(CENTRES), default="north")
+    artefacts.add_argument("--seed", type=int, default=2)
     centres = pages.add_parser("centres", help="one field as each centre shows it")
     centres.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
     centres.add_argument("--seed", type=int, default=3)
@@ -346,7 +377,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     slide.add_argument("--diameter", type=float, default=3.0, help="mm")
     slide.add_argument("--centre", choices=list(CENTRES), default="north")
     slide.add_argument("--seed", type=int, default=5)
-    for sub in (cells, fields, centres, slide):
+    for sub in (cells, fields, artefacts, centres, slide):
         sub.add_argument("--out", type=Path, required=True, help="JPEG or PNG file")
     given = parser.parse_args(arguments)
     try:
@@ -360,6 +391,8 @@ def _drawn(given: argparse.Namespace) -> Pixels:
         return cells_page(PAGES[given.which], centre=given.centre, seed=given.seed)
     if given.page == "fields":
         return fields_page(centre=given.centre, seed=given.seed)
+    if given.page == "artefacts":
+        return artefacts_page(centre=given.centre, seed=given.seed)
     if given.page == "centres":
         return centres_page(given.centre or SITES, seed=given.seed)
     return slide_page(given.label, diameter_mm=given.diameter, centre=given.centre, seed=given.seed)
