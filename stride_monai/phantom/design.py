@@ -84,6 +84,8 @@ class CohortDesign:
         label_noise: share of the slides of which the manifest states a wrong class, 0-1.
         inadequate: share of the slides that cannot be judged, 0-1; they are negative ones, since a slide with lesions
             is reported whatever else is on it.
+        lesions: cells (AGC: groups) of its own label on every positive slide, for training sets; None draws the numbers
+            that real slides have.
         artefacts: as in :func:`stride_monai.phantom.render.render_slide`.
         name: what slide and patient ids begin with.
     """
@@ -102,6 +104,7 @@ class CohortDesign:
     repeat_patients: float = 0.0
     label_noise: float = 0.0
     inadequate: float = 0.0
+    lesions: int | None = None
     artefacts: tuple[str, ...] = ()
     name: str = "phantom"
 
@@ -132,6 +135,8 @@ class CohortDesign:
             raise ConfigError(f"seed {self.seed} is negative", "give 0 or more")
         if self.centres is not None and not self.centres:
             raise ConfigError("a cohort of no centres", "name at least one")
+        if self.lesions is not None and self.lesions < 1:
+            raise ConfigError(f"{self.lesions} lesions on a positive slide", "give 1 or more")
         if self.diameter_mm is not None and not 0 < self.diameter_mm <= 40:
             what = f"a deposit of {self.diameter_mm:g} mm is impossible"
             raise ConfigError(what, "give a diameter over 0 and up to 40 mm")
@@ -187,6 +192,7 @@ class CohortDesign:
                 "diameter_mm": self.diameter(centre),
                 "density_per_mm2": self.density_per_mm2 or centre_named(centre).density_per_mm2,
                 "mpp": self.mpp or centre_named(centre).mpp,
+                "lesions": None if self.lesions is None or label == NEGATIVE else {label: self.lesions},
                 "artefacts": list(self.artefacts),
             }
             arguments |= self._spoilt(failures.get(i, ""), int(seeds[i]), centre)
