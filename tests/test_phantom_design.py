@@ -161,3 +161,12 @@ def test_impossible_designs_are_refused() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(ConfigError, match="internal, external"):
         design_of("moon")
+
+
+def test_a_training_set_may_ask_for_many_lesions_on_every_positive_slide() -> None:
+    for case in CohortDesign(classes=("NILM", "ASC-US", "AGC"), diameter_mm=0.6, mpp=0.5, lesions=9).cases():
+        plan, _ = plan_slide(case.label, **case.arguments)
+        drawn = [cell.figure.label for cell in plan.unique if not cell.hard]
+        assert drawn == ([] if case.label == "NILM" else [case.label] * 9)
+    with pytest.raises(ConfigError, match="0 lesions"):
+        CohortDesign(classes=("HSIL",), lesions=0).cases()
