@@ -4,9 +4,9 @@
 
 Every step is a command that a user could type, and is skipped when its result is there:
 
-1. Render two cohorts. `cells`: many small deposits, for the detector and the cell classifier. `slides`: fewer, larger
-   ones, for the slide head; a third of them is held out.
-2. Train the detector on `cells`. What it then ranks highest on the negative slides of `cells` is negative by definition
+1. Render three cohorts. `cells`: small deposits, for the detector. `dense`: the same with many lesions on each, for the
+   cell classifier. `slides`: larger deposits, for the slide head; a third of them is held out.
+2. Train the detector on `cells`. What it then ranks highest on the negative slides of `dense` is negative by definition
    and is what the classifier will meet in bags, so these boxes join the labelled cells.
 3. Train the cell classifier on them.
 4. Extract bags from `slides` with that detector, train the slide head on them.
@@ -22,6 +22,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,10 +47,15 @@ SETTINGS: dict[str, dict[str, object]] = {
         "val_interval": 4,
         "augmentation": "strong",
     },
-    "cell_cls": {"network_def#ls_init_value": 0.1},
+    "cell_cls": {
+        "network_def#ls_init_value": 0.1,
+        "balance": 0.5,
+        "cells_per_epoch": 4000,
+        "val_interval": 7,
+    },
     "swift_mil": {},
 }
-MINED = 48  # boxes of each negative slide
+MINED = 64  # boxes of each negative slide
 HIT_IOS = 0.5  # a truth box counts as found when a top-K box covers at least half of the smaller of the two
 
 
@@ -139,14 +145,9 @@ def mine_negatives(cells: Path, mined: Path) -> None:
     write_manifest(mined / "manifest.csv", records)
 
 
-def render_cells(folder: Path, seed: int) -> None:
-    labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"] * 24
-    render_cohort(folder, classes=labels, diameter_mm=1.2, seed=seed, workers=2, test_fraction=0.0, max_negatives=40)
-
-
-def render_slides(folder: Path, seed: int) -> None:
-    labels = (["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]) * 16
-    render_cohort(folder, classes=labels, diameter_mm=2.0, seed=seed, workers=2, test_fraction=0.3)
+def render(folder: Path, labels: list[str], **design: Any) -> None:
+    if not (folder / "manifest.csv").exists():
+        render_cohort(folder, classes=labels, workers=2, **design)
 
 
 def extract_bags(slides: Path, bags: Path) -> None:
@@ -163,15 +164,17 @@ def train(name: str, work: Path, **data: Path) -> None:
 
 def make(work: Path, seed: int) -> None:
     """Every step whose result is not there yet."""
-    cells, mined, slides, bags = (work / name for name in ("cells", "mined", "slides", "bags"))
-    if not (cells / "manifest.csv").exists():
-        render_cells(cells, seed)
+    cells, dense, mined, slides, bags = (work / name for name in ("cells", "dense", "mined", "slides", "bags"))
+    small: dict[str, Any] = {"diameter_mm": 1.2, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
+    labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
+    render(cells, labels * 24, **small)
+    render(dense, labels * 20, lesions=30, **small)
+    labels = ["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
+    render(slides, labels * 16, diameter_mm=2.0, seed=seed + 1, test_fraction=0.3)
     train("detection", work, dataset_dir=cells)
     if not (mined / "manifest.csv").exists():
-        mine_negatives(cells, mined)
+        mine_negatives(dense, mined)
     train("cell_cls", work, dataset_dir=mined)
-    if not (slides / "manifest.csv").exists():
-        render_slides(slides, seed + 1)
     extract_bags(slides, bags)
     train("swift_mil", work, dataset_dir=slides, bag_dir=bags)
 
