@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -55,9 +56,11 @@ def test_train_evaluate_and_make_bags(tmp_path: Path) -> None:
     run(["inference"], tmp_path, dataset_dir=cohort, output_dir=tmp_path / "bags", weights=weights, split="test")
     bags = sorted((tmp_path / "bags").iterdir())
     assert [path.name for path in bags] == [f"test-{name}.bag.arrow" for name in ("HSIL", "LSIL", "NILM")]
+    tiny = json.loads((bundle_root("detection") / "configs" / "tiny.json").read_text())
     for path in bags:
         header = BagFile(path).header
-        assert (header.crop_px, header.crop_mpp, header.top_k) == (128, 0.5, 256)
+        stated = (header.crop_px, header.crop_mpp, header.top_k)
+        assert stated == (tiny["crop_size"], tiny["crop_mpp"], tiny["top_k"])
     assert {path.name for path in tmp_path.iterdir()} == {"cohort", "out", "eval", "bags"}
 
 
