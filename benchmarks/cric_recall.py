@@ -4,8 +4,8 @@
 
 A labelled nucleus counts as found in the top K when its point lies inside one of the K best boxes (`in box`), and, more
 strictly, when one of the K best box centres is within 16 um of it (`near`), each box serving one nucleus only. The
-fields are read as they are, at 0.228 um/px, by the detection stage of screening; nothing is tuned on them. A box that
-covers half the field holds many points, so the two figures must be read together with the box sides.
+fields are read as they are, at 0.228 um/px, by the detection stage of screening; nothing is tuned on them. A box
+of more than 80 um takes its rank but finds nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from stride_monai.slides import open_slide
 
 MPP = 0.228
 NEAR_UM = 16.0
+LARGEST_UM = 80.0  # no cell is larger; a box that is holds many points and shows nothing
 TOPS = (64, 256)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cric"
 NEGATIVE = {"NILM", "Negative for intraepithelial lesion"}
@@ -55,9 +56,11 @@ def found(points: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if not len(points) or not len(boxes):
         return np.zeros(len(points), bool), np.zeros(len(points), bool)
     x, y = points[:, :1], points[:, 1:]
-    inside = (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
+    fits = (boxes[:, 2:] - boxes[:, :2]).max(axis=1) * MPP <= LARGEST_UM
+    inside = fits & (boxes[:, 0] <= x) & (x < boxes[:, 2]) & (boxes[:, 1] <= y) & (y < boxes[:, 3])
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     close = np.linalg.norm(points[:, None] - centres[None], axis=2) * MPP <= NEAR_UM
+    close &= fits
     rows, columns = linear_sum_assignment(close, maximize=True)
     near = np.zeros(len(points), bool)
     near[rows] = close[rows, columns]
