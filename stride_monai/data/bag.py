@@ -128,14 +128,18 @@ def encode_crop(crop: NDArray[np.uint8]) -> bytes:
     return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(crop), level=JPEG_QUALITY, subsampling="444"))
 
 
-def decode_crop(jpeg: Any) -> NDArray[np.uint8]:
+def decode_crop(jpeg: Any, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """uint8 RGB ``[H, W, 3]`` of a JPEG in any object with a buffer.
 
+    Args:
+        jpeg: the bytes.
+        out: contiguous uint8 ``[H, W, 3]`` to decode into, without another copy.
+
     Raises:
-        BagError: the bytes are no JPEG or are damaged.
+        BagError: the bytes are no JPEG or are damaged, or the picture is not of ``out``'s size.
     """
     try:
-        image: NDArray[np.uint8] = imagecodecs.jpeg8_decode(jpeg)
+        image: NDArray[np.uint8] = imagecodecs.jpeg8_decode(jpeg, out=out)
     except (RuntimeError, ValueError) as error:  # imagecodecs' Jpeg8Error is a RuntimeError
         raise BagError("a crop is no JPEG or is damaged", _REMEDY) from error
     if image.ndim != 3 or image.shape[2] != 3:
@@ -203,8 +207,9 @@ class BagFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(self.path), "r"))
-            table = reader.get_batch(0)  # a view of the mapped file
+            # The mapping outlives the file's handle: thousands of bags can be open at once.
+            with pa.memory_map(str(self.path), "r") as source:
+                table = pa.ipc.open_file(source).get_batch(0)  # a view of the mapped file
             table.validate(full=True)
         except FileNotFoundError as error:
             raise BagError(f"{self.path.name} does not exist", _REMEDY) from error
@@ -250,14 +255,39 @@ class BagFile:
         """The crop of a row as it stands in the file."""
         return bytes(self._buffer(index))
 
-    def image(self, index: int) -> NDArray[np.uint8]:
+    def window(self, crop_px: int | None = None, crop_mpp: float | None = None) -> slice:
+        """The middle ``crop_px`` of a crop, as rows and as columns; the whole crop for None.
+
+        Args:
+            crop_px: side in px that is wanted; None for what there is.
+            crop_mpp: um/px that is wanted; None for what there is.
+
+        Raises:
+            BagError: the crops are smaller or of another um/px. They are never resized.
+        """
+        header = self.header
+        side, mpp = crop_px or header.crop_px, crop_mpp or header.crop_mpp
+        if abs(header.crop_mpp - mpp) > 1e-6 or header.crop_px < side:
+            raise BagError(
+                f"the bag of slide '{header.slide_id}' has crops of {header.crop_px} px at {header.crop_mpp} um/px, "
+                f"not {side} px at {mpp} um/px",
+                "make the bags again with the crop size of the network",
+            )
+        margin = (header.crop_px - side) // 2
+        return slice(margin, margin + side)
+
+    def image(self, index: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """The crop of a row: uint8 RGB ``[crop_px, crop_px, 3]``.
+
+        Args:
+            index: row, rank - 1.
+            out: contiguous uint8 ``[crop_px, crop_px, 3]`` to decode into.
 
         Raises:
             BagError: the crop is damaged or of another size than the header says.
         """
         try:
-            image = decode_crop(self._buffer(index))
+            image = decode_crop(self._buffer(index), out)
         except BagError as error:
             raise BagError(f"{self.path.name}: the crop of rank {index + 1} is damaged", _REMEDY) from error
         side = self.header.crop_px
@@ -272,6 +302,11 @@ class BagFile:
         for place, index in enumerate(indices):
             stack[place] = self.image(int(index))
         return stack
+
+    def cell_classes(self) -> list[str | None]:
+        """The known class of every row's cell, as :meth:`cell_class`."""
+        labels: list[str | None] = self._table["cell_label"].to_pylist()
+        return labels
 
     def cell_class(self, index: int) -> str | None:
         """The known class of a row's cell, one of :data:`~stride_monai.bethesda.CELL_CLASSES`, or None."""

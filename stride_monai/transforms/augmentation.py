@@ -118,9 +118,13 @@ class _Draw:
     value: Tensor
 
 
-def _draw(random: np.random.RandomState, count: int, strength: Strength) -> _Draw:
-    """Every number is drawn whatever the strength, so that a strength does not change what is drawn after it."""
-    angle, mirror, across, down, hue, saturation, value = random.uniform(-1, 1, (7, count))
+def _draw(random: np.random.RandomState, count: int, strength: Strength, share: slice = slice(None)) -> _Draw:
+    """Every number is drawn whatever the strength, so that a strength does not change what is drawn after it.
+
+    ``share`` says which of the ``count`` images the numbers are wanted for.
+    """
+    angle, mirror, across, down, hue, saturation, value = random.uniform(-1, 1, (7, count))[:, share]
+    count = len(angle)
     if strength.rotation == "any":
         cosine, sine = np.cos(math.pi * angle), np.sin(math.pi * angle)
     else:
@@ -153,9 +157,13 @@ class CellAugmentation(Randomizable, Transform):
         self.strength = _strength(strength)
         self._drawn: _Draw | None = None
 
-    def randomize(self, data: int) -> None:
-        """Draw anew for ``data`` images."""
-        self._drawn = _draw(self.R, data, self.strength)
+    def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
+        """Draw anew for ``data`` images.
+
+        Of several processes with the same random state, each with ``data`` images, every one draws its share (each
+        ``world_size``-th, from ``rank``) of what one process with all images would draw.
+        """
+        self._drawn = _draw(self.R, data * world_size, self.strength, slice(rank, None, world_size))
 
     def __call__(self, img: Any, randomize: bool = True) -> Tensor:
         """Args:

@@ -170,9 +170,10 @@ class LoadBagd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         bag = BagFile(data[self.keys[0]])
-        side = self._side(bag)
-        margin = (bag.header.crop_px - side) // 2
-        cut = slice(margin, margin + side)
+        if len(bag) == 0:
+            raise BagError(f"the bag of slide '{bag.header.slide_id}' holds no cell", "leave this slide out")
+        cut = bag.window(self._crop_px, self._crop_mpp)
+        side = cut.stop - cut.start
         k = self._k or len(bag)
         count = min(k, len(bag))
         images = torch.zeros((k, 3, side, side), dtype=torch.uint8)
@@ -184,21 +185,6 @@ class LoadBagd(MapTransform):
             self._boxes_key: padded(bag.boxes[:count], k),
             self._scores_key: padded(bag.scores[:count], k),
         }
-
-    def _side(self, bag: BagFile) -> int:
-        """Side of the crops to make."""
-        header = bag.header
-        if len(bag) == 0:
-            raise BagError(f"the bag of slide '{header.slide_id}' holds no cell", "leave this slide out")
-        side = self._crop_px or header.crop_px
-        mpp = self._crop_mpp or header.crop_mpp
-        if abs(header.crop_mpp - mpp) > 1e-6 or header.crop_px < side:
-            raise BagError(
-                f"the bag of slide '{header.slide_id}' has crops of {header.crop_px} px at {header.crop_mpp} um/px, "
-                f"not {side} px at {mpp} um/px",
-                "make the bags again with the crop size of the network",
-            )
-        return side
 
 
 def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:

@@ -1,0 +1,108 @@
+"""Single cells of many bag files as one dataset, decoded by threads straight into the batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.data.bag import BagFile
+from stride_monai.errors import BagError
+
+__all__ = ["BagCells"]
+
+
+class BagCells(Dataset[dict[str, Any]]):
+    """The cells of bag files, one sample each: a stream of unlabelled cells, or a training set of labelled ones.
+
+    A sample is ``image`` (uint8 ``[3, S, S]``, S = ``crop_px``), ``slide_id``, ``rank`` (from 1) and, where asked for,
+    ``label``. Of larger crops the middle is taken, at the same um/px; none is resized. A loader that asks for a whole
+    batch gets it decoded by threads into one block of memory.
+
+    Args:
+        bags: paths of bag files, or dictionaries with one under ``bag``.
+        k: the k best cells of each bag; None for all.
+        crop_px: side of the samples in px; None for that of the bags, which then has to be one.
+        crop_mpp: their um/px; None likewise.
+        labelled: only the rows that have a cell label, whose index into CELL_CLASSES becomes ``label``.
+        workers: threads that decode a batch; None for the number of cores.
+
+    Attributes:
+        data: what is known of each sample without its picture: ``slide_id``, ``rank``, and ``label`` where asked for.
+
+    Raises:
+        BagError: a bag is damaged or has crops that are smaller or of another um/px; or there is no cell at all.
+
+    Example::
+
+        cells = BagCells(["a.bag.arrow", "b.bag.arrow"], k=256, crop_px=224, crop_mpp=0.5)
+        cells[0]["image"].shape  # torch.Size([3, 224, 224])
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[str | Path | Mapping[str, Any]],
+        k: int | None = None,
+        crop_px: int | None = None,
+        crop_mpp: float | None = None,
+        labelled: bool = False,
+        workers: int | None = None,
+    ) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._bags: list[BagFile] = []
+        self._windows: list[slice] = []
+        self._rows: list[tuple[int, int]] = []
+        self.data: list[dict[str, Any]] = []
+        for bag in bags:
+            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), k, crop_px, crop_mpp, labelled)
+        if not self._rows:
+            what = "labelled cell" if labelled else "cell"
+            raise BagError(f"there is no {what} in {len(self._bags)} bags", "check the folder of the bags")
+
+    def _add(self, bag: BagFile, k: int | None, crop_px: int | None, crop_mpp: float | None, labelled: bool) -> None:
+        first = self._bags[0].header if self._bags else bag.header
+        window = bag.window(crop_px or first.crop_px, crop_mpp or first.crop_mpp)
+        place = len(self._bags)
+        self._bags.append(bag)
+        self._windows.append(window)
+        labels = bag.cell_classes() if labelled else []
+        for row in range(min(len(bag), k) if k is not None else len(bag)):
+            known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1}
+            if labelled:
+                name = labels[row]
+                if name is None:
+                    continue
+                known["label"] = CELL_CLASSES.index(name)
+            self._rows.append((place, row))
+            self.data.append(known)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The samples of a batch; their pictures share one block of memory."""
+        side = self._windows[0].stop - self._windows[0].start
+        pictures = np.empty((len(indices), side, side, 3), dtype=np.uint8)
+        with ThreadPoolExecutor(self.workers) as pool:
+            list(pool.map(self._decode, indices, pictures))
+        images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+        return [{"image": image, **self.data[index]} for image, index in zip(images, indices, strict=True)]
+
+    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
+        place, row = self._rows[index]
+        bag, cut = self._bags[place], self._windows[place]
+        if bag.header.crop_px == len(out):
+            bag.image(row, out)
+        else:
+            out[:] = bag.image(row)[cut, cut]
