@@ -1,0 +1,132 @@
+"""Save all that a training needs to go on exactly where it stopped, and go on."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+
+from stride_monai.artifacts import replacing
+from stride_monai.errors import BundleError, ConfigError
+
+__all__ = ["AUTO", "LAST_NAME", "TrainingState"]
+
+LAST_NAME = "last.pt"
+AUTO = "auto"
+
+
+class TrainingState:
+    """Writes ``last.pt`` after each epoch and, if asked, takes a training up from such a file.
+
+    With :class:`~stride_monai.handlers.seeding.EpochSeeds` a training that was stopped after any epoch and resumed ends
+    with the weights of one that never stopped (bit by bit on a CPU). List it last among the trainer's handlers, so that
+    the file holds what validation and early stopping concluded.
+
+    Args:
+        save_dir: where ``last.pt`` goes. Process 0 writes; it appears complete or not at all.
+        objects: by name, whatever has ``state_dict`` and ``load_state_dict``: network, optimiser, schedulers, moving
+            average, early stopping. The trainer's epoch and the scaler of mixed precision come by themselves.
+        resume: path of a file to go on from; ``auto``: ``last.pt`` in ``save_dir`` if it is there; empty: start anew.
+        validator: MONAI evaluator whose best metric so far is kept.
+        interval: epochs from one file to the next.
+
+    Raises:
+        BundleError: at the start, if the file cannot be read or is of another training.
+        ConfigError: at the start, if the number of epochs or of iterations per epoch is another: the schedule of the
+            learning rate would not be the one that was begun.
+    """
+
+    def __init__(
+        self,
+        save_dir: Path | str,
+        objects: Mapping[str, Any],
+        resume: Path | str | None = "",
+        validator: Any = None,
+        interval: int = 1,
+    ) -> None:
+        self.path = Path(save_dir) / LAST_NAME
+        self.objects = dict(objects)
+        self.resume = str(resume or "")
+        self.validator = validator
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
+
+    def start(self, engine: Any) -> None:
+        """Load, where something is to be resumed."""
+        path = self.path if self.resume == AUTO else Path(self.resume)
+        if not self.resume or (self.resume == AUTO and not path.is_file()):
+            if self.resume:
+                engine.logger.info("no %s to resume from: training starts anew", LAST_NAME)
+            return
+        content = self._read(path, engine)
+        self._check(content, engine, path)
+        for name, thing in self._everything(engine).items():
+            thing.load_state_dict(content["objects"][name])
+        engine.state.epoch, engine.state.iteration = content["epoch"], content["epoch"] * content["epoch_length"]
+        engine.state.best_metric, engine.state.best_metric_epoch = content["best"]["trainer"]
+        if self.validator is not None:
+            self.validator.state.best_metric, self.validator.state.best_metric_epoch = content["best"]["validator"]
+        engine.logger.info("resumed %s after epoch %d of %d", path.name, engine.state.epoch, engine.state.max_epochs)
+        if content["stopped"]:
+            engine.logger.info("that training had been stopped early: nothing is left to do")
+            engine.terminate()
+
+    def save(self, engine: Any) -> None:
+        """Write the file."""
+        if idist.get_rank() > 0:
+            return
+        state = engine.state
+        content = {
+            "epoch": int(state.epoch),
+            "max_epochs": int(state.max_epochs),
+            "epoch_length": int(state.epoch_length),
+            "stopped": bool(engine.should_terminate),
+            "best": {name: _best(of) for name, of in (("trainer", engine), ("validator", self.validator))},
+            "objects": {name: thing.state_dict() for name, thing in self._everything(engine).items()},
+        }
+        with replacing(self.path) as temporary:
+            torch.save(content, temporary)
+
+    def _everything(self, engine: Any) -> dict[str, Any]:
+        scaler = getattr(engine, "scaler", None)
+        return self.objects if scaler is None else {**self.objects, "scaler": scaler}
+
+    def _read(self, path: Path, engine: Any) -> dict[str, Any]:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise BundleError(f"there is no {path.name} to resume from", "give the path of a last.pt") from error
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise BundleError(f"{path.name} cannot be read", "resume from another checkpoint, or start anew") from error
+        names = set(self._everything(engine))
+        found = set(content.get("objects", ())) if isinstance(content, dict) else set()
+        if found != names:
+            raise BundleError(
+                f"{path.name} holds {', '.join(sorted(found)) or 'no training state'}, not {', '.join(sorted(names))}",
+                "resume with the configuration that it was made with; only last.pt can be resumed",
+            )
+        return dict(content)
+
+    def _check(self, content: Mapping[str, Any], engine: Any, path: Path) -> None:
+        for key in ("max_epochs", "epoch_length"):
+            now = getattr(engine.state, key)
+            if content[key] != now:
+                raise ConfigError(
+                    f"{path.name} is of a training with {key} {content[key]}, now it is {now}",
+                    "resume with the same data, global batch and number of epochs",
+                )
+
+
+def _best(engine: Any) -> tuple[float, int]:
+    """Best key metric and its epoch."""
+    if engine is None:
+        return -1.0, -1
+    return float(engine.state.best_metric), int(engine.state.best_metric_epoch)

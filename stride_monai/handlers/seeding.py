@@ -1,0 +1,100 @@
+"""Random numbers that depend on the seed, the epoch and the place alone.
+
+Then a training that was stopped and resumed goes on exactly as one that never stopped, without any state of a random
+number generator in the checkpoint; and two processes see what one would have seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+from monai.data import CacheDataset
+from monai.transforms import Randomizable
+from monai.utils import set_determinism
+
+__all__ = ["EpochSeeds", "SeededCacheDataset", "seed_everything"]
+
+_log = logging.getLogger(__name__)
+
+
+def seed_everything(seed: int, deterministic: bool = False) -> None:
+    """Seed torch, NumPy and Python before anything random is made. Stands in ``initialize`` of a bundle.
+
+    Args:
+        seed: any integer >= 0.
+        deterministic: use deterministic algorithms only; torch refuses an operation that has none. On a GPU this costs
+            speed, on a CPU nothing. Without it cuDNN may choose its kernels by trial, which differs from run to run.
+    """
+    set_determinism(seed=seed, use_deterministic_algorithms=deterministic)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, not deterministic
+    _log.info("seed %d, %s algorithms", seed, "deterministic" if deterministic else "the fastest")
+
+
+def _mixed(*numbers: int) -> int:
+    """A 32-bit seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+class EpochSeeds:
+    """Seeds everything anew when an epoch of the trainer starts, from the seed, the epoch and the process's rank.
+
+    Covers torch (samplers that draw from its default generator, dropout, the seeds of worker processes), NumPy and
+    Python; a dataset of the trainer's loader that has ``set_epoch``; and ``randomizable`` objects. List it first among
+    the trainer's handlers.
+
+    Args:
+        seed: any integer >= 0.
+        randomizable: objects with ``set_random_state(seed=)`` that the trainer calls itself, such as an augmentation on
+            the device.
+    """
+
+    def __init__(self, seed: int, randomizable: Sequence[Randomizable] = ()) -> None:
+        self.seed = seed
+        self.randomizable = list(randomizable)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        epoch = int(engine.state.epoch)
+        seed = _mixed(self.seed, epoch, idist.get_rank())
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  libraries draw from the global generator
+        random.seed(seed)
+        for place, thing in enumerate(self.randomizable):
+            thing.set_random_state(seed=_mixed(seed, place))
+        dataset: Any = getattr(getattr(engine, "data_loader", None), "dataset", None)
+        if hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(epoch)
+
+
+class SeededCacheDataset(CacheDataset):
+    """A ``CacheDataset`` whose random transforms are seeded for each sample from seed, epoch and index.
+
+    What a sample looks like then depends neither on the number of workers or processes nor on what was loaded before
+    it. :class:`EpochSeeds` tells it the epoch.
+
+    Args:
+        data, transform, others: as :class:`monai.data.CacheDataset`.
+        seed: any integer >= 0.
+    """
+
+    def __init__(self, data: Sequence[Any], transform: Any = None, *, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(data, transform, **kwargs)
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of the samples that are loaded from now on."""
+        self.epoch = epoch
+
+    def _transform(self, index: int) -> Any:
+        if isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(seed=_mixed(self.seed, self.epoch, index))
+        return super()._transform(index)
