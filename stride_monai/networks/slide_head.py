@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import BagError
 
-__all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "check_bag", "drop_cells"]
+__all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "blanked", "check_bag", "drop_cells"]
 
 
 def check_bag(features: Tensor, mask: Tensor | None) -> Tensor:
@@ -40,19 +40,25 @@ def drop_cells(mask: Tensor, rate: float) -> Tensor:
     return torch.where(kept.any(dim=1, keepdim=True), kept, mask)
 
 
-class AttentionPooling(nn.Module):
-    """Attention pooling, ``a_k = softmax_k(w . tanh(V z_k + b))`` and ``z = sum_k a_k z_k`` (Ilse et al. 2018).
+def blanked(features: Tensor, mask: Tensor) -> Tensor:
+    """Features ``[B, K, D]`` with zeros where there is no cell: padding may hold anything, and 0 * nan is nan."""
+    return features.masked_fill(~mask.unsqueeze(-1), 0.0)
 
-    Dropout drops whole cells in training: the softmax then runs over the cells that remain, so that the attention
-    still sums to 1.
+
+class AttentionPooling(nn.Module):
+    """Attention pooling, ``a_k = softmax_k(w . tanh(V z_k + b))`` and ``z = sum_k a_k z_k`` (Ilse et al. 2018, eq. 8).
+
+    Gated, the score is ``w . (tanh(V z_k + b) * sigmoid(U z_k + c))`` (eq. 9). Dropout drops whole cells in training:
+    the softmax then runs over the cells that remain, so that the attention still sums to 1.
 
     Args:
-        feature_dim: D. hidden: width of V. dropout: probability of dropping a cell, 0..1.
+        feature_dim: D. hidden: width of V and U. dropout: probability of dropping a cell, 0..1. gated: use the gate.
     """
 
-    def __init__(self, feature_dim: int, hidden: int = 128, dropout: float = 0.1) -> None:
+    def __init__(self, feature_dim: int, hidden: int = 128, dropout: float = 0.1, gated: bool = False) -> None:
         super().__init__()
         self.project = nn.Linear(feature_dim, hidden)
+        self.gate = nn.Linear(feature_dim, hidden) if gated else None
         self.score = nn.Linear(hidden, 1, bias=False)
         self.dropout = dropout
 
@@ -60,11 +66,17 @@ class AttentionPooling(nn.Module):
         """Pooled features ``[B, D]`` and attention ``[B, K]`` (0 where masked) of ``[B, K, D]`` under ``[B, K]``."""
         if self.training and self.dropout > 0:
             mask = drop_cells(mask, self.dropout)
-        # Padding may hold anything, and 0 * nan is nan: it is blanked before it can reach a sum.
-        features = features.masked_fill(~mask.unsqueeze(-1), 0.0)
-        scores = self.score(torch.tanh(self.project(features))).squeeze(-1)
-        attention = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=1)
+        features = blanked(features, mask)
+        attention = torch.softmax(self.scores(features).masked_fill(~mask, float("-inf")), dim=1)
         return torch.einsum("bk,bkd->bd", attention, features), attention
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores before the softmax, ``[...]`` of features ``[..., D]``."""
+        hidden = torch.tanh(self.project(features))
+        if self.gate is not None:
+            hidden = hidden * torch.sigmoid(self.gate(features))
+        scores: Tensor = self.score(hidden).squeeze(-1)
+        return scores
 
 
 class DenseMLP(nn.Module):
