@@ -27,7 +27,7 @@ from stride_monai.units import Box
 __all__ = ["bags", "cell_crops", "class_counts", "detection_tiles", "slides"]
 
 _log = logging.getLogger(__name__)
-_MIN_VISIBLE = 0.3
+_WHOLE = 1 - 1e-9  # of a cell that is cut by rounding only
 _TRIES = 200
 
 
@@ -53,6 +53,7 @@ def detection_tiles(
     tile_mpp: float = 1.0,
     negatives_per_positive: float = 0.5,
     seed: int = 0,
+    min_visible: float = 0.3,
 ) -> list[dict[str, Any]]:
     """Tiles for the lesion-cell detector, all positive classes merged into one.
 
@@ -67,11 +68,13 @@ def detection_tiles(
         tile_mpp: um/px of the tiles.
         negatives_per_positive: number of tiles of negative slides for each tile with positive cells.
         seed: moves the tiles.
+        min_visible: a cell of which the tile shows a smaller share is left out, 0-1. Training leaves out slivers; an
+            evaluation takes 0, so that no detection of a sliver counts as a mistake.
 
     Returns:
         Dictionaries with ``image`` (slide path), ``mpp`` (um/px of the slide), ``box`` (tile in level-0 px), ``boxes``
-        (positive cells in tile px, clipped to the tile; a cell of which the tile shows under 30 % is left out),
-        ``slide_id``.
+        (positive cells in tile px, clipped to the tile), ``visible`` (the share of each of them that the tile shows,
+        1 for one that no border cuts), ``slide_id``.
 
     Raises:
         ManifestError: broken tables, no slide in the split, or no positive cell on them.
@@ -85,7 +88,7 @@ def detection_tiles(
             with open_slide(record.path, mpp=record.mpp) as slide:
                 side = tile_px * tile_mpp / slide.mpp
                 for box in _covering(positives, slide, side, seed):
-                    tiles.append(_tile_item(record, slide, box, positives, tile_px))
+                    tiles.append(_tile_item(record, slide, box, positives, tile_px, min_visible))
     if not tiles:
         raise ManifestError(f"split '{split}' has no positive cell", "the detector learns from labelled positive cells")
     wanted = round(negatives_per_positive * len(tiles))
@@ -93,7 +96,9 @@ def detection_tiles(
         with open_slide(record.path, mpp=record.mpp) as slide:
             side = tile_px * tile_mpp / slide.mpp
             for x, y in _deposit_points(slide, record.slide_id, count, seed):
-                tiles.append(_tile_item(record, slide, _within(Box.around(x, y, side), slide), [], tile_px))
+                tiles.append(
+                    _tile_item(record, slide, _within(Box.around(x, y, side), slide), [], tile_px, min_visible)
+                )
     return tiles
 
 
@@ -264,13 +269,15 @@ def _within(box: Box, slide: Slide) -> Box:
 
 
 def _tile_item(
-    record: SlideRecord, slide: Slide, tile: Box, positives: Sequence[CellRecord], tile_px: int
+    record: SlideRecord, slide: Slide, tile: Box, positives: Sequence[CellRecord], tile_px: int, least: float
 ) -> dict[str, Any]:
     scale = tile_px / tile.width
-    boxes = []
+    boxes, visible = [], []
     for cell in positives:
         seen = tile.intersection(cell.box)
-        if seen.area >= _MIN_VISIBLE * cell.box.area:
+        share = min(seen.area / cell.box.area, 1.0)
+        if share > 0 and share >= least:
+            visible.append(1.0 if share > _WHOLE else share)
             boxes.append(
                 [
                     (seen.x0 - tile.x0) * scale,
@@ -284,6 +291,7 @@ def _tile_item(
         "mpp": slide.mpp,
         "box": tuple(tile),
         "boxes": boxes,
+        "visible": visible,
         "slide_id": record.slide_id,
     }
 

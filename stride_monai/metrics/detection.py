@@ -1,9 +1,13 @@
-"""How well boxes are found: average precision as COCO defines it, recall, and recall within the top K of a slide.
+"""How well boxes are found: average precision as COCO defines it, and recall.
 
 COCO's rules (https://cocodataset.org/#detection-eval), for one class: detections are taken in order of score over all
 images, at most ``max_detections`` of each image; each takes the free true box of its image that it overlaps most, if by
 at least the IoU threshold; precision is made monotone, read at 101 recalls and averaged, then over the IoU thresholds
 0.50, 0.55 ... 0.95. COCO's usual limit of 100 detections is too low for a crowded cytology tile, hence also 500.
+
+A cell that the border of a tile cuts cannot be asked for (it is whole in another tile, where it is asked for), but its
+detection is no mistake either: it is marked ``ignored`` and treated as COCO treats a crowd. It takes any number of
+detections, compared by the share of the *detection* that lies in it, and these count neither for nor against.
 """
 
 from __future__ import annotations
@@ -16,82 +20,170 @@ from ignite.distributed import all_gather, get_world_size
 from ignite.metrics import Metric
 from numpy.typing import NDArray
 
-__all__ = ["COCO_IOUS", "DetectionMap", "DetectionRecall", "TileResult", "average_precision", "box_iou", "recall"]
+__all__ = [
+    "COCO_IOUS",
+    "DetectionMap",
+    "DetectionRecall",
+    "Matches",
+    "TileResult",
+    "average_precision",
+    "box_iou",
+    "gathered_results",
+    "match",
+    "recall",
+    "tile_results",
+]
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 COCO_IOUS: tuple[float, ...] = tuple(np.linspace(0.5, 0.95, 10).tolist())
-_RECALLS = np.linspace(0, 1, 101)
+RECALLS: Floats = np.linspace(0, 1, 101)
 
 
 class TileResult(NamedTuple):
-    """One image: detected ``boxes`` [d, 4] with ``scores`` [d], and the ``truth`` [t, 4]; xyxy in one unit."""
+    """One image: detected ``boxes`` [d, 4] with ``scores`` [d], and the ``truth`` [t, 4]; xyxy in one unit.
+
+    ``ignored`` [t]: true boxes that are not asked for; None for none.
+    """
 
     boxes: Floats
     scores: Floats
     truth: Floats
+    ignored: Flags | None = None
+
+    @property
+    def wanted(self) -> int:
+        """Number of true boxes that are asked for."""
+        return len(self.truth) - (0 if self.ignored is None else int(self.ignored.sum()))
+
+
+class Matches(NamedTuple):
+    """The best detections of one image in order: ``scores`` [d], and at each of T IoU thresholds whether a detection
+    is a hit, ``hits`` [T, d], and whether it counts at all, ``counted`` [T, d] (a hit always does)."""
+
+    scores: Floats
+    hits: Flags
+    counted: Flags
+
+
+def _overlaps(a: Floats, b: Floats) -> tuple[Floats, Floats, Floats]:
+    """Intersection [n, m] of boxes [n, 4] and [m, 4], and their areas [n], [m]."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=2)
+    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b))
+    return common, area_a, area_b
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union [n, m] of boxes [n, 4] and [m, 4]; 0 where both are empty."""
-    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(axis=1) for x in (a, b))
+    common, area_a, area_b = _overlaps(a, b)
     union = area_a[:, None] + area_b[None] - common
     iou: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     return iou
 
 
+def match(result: TileResult, max_detections: int, ious: Sequence[float]) -> Matches:
+    """Match the best detections of an image to its true boxes by COCO's rules, at each IoU threshold on its own."""
+    order = np.argsort(-result.scores, kind="stable")[:max_detections]
+    ignored = np.zeros(len(result.truth), bool) if result.ignored is None else result.ignored
+    boxes = result.boxes[order]
+    overlap, inside = box_iou(boxes, result.truth[~ignored]), _inside(boxes, result.truth[ignored])
+    hits = np.zeros((len(ious), len(order)), bool)
+    counted = np.ones_like(hits)
+    for row, iou in enumerate(ious):
+        threshold = min(iou, 1 - 1e-10)
+        hits[row] = _greedy(overlap, threshold)
+        counted[row] = hits[row] | (inside < threshold)
+    return Matches(result.scores[order], hits, counted)
+
+
+def _inside(boxes: Floats, crowds: Floats) -> Floats:
+    """The largest share of each box [n] that lies in one of the crowds."""
+    common, area, _ = _overlaps(boxes, crowds)
+    share: Floats = np.divide(common, area[:, None], out=np.zeros_like(common), where=area[:, None] > 0)
+    return share.max(axis=1, initial=0.0)
+
+
+def _greedy(overlap: Floats, threshold: float) -> Flags:
+    """Whether each detection [d], best first, gets a true box of its own; ``overlap`` is [d, t]."""
+    hits = np.zeros(len(overlap), bool)
+    taken = np.zeros(overlap.shape[1], bool)
+    for place in np.flatnonzero((overlap >= threshold).any(axis=1)):
+        free = np.where(taken, -1.0, overlap[place])
+        best = len(free) - 1 - int(free[::-1].argmax())  # COCO takes the last of equal ones
+        if free[best] >= threshold:
+            taken[best] = hits[place] = True
+    return hits
+
+
 def average_precision(
     results: Sequence[TileResult], max_detections: int = 100, ious: Sequence[float] = COCO_IOUS
 ) -> float:
-    """COCO's average precision, 0-1; nan where no image has a true box.
+    """COCO's average precision, 0-1; nan where no image has a true box that is asked for.
 
     Args:
         results: one per image.
         max_detections: the best so many of each image.
         ious: IoU thresholds to average over.
     """
-    total = sum(len(result.truth) for result in results)
+    total = sum(result.wanted for result in results)
     if not total:
         return float("nan")
-    matches = [_match(result, max_detections, ious) for result in results]
-    scores = np.concatenate([scores for scores, _ in matches])
-    hits = np.concatenate([hits for _, hits in matches], axis=1)
-    hits = hits[:, np.argsort(-scores, kind="stable")]
-    return float(np.mean([_area_under(row, total) for row in hits]))
+    _, hits, counted = ranked(results, max_detections, ious)
+    return float(np.mean([precision_at_recalls(h, c, total).mean() for h, c in zip(hits, counted, strict=True)]))
 
 
-def recall(results: Sequence[TileResult], max_detections: int = 500, iou: float = 0.5) -> float:
-    """Share of the true boxes that are found at one IoU threshold; nan where there is none."""
-    total = sum(len(result.truth) for result in results)
-    found = sum(_match(result, max_detections, (iou,))[1].sum() for result in results)
-    return float(found) / total if total else float("nan")
+def ranked(results: Sequence[TileResult], max_detections: int, ious: Sequence[float]) -> Matches:
+    """The matches of all images as one list in order of score; of equal scores the earlier image's comes first."""
+    matches = [match(result, max_detections, ious) for result in results]
+    scores = np.concatenate([m.scores for m in matches]) if matches else np.zeros(0)
+    order = np.argsort(-scores, kind="stable")
+    empty = np.zeros((len(ious), 0), bool)
+    hits, counted = (np.concatenate([empty, *(m[k] for m in matches)], axis=1)[:, order] for k in (1, 2))
+    return Matches(scores[order], hits, counted)
 
 
-def _match(result: TileResult, max_detections: int, ious: Sequence[float]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Scores [d] of an image's best detections and whether each is a hit at each threshold [T, d]."""
-    order = np.argsort(-result.scores, kind="stable")[:max_detections]
-    overlap = box_iou(result.boxes[order], result.truth)
-    hits = np.zeros((len(ious), len(order)), bool)
-    for row, threshold in enumerate(ious):
-        threshold = min(threshold, 1 - 1e-10)
-        taken = np.zeros(len(result.truth), bool)
-        for place in np.flatnonzero((overlap >= threshold).any(axis=1)):
-            free = np.where(taken, -1.0, overlap[place])
-            best = len(free) - 1 - int(free[::-1].argmax())  # COCO takes the last of equal ones
-            if free[best] >= threshold:
-                taken[best] = hits[row, place] = True
-    return result.scores[order], hits
-
-
-def _area_under(hits: NDArray[np.bool_], total: int) -> float:
+def precision_at_recalls(hits: Flags, counted: Flags, total: int) -> Floats:
+    """Monotone precision [101] at the recalls 0, 0.01 ... 1 from detections in order of score; 0 where unreached."""
+    hits = hits[counted]
     found = np.cumsum(hits)
     precision = found / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(found / total, _RECALLS, side="left")
-    reached = place < len(hits)
-    return float(precision[place[reached]].sum() / len(_RECALLS))
+    place = np.searchsorted(found / total, RECALLS, side="left")
+    return np.append(precision, 0.0)[place]
+
+
+def recall(results: Sequence[TileResult], max_detections: int = 500, iou: float = 0.5) -> float:
+    """Share of the true boxes asked for that are found at one IoU threshold; nan where there is none."""
+    total = sum(result.wanted for result in results)
+    found = sum(match(result, max_detections, (iou,)).hits.sum() for result in results)
+    return float(found) / total if total else float("nan")
+
+
+def tile_results(detections: Sequence[Any], truths: Sequence[Any]) -> list[TileResult]:
+    """Results of a batch.
+
+    Args:
+        detections: of each image, with ``boxes`` and ``scores``.
+        truths: of each image, with ``boxes`` and ``ignored``; or the boxes alone, as a tensor or array.
+    """
+    results = []
+    for found, truth in zip(detections, truths, strict=True):
+        boxes, ignored = (truth.boxes, _array(truth.ignored) > 0) if hasattr(truth, "boxes") else (truth, None)
+        results.append(
+            TileResult(_array(found.boxes).reshape(-1, 4), _array(found.scores), _array(boxes).reshape(-1, 4), ignored)
+        )
+    return results
+
+
+def gathered_results(results: Sequence[TileResult]) -> list[TileResult]:
+    """The results of all processes, in the order in which one process would have had them: a sampler deals images out
+    in turn, and the order decides between equal scores."""
+    if get_world_size() == 1:
+        return list(results)
+    parts: list[list[TileResult]] = all_gather(list(results))
+    return [part[place] for place in range(max(map(len, parts))) for part in parts if place < len(part)]
 
 
 class _TileMetric(Metric):
@@ -99,7 +191,7 @@ class _TileMetric(Metric):
 
     Args:
         output_transform: from the engine's output to the detections of each tile (objects with ``boxes`` and
-            ``scores``) and the true boxes of each tile.
+            ``scores``) and the truth of each tile, as :func:`tile_results` takes them.
     """
 
     def __init__(
@@ -115,15 +207,10 @@ class _TileMetric(Metric):
         self._results = []
 
     def update(self, output: tuple[Sequence[Any], Sequence[Any]]) -> None:
-        for found, truth in zip(*output, strict=True):
-            boxes, scores, true = (_array(part) for part in (found.boxes, found.scores, truth))
-            self._results.append(TileResult(boxes.reshape(-1, 4), scores, true.reshape(-1, 4)))
+        self._results += tile_results(*output)
 
     def compute(self) -> float:
-        results = self._results
-        if get_world_size() > 1:
-            results = [result for part in all_gather(results) for result in part]
-        return self._value(results)
+        return self._value(gathered_results(self._results))
 
     def _value(self, results: Sequence[TileResult]) -> float:
         raise NotImplementedError
