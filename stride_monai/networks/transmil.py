@@ -124,7 +124,9 @@ class _AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens ``[B, 1 + L, E]`` and the class token's attention ``[B, L]``; only ``keys`` are attended to."""
-        query, key, value = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        batch, length, width = x.shape
+        shape = (batch, length, 3, self.heads, width // self.heads)
+        query, key, value = self.qkv(self.norm(x)).view(shape).permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys[:, None, None])
         mixed = mixed + self.along(value * present[:, None, :, None])
         with torch.no_grad():
@@ -149,6 +151,6 @@ class _PPEG(nn.Module):
         index = grid.canvas.unsqueeze(1).expand(-1, width, -1)
         inside = (cells * grid.filled.unsqueeze(-1)).transpose(1, 2)
         flat = torch.zeros(batch, width, grid.side**2, dtype=cells.dtype, device=cells.device)
-        image = flat.scatter_add(2, index, inside).unflatten(2, (grid.side, grid.side))
-        image = image + sum(convolution(image) for convolution in self.convolutions)
+        image = flat.scatter_add(2, index, inside).view(batch, width, grid.side, grid.side)
+        image = image + torch.stack([convolution(image) for convolution in self.convolutions]).sum(dim=0)
         return image.flatten(2).gather(2, index).transpose(1, 2)
