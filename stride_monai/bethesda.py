@@ -12,6 +12,7 @@ from types import MappingProxyType
 from stride_monai.errors import ManifestError
 
 __all__ = [
+    "ABNORMAL",
     "AGC_DESCRIPTION",
     "CELL_CLASSES",
     "CELL_COLORS",
@@ -24,6 +25,7 @@ __all__ = [
     "SEVERITY",
     "SLIDE_CLASSES",
     "SLIDE_TO_CELL",
+    "UNLABELLED",
     "binary_score",
     "cell_class_of",
     "description_targets",
@@ -34,6 +36,12 @@ __all__ = [
 ]
 
 NEGATIVE = "NILM"
+
+ABNORMAL = "abnormal_unspecified"
+"""Label of a cell that is known to be a lesion, but not of which class: the detector learns it, the classifier not."""
+
+UNLABELLED = "unlabelled"
+"""Label of a cell that was marked and not classified: nothing learns it, and its place is no negative either."""
 
 LABELS: tuple[str, ...] = ("NILM", "ASC-US", "LSIL", "ASC-H", "AGC", "HSIL", "SCC")
 """Every label met in data, in order of severity."""

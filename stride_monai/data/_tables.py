@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from stride_monai.errors import ManifestError
 
-__all__ = ["Problems", "Row", "number", "read_csv", "read_json", "table_text", "to_columns"]
+__all__ = ["Problems", "Row", "number", "read_csv", "read_json", "read_text", "table_text", "to_columns"]
 
 _SHOWN = 10
 
@@ -50,13 +50,25 @@ class Problems:
             raise ManifestError(f"{self._file_name}: {listed}", self._advice)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """A text file's content; a byte-order mark is passed over.
+
+    Raises:
+        ManifestError: missing, or not of that encoding, naming the first line that is not.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        return content.decode(encoding)
     except FileNotFoundError as error:
         raise ManifestError(f"{path.name} does not exist", "make it, or check the folder") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path.name} cannot be read as text", "save it as UTF-8 CSV or JSON") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ManifestError(
+            f"{path.name} cannot be read as text: line {line} is not {encoding.removesuffix('-sig').upper()}",
+            "save it as UTF-8, or name its encoding where that can be given",
+        ) from error
+    except (OSError, LookupError) as error:
+        raise ManifestError(f"{path.name} cannot be read as text ({error})", "save it as UTF-8") from error
 
 
 def read_csv(path: Path) -> tuple[list[str], list[Row]]:
@@ -65,7 +77,7 @@ def read_csv(path: Path) -> tuple[list[str], list[Row]]:
     Raises:
         ManifestError: missing, not text, empty, or a row with more cells than the header.
     """
-    text = _text(path)
+    text = read_text(path)
     first = text.split("\n", 1)[0]
     delimiter = next((mark for mark in (",", ";", "\t") if mark in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -101,7 +113,7 @@ def read_json(path: Path) -> tuple[list[str], list[Row]]:
         ManifestError: missing, not JSON, or of another form.
     """
     try:
-        content = json.loads(_text(path))
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ManifestError(f"{path.name} line {error.lineno} is not JSON ({error.msg})", "correct it") from error
     lists: dict[str, list[Any]] = {}

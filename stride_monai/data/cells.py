@@ -11,17 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.artifacts import write_bytes
-from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, cell_class_of, parse_label
+from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, parse_label
 from stride_monai.data._tables import Problems, Row, number, read_csv, table_text, to_columns
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
-__all__ = ["COLUMNS", "CellRecord", "read_cells", "write_cells"]
+__all__ = ["COLUMNS", "WITHOUT_CLASS", "CellRecord", "Polygon", "read_cells", "write_cells"]
 
-COLUMNS: tuple[str, ...] = ("slide_id", "cell_id", "x0", "y0", "x1", "y1", "label", "cell_class", "descriptions")
+Polygon = tuple[tuple[float, float], ...]
+"""Corners (x, y) in level-0 px; empty where there is no outline."""
+
+COLUMNS: tuple[str, ...] = (
+    *("slide_id", "cell_id", "x0", "y0", "x1", "y1", "label", "cell_class", "descriptions"),
+    *("raw_label", "subtype", "lossy", "outline", "nucleus"),
+)
+_ALWAYS = 9  # columns that are written whether they are used or not
 _REQUIRED = ("slide_id", "x0", "y0", "x1", "y1")
 _ALIASES = {"slide": "slide_id", "description": "descriptions"}
 _SEPARATOR = "|"
+
+WITHOUT_CLASS = frozenset({ABNORMAL, UNLABELLED})
+"""Labels of marked cells that belong to no cell class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +42,14 @@ class CellRecord:
         slide_id: the slide's id in the manifest.
         cell_id: unique within the slide.
         x0, y0, x1, y1: box in level-0 px.
-        label: one of :data:`~stride_monai.bethesda.LABELS` or of :data:`~stride_monai.bethesda.CELL_CLASSES`.
+        label: one of :data:`~stride_monai.bethesda.LABELS` or of :data:`~stride_monai.bethesda.CELL_CLASSES`, or of
+            :data:`WITHOUT_CLASS`.
         descriptions: diagnostic descriptions; of the vocabulary or as a pathologist typed them.
+        raw_label: label as the data set writes it; empty where it was written in this vocabulary.
+        subtype: what the label does not say: an organism, or the kind of a benign cell.
+        lossy: ``label`` says more or less than ``raw_label`` does.
+        outline: border of the cell.
+        nucleus: border of its nucleus.
     """
 
     slide_id: str
@@ -44,13 +60,19 @@ class CellRecord:
     y1: float
     label: str
     descriptions: tuple[str, ...] = ()
+    raw_label: str = ""
+    subtype: str = ""
+    lossy: bool = False
+    outline: Polygon = ()
+    nucleus: Polygon = ()
 
     def __post_init__(self) -> None:
         if not all(abs(side) < float("inf") for side in self.box) or self.x0 >= self.x1 or self.y0 >= self.y1:
             raise ManifestError(
                 f"box {tuple(self.box)} is empty or not finite", "use x0 < x1 and y0 < y1 in level-0 px"
             )
-        cell_class_of(self.label)
+        if self.label not in WITHOUT_CLASS:
+            cell_class_of(self.label)
         if any(_SEPARATOR in text for text in self.descriptions):
             raise ManifestError("a description holds '|'", "it separates descriptions; write it another way")
 
@@ -60,14 +82,14 @@ class CellRecord:
         return Box(self.x0, self.y0, self.x1, self.y1)
 
     @property
-    def cell_class(self) -> str:
-        """One of :data:`~stride_monai.bethesda.CELL_CLASSES`."""
-        return cell_class_of(self.label)
+    def cell_class(self) -> str | None:
+        """One of :data:`~stride_monai.bethesda.CELL_CLASSES`; None for a label of :data:`WITHOUT_CLASS`."""
+        return None if self.label in WITHOUT_CLASS else cell_class_of(self.label)
 
     @property
     def positive(self) -> bool:
-        """Whether the cell is of any class but NILM: what the detector must find."""
-        return self.cell_class != NEGATIVE
+        """Whether the cell is known to be of any class but NILM: what the detector must find."""
+        return self.label == ABNORMAL or self.cell_class not in {None, NEGATIVE}
 
 
 def read_cells(path: Path | str) -> list[CellRecord]:
@@ -76,7 +98,7 @@ def read_cells(path: Path | str) -> list[CellRecord]:
     Args:
         path: CSV with the columns of :data:`COLUMNS`. Needed are the slide id, the box (level-0 px) and ``label`` or
             ``cell_class``; ``cell_id`` defaults to the number of the row within its slide, from 1; ``descriptions`` are
-            joined by ``|``.
+            joined by ``|``; an outline is ``x,y x,y ...``.
 
     Raises:
         ManifestError: naming every broken line: an empty box, an unknown label, a label that contradicts the cell
@@ -123,6 +145,11 @@ def _record(row: Row, default_id: str) -> CellRecord:
         y1=y1,
         label=_label(row),
         descriptions=tuple(text.strip() for text in row.get("descriptions").split(_SEPARATOR) if text.strip()),
+        raw_label=row.get("raw_label"),
+        subtype=row.get("subtype"),
+        lossy=_truth(row, "lossy"),
+        outline=_polygon(row, "outline"),
+        nucleus=_polygon(row, "nucleus"),
     )
 
 
@@ -133,32 +160,60 @@ def _coordinate(row: Row, name: str) -> float:
         raise ManifestError(f"{name} '{row.get(name)}' is no number") from error
 
 
+def _truth(row: Row, name: str) -> bool:
+    text = row.get(name).lower()
+    if text not in {"", "yes", "no"}:
+        raise ManifestError(f"{name} is '{row.get(name)}'", "write yes, or leave it empty")
+    return text == "yes"
+
+
+def _polygon(row: Row, name: str) -> Polygon:
+    try:
+        corners = tuple((number(x), number(y)) for x, y in (pair.split(",") for pair in row.get(name).split()))
+    except ValueError as error:
+        raise ManifestError(f"{name} is no list of corners", "write it as x,y x,y ...") from error
+    if 0 < len(corners) < 3:
+        raise ManifestError(f"{name} has {len(corners)} corners", "give three or more, or none")
+    return corners
+
+
 def _label(row: Row) -> str:
     label, cell_class = row.get("label"), row.get("cell_class")
     if not label and not cell_class:
         raise ManifestError("no label")
     named = label or cell_class
-    plain = named if named in CELL_CLASSES else parse_label(named)
-    if cell_class and cell_class_of(plain) != cell_class_of(cell_class):
+    plain = named if named in CELL_CLASSES or named in WITHOUT_CLASS else parse_label(named)
+    if cell_class and (plain in WITHOUT_CLASS or cell_class_of(plain) != cell_class_of(cell_class)):
         raise ManifestError(f"label '{label}' contradicts cell class '{cell_class}'")
     return plain
 
 
 def write_cells(path: Path | str, records: Iterable[CellRecord]) -> None:
-    """Write a cell table as CSV.
+    """Write a cell table as CSV; of the columns from ``raw_label`` on, those that no record uses are left out.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    rows = (
-        [
-            cell.slide_id,
-            cell.cell_id,
-            *(f"{side:.12g}" for side in cell.box),
-            cell.label,
-            cell.cell_class,
-            _SEPARATOR.join(cell.descriptions),
-        ]
-        for cell in records
-    )
-    write_bytes(Path(path), table_text(COLUMNS, rows))
+    rows = [_cells_of(cell) for cell in records]
+    used = [k for k in range(len(COLUMNS)) if k < _ALWAYS or any(row[k] for row in rows)]
+    write_bytes(Path(path), table_text([COLUMNS[k] for k in used], ([row[k] for k in used] for row in rows)))
+
+
+def _cells_of(cell: CellRecord) -> list[str]:
+    return [
+        cell.slide_id,
+        cell.cell_id,
+        *(f"{side:.12g}" for side in cell.box),
+        cell.label,
+        cell.cell_class or "",
+        _SEPARATOR.join(cell.descriptions),
+        cell.raw_label,
+        cell.subtype,
+        "yes" if cell.lossy else "",
+        _corners(cell.outline),
+        _corners(cell.nucleus),
+    ]
+
+
+def _corners(polygon: Polygon) -> str:
+    return " ".join(f"{x:.12g},{y:.12g}" for x, y in polygon)

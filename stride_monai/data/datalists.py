@@ -1,6 +1,7 @@
 """The lists that bundles train on: plain dictionaries, made from a cohort folder by one function per task.
 
-A cohort folder holds ``manifest.csv``, ``cells.csv`` and the slides. Every function can stand in a bundle's JSON, e.g.
+A cohort folder holds ``manifest.csv``, ``cells.csv``, the slides, and ``regions.csv`` where only parts of them were
+annotated. Every function can stand in a bundle's JSON, e.g.
 ``"$stride_monai.data.datalists.cell_crops(@dataset_dir, 'train')"``. The same folder and seed give the same list on
 every machine.
 """
@@ -16,19 +17,16 @@ from typing import Any
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.bag import BAG_SUFFIX, BagFile
 from stride_monai.data.cells import CellRecord, read_cells
-from stride_monai.data.hashing import digest, unit_interval
 from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
+from stride_monai.data.regions import read_regions
 from stride_monai.data.splits import refuse_straddling
+from stride_monai.data.tiles import SlideTiles
 from stride_monai.errors import BagError, ManifestError
-from stride_monai.slides import Slide, open_slide
-from stride_monai.slides.foreground import find_foreground
-from stride_monai.units import Box
+from stride_monai.slides import open_slide
 
 __all__ = ["bags", "cell_crops", "class_counts", "detection_tiles", "slides"]
 
 _log = logging.getLogger(__name__)
-_WHOLE = 1 - 1e-9  # of a cell that is cut by rounding only
-_TRIES = 200
 
 
 def slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, Any]]:
@@ -58,15 +56,16 @@ def detection_tiles(
     """Tiles for the lesion-cell detector, all positive classes merged into one.
 
     Tiles are laid around the positive cells, each shifted at random, until every positive cell of the split lies wholly
-    in one. To them come random tiles on the deposit of slides labelled NILM; never of other slides, whose lesions may
-    only not be annotated.
+    in one. To them come random tiles without a lesion: on the deposit of slides labelled NILM, and in the annotated
+    regions of other slides; never elsewhere on these, where lesions may only not be marked. On a slide with annotated
+    regions every tile, positive or negative, stays inside one of them, and cells outside are not used.
 
     Args:
         dataset_dir: cohort folder.
         split: ``train``, ``validation`` or ``test``.
         tile_px: side of a tile in its own px.
         tile_mpp: um/px of the tiles.
-        negatives_per_positive: number of tiles of negative slides for each tile with positive cells.
+        negatives_per_positive: number of tiles without a lesion for each tile with positive cells.
         seed: moves the tiles.
         min_visible: a cell of which the tile shows a smaller share is left out, 0-1. Training leaves out slivers; an
             evaluation takes 0, so that no detection of a sliver counts as a mistake.
@@ -74,36 +73,36 @@ def detection_tiles(
     Returns:
         Dictionaries with ``image`` (slide path), ``mpp`` (um/px of the slide), ``box`` (tile in level-0 px), ``boxes``
         (positive cells in tile px, clipped to the tile), ``visible`` (the share of each of them that the tile shows,
-        1 for one that no border cuts), ``slide_id``.
+        1 for one that no border cuts), ``limits`` (level-0 px; None, or the annotated region where it is smaller than
+        the tile: the loader paints white what lies beyond), ``slide_id``.
 
     Raises:
         ManifestError: broken tables, no slide in the split, or no positive cell on them.
         SlideError: a slide cannot be opened.
     """
     records, cells = _cohort(Path(dataset_dir), split)
+    regions = read_regions(dataset_dir)
     tiles: list[dict[str, Any]] = []
     for record in records:
-        positives = [cell for cell in cells[record.slide_id] if cell.positive]
-        if positives:
+        if any(cell.positive for cell in cells[record.slide_id]):
             with open_slide(record.path, mpp=record.mpp) as slide:
-                side = tile_px * tile_mpp / slide.mpp
-                for box in _covering(positives, slide, side, seed):
-                    tiles.append(_tile_item(record, slide, box, positives, tile_px, min_visible))
+                layout = SlideTiles(record, slide, cells[record.slide_id], regions.get(record.slide_id, ()), seed)
+                tiles += layout.positive(tile_px, tile_mpp, min_visible)
     if not tiles:
         raise ManifestError(f"split '{split}' has no positive cell", "the detector learns from labelled positive cells")
     wanted = round(negatives_per_positive * len(tiles))
-    for record, count in _shared_out(records, wanted, split):
+    sources = [record for record in records if record.slide_class == NEGATIVE or record.slide_id in regions]
+    for record, count in _shared_out(sources, wanted, split):
         with open_slide(record.path, mpp=record.mpp) as slide:
-            side = tile_px * tile_mpp / slide.mpp
-            for x, y in _deposit_points(slide, record.slide_id, count, seed):
-                tiles.append(
-                    _tile_item(record, slide, _within(Box.around(x, y, side), slide), [], tile_px, min_visible)
-                )
+            layout = SlideTiles(record, slide, cells[record.slide_id], regions.get(record.slide_id, ()), seed)
+            tiles += layout.negative(count, tile_px, tile_mpp)
     return tiles
 
 
 def cell_crops(dataset_dir: Path | str, split: str, random_negatives: int = 0, seed: int = 0) -> list[dict[str, Any]]:
     """Labelled cells for the cell classifier: every annotation, and optionally random crops of negative slides.
+
+    Marked cells without a class (``abnormal_unspecified``, ``unlabelled``) are left out, and their number is logged.
 
     Args:
         dataset_dir: cohort folder.
@@ -120,14 +119,20 @@ def cell_crops(dataset_dir: Path | str, split: str, random_negatives: int = 0, s
         SlideError: a slide cannot be opened.
     """
     records, cells = _cohort(Path(dataset_dir), split)
-    items = [
-        _crop_item(record, cell.box.centre, CELL_CLASSES.index(cell.cell_class), cell.cell_id)
-        for record in records
-        for cell in cells[record.slide_id]
-    ]
-    for record, count in _shared_out(records, random_negatives, split):
+    items: list[dict[str, Any]] = []
+    for record in records:
+        for cell in cells[record.slide_id]:
+            if cell.cell_class is not None:
+                items.append(_crop_item(record, cell.box.centre, CELL_CLASSES.index(cell.cell_class), cell.cell_id))
+    without = sum(len(cells[record.slide_id]) for record in records) - len(items)
+    if without:
+        _log.warning("split %s: %d marked cells have no class and are left out", split, without)
+    regions = read_regions(dataset_dir) if random_negatives else {}
+    negatives = [record for record in records if record.slide_class == NEGATIVE]
+    for record, count in _shared_out(negatives, random_negatives, split):
         with open_slide(record.path, mpp=record.mpp) as slide:
-            points = _deposit_points(slide, record.slide_id, count, seed)
+            layout = SlideTiles(record, slide, cells[record.slide_id], regions.get(record.slide_id, ()), seed)
+            points = layout.deposit_points(count)
         negative = CELL_CLASSES.index(NEGATIVE)
         items += [_crop_item(record, point, negative, f"random-{place}") for place, point in enumerate(points)]
     if not items:
@@ -230,70 +235,14 @@ def _cohort(folder: Path, split: str) -> tuple[list[SlideRecord], dict[str, list
     return chosen, cells
 
 
-def _shared_out(records: Sequence[SlideRecord], count: int, split: str) -> Iterator[tuple[SlideRecord, int]]:
-    """The negative slides with their share of a number, as even as can be."""
-    negatives = [record for record in records if record.slide_class == NEGATIVE]
-    if count and not negatives:
+def _shared_out(sources: Sequence[SlideRecord], count: int, split: str) -> Iterator[tuple[SlideRecord, int]]:
+    """The slides that can give negatives with their share of a number, as even as can be."""
+    if count and not sources:
         _log.warning("split %s has no slide labelled %s: the list has no random negatives", split, NEGATIVE)
-    for place, record in enumerate(negatives):
-        share = (place + 1) * count // len(negatives) - place * count // len(negatives)
+    for place, record in enumerate(sources):
+        share = (place + 1) * count // len(sources) - place * count // len(sources)
         if share:
             yield record, share
-
-
-def _covering(positives: Sequence[CellRecord], slide: Slide, side: float, seed: int) -> list[Box]:
-    """Tiles of ``side`` level-0 px such that every cell lies wholly in one, as far as it fits into one at all."""
-    chosen: list[Box] = []
-    for cell in sorted(positives, key=lambda cell: digest(seed, cell.slide_id, cell.cell_id)):
-        box = cell.box
-        if any(tile.intersection(box).area >= box.area for tile in chosen):
-            continue
-        jitter = [unit_interval(seed, cell.slide_id, cell.cell_id, axis) for axis in ("x", "y")]
-        x0 = _shifted(box.x0, box.x1, side, jitter[0])
-        y0 = _shifted(box.y0, box.y1, side, jitter[1])
-        chosen.append(_within(Box(x0, y0, x0 + side, y0 + side), slide))
-    return chosen
-
-
-def _shifted(low: float, high: float, side: float, share: float) -> float:
-    """Start of an interval of length ``side`` that holds ``low``-``high``; in the middle of it where it is too long."""
-    slack = side - (high - low)
-    return low - slack * (share if slack > 0 else 0.5)
-
-
-def _within(box: Box, slide: Slide) -> Box:
-    """The box moved into the slide; at the slide's corner where the slide is smaller than the box."""
-    x0 = min(max(box.x0, 0.0), max(slide.width - box.width, 0.0))
-    y0 = min(max(box.y0, 0.0), max(slide.height - box.height, 0.0))
-    return Box(x0, y0, x0 + box.width, y0 + box.height)
-
-
-def _tile_item(
-    record: SlideRecord, slide: Slide, tile: Box, positives: Sequence[CellRecord], tile_px: int, least: float
-) -> dict[str, Any]:
-    scale = tile_px / tile.width
-    boxes, visible = [], []
-    for cell in positives:
-        seen = tile.intersection(cell.box)
-        share = min(seen.area / cell.box.area, 1.0)
-        if share > 0 and share >= least:
-            visible.append(1.0 if share > _WHOLE else share)
-            boxes.append(
-                [
-                    (seen.x0 - tile.x0) * scale,
-                    (seen.y0 - tile.y0) * scale,
-                    (seen.x1 - tile.x0) * scale,
-                    (seen.y1 - tile.y0) * scale,
-                ]
-            )
-    return {
-        "image": str(record.path),
-        "mpp": slide.mpp,
-        "box": tuple(tile),
-        "boxes": boxes,
-        "visible": visible,
-        "slide_id": record.slide_id,
-    }
 
 
 def _crop_item(record: SlideRecord, centre: tuple[float, float], label: int, cell_id: str) -> dict[str, Any]:
@@ -305,18 +254,3 @@ def _crop_item(record: SlideRecord, centre: tuple[float, float], label: int, cel
         "slide_id": record.slide_id,
         "cell_id": cell_id,
     }
-
-
-def _deposit_points(slide: Slide, slide_id: str, count: int, seed: int) -> list[tuple[float, float]]:
-    """Points on the deposit, level-0 px; fewer than asked for where the deposit is hardly there."""
-    foreground = find_foreground(slide)
-    points: list[tuple[float, float]] = []
-    for attempt in range(_TRIES * count):
-        x = unit_interval(seed, slide_id, attempt, "x") * slide.width
-        y = unit_interval(seed, slide_id, attempt, "y") * slide.height
-        if foreground.touches(Box.around(x, y, 1.0)):
-            points.append((x, y))
-            if len(points) == count:
-                return points
-    _log.warning("slide %s: %d of %d places on the deposit found", slide_id, len(points), count)
-    return points

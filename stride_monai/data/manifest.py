@@ -18,7 +18,7 @@ from stride_monai.errors import ManifestError
 
 __all__ = ["COLUMNS", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
 
-COLUMNS: tuple[str, ...] = ("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split")
+COLUMNS: tuple[str, ...] = ("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split", "specimen")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 
 _COLUMN_ALIASES = {
@@ -44,6 +44,8 @@ class SlideRecord:
         centre: hospital or scanner site, None where it is not known.
         slide_class: one of :data:`~stride_monai.bethesda.SLIDE_CLASSES` (SCC has become HSIL), None if not labelled.
         split: one of :data:`SPLITS`, None if not assigned.
+        specimen: the glass slide, or the larger picture, that this image was cut from; None where the image is a whole
+            slide or this is not known.
     """
 
     slide_id: str
@@ -53,6 +55,7 @@ class SlideRecord:
     centre: str | None = None
     slide_class: str | None = None
     split: str | None = None
+    specimen: str | None = None
 
     def __post_init__(self) -> None:
         if not self.slide_id or self.slide_id in {".", ".."} or any(c in "/\\" or ord(c) < 32 for c in self.slide_id):
@@ -68,8 +71,11 @@ class SlideRecord:
 
     @property
     def group(self) -> str:
-        """What must not be torn apart by a split: the patient, or the slide itself where the patient is not known."""
-        return f"patient:{self.patient}" if self.patient else f"slide:{self.slide_id}"
+        """What must not be torn apart by a split: the patient; the specimen where the patient is not known; the slide
+        itself where neither is."""
+        if self.patient:
+            return f"patient:{self.patient}"
+        return f"specimen:{self.specimen}" if self.specimen else f"slide:{self.slide_id}"
 
 
 def read_manifest(path: Path | str) -> list[SlideRecord]:
@@ -123,6 +129,7 @@ def _record(row: Row, folder: Path) -> SlideRecord:
         centre=row.get("centre") or None,
         slide_class=slide_class_of(label) if label else None,
         split=parse_split(split) if split else None,
+        specimen=row.get("specimen") or None,
     )
 
 
@@ -150,6 +157,8 @@ def parse_split(text: str) -> str:
 def write_manifest(path: Path | str, records: Iterable[SlideRecord]) -> None:
     """Write a manifest as CSV; slides in or below its folder get relative paths, so that the folder can be moved.
 
+    The column ``specimen`` is left out where no record has one.
+
     Raises:
         ManifestError: two records share a slide id.
         OutputError: the file cannot be written.
@@ -162,10 +171,11 @@ def write_manifest(path: Path | str, records: Iterable[SlideRecord]) -> None:
         if record.slide_id in seen:
             raise ManifestError(f"slide id '{record.slide_id}' occurs twice", "give each slide its own slide_id")
         seen.add(record.slide_id)
-        facts = (record.patient, record.centre, record.slide_class, record.split)
+        facts = (record.patient, record.centre, record.slide_class, record.split, record.specimen)
         mpp = "" if record.mpp is None else repr(float(record.mpp))
         rows.append([record.slide_id, _relative(record.path, folder), mpp, *(fact or "" for fact in facts)])
-    write_bytes(path, table_text(COLUMNS, rows))
+    used = len(COLUMNS) if any(row[-1] for row in rows) else len(COLUMNS) - 1
+    write_bytes(path, table_text(COLUMNS[:used], [row[:used] for row in rows]))
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -1,17 +1,18 @@
-"""Splits by patient: test first, the rest into training and validation; the same on every machine."""
+"""Splits by patient, specimen or image: test first, the rest into training and validation; equal on every machine."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import floor
 
-from stride_monai.bethesda import most_severe
+from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
+from stride_monai.data.cells import CellRecord
 from stride_monai.data.hashing import digest
 from stride_monai.data.manifest import SlideRecord
 from stride_monai.errors import ManifestError
 
-__all__ = ["refuse_straddling", "split_by_patient"]
+__all__ = ["labels_by_slide", "leak_groups", "leak_warning", "refuse_straddling", "split_by_patient"]
 
 
 def split_by_patient(
@@ -20,6 +21,7 @@ def split_by_patient(
     validation_fraction: float = 0.2,
     seed: int = 0,
     held_out_centres: Collection[str] = (),
+    labels: Mapping[str, Sequence[str]] | None = None,
 ) -> list[SlideRecord]:
     """Assign every slide to ``train``, ``validation`` or ``test``; all slides of a patient go the same way.
 
@@ -27,11 +29,13 @@ def split_by_patient(
     and every n-th is taken: so each class is represented in proportion, to within one patient.
 
     Args:
-        records: slides; a split they already have is overwritten. A slide without a patient is a patient of its own.
+        records: slides; a split they already have is overwritten. Where the patient is not known, the specimen takes
+            its place, and where that is not known either, the slide itself (:func:`leak_groups`).
         test_fraction: share of the patients (those of held-out centres aside) that go to the test set, 0-1.
         validation_fraction: share of the patients that are left which go to validation, 0-1; 0.2 is the paper's 8:2.
         seed: another seed gives another split.
         held_out_centres: every patient with a slide from one of these goes to the test set as a whole.
+        labels: labels by slide id that stand for the class of a slide that has none (:func:`labels_by_slide`).
 
     Returns:
         The records in the order given, each with its split.
@@ -45,21 +49,79 @@ def split_by_patient(
     absent = sorted(set(held_out_centres) - {record.centre or "" for record in records})
     if absent:
         raise ManifestError(f"no slide is from centre '{absent[0]}', which is to be held out", "check its name")
-    held_out = {record.group for record in records if record.centre in set(held_out_centres)}
-    groups = _ordered_groups([record for record in records if record.group not in held_out], seed)
+    group_of = leak_groups(records)
+    held_out = {group_of[record.slide_id] for record in records if record.centre in set(held_out_centres)}
+    strata: dict[str, str] = {}
+    for record in records:
+        group = group_of[record.slide_id]
+        if group not in held_out:
+            own = [record.slide_class] if record.slide_class else (labels or {}).get(record.slide_id, ())
+            strata[group] = _most_severe([strata.get(group, ""), *own])
+    groups = sorted(strata, key=lambda group: (strata[group], digest(seed, group)))
     test = _every_nth(groups, test_fraction) | held_out
     validation = _every_nth([group for group in groups if group not in test], validation_fraction)
-    split_of = {record.group: "train" for record in records}
+    split_of = dict.fromkeys(group_of.values(), "train")
     split_of |= dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
-    return [replace(record, split=split_of[record.group]) for record in records]
+    return [replace(record, split=split_of[group_of[record.slide_id]]) for record in records]
 
 
-def _ordered_groups(records: Sequence[SlideRecord], seed: int) -> list[str]:
+def leak_groups(records: Sequence[SlideRecord]) -> dict[str, str]:
+    """Which slides must stay together: slide id -> name of its group.
+
+    Slides that share a patient or a specimen are in one group, also by way of a third. A group is named by its first
+    patient, else by its first specimen, else by its slide.
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    keys = {record.slide_id: _keys(record) for record in records}
+    for names in keys.values():
+        # The first name is the root; the rank in front of a name puts patients before specimens.
+        for name in names[1:]:
+            first, second = sorted((root(names[0]), root(name)))
+            parent[second] = first
+    return {slide_id: root(names[0])[1:] for slide_id, names in keys.items()}
+
+
+def _keys(record: SlideRecord) -> list[str]:
+    facts = (("0patient", record.patient), ("1specimen", record.specimen))
+    return [f"{kind}:{name}" for kind, name in facts if name] or [f"2slide:{record.slide_id}"]
+
+
+def labels_by_slide(cells: Iterable[CellRecord]) -> dict[str, list[str]]:
+    """The labels of the cells of each slide."""
     labels: dict[str, list[str]] = {}
-    for record in records:
-        labels.setdefault(record.group, []).extend([record.slide_class] if record.slide_class else [])
-    strata = {group: most_severe(found) if found else "" for group, found in labels.items()}
-    return sorted(strata, key=lambda group: (strata[group], digest(seed, group)))
+    for cell in cells:
+        labels.setdefault(cell.slide_id, []).append(cell.label)
+    return labels
+
+
+_RANKS: Mapping[str, int] = {**SEVERITY, cell_class_of("HSIL"): SEVERITY["HSIL"], ABNORMAL: SEVERITY["ASC-US"]}
+
+
+def _most_severe(labels: Iterable[str]) -> str:
+    """The label of highest severity; empty where none is known."""
+    return max(labels, key=lambda label: (_RANKS.get(label, -1), label))
+
+
+def leak_warning(records: Sequence[SlideRecord]) -> str:
+    """What is to be said of images whose patient is not known; empty where every patient is."""
+    without = [record for record in records if not record.patient]
+    if not without:
+        return ""
+    alone = sum(not record.specimen for record in without)
+    return (
+        f"the patient of {len(without)} of {len(records)} images is not known"
+        + (f", nor the slide of {alone}" if alone else "")
+        + ": a random split can put pictures of one woman on both sides, and figures from it are too good."
+        " Where you know better, fill in the columns 'patient' and 'specimen' of manifest.csv before you split"
+    )
 
 
 def _every_nth(groups: Sequence[str], fraction: float) -> set[str]:
@@ -77,14 +139,15 @@ def refuse_straddling(records: Sequence[SlideRecord], file_name: str) -> None:
     Raises:
         ManifestError: naming one such patient and how many there are.
     """
+    group_of = leak_groups(records)
     splits: dict[str, set[str]] = {}
     for record in records:
-        splits.setdefault(record.group, set()).add(record.split or "none")
+        splits.setdefault(group_of[record.slide_id], set()).add(record.split or "none")
     torn = sorted(group for group, found in splits.items() if len(found) > 1)
     if torn:
-        name = torn[0].partition(":")[2]
+        kind, _, name = torn[0].partition(":")
         more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
         raise ManifestError(
-            f"{file_name}: slides of patient '{name}'{more} are in different splits",
-            "put all slides of a patient into one split",
+            f"{file_name}: slides of {kind} '{name}'{more} are in different splits",
+            f"put all slides of a {kind} into one split",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Hashable, Mapping
 from functools import lru_cache
@@ -61,6 +62,8 @@ class LoadSlideRegiond(MapTransform):
         box_key: of the region, x0, y0, x1, y1 in level-0 px.
         mpp_key: of the slide's um/px (None or absent: the file's own); afterwards the um/px that was used.
         boxes_key: of a list of boxes in the region, which becomes a float32 tensor ``[n, 4]``; None or absent for none.
+        limits_key: of a box in level-0 px beyond which the region is painted white, because nothing is known of what is
+            there; None or absent for none.
         allow_missing_keys: pass over keys that a sample lacks.
 
     Each key becomes a uint8 tensor ``[3, H, W]``, white beyond the slide's border.
@@ -76,21 +79,38 @@ class LoadSlideRegiond(MapTransform):
         box_key: str = "box",
         mpp_key: str = "mpp",
         boxes_key: str | None = "boxes",
+        limits_key: str = "limits",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self._mpp, self._box_key, self._mpp_key, self._boxes_key = mpp, box_key, mpp_key, boxes_key
+        self._limits_key = limits_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
             slide = cached_slide(sample[key], data.get(self._mpp_key))
-            sample[key] = channel_first(slide.read(Box(*map(float, sample[self._box_key])), mpp=self._mpp))
+            box = Box(*map(float, sample[self._box_key]))
+            pixels = slide.read(box, mpp=self._mpp)
+            if sample.get(self._limits_key) is not None:
+                _whiten(pixels, box, Box(*map(float, sample[self._limits_key])))
+            sample[key] = channel_first(pixels)
             sample[self._mpp_key] = slide.mpp
         if self._boxes_key is not None and self._boxes_key in sample:
             boxes = np.asarray(sample[self._boxes_key], dtype=np.float32).reshape(-1, 4)
             sample[self._boxes_key] = torch.from_numpy(boxes)
         return sample
+
+
+def _whiten(pixels: NDArray[np.uint8], box: Box, limits: Box) -> None:
+    """Paint white, in place, the pixels of a box that lie beyond some limits, in part or wholly."""
+    height, width = pixels.shape[:2]
+    x, y = width / box.width, height / box.height
+    left, right = math.ceil((limits.x0 - box.x0) * x - 1e-6), math.floor((limits.x1 - box.x0) * x + 1e-6)
+    top, bottom = math.ceil((limits.y0 - box.y0) * y - 1e-6), math.floor((limits.y1 - box.y0) * y + 1e-6)
+    hidden = np.ones((height, width), np.bool_)
+    hidden[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = False
+    pixels[hidden] = 255
 
 
 class LoadCellCropd(MapTransform):

@@ -1,0 +1,79 @@
+"""Annotated regions, one per row in ``regions.csv``: where every lesion was marked.
+
+Outside the annotated regions of a slide nothing is known: a place without a mark is unlabelled there, not negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stride_monai.artifacts import write_bytes
+from stride_monai.data._tables import Problems, number, read_csv, table_text, to_columns
+from stride_monai.errors import ManifestError
+from stride_monai.units import Box
+
+__all__ = ["COLUMNS", "REGIONS_NAME", "RegionRecord", "read_regions", "write_regions"]
+
+REGIONS_NAME = "regions.csv"
+COLUMNS: tuple[str, ...] = ("slide_id", "x0", "y0", "x1", "y1")
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRecord:
+    """A rectangle of a slide in which every lesion was marked.
+
+    Attributes:
+        slide_id: the slide's id in the manifest.
+        box: level-0 px.
+    """
+
+    slide_id: str
+    box: Box
+
+    def __post_init__(self) -> None:
+        if not all(abs(side) < float("inf") for side in self.box) or not self.box.area > 0:
+            raise ManifestError(f"region {tuple(self.box)} is empty or not finite", "use x0 < x1 and y0 < y1")
+
+
+def read_regions(folder: Path | str) -> dict[str, list[Box]]:
+    """Annotated regions by slide id, in the order of the file; none where the folder has no ``regions.csv``.
+
+    Raises:
+        ManifestError: a missing column, or naming every broken line.
+    """
+    path = Path(folder) / REGIONS_NAME
+    if not path.exists():
+        return {}
+    header, raw_rows = read_csv(path)
+    present, rows = to_columns(header, raw_rows, COLUMNS, {"slide": "slide_id"}, path.name)
+    missing = [name for name in COLUMNS if name not in present]
+    if missing:
+        raise ManifestError(f"{path.name} has no column {', '.join(missing)}", f"columns are {', '.join(COLUMNS)}")
+    problems = Problems(path.name, "correct the listed lines")
+    regions: dict[str, list[Box]] = {}
+    for row in rows:
+        try:
+            sides = [number(row.get(name)) for name in COLUMNS[1:]]
+        except ValueError as error:
+            problems.add(row.place, f"'{error}' is no number")
+            continue
+        try:
+            record = RegionRecord(row.get("slide_id"), Box(*sides))
+        except ManifestError as error:
+            problems.add(row.place, str(error))
+            continue
+        regions.setdefault(record.slide_id, []).append(record.box)
+    problems.raise_if_any()
+    return regions
+
+
+def write_regions(folder: Path | str, records: Iterable[RegionRecord]) -> None:
+    """Write ``regions.csv``.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    rows = ([record.slide_id, *(f"{side:.12g}" for side in record.box)] for record in records)
+    write_bytes(Path(folder) / REGIONS_NAME, table_text(COLUMNS, rows))
