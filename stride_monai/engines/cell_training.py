@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from monai.engines import SupervisedTrainer, default_prepare_batch
+from monai.transforms import Randomizable
 from torch import Tensor
 
-from stride_monai.transforms.augmentation import CellAugmentation, ScaleUint8
+from stride_monai.transforms.augmentation import CellAugmentation, DrawnViews, ScaleUint8
 
 __all__ = ["CellTrainer", "StepAugmentation"]
 
@@ -23,27 +24,46 @@ class StepAugmentation:
     draw what one process with the whole batch draws: process r of w has images r, r + w, r + 2w, ... of it.
 
     Args:
-        strength: as for :class:`~stride_monai.transforms.augmentation.CellAugmentation`.
+        strength: as for :class:`~stride_monai.transforms.augmentation.CellAugmentation`; or an augmentation of the same
+            interface, such as :class:`~stride_monai.transforms.views.CellViews`.
         seed: of the run.
         stream: tells apart the views of a batch, each of which needs draws of its own.
     """
 
     def __init__(self, strength: Any = "strong", seed: int = 0, stream: int = 0) -> None:
-        self._augment = CellAugmentation(strength)
+        self._augment = strength if isinstance(strength, Randomizable) else CellAugmentation(strength)
         self.seed, self.stream = seed, stream
 
-    def __call__(self, images: Tensor, step: int) -> Tensor:
+    def __call__(self, images: Tensor, step: int) -> Any:
         """Args:
             images: uint8 or float 0..1 ``[N, 3, S, S]``.
             step: number of the iteration.
 
         Returns:
-            float32 0..1 of the same shape and device.
+            float32 0..1 of the same shape and device; or what another augmentation makes of them.
         """
-        entropy = np.random.SeedSequence((self.seed, self.stream, step)).generate_state(4)
-        self._augment.set_random_state(state=np.random.RandomState(entropy))
+        self._seed(step)
         self._augment.randomize(len(images), idist.get_rank(), idist.get_world_size())
         return self._augment(images, randomize=False)
+
+    def drawn(self, step: int, count: int, group: int = 1) -> DrawnViews:
+        """The draws of a step, for a batch that is augmented part by part.
+
+        Args:
+            step: number of the iteration.
+            count: number of images of this process.
+            group: so many images belong together (the cells of a bag): process r of w has groups r, r + w, ...
+        """
+        self._seed(step)
+        rank, world = idist.get_rank(), idist.get_world_size()
+        groups = np.arange(rank, count // group * world, world)
+        share = (groups[:, None] * group + np.arange(group)).reshape(-1)
+        views: DrawnViews = self._augment.drawn(count * world, share)
+        return views
+
+    def _seed(self, step: int) -> None:
+        entropy = np.random.SeedSequence((self.seed, self.stream, step)).generate_state(4)
+        self._augment.set_random_state(state=np.random.RandomState(entropy))
 
 
 class CellTrainer(SupervisedTrainer):
@@ -68,12 +88,11 @@ class CellTrainer(SupervisedTrainer):
         self._prepare_plain = prepare_batch
         super().__init__(*args, prepare_batch=self._prepare, decollate=False, **kwargs)
 
-    def augmented(self, images: Tensor) -> Tensor:
+    def augmented(self, images: Tensor) -> Any:
         """A batch on the device as the network is to see it: float32 0..1."""
         with torch.no_grad():
             if self.augmentation is None:
-                scaled: Tensor = ScaleUint8()(images)
-                return scaled
+                return ScaleUint8()(images)
             return self.augmentation(images, self.state.iteration)
 
     def _prepare(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -17,6 +17,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils.type_conversion import convert_to_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,6 +30,7 @@ __all__ = [
     "CellAugmentationd",
     "DetectionAugmentation",
     "DetectionAugmentationd",
+    "DrawnViews",
     "ScaleUint8",
     "ScaleUint8d",
     "Strength",
@@ -117,8 +119,13 @@ class _Draw:
     saturation: Tensor
     value: Tensor
 
+    def parts(self) -> tuple[Tensor, ...]:
+        return tuple(getattr(self, part.name) for part in fields(self))
 
-def _draw(random: np.random.RandomState, count: int, strength: Strength, share: slice = slice(None)) -> _Draw:
+
+def _draw(
+    random: np.random.RandomState, count: int, strength: Strength, share: slice | NDArray[np.int64] = slice(None)
+) -> _Draw:
     """Every number is drawn whatever the strength, so that a strength does not change what is drawn after it.
 
     ``share`` says which of the ``count`` images the numbers are wanted for.
@@ -146,6 +153,7 @@ class CellAugmentation(Randomizable, Transform):
 
     Args:
         strength: ``none``, ``weak``, ``strong`` (:data:`STRENGTHS`), or a :class:`Strength`.
+        size: side of the result in px: the middle of the moved image, at the same scale. None for the whole.
 
     Example::
 
@@ -153,8 +161,9 @@ class CellAugmentation(Randomizable, Transform):
         augment(torch.zeros(256, 3, 224, 224, dtype=torch.uint8))  # float32 [256, 3, 224, 224]
     """
 
-    def __init__(self, strength: str | Strength = "strong") -> None:
+    def __init__(self, strength: str | Strength = "strong", size: int | None = None) -> None:
         self.strength = _strength(strength)
+        self.size = size
         self._drawn: _Draw | None = None
 
     def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
@@ -165,35 +174,73 @@ class CellAugmentation(Randomizable, Transform):
         """
         self._drawn = _draw(self.R, data * world_size, self.strength, slice(rank, None, world_size))
 
+    def drawn(self, count: int, share: slice | NDArray[np.int64] = slice(None)) -> DrawnViews:
+        """Draw anew for ``count`` images, of which those of ``share`` are wanted, and apply it part by part."""
+        return DrawnViews(_draw(self.R, count, self.strength, share), self.strength, self.size)
+
     def __call__(self, img: Any, randomize: bool = True) -> Tensor:
         """Args:
             img: uint8 or float 0..1, ``[3, S, S]`` or ``[N, 3, S, S]``; tensor or array, on any device.
             randomize: False to repeat the last draw.
 
         Returns:
-            float32 0..1 of the same shape and device.
+            float32 0..1 of the same shape (its side ``size`` where that is given) and device.
 
         Raises:
-            ConfigError: the image is not RGB or not square.
+            ConfigError: the image is not RGB or not square, or is smaller than ``size``.
         """
         image = ScaleUint8()(img)
         if image.ndim not in {3, 4} or image.shape[-3] != 3 or image.shape[-1] != image.shape[-2]:
             raise ConfigError(f"a cell image has shape {tuple(image.shape)}", "give square crops [..., 3, S, S]")
         batch = image.reshape(-1, *image.shape[-3:])
+        size = self.size or image.shape[-1]
+        if size > image.shape[-1]:
+            raise ConfigError(
+                f"views of {size} px cannot be cut from crops of {image.shape[-1]} px", "use smaller ones"
+            )
         if randomize or self._drawn is None:
             self.randomize(len(batch))
         assert self._drawn is not None
+        shape = (*image.shape[:-2], size, size)
         if len(batch) == 0:
-            return image
-        return _recoloured(_moved(batch, self._drawn), self._drawn, self.strength).reshape(image.shape)
+            return image.new_zeros(shape)
+        return _recoloured(_moved(batch, self._drawn, size), self._drawn, self.strength).reshape(shape)
 
 
-def _moved(batch: Tensor, drawn: _Draw) -> Tensor:
-    """Turned, mirrored and shifted by one resampling; an orthogonal matrix keeps every length."""
+class DrawnViews:
+    """A :class:`CellAugmentation` whose random numbers are drawn, for a batch that is augmented part by part.
+
+    Made by :meth:`CellAugmentation.drawn`. Has a length, the number of images it is drawn for; may be indexed by a
+    tensor, for the images that are left of a batch; and may be added to another of the same augmentation, for batches
+    that are put together.
+    """
+
+    def __init__(self, drawn: _Draw, strength: Strength, size: int | None) -> None:
+        self._drawn, self._strength, self._size = drawn, strength, size
+
+    def __len__(self) -> int:
+        return len(self._drawn.hue)
+
+    def __getitem__(self, chosen: Tensor | slice) -> DrawnViews:
+        drawn = _Draw(*(part[chosen] for part in self._drawn.parts()))
+        return DrawnViews(drawn, self._strength, self._size)
+
+    def __add__(self, other: DrawnViews) -> DrawnViews:
+        pairs = zip(self._drawn.parts(), other._drawn.parts(), strict=True)
+        return DrawnViews(_Draw(*(torch.cat(pair) for pair in pairs)), self._strength, self._size)
+
+    def __call__(self, images: Tensor, place: slice = slice(None)) -> Tensor:
+        """float32 0..1 of uint8 or float crops ``[n, 3, S, S]``, which are the images at ``place`` of the batch."""
+        drawn = self[place]._drawn
+        return _recoloured(_moved(ScaleUint8()(images), drawn, self._size or images.shape[-1]), drawn, self._strength)
+
+
+def _moved(batch: Tensor, drawn: _Draw, size: int) -> Tensor:
+    """Turned, mirrored and shifted, and the middle cut out, by one resampling; every length in px stays."""
     side = batch.shape[-1]
     shift = (drawn.shift * side).round() * (2 / side)
-    theta = torch.cat((drawn.matrix, shift.unsqueeze(-1)), -1).to(batch.device)
-    grid = functional.affine_grid(theta, list(batch.shape), align_corners=False)
+    theta = torch.cat((drawn.matrix * (size / side), shift.unsqueeze(-1)), -1).to(batch.device)
+    grid = functional.affine_grid(theta, [*batch.shape[:2], size, size], align_corners=False)
     return functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
