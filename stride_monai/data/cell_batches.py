@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from stride_monai.bethesda import CELL_CLASSES
@@ -83,6 +84,12 @@ class BagCells(Dataset[dict[str, Any]]):
                 known["label"] = CELL_CLASSES.index(name)
             self._rows.append((place, row))
             self.data.append(known)
+
+    def known_labels(self) -> Tensor:
+        """int64 ``[len(self)]``: the cells' indices into CELL_CLASSES, -1 where the bag has no label for a cell."""
+        names = [bag.cell_classes() for bag in self._bags]
+        found = (names[place][row] for place, row in self._rows)
+        return torch.tensor([-1 if name is None else CELL_CLASSES.index(name) for name in found], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self._rows)

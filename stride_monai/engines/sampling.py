@@ -1,15 +1,18 @@
-"""How often a sample is drawn: weights against class imbalance."""
+"""How often a cell is drawn in an epoch, and which process gets it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DistributedSampler
 
-__all__ = ["class_weights"]
+from stride_monai.errors import ConfigError
+
+__all__ = ["CellSampler", "class_weights"]
 
 
 def class_weights(items: Sequence[Mapping[str, Any]], balance: float, key: str = "label") -> Tensor:
@@ -22,3 +25,54 @@ def class_weights(items: Sequence[Mapping[str, Any]], balance: float, key: str =
     labels = [int(item[key]) for item in items]
     counts = Counter(labels)
     return torch.tensor([counts[label] ** -balance for label in labels], dtype=torch.float64)
+
+
+class CellSampler(DistributedSampler[Any]):
+    """Indices of an epoch: plain, every cell once in random order, or class-balanced, drawn with replacement.
+
+    The order is a function of the seed and the epoch alone (:meth:`set_epoch`, which MONAI's trainers call), so a
+    resumed run goes on as it would have. Of several processes each takes every n-th index: together their batches are
+    the batch of one process.
+
+    Args:
+        items: samples with a class index under ``label``, such as the ``data`` of a dataset.
+        balance: 0 plain; above it a cell is drawn with a probability in proportion to ``count(class) ** -balance``, so
+            that at 1 every class is drawn equally often.
+        num_samples: cells per epoch; None for as many as there are. Rounded up to a multiple of the processes.
+        seed: of the run.
+        num_replicas: number of processes. rank: of this one.
+
+    Raises:
+        ConfigError: there is no cell, or the balance or the number of cells per epoch is out of range.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        balance: float = 0.0,
+        num_samples: int | None = None,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        wanted = len(items) if num_samples is None else num_samples
+        if balance < 0 or wanted < 1 or not len(items):
+            raise ConfigError(
+                f"{len(items)} cells, balance {balance}, {wanted} cells per epoch",
+                "give cells, a balance of 0 or more and at least one cell per epoch",
+            )
+        super().__init__(items, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
+        self.num_samples = -(-wanted // num_replicas)  # of this process, as DistributedSampler has it
+        self.total_size = self.num_samples * num_replicas
+        self._weights = class_weights(items, balance) if balance else None
+
+    def __iter__(self) -> Iterator[int]:
+        # Seed and epoch are spread over all bits of the generator's start: neighbouring seeds share no epoch.
+        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        if self._weights is not None:
+            drawn = torch.multinomial(self._weights, self.total_size, replacement=True, generator=generator)
+        else:
+            count = len(self.dataset)  # type: ignore[arg-type]
+            rounds = -(-self.total_size // count)
+            drawn = torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])[: self.total_size]
+        return iter(drawn[self.rank :: self.num_replicas].tolist())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stride_monai.errors import BagError, BundleError
 from stride_monai.findings import OperatingPoint
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.cell_encoder import CellClassifier, refuse_batch_norm
 
 __all__ = ["SlideClassifier", "SlideEvidence"]
 
@@ -42,6 +42,9 @@ class SlideClassifier(nn.Module):
         freeze_encoder: the two-stage baseline: the encoder takes no gradient and stays in eval mode, whatever
             ``train()`` says.
         chunk: number of cells encoded at once; bounds the memory, not the result.
+
+    Raises:
+        ConfigError: the encoder is to be trained and normalises by batch (:func:`refuse_batch_norm`). Frozen it may.
     """
 
     threshold: Tensor
@@ -67,6 +70,8 @@ class SlideClassifier(nn.Module):
         if freeze_encoder:
             self.encoder.requires_grad_(False)
             self.encoder.eval()
+        else:
+            refuse_batch_norm(encoder)
 
     def train(self, mode: bool = True) -> SlideClassifier:
         super().train(mode)
