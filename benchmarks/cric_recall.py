@@ -14,7 +14,9 @@ import argparse
 import csv
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -76,21 +78,34 @@ def labelled_nuclei(data: Path) -> dict[str, list[tuple[str, float, float]]]:
     return dict(sorted(labelled.items()))
 
 
-def recall(data: Path, weights: Path | None = None) -> Recall:
-    """Detect on every field with the tiny detector of the bundle, or with other weights of its shape."""
-    loaded = load_bundle_network(bundle_root("detection"), "tiny", weights=weights)
+@lru_cache(maxsize=1)
+def loaded_detector(weights: Path | None) -> Any:
+    return load_bundle_network(bundle_root("detection"), "tiny", weights=weights)
+
+
+def detections(
+    image: Path, weights: Path | None, mpp: float | None = None, min_score: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [n, 4] in level-0 px and scores [n] of the best 256 on a slide or field."""
+    loaded = loaded_detector(weights)
     numbers = loaded.numbers
     detect = SlideDetectionInferer(
         tile_px=numbers["tile_size"],
         tile_mpp=numbers["tile_mpp"],
         overlap_px=numbers["tile_overlap"],
         top_k=max(TOPS),
-        min_score=numbers["min_score"],
+        min_score=numbers["min_score"] if min_score is None else min_score,
     )
+    with open_slide(image, mpp=mpp) as slide:
+        result = detect(slide, loaded.network)
+    return result.boxes, result.scores
+
+
+def recall(data: Path, weights: Path | None = None, min_score: float | None = None) -> Recall:
+    """Detect on every field with the tiny detector of the bundle, or with other weights of its shape."""
     result = Recall(defaultdict(list), [], [])
     for image, rows in labelled_nuclei(data).items():
-        with open_slide(data / image, mpp=MPP) as slide:
-            boxes = detect(slide, loaded.network).boxes
+        boxes, _ = detections(data / image, weights, MPP, min_score)
         result.sides += list((boxes[:, 2] - boxes[:, 0]) * MPP)
         result.boxes.append(len(boxes))
         points = np.array([(x, y) for _, x, y in rows])
@@ -108,8 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--weights", type=Path, help="of the tiny detector; by default those that ship")
+    parser.add_argument("--min-score", type=float, help="least probability of a box; by default the bundle's")
     arguments = parser.parse_args()
-    result = recall(arguments.data, arguments.weights)
+    result = recall(arguments.data, arguments.weights, arguments.min_score)
     print("| labelled cells | n | in box | near |\n|---|---|---|---|")
     for (name, top), hits in result.hits.items():
         inside, near = result.share(name, top)

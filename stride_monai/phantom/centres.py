@@ -1,4 +1,4 @@
-"""Presets: laboratories that differ visibly, and variants that differ from one of them in a single parameter."""
+"""Laboratories: presets that differ visibly, variants that differ from one in a single parameter, and any other."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+import numpy as np
+
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.stain import Centre, tinted
 
-__all__ = ["CENTRES", "SITES", "VARIANTS", "centre_named"]
+__all__ = ["ANY", "CENTRES", "SITES", "VARIANTS", "any_centre", "centre_named"]
+
+ANY = "any"
+"""In place of a preset's name: a laboratory that never was, another for every seed."""
 
 _NORTH = Centre("north")
 
@@ -206,12 +211,54 @@ CENTRES: Mapping[str, Centre] = MappingProxyType({centre.name: centre for centre
 """All presets by name: sites first, then variants."""
 
 
-def centre_named(name: str) -> Centre:
-    """The preset of that name.
+def centre_named(name: str, seed: int | None = None) -> Centre:
+    """The preset of that name; for :data:`ANY` a laboratory drawn by the seed, or its fixed geometry without one.
 
     Raises:
         ConfigError: there is none.
     """
+    if name == ANY:
+        return Centre(ANY) if seed is None else any_centre(seed)
     if name not in CENTRES:
-        raise ConfigError(f"there is no phantom centre '{name}'", f"use one of {', '.join(CENTRES)}")
+        raise ConfigError(f"there is no phantom centre '{name}'", f"use one of {', '.join([*CENTRES, ANY])}")
     return CENTRES[name]
+
+
+def any_centre(seed: int) -> Centre:
+    """A laboratory whose stain, scanner and smears are drawn from ranges wider than the presets span.
+
+    For training sets: a network that has met a thousand laboratories, most of them odd, takes the next real one for
+    another of them (domain randomisation, Tobin et al., https://arxiv.org/abs/1703.06907). Nuclei may be hardly darker
+    than their cytoplasm, cells as crowded as on a conventional smear. The size of a cell is nobody's to change.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(97,)))
+
+    def spread(low: float, high: float) -> float:
+        """Log-uniform."""
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+    haematoxylin, others = spread(0.45, 1.3), rng.lognormal(0.1, 0.4, 4).tolist()
+    sharpen = float(rng.uniform(-0.2, 1.2))
+    return Centre(
+        ANY,
+        dye_od=tinted(*rng.uniform((0.65, 0.7, 0.55), (1.2, 1.2, 1.35)).tolist()),
+        strength=(haematoxylin, *others),
+        eosinophilic=float(rng.uniform(0.05, 0.95)),
+        background=tuple((rng.uniform(200, 253) + rng.normal(0, 5, 3)).clip(190, 254).astype(int).tolist()),
+        gamma=spread(0.75, 1.35),
+        white_balance=tuple(rng.uniform(0.96, 1.08, 3).tolist()),
+        glare=float(rng.uniform(0.01, 0.1)),
+        blur_um=spread(0.12, 0.6),
+        sharpen=(sharpen, sharpen, float(rng.uniform(-0.2, 1.0))),
+        noise=spread(0.004, 0.03),
+        noise_colour=float(rng.uniform(0, 1)),
+        haze=spread(0.003, 0.05),
+        streaks=float(rng.uniform(0, 0.025)),
+        dirt_per_mm2=spread(150, 4000),
+        shading=float(rng.uniform(0, 0.02)),
+        jpeg_quality=int(rng.integers(40, 96)),
+        focus_um=float(rng.uniform(0.3, 2.0)),
+        depth_um=float(rng.uniform(0.4, 1.4)),
+        density_per_mm2=spread(180, 700),
+        crowding=float(rng.uniform(0, 1)),
+    )

@@ -76,7 +76,8 @@ class CohortDesign:
         diameter_mm: of the deposits; None for the centre's own.
         density_per_mm2: epithelial cells per mm2; None for the centre's own, or that of a deposit of this diameter.
         mpp: um/px of level 0; None for the centre's own.
-        centres: names of :data:`stride_monai.phantom.centres.CENTRES`, taken in turn; None for all ``SITES``.
+        centres: names of :data:`stride_monai.phantom.centres.CENTRES`, taken in turn, or ``any`` for a laboratory of
+            its own for every slide; None for all ``SITES``.
         seed: another seed gives another cohort.
         test_fraction, validation_fraction, held_out_centres: of the split by patient.
         all_test: put every slide into the test split instead.
@@ -190,7 +191,7 @@ class CohortDesign:
                 "seed": int(seeds[i]),
                 "centre": centre,
                 "diameter_mm": self.diameter(centre),
-                "density_per_mm2": self.density_per_mm2 or centre_named(centre).density_per_mm2,
+                "density_per_mm2": self.density_per_mm2 or centre_named(centre, int(seeds[i])).density_per_mm2,
                 "mpp": self.mpp or centre_named(centre).mpp,
                 "lesions": None if self.lesions is None or label == NEGATIVE else {label: self.lesions},
                 "artefacts": list(self.artefacts),

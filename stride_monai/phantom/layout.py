@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stride_monai.phantom.anatomy import packed
 from stride_monai.units import Box
 
-__all__ = ["Gathering", "Region", "adhering", "free_place", "gathered", "group_offsets"]
+__all__ = ["Gathering", "Region", "adhering", "drawn_together", "free_place", "gathered", "group_offsets"]
 
 Points = NDArray[np.float64]
 
@@ -114,6 +114,32 @@ def _group_sizes(rng: np.random.Generator, n: int, how: Gathering) -> NDArray[np
     heaps = np.clip(np.rint(how.typical * rng.lognormal(0, 0.8, most // 2 + 1)), 2, how.largest).astype(np.int64)
     needed = int(np.searchsorted(np.cumsum(heaps), most)) + 1
     return np.concatenate([np.ones(single, np.int64), heaps[:needed]])
+
+
+def drawn_together(
+    rng: np.random.Generator, points: Points, group: NDArray[np.int64], sites: Points, share: float, reach: float
+) -> Points:
+    """Move whole groups of cells to where some of the sites are, so that what lies there lies in a crowd.
+
+    Args:
+        points: ``[n, 2]`` px.
+        group: number of the group of every point, as :func:`gathered` gives it.
+        sites: ``[m, 2]`` px.
+        share: of the sites that get a group, 0-1, as far as there are groups.
+        reach: px; a cell of the group comes to lie as far from its site, half of them nearer.
+    """
+    groups = rng.permutation(int(group.max(initial=-1)) + 1)
+    chosen = sites[rng.random(len(sites)) < share][: len(groups)]
+    shift = np.zeros((len(groups), 2))
+    first = np.searchsorted(group, np.arange(len(groups)))
+    size = np.diff(np.append(first, len(group)))
+    for number, site in zip(groups, chosen, strict=False):
+        if size[number] == 0:
+            continue
+        angle, distance = rng.uniform(0, 2 * np.pi), reach * rng.uniform(0.2, 1.0)
+        member = first[number] + rng.integers(size[number])
+        shift[number] = site + distance * np.array([np.cos(angle), np.sin(angle)]) - points[member]
+    return points + shift[group]
 
 
 def adhering(

@@ -80,7 +80,8 @@ def render_slide(
         density_per_mm2: epithelial cells, leucocytes and debris come on top; by default the centre's, or that of a
             deposit of this diameter, see :func:`default_density`.
         mpp: um/px of level 0, 0.1-1.1; by default the centre's.
-        centre: one of :data:`stride_monai.phantom.centres.CENTRES`, or a centre of your own.
+        centre: one of :data:`stride_monai.phantom.centres.CENTRES`, ``any`` for one drawn by the seed
+            (:func:`stride_monai.phantom.centres.any_centre`), or a centre of your own.
         lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
         artefacts: any of :data:`stride_monai.phantom.artefacts.ARTEFACTS`.
         crowd_per_mm2: kind of abundant cell -> number per mm2 instead of the patient's own.
@@ -157,7 +158,7 @@ def plan_slide(
     crowd_per_mm2: Mapping[str, float] | None = None,
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of a slide and the parameters that made it; arguments as in :func:`render_slide`."""
-    label, chosen = parse_label(label), _centre(centre)
+    label, chosen = parse_label(label), _centre(centre, seed)
     mpp = chosen.mpp if mpp is None else mpp
     diameter_mm = chosen.deposit_mm if diameter_mm is None else diameter_mm
     density = _density(chosen, diameter_mm) if density_per_mm2 is None else density_per_mm2
@@ -221,7 +222,7 @@ def render_field(
     Raises:
         ConfigError: an argument makes no field.
     """
-    chosen = _centre(centre)
+    chosen = _centre(centre, seed)
     _check_scale(mpp, density_per_mm2, seed)
     if not (0 < width_um <= 5000 and 0 < height_um <= 5000):
         raise ConfigError(f"a field of {width_um:g} x {height_um:g} um is impossible", "give sides up to 5000 um")
@@ -255,7 +256,7 @@ def draw_cell(
         raise ConfigError(f"the phantom draws no '{what}'", f"use one of {', '.join(makers)}")
     if size_px < 8:
         raise ConfigError(f"a crop of {size_px} px is too small", "give at least 8 px")
-    chosen = _centre(centre)
+    chosen = _centre(centre, seed)
     _check_scale(mpp, density_per_mm2, seed)
     figure = makers[what](stream(seed, _PIN), chosen.eosinophilic)
     plan = make_plan(
@@ -271,8 +272,8 @@ def draw_cell(
     return pixels, _unique_truth(plan, 0, (size_px, size_px))
 
 
-def _centre(centre: str | Centre) -> Centre:
-    return centre if isinstance(centre, Centre) else centre_named(centre)
+def _centre(centre: str | Centre, seed: int) -> Centre:
+    return centre if isinstance(centre, Centre) else centre_named(centre, max(seed, 0))
 
 
 def _check_scale(mpp: float, density: float, seed: int) -> None:

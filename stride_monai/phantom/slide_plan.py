@@ -15,7 +15,15 @@ from stride_monai.bethesda import NEGATIVE, SEVERITY
 from stride_monai.phantom.artefacts import Artefact
 from stride_monai.phantom.figures import Figure
 from stride_monai.phantom.kinds import EPITHELIAL, HARD_NEGATIVES, NORMAL
-from stride_monai.phantom.layout import Gathering, Region, adhering, free_place, gathered, group_offsets
+from stride_monai.phantom.layout import (
+    Gathering,
+    Region,
+    adhering,
+    drawn_together,
+    free_place,
+    gathered,
+    group_offsets,
+)
 from stride_monai.phantom.lesions import lesion
 from stride_monai.phantom.sprites import ORIENTATIONS
 from stride_monai.phantom.stain import Centre, colour_weights
@@ -269,9 +277,10 @@ def _unique(figure: Figure, x: float, y: float, centre: Centre, hard: bool) -> U
     return Unique(figure.kind, round(x), round(y), hard, figure.reach_um, figure.defocus_um, lambda: figure, centre)
 
 
-def _groups(label: str, count: int, rng: np.random.Generator) -> list[int]:
+def _groups(label: str, count: int, rng: np.random.Generator, crowding: float) -> list[int]:
     """Split lesions into singles and groups that lie together."""
     grouped, largest = _GROUPED.get(label, (0.0, 1))
+    grouped += 0.6 * crowding * (1 - grouped) * (largest > 1)
     sizes = []
     while count > 0:
         size = int(rng.integers(2, largest + 1)) if rng.random() < grouped else 1
@@ -295,14 +304,14 @@ def _place_lesions(
     taken: list[tuple[float, float, float]] = []
     for label in sorted(lesions, key=SEVERITY.__getitem__, reverse=True):
         drawn = 0
-        for size in _groups(label, lesions[label], places):
+        for size in _groups(label, lesions[label], places, centre.crowding):
             figures = []
             for _ in range(size):
                 rng = stream(seed, _LESION, SEVERITY[label], drawn)
                 figures.append(_defocused(lesion(label, rng, pinkness, crowded=size > 2), rng, _DEFOCUSED, 1.0))
                 drawn += 1
             figures = _kin(figures, places)
-            diameter = 2 * float(np.median([_body_um(figure) for figure in figures]))
+            diameter = 2 * float(np.median([_body_um(figure) for figure in figures])) * (1 - 0.25 * centre.crowding)
             offsets = group_offsets(places, label, size, diameter)
             reach = max(np.hypot(*o) + f.reach_um for o, f in zip(offsets, figures, strict=True)) / mpp
             x, y = free_place(region, places, taken, closed, float(reach))
@@ -374,7 +383,7 @@ def _place_hard(
         reaches += [most] * n
     rng = stream(seed, _PLACES, 1)
     points = region.sample(rng, len(kinds), inset=10 / mpp)
-    points = _clear_of(region, rng, points, np.array(reaches) / mpp, placed, mpp, 0.05)
+    points = _clear_of(region, rng, points, np.array(reaches) / mpp, placed, mpp, 0.05 + 0.25 * centre.crowding)
     return [
         Unique(kind, round(x), round(y), True, reach, _HARD_DEFOCUS_UM, make, centre)
         for kind, make, reach, (x, y) in zip(kinds, makers, reaches, points.tolist(), strict=True)
@@ -437,6 +446,9 @@ def _place_common(
         banks = [members[kind] for kind in kinds]
         kind_of = rng.permutation(np.repeat(np.arange(len(kinds)), [counts[kind] for kind in kinds]))
         points, group = gathered(region, rng, len(kind_of), mpp, how, patchiness)
+        if centre.crowding and placed:
+            sites = np.array([(cell.x, cell.y) for cell in placed], float)
+            points = drawn_together(rng, points, group, sites, 0.7 * centre.crowding, how.diameter_um / mpp)
         shapes, stains = _members_of_groups(rng, banks, kind_of, group)
         chosen.append(shapes)
         stained.append(stains)
@@ -452,7 +464,7 @@ def _place_common(
             shades.append(np.ones((n, 5)))
     member = np.concatenate(chosen).astype(np.int32)
     reach = np.array([figure.reach_um / mpp for figure in bank])[member]
-    points = _clear_of(region, rng, np.concatenate(places), reach, placed, mpp, 0.25)
+    points = _clear_of(region, rng, np.concatenate(places), reach, placed, mpp, 0.25 + 0.65 * centre.crowding)
     dyes = np.array([figure.dyes() for figure in bank])[np.concatenate(stained)]
     dyes[:, ::2] *= np.concatenate(shades)[:, None]
     dyes = (

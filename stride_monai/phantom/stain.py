@@ -83,6 +83,8 @@ class Centre:
         depth_um: standard deviation of the depth of cells in the layer, um.
         deposit_mm: diameter of the deposit.
         density_per_mm2: epithelial cells; None for that of a deposit of the diameter asked for.
+        crowding: 0-1, how much lesions lie in groups and among other cells that cover them, as on a conventional smear;
+            on a liquid-based slide (0) most lie free.
         offset_mm: (x, y) of the deposit's middle from the middle of the scanned region.
         scanner: how the file is laid out, one of :data:`SCANNERS`.
         origin_mm: (x, y) of the scanned region on the scanner's stage; only ``leica`` files can state it.
@@ -111,6 +113,7 @@ class Centre:
     depth_um: float = 0.8
     deposit_mm: float = 20.0
     density_per_mm2: float | None = None
+    crowding: float = 0.0
     offset_mm: tuple[float, float] = (0.0, 0.0)
     scanner: str = "aperio"
     origin_mm: tuple[float, float] = (0.0, 0.0)
@@ -126,6 +129,8 @@ class Centre:
         amounts = (self.blur_um, self.noise, self.haze, self.streaks, self.dirt_per_mm2, self.focus_um, self.depth_um)
         if min(*amounts, *self.white_balance, *self.strength, self.gamma) < 0:
             raise ConfigError(f"centre '{self.name}' has a negative amount", "give 0 or more")
+        if not 0 <= self.crowding <= 1:
+            raise ConfigError(f"centre '{self.name}' has a crowding of {self.crowding:g}", "give 0 to 1")
 
 
 def tinted(red: float, green: float, blue: float) -> tuple[tuple[float, float, float], ...]:

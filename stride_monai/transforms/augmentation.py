@@ -1,4 +1,4 @@
-"""Augmentation of cells and of detector tiles: turned, mirrored, shifted, recoloured, never rescaled.
+"""Augmentation of cells: turned, mirrored, shifted, recoloured, never rescaled. Tiles: see ``tile_augmentation``.
 
 Nuclear size is the diagnostic variable, so no augmentation here changes the size of a cell (METHOD section 3).
 All take uint8 or float 0..1 and give float32 0..1; random numbers come from MONAI's ``Randomizable``.
@@ -28,8 +28,6 @@ __all__ = [
     "STRENGTHS",
     "CellAugmentation",
     "CellAugmentationd",
-    "DetectionAugmentation",
-    "DetectionAugmentationd",
     "DrawnViews",
     "ScaleUint8",
     "ScaleUint8d",
@@ -278,73 +276,3 @@ class CellAugmentationd(Randomizable, MapTransform):
             sample[key] = self._augment(sample[key], randomize=first)
             first = False
         return sample
-
-
-class DetectionAugmentation(Randomizable, Transform):
-    """Augment a detector tile with its boxes: flip, quarter turns, HSV jitter. The paper's weak augmentation.
-
-    Args:
-        strength: as for :class:`CellAugmentation`; of its rotation and shift nothing but quarter turns is used.
-    """
-
-    def __init__(self, strength: str | Strength = "weak") -> None:
-        self.strength = _strength(strength)
-        self._turns, self._mirrored = 0, False
-        self._colour: _Draw | None = None
-
-    def randomize(self, data: Any = None) -> None:
-        """Draw anew."""
-        turns, mirrored = int(self.R.randint(4)), bool(self.R.randint(2))
-        self._turns = turns if self.strength.rotation != "none" else 0
-        self._mirrored = mirrored and self.strength.flip
-        self._colour = _draw(self.R, 1, self.strength)
-
-    def __call__(self, img: Any, boxes: Any, randomize: bool = True) -> tuple[Tensor, Tensor]:
-        """Args:
-            img: uint8 or float 0..1, ``[3, H, W]``.
-            boxes: ``[n, 4]`` as x0, y0, x1, y1 in px of the image.
-            randomize: False to repeat the last draw.
-
-        Returns:
-            float32 0..1 ``[3, H, W]`` (H and W swapped by an odd number of quarter turns), float32 ``[n, 4]``.
-        """
-        if randomize or self._colour is None:
-            self.randomize()
-        assert self._colour is not None
-        image = ScaleUint8()(img)
-        given = boxes if isinstance(boxes, Tensor) else np.asarray(boxes, dtype=np.float32)
-        placed = convert_to_tensor(given, track_meta=False).float().reshape(-1, 4)
-        if self._mirrored:
-            x0, y0, x1, y1 = placed.unbind(1)
-            width = image.shape[2]
-            image, placed = image.flip(2), torch.stack((width - x1, y0, width - x0, y1), 1)
-        for _ in range(self._turns):  # anticlockwise, as torch.rot90 turns: (x, y) goes to (y, width - x)
-            x0, y0, x1, y1 = placed.unbind(1)
-            width = image.shape[2]
-            image, placed = image.rot90(1, (1, 2)), torch.stack((y0, width - x1, y1, width - x0), 1)
-        return _recoloured(image.unsqueeze(0), self._colour, self.strength)[0].contiguous(), placed
-
-
-class DetectionAugmentationd(Randomizable, MapTransform):
-    """Dictionary twin of :class:`DetectionAugmentation`.
-
-    Args:
-        image_key: of the tile ``[3, H, W]``.
-        box_key: of its boxes ``[n, 4]``, px of the tile.
-        strength: ``none``, ``weak``, ``strong``, or a :class:`Strength`.
-    """
-
-    def __init__(self, image_key: str = "image", box_key: str = "boxes", strength: str | Strength = "weak") -> None:
-        MapTransform.__init__(self, (image_key, box_key))
-        self._image_key, self._box_key = image_key, box_key
-        self._augment = DetectionAugmentation(strength)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
-        super().set_random_state(seed, state)
-        self._augment.set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sample = dict(data)
-        image, boxes = self._augment(sample[self._image_key], sample[self._box_key])
-        return sample | {self._image_key: image, self._box_key: boxes}
