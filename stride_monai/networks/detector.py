@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from ignite import distributed as idist
 from monai.networks.utils import eval_mode
 from PIL import Image
 from torch import Tensor, nn
@@ -77,7 +78,8 @@ class YoloDetector(nn.Module):
     def forward(self, image: Tensor, boxes: Sequence[Tensor] | None = None) -> Tensor | dict[str, Tensor]:
         """Predictions; or, given the true ``boxes`` of each image, the parts of the loss (see :meth:`training_loss`).
 
-        The loss is reached through ``forward`` so that DistributedDataParallel sees it.
+        The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
+        and its parts are this process's share: summed over the processes they are those of the whole batch.
         """
         image = image.contiguous(memory_format=self.memory_format)
         if boxes is not None:
@@ -125,9 +127,25 @@ class YoloDetector(nn.Module):
             raise ValueError(f"{len(image)} images but {len(boxes)} sets of boxes")
         if getattr(self.yolo, "criterion", None) is None or self.yolo.criterion.device != image.device:
             self.yolo.criterion = self.yolo.init_criterion()  # it keeps tensors on the device it was made on
+            self.yolo.criterion.assigner.register_forward_hook(self._note_targets)
         total, parts = self.yolo.loss(_targets(image, boxes))
         named = {key.removesuffix("_loss"): value for key, value in parts.items()}
-        return {"loss": total.sum(), **named}
+        share, images = self._share_of_all(len(boxes))
+        return {"loss": total.sum() * share * images / len(boxes), **{key: part * share for key, part in named.items()}}
+
+    def _note_targets(self, _module: nn.Module, _inputs: Any, outputs: tuple[Tensor, ...]) -> None:
+        self._target_sum = outputs[2].detach().sum()
+
+    def _share_of_all(self, count: int) -> tuple[Tensor | float, Tensor | float]:
+        """What the parts of the loss are to be multiplied by, and the images of all processes.
+
+        The parts were divided by the sum of this process's targets; in one process it would have been that of all.
+        """
+        if idist.get_world_size() == 1:
+            return 1.0, float(count)
+        own = torch.stack([self._target_sum.float(), torch.full_like(self._target_sum, count).float()])
+        targets, images = idist.all_reduce(own.clone())
+        return own[0].clamp(min=1) / targets.clamp(min=1), images
 
 
 def _select(prediction: Tensor, min_score: float, max_detections: int, iou: float) -> TileDetections:
