@@ -1,0 +1,199 @@
+"""Training of cell classifiers with labelled cells and a stream of unlabelled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import torch
+from ignite import distributed as idist
+from ignite.engine import Events
+from ignite.metrics import Average
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from stride_monai.engines.cell_training import CellTrainer, StepAugmentation
+from stride_monai.engines.processes import share_of_batch
+from stride_monai.errors import ConfigError
+from stride_monai.handlers.pseudo_labels import PSEUDO_LABELS, PseudoLabels
+from stride_monai.losses.semi_supervised import SemiSupervisedLoss
+from stride_monai.networks.ema import EmaModel
+
+__all__ = ["EndlessBatches", "SemiSupervisedTrainer"]
+
+_STUDENT, _TEACHER = 1, 2  # streams of the random numbers; the labelled cells have 0
+
+
+class EndlessBatches(Sampler[list[int]]):
+    """Indices of one batch after another, pass after pass over a shuffled set; the k-th depends on seed and k alone.
+
+    So a stream of any length goes with any number of steps, and a resumed training takes it up at its step. A batch
+    never holds a cell twice unless the set is smaller than the batch; what is left over at the end of a pass is another
+    part of the set each time. Process r of w gets the members r, r + w, ... of each batch.
+
+    Args:
+        size: number of samples in the set.
+        batch_size: of all processes together.
+        seed: of the run.
+        first: batch to begin with.
+
+    Raises:
+        ConfigError: nothing to draw, or nothing to draw from.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int = 0, first: int = 0) -> None:
+        if size < 1 or batch_size < 1:
+            raise ConfigError(f"batches of {batch_size} out of {size} unlabelled cells", "give 1 or more of each")
+        self.size, self.batch_size, self.seed, self.first = size, batch_size, seed, first
+
+    def batch(self, step: int) -> list[int]:
+        """The indices of this process in the batch of a step."""
+        turn, place = divmod(step, max(self.size // self.batch_size, 1))
+        order = np.random.default_rng((self.seed, turn)).permutation(self.size)
+        whole = np.resize(order[place * self.batch_size :], self.batch_size)
+        return [int(index) for index in whole[idist.get_rank() :: idist.get_world_size()]]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        step = self.first
+        while True:
+            yield self.batch(step)
+            step += 1
+
+
+class _Numbered(Dataset[dict[str, Any]]):
+    """The pictures of a data set, each with its index."""
+
+    def __init__(self, cells: Any) -> None:
+        self.cells = cells
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        if hasattr(self.cells, "__getitems__"):
+            samples = self.cells.__getitems__(indices)
+        else:
+            samples = [self.cells[index] for index in indices]
+        return [{"image": sample["image"], "index": index} for sample, index in zip(samples, indices, strict=True)]
+
+
+class SemiSupervisedTrainer(CellTrainer):
+    """Trains a cell classifier on the labelled cells of its loader and, each step, on a batch of unlabelled ones.
+
+    Two views of the unlabelled cells are augmented on the device, each with draws of its own. The student sees the
+    labelled cells and its view in ONE forward pass; the teacher sees the other view without gradient. The loss is that
+    of the labelled cells plus the method's. Mixed precision, accumulation and distribution are MONAI's; with several
+    processes list the method's and the average's states in the training state, and give ``network`` as
+    DistributedDataParallel. The average itself is updated by :class:`stride_monai.handlers.ema.EmaUpdater`.
+
+    ``engine.state.output`` holds of the labelled cells ``image``, ``label`` and ``pred``; ``loss`` and its parts
+    ``supervised_loss`` and ``unlabelled_loss``; and ``pseudo_labels``. Metrics of an epoch are the means of the two
+    parts and those of :class:`stride_monai.handlers.pseudo_labels.PseudoLabels`.
+
+    Args:
+        method: what is learnt from unlabelled cells.
+        ema: moving average of the network, the teacher where the method says so.
+        unlabelled: data set with ``image`` (uint8 ``[3, S, S]``, S that of the labelled cells), such as
+            :class:`stride_monai.data.cell_batches.BagCells`. If it has ``known_labels()`` (class indices ``[N]``, -1
+            where unknown), they serve to log how many pseudo-labels are right.
+        unlabelled_batch_size: cells per step, of all processes together.
+        seed: of the run.
+        num_workers: processes that load unlabelled cells.
+        otherwise as :class:`~stride_monai.engines.cell_training.CellTrainer`.
+
+    Raises:
+        ConfigError: the unlabelled batch cannot be shared by the processes.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        method: SemiSupervisedLoss,
+        ema: EmaModel,
+        unlabelled: Any,
+        unlabelled_batch_size: int,
+        loss_function: Callable[..., Tensor],
+        seed: int = 0,
+        num_workers: int = 0,
+        additional_metrics: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        share_of_batch(unlabelled_batch_size)  # refuses what cannot be shared
+        self.ema, self.unlabelled = ema, unlabelled
+        self.unlabelled_batch_size, self.seed, self.unlabelled_workers = unlabelled_batch_size, seed, num_workers
+        self.supervised_loss = loss_function
+        self._views = (
+            StepAugmentation(method.student_view, seed, _STUDENT),
+            StepAugmentation(method.teacher_view, seed, _TEACHER),
+        )
+        self._stream: Iterator[dict[str, Tensor]] | None = None
+        self._next = -1
+        metrics = {
+            **{part: Average(itemgetter(part)) for part in ("supervised_loss", "unlabelled_loss")},
+            PSEUDO_LABELS: PseudoLabels(),
+            **(additional_metrics or {}),
+        }
+        super().__init__(*args, loss_function=self._loss, additional_metrics=metrics, **kwargs)
+        self.method = method.to(self.state.device)
+        self._truth = _known_labels(unlabelled).to(self.state.device)
+        self.add_event_handler(Events.COMPLETED, self._close)
+
+    @property
+    def step(self) -> int:
+        """Iterations before this one."""
+        return int(self.state.iteration) - 1
+
+    def _close(self) -> None:
+        self._stream = None  # ends its worker processes
+
+    def _unlabelled_batch(self) -> dict[str, Tensor]:
+        if self._stream is None or self._next != self.step:
+            batches = EndlessBatches(len(self.unlabelled), self.unlabelled_batch_size, self.seed, self.step)
+            loader = DataLoader(
+                _Numbered(self.unlabelled),
+                batch_sampler=batches,
+                num_workers=self.unlabelled_workers,
+                pin_memory=torch.device(self.state.device).type == "cuda",
+            )
+            self._stream = iter(loader)
+        self._next = self.step + 1
+        return next(self._stream)
+
+    def _prepare(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        labelled, *rest = super()._prepare(batch, *args, **kwargs)
+        unlabelled = self._unlabelled_batch()
+        pictures = unlabelled["image"].to(self.state.device, non_blocking=True)
+        self._index = unlabelled["index"].to(self.state.device, non_blocking=True)
+        with torch.no_grad():
+            student, self._teacher_view = (view(pictures, self.step) for view in self._views)
+        return (torch.cat((labelled, student.to(labelled))), *rest)
+
+    def _taught(self) -> Tensor:
+        """Logits of the teacher."""
+        teacher: Any = self.ema if self.method.teacher == "ema" else self.network
+        teacher = getattr(teacher, "module", teacher)  # not through the data-parallel wrapper
+        with torch.no_grad():
+            logits: Tensor = teacher(self._teacher_view)
+        return logits
+
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Called by MONAI's iteration, under its autocast, with the logits of labelled and unlabelled cells."""
+        count = len(label)
+        supervised = self.supervised_loss(logits[:count], label).mean()
+        found = self.method(logits[count:], self._taught(), self._index, self.step)
+        output = self.state.output
+        output[CommonKeys.IMAGE], output[CommonKeys.PRED] = output[CommonKeys.IMAGE][:count], logits[:count]
+        output["supervised_loss"], output["unlabelled_loss"] = supervised.detach(), found.loss.detach()
+        output[PSEUDO_LABELS] = (found.label, found.accepted, self._truth[self._index])
+        total: Tensor = supervised + found.loss
+        return total
+
+
+def _known_labels(cells: Any) -> Tensor:
+    if hasattr(cells, "known_labels"):
+        labels: Tensor = cells.known_labels()
+        return labels
+    return torch.full((len(cells),), -1, dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""Losses of the learning methods, one file per method."""
