@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 BAG_SUFFIX = ".bag.arrow"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 JPEG_QUALITY = 90
 
 _REMEDY = "screen the slide again to make a new bag"
@@ -69,6 +69,7 @@ class BagHeader:
         slide_class: one of :data:`~stride_monai.bethesda.SLIDE_CLASSES`, None if not labelled.
         config_hash: of the configuration that made the bag.
         package_version: of stride_monai that wrote the bag.
+        slide_fingerprint: of the slide's file (:func:`stride_monai.artifacts.fingerprint`); empty where not known.
     """
 
     slide_id: str
@@ -80,6 +81,7 @@ class BagHeader:
     slide_class: str | None = None
     config_hash: str = ""
     package_version: str = __version__
+    slide_fingerprint: str = ""
 
     def __post_init__(self) -> None:
         sizes = (self.slide_mpp, self.crop_mpp, self.crop_px, self.top_k)

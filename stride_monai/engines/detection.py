@@ -1,33 +1,31 @@
-"""Ignite engines of the detection bundle: training on tiles, evaluation on tiles, and slides to bag files.
+"""Ignite engines of the detection bundle on tiles: training and evaluation.
 
-Both tile engines take batches of :func:`stride_monai.data.collate.detection_collate`: ``image`` [B, 3, H, W] float 0-1
-and ``boxes``, a list of B tensors [n, 4], xyxy in px.
+Both take batches of :func:`stride_monai.data.collate.detection_collate`: ``image`` [B, 3, H, W] float 0-1, ``boxes``, a
+list of B tensors [n, 4], xyxy in px, and optionally ``visible``, B lists of the share of each cell that the tile shows.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from ignite import distributed as idist
-from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.utils.enums import CommonKeys
 from torch import Tensor
 
-from stride_monai.artifacts import sha256_of
-from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagHeader, encode_crop, write_bag
-from stride_monai.errors import SlideError, StrideError
-from stride_monai.inferers.slide_detection import SlideDetectionInferer, TileDetectionInferer
-from stride_monai.networks.detector import TileDetector
-from stride_monai.slides import open_slide
-from stride_monai.transforms.topk_patches import TopKCellPatches
-from stride_monai.units import Box
+from stride_monai.inferers.slide_detection import TileDetectionInferer
 
-__all__ = ["DetectionEvaluator", "DetectionTrainer", "SlideBagMaker", "loss_parts"]
+__all__ = ["DetectionEvaluator", "DetectionTrainer", "TileTruth", "loss_parts"]
 
-_log = logging.getLogger(__name__)
+
+class TileTruth(NamedTuple):
+    """What an evaluation knows of a tile: ``boxes`` [n, 4] xyxy in px, and ``ignored`` [n] bool: cells that the tile's
+    border cuts, which are neither asked for nor wrong to find."""
+
+    boxes: Tensor
+    ignored: Tensor
 
 
 class DetectionTrainer(SupervisedTrainer):
@@ -36,18 +34,27 @@ class DetectionTrainer(SupervisedTrainer):
     The network is called with images and true boxes and returns the parts of its loss, ``loss`` among them, so that one
     call serves bare networks and those inside DistributedDataParallel. Mixed precision, gradient accumulation and the
     iteration events are MONAI's. ``engine.state.output`` holds ``image``, ``label`` (boxes), ``pred`` (the parts of the
-    loss) and ``loss``.
+    loss, per image) and ``loss``, both over the whole batch of all processes.
+
+    On several processes the gradient is that of the whole batch: the network gives each process's share of the loss,
+    the shares are to be added, and DistributedDataParallel averages, so each share is multiplied by their number.
 
     Args:
         as :class:`monai.engines.SupervisedTrainer`, less ``loss_function``, ``prepare_batch`` and ``decollate``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, loss_function=_summed_loss, prepare_batch=_images_with_boxes, decollate=False, **kwargs)
+        super().__init__(*args, loss_function=_scaled_loss, prepare_batch=_images_with_boxes, decollate=False, **kwargs)
+
+    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._iteration(engine, batchdata)
+        output[CommonKeys.PRED] = _of_all_processes(output[CommonKeys.PRED])
+        output[CommonKeys.LOSS] = output[CommonKeys.PRED]["loss"]
+        return output
 
 
 class DetectionEvaluator(SupervisedEvaluator):
-    """Evaluates a detector on tiles. Output: ``pred``, detections of each tile, and ``label``, its true boxes.
+    """Evaluates a detector on tiles. Output: ``pred``, detections of each tile, and ``label``, its :class:`TileTruth`.
 
     Args:
         inferer: default :class:`~stride_monai.inferers.slide_detection.TileDetectionInferer`.
@@ -56,7 +63,7 @@ class DetectionEvaluator(SupervisedEvaluator):
 
     def __init__(self, *args: Any, inferer: Any = None, **kwargs: Any) -> None:
         super().__init__(
-            *args, inferer=inferer or TileDetectionInferer(), prepare_batch=_images_and_boxes, decollate=False, **kwargs
+            *args, inferer=inferer or TileDetectionInferer(), prepare_batch=_images_and_truth, decollate=False, **kwargs
         )
 
 
@@ -67,6 +74,14 @@ def _images_and_boxes(
     return batch["image"].to(device=device, non_blocking=non_blocking, **kwargs), boxes
 
 
+def _images_and_truth(
+    batch: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, list[TileTruth]]:
+    images, boxes = _images_and_boxes(batch, device, non_blocking, **kwargs)
+    visible = batch.get("visible") or [[1.0] * len(b) for b in boxes]
+    return images, [TileTruth(b, torch.as_tensor(v).reshape(-1) < 1) for b, v in zip(boxes, visible, strict=True)]
+
+
 def _images_with_boxes(
     batch: Mapping[str, Any], device: Any = None, non_blocking: bool = False, **kwargs: Any
 ) -> tuple[Tensor, list[Tensor], tuple[list[Tensor]], dict[str, Any]]:
@@ -74,118 +89,19 @@ def _images_with_boxes(
     return images, boxes, (boxes,), {}
 
 
-def _summed_loss(parts: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
-    """The loss over all processes: it is a sum over images, but gradients are averaged over processes."""
+def _scaled_loss(parts: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
+    """This process's share, such that the average over the processes is the loss of the whole batch."""
     return parts["loss"] * float(idist.get_world_size())
+
+
+def _of_all_processes(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The loss and its parts of the whole batch, detached."""
+    values = torch.stack([part.detach().float().reshape(()) for part in parts.values()])
+    if idist.get_world_size() > 1:
+        values = idist.all_reduce(values)
+    return dict(zip(parts, values, strict=True))
 
 
 def loss_parts(output: Mapping[str, Any]) -> dict[str, float]:
     """Parts of the loss per image, from the output of :class:`DetectionTrainer`, as handlers print and plot them."""
     return {name: float(value) for name, value in output["pred"].items() if name != "loss"}
-
-
-class SlideBagMaker(SupervisedEvaluator):
-    """Slides in, bag files out: detects on each slide, crops the best cells, writes ``<slide_id>.bag.arrow``.
-
-    A slide that fails is logged and the next one begins; when all are done the engine raises if any failed. Batches are
-    lists of dictionaries with ``image`` (path), ``slide_id`` and optionally ``mpp`` and ``slide_class``. Output of an
-    iteration: a list with, for each slide, ``slide_id``, ``cells`` (how many), ``error`` (None or text).
-
-    Args:
-        output_dir: where the bags go.
-        crop_px, crop_mpp: side of the crops in their px, and um/px.
-        weights: the detector's weights file, whose hash goes into every bag; None for none.
-        overwrite: make again the bags that are there.
-        inferer: a :class:`~stride_monai.inferers.slide_detection.SlideDetectionInferer`.
-        otherwise as :class:`monai.engines.SupervisedEvaluator`.
-
-    Raises:
-        SlideError: at the end of the run, if slides failed.
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        output_dir: Path | str,
-        inferer: SlideDetectionInferer,
-        crop_px: int = 224,
-        crop_mpp: float = 0.5,
-        weights: Path | str | None = None,
-        overwrite: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, inferer=inferer, decollate=False, **kwargs)
-        self.output_dir, self.overwrite = Path(output_dir), overwrite
-        self.weights = None if weights is None else Path(weights)
-        self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp)
-        self._failed: list[str] = []
-        self._count = 0
-        self.add_event_handler(Events.STARTED, self._start)
-        self.add_event_handler(Events.COMPLETED, self._end)
-
-    def _start(self) -> None:
-        self._failed, self._count = [], 0
-        self._sha256 = sha256_of(self.weights) if self.weights else ""
-
-    def _end(self) -> None:
-        _log.info(
-            "%d of %d slides have a bag in %s", self._count - len(self._failed), self._count, self.output_dir.name
-        )
-        if self._failed:
-            raise SlideError(
-                f"{len(self._failed)} of {self._count} slides failed ({', '.join(self._failed)})",
-                "the log above says why; the bags of the others are complete",
-            )
-
-    def _iteration(self, engine: Any, batchdata: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [self._one(slide) for slide in batchdata]
-
-    def _one(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        slide_id = str(item["slide_id"])
-        self._count += 1
-        path = self.output_dir / f"{slide_id}{BAG_SUFFIX}"
-        try:
-            if path.exists() and not self.overwrite:
-                _log.info("%s: the bag is there", slide_id)
-                return {"slide_id": slide_id, "cells": None, "error": None}
-            cells = self._make(item, path)
-        except StrideError as error:
-            _log.error("%s failed: %s", slide_id, error)
-            self._failed.append(slide_id)
-            return {"slide_id": slide_id, "cells": 0, "error": str(error)}
-        return {"slide_id": slide_id, "cells": cells, "error": None}
-
-    def _make(self, item: Mapping[str, Any], path: Path) -> int:
-        with open_slide(item["image"], mpp=item.get("mpp")) as slide:
-            detector: TileDetector = self.network.eval()
-            found = self.inferer(slide, detector)
-            bag = self._patches(slide, found.boxes, found.scores)
-            mpp = slide.mpp
-        cells = [
-            BagCell(float(score), Box(*box), encode_crop(crop))
-            for score, box, crop in zip(
-                bag.scores[bag.mask].tolist(),
-                bag.boxes[bag.mask].tolist(),
-                bag.images[bag.mask].permute(0, 2, 3, 1).numpy(),
-                strict=True,
-            )
-        ]
-        header = BagHeader(
-            slide_id=str(item["slide_id"]),
-            slide_mpp=mpp,
-            crop_mpp=self._patches.crop_mpp,
-            crop_px=self._patches.crop_px,
-            top_k=self._patches.k,
-            detector_sha256=self._sha256,
-            slide_class=item.get("slide_class"),
-        )
-        write_bag(path, header, cells)
-        _log.info(
-            "%s: %d cells from %d tiles, %d unreadable regions, %s",
-            header.slide_id,
-            len(cells),
-            found.tiles_read,
-            found.unreadable + bag.unreadable,
-            ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items()),
-        )
-        return len(cells)

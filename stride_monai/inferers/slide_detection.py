@@ -142,6 +142,11 @@ class SlideDetectionInferer:
             seconds=clock.seconds,
         )
 
+    def settings(self) -> dict[str, Any]:
+        """All that decides the result beside slide and weights, as plain numbers."""
+        names = ("tile_px", "tile_mpp", "overlap_px", "top_k", "min_score", "max_per_tile", "iou")
+        return {**{name: getattr(self, name) for name in names}, "origin": list(self.origin)}
+
     def grid(self, slide: Slide) -> TileGrid:
         """The tiles of a slide."""
         return TileGrid(

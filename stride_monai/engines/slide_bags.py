@@ -1,0 +1,209 @@
+"""Slides in, bag files out: one slide after the other, on as many processes as there are.
+
+Processes need not know each other: who works on a slide holds a lock on its claim file. The operating system drops the
+lock when a process ends, however it ends, so a killed process blocks nobody. Nothing but bags that are complete is ever
+found in the folder, and each bag says what it was made from; so a run that was stopped is taken up by the same command.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator
+
+from stride_monai.artifacts import config_hash, fingerprint, sha256_of, write_bytes
+from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.engines.progress import Progress
+from stride_monai.errors import BagError, OutputError, SlideError, StrideError
+from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.networks.detector import TileDetector
+from stride_monai.slides import open_slide
+from stride_monai.transforms.topk_patches import TopKCellPatches
+from stride_monai.units import Box
+
+__all__ = ["CLAIMS_FOLDER", "FAILED_FOLDER", "SlideBagMaker"]
+
+_log = logging.getLogger(__name__)
+CLAIMS_FOLDER = ".claims"
+FAILED_FOLDER = "failed"
+_POLL_SECONDS = 1.0
+Item = Mapping[str, Any]
+
+
+class SlideBagMaker(SupervisedEvaluator):
+    """Detects on each slide, crops the best cells, writes ``<slide_id>.bag.arrow``.
+
+    A slide that fails is logged, noted in ``failed/<slide_id>.txt``, and the next one begins; when all are done the
+    engine raises if any failed. A slide that another process works on is looked at again at the end: it is done then,
+    or that process is gone and it is made here. Batches are lists of dictionaries with ``image`` (path), ``slide_id``
+    and optionally ``mpp`` and ``slide_class``. Output of an iteration: a list with, for each slide, ``slide_id``,
+    ``cells`` (how many; None if not made here), ``error`` (None or text).
+
+    Args:
+        output_dir: where the bags go.
+        crop_px, crop_mpp: side of the crops in their px, and um/px.
+        weights: the detector's weights file, whose hash goes into every bag; None for none.
+        overwrite: make every bag again. Else a bag stays if it is of the same slide file, weights and settings; one
+            that is not, or is damaged, is made again and the log says why.
+        inferer: a :class:`~stride_monai.inferers.slide_detection.SlideDetectionInferer`.
+        otherwise as :class:`monai.engines.SupervisedEvaluator`.
+
+    Raises:
+        SlideError: at the end of the run, if slides failed.
+        OutputError: the folder cannot be written to, or its file system has no locks.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        output_dir: Path | str,
+        inferer: SlideDetectionInferer,
+        crop_px: int = 224,
+        crop_mpp: float = 0.5,
+        weights: Path | str | None = None,
+        overwrite: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, inferer=inferer, decollate=False, **kwargs)
+        self.output_dir, self.overwrite = Path(output_dir), overwrite
+        self.weights = None if weights is None else Path(weights)
+        self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp)
+        self.add_event_handler(Events.STARTED, self._start)
+        self.add_event_handler(Events.COMPLETED, self._end)
+
+    def _start(self) -> None:
+        self._failed: list[str] = []
+        self._busy: list[Item] = []
+        self._sha256 = sha256_of(self.weights) if self.weights else ""
+        settings = {**self.inferer.settings(), "crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
+        self._config_hash = config_hash(settings)
+        self._progress = Progress(self.output_dir, [str(item["slide_id"]) for item in self.data_loader.dataset.data])
+
+    def _end(self) -> None:
+        for item in self._busy:
+            self._one(item, wait=True)
+        _log.info("%s", self._progress.summary())
+        if self._failed:
+            raise SlideError(
+                f"{len(self._failed)} of {self._progress.total} slides failed here ({', '.join(self._failed)})",
+                f"{FAILED_FOLDER} says why; the bags of the others are complete, and the same command tries again",
+            )
+
+    def _iteration(self, engine: Any, batchdata: list[Item]) -> list[dict[str, Any]]:
+        return [self._one(slide) for slide in batchdata]
+
+    def _one(self, item: Item, wait: bool = False) -> dict[str, Any]:
+        slide_id = str(item["slide_id"])
+        path = self.output_dir / f"{slide_id}{BAG_SUFFIX}"
+        note = self.output_dir / FAILED_FOLDER / f"{slide_id}.txt"
+        cells, problem = None, None
+        try:
+            with self._claimed(slide_id, wait) as claimed:
+                if not claimed:
+                    self._busy.append(item)
+                    return {"slide_id": slide_id, "cells": None, "error": None}
+                if self.overwrite or not self._stays(item, path):
+                    cells = self._make(item, path)
+                note.unlink(missing_ok=True)
+        except OutputError:
+            raise  # no other slide could be written either
+        except StrideError as error:
+            problem = str(error)
+        except Exception as error:  # a defect must not stop the other slides
+            problem = f"unexpected {type(error).__name__}: {error}\n{traceback.format_exc()}"
+        if problem is not None:
+            _log.error("%s failed: %s", slide_id, problem)
+            self._failed.append(slide_id)
+            write_bytes(note, f"{problem}\n".encode())
+        _log.info("%s", self._progress.step(slide_id, made=cells is not None))
+        return {"slide_id": slide_id, "cells": cells, "error": problem}
+
+    @contextmanager
+    def _claimed(self, slide_id: str, wait: bool) -> Iterator[bool]:
+        """Whether this process may work on the slide; it does as long as the block lasts."""
+        lock = FileLock(self.output_dir / CLAIMS_FOLDER / f"{slide_id}.lock")
+        try:
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)
+        except Timeout:
+            yield False
+            return
+        except (OSError, NotImplementedError) as error:
+            raise OutputError(
+                f"cannot claim a slide in {self.output_dir.name} ({error})",
+                "the folder must be writable and on a file system with locks",
+            ) from error
+        try:
+            for leftover in self.output_dir.glob(f".{slide_id}{BAG_SUFFIX}.*.part"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+            yield True
+        finally:
+            lock.release()
+
+    def _stays(self, item: Item, path: Path) -> bool:
+        """Whether the slide's bag is there and is what this run would make."""
+        if not path.exists():
+            return False
+        slide_id = str(item["slide_id"])
+        try:
+            header = BagFile(path).header
+        except BagError as error:
+            _log.warning("%s: its bag is made again (%s)", slide_id, error)
+            return False
+        mine = {
+            "weights": (header.detector_sha256, self._sha256),
+            "settings": (header.config_hash, self._config_hash),
+            "slide file": (header.slide_fingerprint, fingerprint(Path(item["image"]))),
+            "um/px": (header.slide_mpp, item.get("mpp") or header.slide_mpp),
+        }
+        others = [name for name, (there, here) in mine.items() if there != here]
+        if others:
+            _log.warning("%s: its bag is of other %s and is made again", slide_id, " and ".join(others))
+        return not others
+
+    def _make(self, item: Item, path: Path) -> int:
+        start = time.perf_counter()
+        with open_slide(item["image"], mpp=item.get("mpp")) as slide:
+            detector: TileDetector = self.network.eval()
+            found = self.inferer(slide, detector)
+            bag = self._patches(slide, found.boxes, found.scores)
+            mpp = slide.mpp
+        cells = [
+            BagCell(float(score), Box(*box), encode_crop(crop))
+            for score, box, crop in zip(
+                bag.scores[bag.mask].tolist(),
+                bag.boxes[bag.mask].tolist(),
+                bag.images[bag.mask].permute(0, 2, 3, 1).numpy(),
+                strict=True,
+            )
+        ]
+        header = BagHeader(
+            slide_id=str(item["slide_id"]),
+            slide_mpp=mpp,
+            crop_mpp=self._patches.crop_mpp,
+            crop_px=self._patches.crop_px,
+            top_k=self._patches.k,
+            detector_sha256=self._sha256,
+            slide_class=item.get("slide_class"),
+            config_hash=self._config_hash,
+            slide_fingerprint=fingerprint(Path(item["image"])),
+        )
+        write_bag(path, header, cells)
+        _log.info(
+            "%s: %d cells from %d tiles, %d unreadable regions, %.1f s (%s)",
+            header.slide_id,
+            len(cells),
+            found.tiles_read,
+            found.unreadable + bag.unreadable,
+            time.perf_counter() - start,
+            ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items()),
+        )
+        return len(cells)
