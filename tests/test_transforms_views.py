@@ -47,9 +47,9 @@ def test_a_disc_well_inside_a_window_has_the_same_area_as_in_the_crop() -> None:
 
 
 def test_a_window_is_the_middle_of_the_whole_moved_crop() -> None:
-    crops = torch.rand(6, 3, 64, 64)
+    crops = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     whole, window = (CellAugmentation("strong", size).set_random_state(seed=3)(crops) for size in (None, 32))
-    torch.testing.assert_close(window, whole[..., 16:48, 16:48], rtol=0, atol=1e-5)
+    torch.testing.assert_close(window, whole[..., 16:48, 16:48], rtol=0, atol=1e-4)  # places are float32
 
 
 def test_large_views_first_and_every_view_and_cell_differs() -> None:
@@ -58,7 +58,7 @@ def test_large_views_first_and_every_view_and_cell_differs() -> None:
     assert [view.shape[-1] for view in views] == [48, 48, 32, 32, 32]
     assert not torch.equal(views[0], views[1])
     assert all(not torch.equal(view[i], view[i + 1]) for view in views for i in range(4))
-    assert all(view.dtype == torch.float32 and 0 <= view.min() and view.max() <= 1 + 1e-5 for view in views)
+    assert all(view.dtype == torch.float32 and view.min() >= 0 and view.max() <= 1 + 1e-5 for view in views)
 
 
 def test_two_processes_draw_together_what_one_draws() -> None:
