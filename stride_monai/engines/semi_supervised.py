@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import torch
-from ignite import distributed as idist
 from ignite.engine import Events
 from ignite.metrics import Average
 from monai.utils.enums import CommonKeys
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from stride_monai.engines.cell_training import CellTrainer, StepAugmentation
-from stride_monai.engines.processes import share_of_batch
-from stride_monai.errors import ConfigError
+from stride_monai.engines.streams import EndlessStream
 from stride_monai.handlers.pseudo_labels import PSEUDO_LABELS, PseudoLabels
 from stride_monai.losses.semi_supervised import SemiSupervisedLoss
 from stride_monai.networks.ema import EmaModel
 
-__all__ = ["EndlessBatches", "SemiSupervisedTrainer"]
+__all__ = ["SemiSupervisedTrainer"]
 
 _STUDENT, _TEACHER = 1, 2  # streams of the random numbers; the labelled cells have 0
-
-
-class EndlessBatches(Sampler[list[int]]):
-    """Indices of one batch after another, pass after pass over a shuffled set; the k-th depends on seed and k alone.
-
-    So a stream of any length goes with any number of steps, and a resumed training takes it up at its step. A batch
-    never holds a cell twice unless the set is smaller than the batch; what is left over at the end of a pass is another
-    part of the set each time. Process r of w gets the members r, r + w, ... of each batch.
-
-    Args:
-        size: number of samples in the set.
-        batch_size: of all processes together.
-        seed: of the run.
-        first: batch to begin with.
-
-    Raises:
-        ConfigError: nothing to draw, or nothing to draw from.
-    """
-
-    def __init__(self, size: int, batch_size: int, seed: int = 0, first: int = 0) -> None:
-        if size < 1 or batch_size < 1:
-            raise ConfigError(f"batches of {batch_size} out of {size} unlabelled cells", "give 1 or more of each")
-        self.size, self.batch_size, self.seed, self.first = size, batch_size, seed, first
-
-    def batch(self, step: int) -> list[int]:
-        """The indices of this process in the batch of a step."""
-        turn, place = divmod(step, max(self.size // self.batch_size, 1))
-        order = np.random.default_rng((self.seed, turn)).permutation(self.size)
-        whole = np.resize(order[place * self.batch_size :], self.batch_size)
-        return [int(index) for index in whole[idist.get_rank() :: idist.get_world_size()]]
-
-    def __iter__(self) -> Iterator[list[int]]:
-        step = self.first
-        while True:
-            yield self.batch(step)
-            step += 1
-
-
-class _Numbered(Dataset[dict[str, Any]]):
-    """The pictures of a data set, each with its index."""
-
-    def __init__(self, cells: Any) -> None:
-        self.cells = cells
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        if hasattr(self.cells, "__getitems__"):
-            samples = self.cells.__getitems__(indices)
-        else:
-            samples = [self.cells[index] for index in indices]
-        return [{"image": sample["image"], "index": index} for sample, index in zip(samples, indices, strict=True)]
 
 
 class SemiSupervisedTrainer(CellTrainer):
@@ -121,16 +64,11 @@ class SemiSupervisedTrainer(CellTrainer):
         additional_metrics: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        share_of_batch(unlabelled_batch_size)  # refuses what cannot be shared
-        self.ema, self.unlabelled = ema, unlabelled
-        self.unlabelled_batch_size, self.seed, self.unlabelled_workers = unlabelled_batch_size, seed, num_workers
-        self.supervised_loss = loss_function
+        self.ema, self.supervised_loss = ema, loss_function
         self._views = (
             StepAugmentation(method.student_view, seed, _STUDENT),
             StepAugmentation(method.teacher_view, seed, _TEACHER),
         )
-        self._stream: Iterator[dict[str, Tensor]] | None = None
-        self._next = -1
         metrics = {
             **{part: Average(itemgetter(part)) for part in ("supervised_loss", "unlabelled_loss")},
             PSEUDO_LABELS: PseudoLabels(),
@@ -138,33 +76,19 @@ class SemiSupervisedTrainer(CellTrainer):
         }
         super().__init__(*args, loss_function=self._loss, additional_metrics=metrics, **kwargs)
         self.method = method.to(self.state.device)
+        on_gpu = torch.device(self.state.device).type == "cuda"
+        self._stream = EndlessStream(unlabelled, unlabelled_batch_size, seed, num_workers, pin_memory=on_gpu)
         self._truth = _known_labels(unlabelled).to(self.state.device)
-        self.add_event_handler(Events.COMPLETED, self._close)
+        self.add_event_handler(Events.COMPLETED, self._stream.close)
 
     @property
     def step(self) -> int:
         """Iterations before this one."""
         return int(self.state.iteration) - 1
 
-    def _close(self) -> None:
-        self._stream = None  # ends its worker processes
-
-    def _unlabelled_batch(self) -> dict[str, Tensor]:
-        if self._stream is None or self._next != self.step:
-            batches = EndlessBatches(len(self.unlabelled), self.unlabelled_batch_size, self.seed, self.step)
-            loader = DataLoader(
-                _Numbered(self.unlabelled),
-                batch_sampler=batches,
-                num_workers=self.unlabelled_workers,
-                pin_memory=torch.device(self.state.device).type == "cuda",
-            )
-            self._stream = iter(loader)
-        self._next = self.step + 1
-        return next(self._stream)
-
     def _prepare(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         labelled, *rest = super()._prepare(batch, *args, **kwargs)
-        unlabelled = self._unlabelled_batch()
+        unlabelled = self._stream(self.step)
         pictures = unlabelled["image"].to(self.state.device, non_blocking=True)
         self._index = unlabelled["index"].to(self.state.device, non_blocking=True)
         with torch.no_grad():
