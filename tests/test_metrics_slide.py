@@ -136,6 +136,32 @@ def test_operating_point_handler_sets_and_judges(network: SlideClassifier) -> No
         run(logits, labels, OperatingPointHandler(network, update=False))
 
 
+def test_the_threshold_is_set_and_judged_with_the_detector_of_the_bags(network: SlideClassifier) -> None:
+    one, another = "1f" * 32, "a0" * 32
+    logits, labels = torch.eye(6)[[0, 2]], torch.tensor([0, 2])
+
+    def bags(*detectors: str, update: bool = False, force: bool = False) -> None:
+        def step(engine: Engine, batch: dict[str, list[str]]) -> dict[str, torch.Tensor]:
+            return {"pred": logits, "label": labels}
+
+        engine = Engine(step)
+        handler = OperatingPointHandler(
+            network, update=update, force=force, output_transform=lambda o: (o["pred"], o["label"])
+        )
+        handler.attach(engine)
+        engine.run([{"detector": [detector] * 2} for detector in detectors])
+
+    bags(one, one, update=True)
+    assert network.detector_sha256 == one
+    bags(one)
+    bags("", another, force=True)
+    with pytest.raises(BagError, match="chosen by the detector a0a0"):
+        bags(one, another)
+    with pytest.raises(BagError, match="different detectors"):
+        bags(one, another, update=True)
+    assert network.detector_sha256 == one
+
+
 def test_weights_loader_loads_when_the_engine_starts(network: SlideClassifier, tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", network.state_dict(), {}, half=False)
     encoder = CellClassifier("convnext_atto")

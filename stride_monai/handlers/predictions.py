@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
+from stride_monai.errors import BagError
 from stride_monai.metrics.slide import at_threshold, auc, f1_macro, positive_scores, specificity_at_sensitivity
 from stride_monai.networks.slide_classifier import SlideClassifier
 
-__all__ = ["MacroF1", "OperatingPointHandler", "SlideAUC"]
+__all__ = ["MacroF1", "OperatingPointHandler", "SlideAUC", "detectors_of"]
 
 _log = logging.getLogger(__name__)
 _PRED_AND_LABEL = from_engine(["pred", "label"])
@@ -91,15 +92,20 @@ class OperatingPointHandler:
     """Sets or judges the threshold on the slide score after every epoch of an evaluator.
 
     With ``update`` the highest threshold whose sensitivity on these slides is at least ``sensitivity`` goes into the
-    network's buffer; list this handler before the checkpoint saver, so that the checkpoint has it. Without, the stored
-    threshold stays and is judged. Either way ``threshold``, ``sensitivity`` and ``specificity`` as achieved join the
-    engine's metrics.
+    network's buffer, with the detector that chose the cells (``detector`` of the batch, see
+    :class:`~stride_monai.transforms.loading.LoadBagd`); list this handler before the checkpoint saver, so that the
+    checkpoint has them. Without, the stored threshold stays and is judged; cells of another detector are refused.
+    Either way ``threshold``, ``sensitivity`` and ``specificity`` as achieved join the engine's metrics.
 
     Args:
         network: holds the threshold (not its data-parallel wrapper).
         sensitivity: least share of positive slides to find, (0, 1].
         update: set the threshold, else judge it.
         output_transform: from the engine's output to logits and class indices.
+        force: judge it on cells of another detector all the same.
+
+    Raises:
+        BagError: the bags are of different detectors, or of another than the stored threshold holds for.
     """
 
     def __init__(
@@ -108,12 +114,15 @@ class OperatingPointHandler:
         sensitivity: float = 0.95,
         update: bool = True,
         output_transform: Callable[[Any], Any] = _PRED_AND_LABEL,
+        force: bool = False,
     ) -> None:
         self.network = network
         self.sensitivity = sensitivity
         self.update = update
         self.output_transform = output_transform
+        self.force = force
         self._predictions = _Predictions()
+        self._detectors: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
@@ -121,18 +130,36 @@ class OperatingPointHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
-        self._predictions = _Predictions()
+        self._predictions, self._detectors = _Predictions(), set()
 
     def _collect(self, engine: Engine) -> None:
         self._predictions.add(*self.output_transform(engine.state.output))
+        self._detectors |= detectors_of(engine.state.batch)
 
     def _finish(self, engine: Engine) -> None:
         probabilities, labels = self._predictions.of_all_processes()
         scores, positive = positive_scores(probabilities), labels != SLIDE_CLASSES.index(NEGATIVE)
         if self.update:
             point = specificity_at_sensitivity(scores, positive, self.sensitivity)
-            self.network.set_operating_point(point.threshold)
+            self.network.set_operating_point(point.threshold, detector=_only(self._detectors))
         else:
+            for detector in self._detectors:
+                self.network.check_detector(detector, self.force)
             point = at_threshold(scores, positive, self.network.operating_point().threshold)
         engine.state.metrics.update(point._asdict())
         _log.info("threshold %.4f: sensitivity %.3f, specificity %.3f (%d slides)", *point, len(labels))
+
+
+def detectors_of(batch: Any) -> set[str]:
+    """SHA-256 of the detectors that chose the cells of a batch of bags; empty where the batch does not say."""
+    return set(batch.get("detector", ())) if isinstance(batch, Mapping) else set()
+
+
+def _only(detectors: set[str]) -> str:
+    if len(detectors) > 1:
+        names = ", ".join(sorted(name[:12] or "none" for name in detectors))
+        raise BagError(
+            f"the bags were made with different detectors ({names}), but a threshold holds for one",
+            "make them all with the same weights",
+        )
+    return next(iter(detectors), "")

@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.findings import DISCLAIMER
+from stride_monai.handlers.predictions import detectors_of
 from stride_monai.metrics.slide import positive_scores
 from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
 
@@ -70,12 +71,17 @@ class SlideTableWriter:
         output_dir: folder of the files.
         network: holds the operating point.
         bag_size: the number of cells that each bag was cut to.
+        force: decide on cells of another detector than the operating point holds for.
+
+    Raises:
+        BagError: cells of another detector.
     """
 
-    def __init__(self, output_dir: Path | str, network: SlideClassifier, bag_size: int) -> None:
+    def __init__(self, output_dir: Path | str, network: SlideClassifier, bag_size: int, force: bool = False) -> None:
         self.output_dir = Path(output_dir)
         self.network = network
         self.bag_size = bag_size
+        self.force = force
         self._rows: list[list[Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -88,6 +94,8 @@ class SlideTableWriter:
 
     def __call__(self, engine: Engine) -> None:
         """Takes ``pred`` (:class:`SlideEvidence`) of the output and the batch of loaded bags."""
+        for detector in detectors_of(engine.state.batch):
+            self.network.check_detector(detector, self.force)
         evidence: SlideEvidence = engine.state.output["pred"]
         probabilities = torch.softmax(evidence.logits.double(), dim=1).cpu()
         cells = torch.softmax(evidence.cell_logits.float(), dim=-1).cpu()

@@ -15,6 +15,9 @@ from stride_monai.networks.cell_encoder import CellClassifier, refuse_batch_norm
 
 __all__ = ["SlideClassifier", "SlideEvidence"]
 
+_SHA256_BYTES = 32
+_UNKNOWN = "00" * _SHA256_BYTES
+
 
 class SlideEvidence(NamedTuple):
     """What the network says of a batch of bags.
@@ -33,7 +36,10 @@ class SlideEvidence(NamedTuple):
 
 
 class SlideClassifier(nn.Module):
-    """``slide_head(encoder.encode(cells))`` with the operating point in two buffers, so that any checkpoint has it.
+    """``slide_head(encoder.encode(cells))`` with the operating point in three buffers, so that any checkpoint has it.
+
+    A threshold on the slide score holds for one number of cells per bag and for one detector, the one that chose the
+    cells; both are stored with it.
 
     Args:
         encoder: the cell classifier.
@@ -49,6 +55,7 @@ class SlideClassifier(nn.Module):
 
     threshold: Tensor
     bag_size: Tensor
+    detector: Tensor
 
     def __init__(
         self,
@@ -67,6 +74,7 @@ class SlideClassifier(nn.Module):
         self.chunk = chunk
         self.register_buffer("threshold", torch.tensor(math.nan))
         self.register_buffer("bag_size", torch.tensor(bag_size, dtype=torch.int64))
+        self.register_buffer("detector", torch.zeros(_SHA256_BYTES, dtype=torch.uint8))
         if freeze_encoder:
             self.encoder.requires_grad_(False)
             self.encoder.eval()
@@ -112,14 +120,33 @@ class SlideClassifier(nn.Module):
         logits, attention = self.slide_head(features, mask)
         return SlideEvidence(logits, attention, self.encoder.head(features), features)
 
-    def set_operating_point(self, threshold: float, bag_size: int | None = None) -> None:
-        """Store the threshold on the slide score (0..1) and, where given, the K that it holds for."""
+    def set_operating_point(self, threshold: float, bag_size: int | None = None, detector: str = "") -> None:
+        """Store the threshold on the slide score and what it holds for.
+
+        Args:
+            threshold: 0..1.
+            bag_size: K; None leaves it as it is.
+            detector: SHA-256 (hexadecimal) of the weights of the detector that chose the cells; empty if not known.
+
+        Raises:
+            ValueError: ``detector`` is no SHA-256.
+        """
+        sha256 = bytes.fromhex(detector or _UNKNOWN)
+        if len(sha256) != _SHA256_BYTES:
+            raise ValueError(f"'{detector}' is no SHA-256")
         stored = np.float32(threshold)
         if float(stored) > threshold:  # rounding up would exclude the very slide that the threshold was taken from
             stored = np.nextafter(stored, np.float32(-1))
         self.threshold.fill_(float(stored))
         if bag_size is not None:
             self.bag_size.fill_(bag_size)
+        self.detector.copy_(torch.tensor(list(sha256), dtype=torch.uint8))
+
+    @property
+    def detector_sha256(self) -> str:
+        """Of the weights of the detector that the operating point holds for; empty if not known."""
+        sha256 = bytes(self.detector.tolist()).hex()
+        return "" if sha256 == _UNKNOWN else sha256
 
     def operating_point(self, source: str = "stored with the weights") -> OperatingPoint:
         """The stored operating point.
@@ -150,4 +177,23 @@ class SlideClassifier(nn.Module):
             raise BagError(
                 f"bags of {bag_size} cells, but the slide classifier's operating point holds for {stored}",
                 f"use bag_size {stored}, or force it and expect other figures",
+            )
+
+    def check_detector(self, sha256: str, force: bool = False) -> None:
+        """Refuse cells of another detector than the one that the operating point holds for, unless forced.
+
+        Nothing is refused where either is not known (empty): bags of cells that no detector chose have no hash.
+
+        Args:
+            sha256: of the weights of the detector that chose the cells, hexadecimal.
+
+        Raises:
+            BagError: they are of another detector.
+        """
+        stored = self.detector_sha256
+        if sha256 and stored and sha256 != stored and not force:
+            raise BagError(
+                f"the cells were chosen by the detector {sha256[:12]}, but the slide classifier's operating point holds"
+                f" for {stored[:12]}",
+                "set it anew on bags of this detector (calibrate.json of swift_mil), or force it and expect other figures",
             )

@@ -167,6 +167,8 @@ class LoadBagd(MapTransform):
         boxes_key: gets float64 ``[k, 4]``, level-0 px, zeros where padded.
         scores_key: gets float64 ``[k]``, zeros where padded.
 
+    ``detector`` gets the SHA-256 of the weights of the detector that chose the cells; empty if none did.
+
     Raises (when called):
         BagError: the bag is damaged, holds no cell, or has crops that are smaller or of another um/px than expected.
     """
@@ -204,6 +206,7 @@ class LoadBagd(MapTransform):
             self._mask_key: torch.arange(k) < count,
             self._boxes_key: padded(bag.boxes[:count], k),
             self._scores_key: padded(bag.scores[:count], k),
+            "detector": bag.header.detector_sha256,
         }
 
 
