@@ -15,7 +15,8 @@ from PIL import Image
 
 from stride_monai.data.bag import BagFile
 from stride_monai.data.collate import detection_collate
-from stride_monai.engines.detection import DetectionEvaluator, DetectionTrainer, SlideBagMaker, loss_parts
+from stride_monai.engines.detection import DetectionEvaluator, DetectionTrainer, loss_parts
+from stride_monai.engines.slide_bags import SlideBagMaker
 from stride_monai.errors import SlideError
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.detection import DetectionMap, DetectionRecall

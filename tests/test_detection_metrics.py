@@ -1,7 +1,9 @@
-"""Detection metrics against MONAI's COCO implementation and by hand."""
+"""Detection metrics against pycocotools, against MONAI's COCO implementation and by hand."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ignite.engine import Engine
 from monai.apps.detection.metrics.matching import matching_batch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from stride_monai.metrics.detection import DetectionMap, DetectionRecall, TileResult, average_precision, box_iou, recall
 from stride_monai.networks.detector import TileDetections
@@ -64,6 +68,83 @@ def test_equals_a_slow_one(seed: int, most: int) -> None:
     results = scene(seed)
     if sum(len(r.truth) for r in results) and sum(len(r.boxes) for r in results):
         assert average_precision(results, most) == pytest.approx(slow_map(results, most), abs=1e-12)
+
+
+def with_ignored(results: Sequence[TileResult], seed: int) -> list[TileResult]:
+    """The scenes with about a third of the true boxes cut by the tile's border."""
+    random = np.random.default_rng(seed)
+    return [r._replace(ignored=random.random(len(r.truth)) < 0.3) for r in results]
+
+
+def coco(results: Sequence[TileResult], most: int) -> tuple[float, float]:
+    """Average precision over IoU 0.50:0.95 and recall at IoU 0.50, as pycocotools computes them."""
+
+    def corner_and_size(box: np.ndarray) -> list[float]:
+        return [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
+
+    truth, found = [], []
+    for image, result in enumerate(results, 1):
+        ignored = np.zeros(len(result.truth), bool) if result.ignored is None else result.ignored
+        for box, crowd in zip(result.truth, ignored, strict=True):
+            x, y, w, h = corner_and_size(box)
+            facts = {"id": len(truth) + 1, "image_id": image, "category_id": 1, "bbox": [x, y, w, h], "area": w * h}
+            truth.append(facts | {"iscrowd": int(crowd)})
+        for box, score in zip(result.boxes, result.scores, strict=True):
+            found.append({"image_id": image, "category_id": 1, "bbox": corner_and_size(box), "score": float(score)})
+    images = [{"id": image} for image in range(1, len(results) + 1)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO()
+        reference.dataset = {"images": images, "annotations": truth, "categories": [{"id": 1}]}
+        reference.createIndex()
+        evaluation = COCOeval(reference, reference.loadRes(found), "bbox")
+        evaluation.params.maxDets = [most]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, 0, 0, 0]
+    return float(precision.mean()), float(evaluation.eval["recall"][0, 0, 0, 0])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([3, 10, 100, 500]), st.booleans())
+def test_equals_pycocotools(seed: int, most: int, ignore: bool) -> None:
+    results = with_ignored(scene(seed), seed) if ignore else scene(seed)
+    if sum(r.wanted for r in results) and sum(len(r.boxes) for r in results):
+        precision, found = coco(results, most)
+        assert average_precision(results, most) == pytest.approx(precision, abs=1e-6)
+        assert recall(results, most, 0.5) == pytest.approx(found, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_equals_pycocotools_in_a_crowd(seed: int) -> None:
+    """Tiles with more than a hundred cells, of which some touch, on whole pixels so that IoUs and scores tie."""
+    random = np.random.default_rng(seed)
+    results = []
+    for count in (120, 0, 150):
+        corner = random.integers(0, 480, (count, 2)).astype(float)
+        truth = np.hstack([corner, corner + random.choice([16.0, 24.0, 32.0], (count, 1))])
+        shift = random.integers(-6, 7, (count, 2))
+        strays = random.integers(0, 480, (100, 2)).astype(float)
+        boxes = np.concatenate([truth + np.hstack([shift, shift]), np.hstack([strays, strays + 24])])
+        scores = np.concatenate([random.integers(3, 20, count), random.integers(0, 12, 100)]) / 20
+        results.append(TileResult(boxes, scores, truth, random.random(count) < 0.2))
+    for most in (100, 500):
+        precision, found = coco(results, most)
+        assert 0 < precision < found < 1
+        assert average_precision(results, most) == pytest.approx(precision, abs=1e-6)
+        assert recall(results, most) == pytest.approx(found, abs=1e-6)
+    assert recall(results, 500) > recall(results, 100)
+
+
+def test_a_cut_cell_counts_neither_for_nor_against() -> None:
+    truth = np.array([[0.0, 0, 10, 10], [90, 0, 100, 20]])
+    cut = np.array([False, True])
+    found = np.array([[0.0, 0, 10, 10], [90, 0, 100, 20], [90, 0, 100, 10], [50, 50, 60, 60]])
+    scores = np.array([0.6, 0.9, 0.8, 0.7])
+    ignoring = TileResult(found, scores, truth, cut)
+    assert (average_precision([ignoring]), recall([ignoring])) == (0.5, 1.0)  # only the stray is wrong
+    assert average_precision([TileResult(found[:3], scores[:3], truth, cut)]) == 1.0
+    assert recall([TileResult(found[1:2], scores[1:2], truth, cut)]) == 0.0
+    assert np.isnan(average_precision([TileResult(found, scores, truth, np.ones(2, bool))]))
 
 
 def test_by_hand() -> None:

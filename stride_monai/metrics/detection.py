@@ -22,14 +22,18 @@ from numpy.typing import NDArray
 
 __all__ = [
     "COCO_IOUS",
+    "RECALLS",
     "DetectionMap",
     "DetectionRecall",
     "Matches",
     "TileResult",
+    "assign",
     "average_precision",
     "box_iou",
     "gathered_results",
     "match",
+    "precision_at_recalls",
+    "ranked",
     "recall",
     "tile_results",
 ]
@@ -93,7 +97,7 @@ def match(result: TileResult, max_detections: int, ious: Sequence[float]) -> Mat
     counted = np.ones_like(hits)
     for row, iou in enumerate(ious):
         threshold = min(iou, 1 - 1e-10)
-        hits[row] = _greedy(overlap, threshold)
+        hits[row] = assign(overlap, threshold) >= 0
         counted[row] = hits[row] | (inside < threshold)
     return Matches(result.scores[order], hits, counted)
 
@@ -102,19 +106,20 @@ def _inside(boxes: Floats, crowds: Floats) -> Floats:
     """The largest share of each box [n] that lies in one of the crowds."""
     common, area, _ = _overlaps(boxes, crowds)
     share: Floats = np.divide(common, area[:, None], out=np.zeros_like(common), where=area[:, None] > 0)
-    return share.max(axis=1, initial=0.0)
+    largest: Floats = share.max(axis=1, initial=0.0)
+    return largest
 
 
-def _greedy(overlap: Floats, threshold: float) -> Flags:
-    """Whether each detection [d], best first, gets a true box of its own; ``overlap`` is [d, t]."""
-    hits = np.zeros(len(overlap), bool)
+def assign(overlap: Floats, threshold: float) -> NDArray[np.intp]:
+    """For each detection [d], best first, the true box that it gets for its own, or -1; ``overlap`` is [d, t]."""
+    given = np.full(len(overlap), -1, np.intp)
     taken = np.zeros(overlap.shape[1], bool)
     for place in np.flatnonzero((overlap >= threshold).any(axis=1)):
         free = np.where(taken, -1.0, overlap[place])
         best = len(free) - 1 - int(free[::-1].argmax())  # COCO takes the last of equal ones
         if free[best] >= threshold:
-            taken[best] = hits[place] = True
-    return hits
+            taken[best], given[place] = True, best
+    return given
 
 
 def average_precision(
