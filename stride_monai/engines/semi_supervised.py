@@ -28,13 +28,14 @@ class SemiSupervisedTrainer(CellTrainer):
 
     Two views of the unlabelled cells are augmented on the device, each with draws of its own. The student sees the
     labelled cells and its view in ONE forward pass; the teacher sees the other view without gradient. The loss is that
-    of the labelled cells plus the method's. Mixed precision, accumulation and distribution are MONAI's; with several
-    processes list the method's and the average's states in the training state, and give ``network`` as
-    DistributedDataParallel. The average itself is updated by :class:`stride_monai.handlers.ema.EmaUpdater`.
+    of the labelled cells plus the method's. Mixed precision, accumulation and distribution are MONAI's; the average is
+    updated by :class:`stride_monai.handlers.ema.EmaUpdater`, and its state and the method's belong into the training
+    state.
 
     ``engine.state.output`` holds of the labelled cells ``image``, ``label`` and ``pred``; ``loss`` and its parts
     ``supervised_loss`` and ``unlabelled_loss``; and ``pseudo_labels``. Metrics of an epoch are the means of the two
-    parts and those of :class:`stride_monai.handlers.pseudo_labels.PseudoLabels`.
+    parts and those of :class:`stride_monai.handlers.pseudo_labels.PseudoLabels`, if there is a key metric: MONAI takes
+    no others without one.
 
     Args:
         method: what is learnt from unlabelled cells.

@@ -19,6 +19,7 @@ from stride_monai.engines.sampling import CellSampler
 from stride_monai.errors import ConfigError
 from stride_monai.losses.crest import CReST
 from stride_monai.networks.ema import EmaModel
+from stride_monai.transforms.augmentation import ScaleUint8
 
 __all__ = ["CrestGenerations", "GrownCells"]
 
@@ -167,7 +168,7 @@ class CrestGenerations:
         size = len(self.unlabelled)
         mine = [i % size for i in range(rank, -(-size // world) * world, world)]  # equally many for every process
         loader = DataLoader(Subset(self.unlabelled, mine), batch_size=self.batch_size, num_workers=0)
-        parts = [self.ema.module(batch["image"].to(device)).float().softmax(1) for batch in loader]
+        parts = [self.ema.module(ScaleUint8()(batch["image"].to(device))).float().softmax(1) for batch in loader]
         found = torch.cat(parts)
         if world > 1:
             found = idist.all_gather(found).reshape(world, len(mine), -1).transpose(0, 1).flatten(0, 1)
