@@ -17,6 +17,7 @@ from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.swift import SwiftTrainer
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.handlers.ema import EmaUpdater
+from stride_monai.losses.swift import SOURCES
 from stride_monai.networks.cell_encoder import CellClassifier
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.slide_classifier import SlideClassifier
@@ -182,9 +183,9 @@ def test_an_iteration_equals_algorithm_1(
     output = engine.state.output
     for name in ("cell_loss", "slide_loss", "semi_loss", "loss"):
         assert float(output[name].detach()) == pytest.approx(float(expected[name].detach()), abs=1e-6), name
-    for (j, k), label in expected["labels"].items():
-        assert bool(output["pseudo"]["chosen"][j, k]) == bool(expected["masks"][j, k])
-        assert int(output["pseudo"]["label"][j, k]) == label
+    label, chosen, _ = output["pseudo_labels"]
+    assert label.tolist() == list(expected["labels"].values())
+    assert chosen.int().tolist() == list(expected["masks"].values())
     assert len(set(expected["masks"].values())) == 2, "a case that decides nothing"
     for (name, ours), theirs in zip(network.named_parameters(), student.parameters(), strict=True):
         assert theirs.grad is not None, name
@@ -226,8 +227,28 @@ def test_without_the_semi_supervised_term_the_teacher_is_not_asked(monkeypatch: 
     engine = trainer(classifier(), bag_batches(1), semi_weight=0.0)
     monkeypatch.setattr(engine, "_taught", lambda: pytest.fail("the teacher was asked"))
     engine.run()
-    assert engine.state.output["pseudo"] is None
+    assert "pseudo_labels" not in engine.state.output
     assert float(engine.state.output["semi_loss"]) == 0
+
+
+def test_counts_where_labels_come_from_and_how_many_are_right() -> None:
+    batch = bag_batches(1, (3, 0))[0]
+    batch["truth"] = torch.tensor([[3, 0, -1, 3], [0, 0, 2, 4]])
+    engine = trainer(classifier(), [batch], activation_threshold=0.4)
+    engine.run()
+    label, chosen, truth = engine.state.output["pseudo_labels"]
+    source = engine.state.output["label_sources"][0]
+    metrics = engine.state.metrics
+    assert metrics["from_negative_slide"] == pytest.approx(3 / 7)
+    assert metrics["from_activation"] == pytest.approx(int((source == 1).sum()) / 7)
+    assert sum(metrics[f"from_{name}"] for name in SOURCES) == pytest.approx(1)
+    assert metrics["agreement_negative_slide"] == pytest.approx(2 / 3)
+    known = (source == 1) & (truth >= 0)
+    assert metrics["agreement_activation"] == pytest.approx(
+        int((label[known] == truth[known]).sum()) / int(known.sum())
+    )
+    assert metrics["accepted"] == pytest.approx(int(chosen.sum()) / 7)
+    assert metrics["slide_loss"] == pytest.approx(float(engine.state.output["slide_loss"]))
 
 
 def test_accumulated_gradients_step_once() -> None:

@@ -6,10 +6,12 @@ STRIDE, Algorithm 1 (https://arxiv.org/abs/2407.19512); METHOD section 5 names e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
 from ignite import distributed as idist
+from ignite.metrics import Average, Metric
 from monai.engines import SupervisedTrainer
 from monai.utils.enums import CommonKeys
 from torch import Tensor
@@ -18,6 +20,8 @@ from torch.nn import functional
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.errors import BagError, ConfigError
+from stride_monai.handlers.pseudo_labels import LABEL_SOURCES, PSEUDO_LABELS, LabelSources
+from stride_monai.handlers.pseudo_labels import PseudoLabels as PseudoLabelShares
 from stride_monai.losses.swift import PseudoLabels, class_activation, masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.swift import SwiftOutput, View, encode_in_parts
@@ -55,8 +59,10 @@ class SwiftTrainer(SupervisedTrainer):
     SLIDE_CLASSES), ``slide_id``, and optionally ``truth`` ``[B, K]`` (index into CELL_CLASSES, -1 unknown), which
     serves to count and for nothing else.
     ``engine.state.output`` holds ``pred`` (slide logits) and ``label`` of the slides; ``loss`` and its parts
-    ``cell_loss``, ``slide_loss``, ``semi_loss``; ``pseudo`` (:class:`~stride_monai.losses.swift.PseudoLabels` with
-    ``mask`` and ``truth``), None where ``semi_weight`` is 0.
+    ``cell_loss``, ``slide_loss``, ``semi_loss``; and ``pseudo_labels`` and ``label_sources`` (absent where
+    ``semi_weight`` is 0). Metrics of an epoch are the means of the three parts and those of
+    :class:`~stride_monai.handlers.pseudo_labels.PseudoLabels` and
+    :class:`~stride_monai.handlers.pseudo_labels.LabelSources`.
 
     Args:
         network: a :class:`~stride_monai.networks.swift.SwiftStudent`, or that in DistributedDataParallel.
@@ -111,7 +117,14 @@ class SwiftTrainer(SupervisedTrainer):
         self.slide_loss = slide_loss or functional.cross_entropy
         self._strong = (StepAugmentation(strong, seed, _CELLS), StepAugmentation(strong, seed, _BAGS))
         self._weak = StepAugmentation(weak, seed, _WEAK)
+        metrics: dict[str, Metric] = {
+            name: Average(itemgetter(name)) for name in ("cell_loss", "slide_loss", "semi_loss")
+        }
+        if semi_weight:
+            metrics |= {PSEUDO_LABELS: PseudoLabelShares(), LABEL_SOURCES: LabelSources()}
         super().__init__(*args, loss_function=self._loss, prepare_batch=self._prepare, decollate=False, **kwargs)
+        for name, metric in metrics.items():  # MONAI takes none without a key metric
+            metric.attach(self, name)
 
     @property
     def step(self) -> int:
@@ -154,9 +167,18 @@ class SwiftTrainer(SupervisedTrainer):
         total: Tensor = sum((w * loss for w, loss in zip(weights, losses.values(), strict=True)), torch.zeros(()))
         self.state.output |= {name: loss.detach() for name, loss in losses.items()}
         self.state.output |= {CommonKeys.PRED: found.slides.detach(), CommonKeys.LABEL: slide_label}
-        known = {"mask": self._bags.mask, "truth": self._bags.truth}
-        self.state.output["pseudo"] = None if pseudo is None else {**pseudo._asdict(), **known}
+        if pseudo is not None:
+            self.state.output |= self._counted(pseudo)
         return total
+
+    def _counted(self, pseudo: PseudoLabels) -> dict[str, Any]:
+        """What the metrics of pseudo-labels read: the cells of the bags in one row."""
+        mask, truth = self._bags.mask, self._bags.truth
+        known = torch.full_like(pseudo.label, -1) if truth is None else truth
+        return {
+            PSEUDO_LABELS: (pseudo.label[mask], pseudo.chosen[mask], known[mask]),
+            LABEL_SOURCES: (pseudo.source[mask], pseudo.label[mask], known[mask]),
+        }
 
     def _pseudo_labels(self, found: SwiftOutput, slide_label: Tensor) -> PseudoLabels:
         bags = self._bags
