@@ -45,12 +45,15 @@ if __name__ == "__main__":
 
 
 def run(checkout: Path, *command: str) -> None:
-    subprocess.run([sys.executable, *command], check=True, env={**os.environ, "PYTHONPATH": str(checkout)})
+    # From the checkout's own folder: python looks for packages there first.
+    subprocess.run(
+        [sys.executable, *command], check=True, cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)}
+    )
 
 
 def trained(arguments: argparse.Namespace, work: Path) -> Path:
     """The checkpoint of a detector trained as asked; what is there already is kept."""
-    cohort, out = arguments.cohort or work / "cohort", work / "detection"
+    cohort, out = (arguments.cohort or work / "cohort").resolve(), work / "detection"
     labels = [LABELS[i % len(LABELS)] for i in range(arguments.slides)]
     if not (cohort / "manifest.csv").exists():
         centres = arguments.centre or TRAINING_SITES

@@ -170,3 +170,11 @@ def test_a_training_set_may_ask_for_many_lesions_on_every_positive_slide() -> No
         assert drawn == ([] if case.label == "NILM" else [case.label] * 9)
     with pytest.raises(ConfigError, match="0 lesions"):
         CohortDesign(classes=("HSIL",), lesions=0).cases()
+
+
+def test_any_gives_every_slide_a_laboratory_of_its_own() -> None:
+    cases = CohortDesign(classes=("NILM", "HSIL", "NILM"), diameter_mm=0.4, mpp=0.5, centres=("any",)).cases()
+    plans = [plan_slide(case.label, **case.arguments)[0] for case in cases]
+    assert {case.centre for case in cases} == {"any"}
+    assert len({plan.centre.dye_od for plan in plans}) == 3
+    assert len({case.arguments["density_per_mm2"] for case in cases}) == 3

@@ -10,7 +10,7 @@ import pytest
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.artefacts import ARTEFACTS, make_artefacts
 from stride_monai.phantom.background import Background
-from stride_monai.phantom.centres import CENTRES, SITES, VARIANTS, centre_named
+from stride_monai.phantom.centres import ANY, CENTRES, SITES, VARIANTS, any_centre, centre_named
 from stride_monai.phantom.focus import LEVELS_UM, FocusField, blur_per_um, defocus_levels
 from stride_monai.phantom.optics import sharpened, sharpening_margin
 from stride_monai.phantom.painter import Scene
@@ -50,10 +50,23 @@ def test_a_variant_differs_in_exactly_one_parameter_and_shows_it(variant: str) -
 
 
 def test_an_impossible_centre_is_refused() -> None:
-    for wrong in ({"mpp": 3}, {"jpeg_quality": 0}, {"scanner": "toaster"}, {"noise": -0.1}, {"aperture": 1.7}):
+    for wrong in ({"mpp": 3}, {"jpeg_quality": 0}, {"scanner": "toaster"}, {"noise": -0.1}, {"crowding": 2}):
         with pytest.raises(ConfigError) as caught:
             replace(NORTH, **wrong)
         assert "\n" not in str(caught.value)
+
+
+def test_any_laboratory_is_the_seed_s_own_and_possible() -> None:
+    drawn = [any_centre(seed) for seed in range(200)]  # Centre refuses impossible ones
+    assert drawn[3] == any_centre(3) == centre_named(ANY, 3)
+    assert len({centre.strength for centre in drawn}) == 200
+    haematoxylin = [centre.strength[0] for centre in drawn]
+    assert min(haematoxylin) < 0.55
+    assert max(haematoxylin) > 1.2
+    assert ANY not in CENTRES
+    pictures = [field_of(ANY, seed=seed) for seed in (1, 1, 2)]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert np.abs(pictures[0] - pictures[2]).mean() > 4
 
 
 @pytest.mark.parametrize("amount", [-1.0, -0.3, 0.0, 0.5, 2.0])

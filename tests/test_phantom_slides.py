@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import tifffile
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.phantom import render_slide, write_truth_geojson
 from stride_monai.phantom.background import GLASS_PERIOD
+from stride_monai.phantom.centres import CENTRES
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.render import default_density, plan_slide
 from stride_monai.phantom.slide_plan import lesion_counts
@@ -135,6 +137,21 @@ def test_lesions_are_mostly_visible() -> None:
     common = np.stack([plan.common.x, plan.common.y], axis=1)
     covered = [np.hypot(*(common - (cell.x, cell.y)).T).min() < 5 / 0.25 for cell in lesions]
     assert np.mean(covered) < 0.25
+
+
+def test_crowding_puts_lesions_into_groups_and_among_other_cells() -> None:
+    neighbours, clusters = [], []
+    for crowding in (0.0, 1.0):
+        centre = replace(CENTRES["north"], crowding=crowding)
+        plan, _ = plan_slide("LSIL", seed=2, diameter_mm=1.5, mpp=0.5, centre=centre, lesions={"LSIL": 40})
+        lesions = np.array([(cell.x, cell.y) for cell in plan.unique if cell.figure.label != "NILM"])
+        common = np.stack([plan.common.x, plan.common.y], axis=1)
+        assert np.hypot(*(common - plan.region.middle).T).max() <= plan.region.radius + 1
+        neighbours.append(np.mean([(np.hypot(*(common - place).T) < 20 / 0.5).sum() for place in lesions]))
+        distance = np.hypot(*(lesions[:, None] - lesions).transpose(2, 0, 1)) + np.eye(len(lesions)) * 1e9
+        clusters.append(np.median(distance.min(axis=1)) * 0.5)
+    assert neighbours[1] > 2 * neighbours[0]
+    assert clusters[1] < 0.85 * clusters[0]
 
 
 def test_no_lesion_lies_under_the_pen() -> None:

@@ -117,16 +117,22 @@ def _group_sizes(rng: np.random.Generator, n: int, how: Gathering) -> NDArray[np
 
 
 def drawn_together(
-    rng: np.random.Generator, points: Points, group: NDArray[np.int64], sites: Points, share: float, reach: float
+    region: Region,
+    rng: np.random.Generator,
+    points: Points,
+    group: NDArray[np.int64],
+    sites: Points,
+    share: float,
+    reach: float,
 ) -> Points:
     """Move whole groups of cells to where some of the sites are, so that what lies there lies in a crowd.
 
     Args:
-        points: ``[n, 2]`` px.
+        points: ``[n, 2]`` px; one that would leave the region stays where it is.
         group: number of the group of every point, as :func:`gathered` gives it.
         sites: ``[m, 2]`` px.
         share: of the sites that get a group, 0-1, as far as there are groups.
-        reach: px; a cell of the group comes to lie as far from its site, half of them nearer.
+        reach: px; of each group that moves one cell comes to lie within this of its site.
     """
     groups = rng.permutation(int(group.max(initial=-1)) + 1)
     chosen = sites[rng.random(len(sites)) < share][: len(groups)]
@@ -139,7 +145,8 @@ def drawn_together(
         angle, distance = rng.uniform(0, 2 * np.pi), reach * rng.uniform(0.2, 1.0)
         member = first[number] + rng.integers(size[number])
         shift[number] = site + distance * np.array([np.cos(angle), np.sin(angle)]) - points[member]
-    return points + shift[group]
+    moved = points + shift[group]
+    return np.where(region.contains(moved)[:, None], moved, points)
 
 
 def adhering(

@@ -448,7 +448,7 @@ def _place_common(
         points, group = gathered(region, rng, len(kind_of), mpp, how, patchiness)
         if centre.crowding and placed:
             sites = np.array([(cell.x, cell.y) for cell in placed], float)
-            points = drawn_together(rng, points, group, sites, 0.7 * centre.crowding, how.diameter_um / mpp)
+            points = drawn_together(region, rng, points, group, sites, 0.7 * centre.crowding, how.diameter_um / mpp)
         shapes, stains = _members_of_groups(rng, banks, kind_of, group)
         chosen.append(shapes)
         stained.append(stains)
