@@ -103,6 +103,7 @@ class SwiftTrainer(SupervisedTrainer):
         seed: int = 0,
         slide_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         teacher_part: int | None = None,
+        additional_metrics: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         numbers = {"activation_threshold": activation_threshold, "teacher_threshold": teacher_threshold}
@@ -122,9 +123,17 @@ class SwiftTrainer(SupervisedTrainer):
         }
         if semi_weight:
             metrics |= {PSEUDO_LABELS: PseudoLabelShares(), LABEL_SOURCES: LabelSources()}
-        super().__init__(*args, loss_function=self._loss, prepare_batch=self._prepare, decollate=False, **kwargs)
-        for name, metric in metrics.items():  # MONAI takes none without a key metric
-            metric.attach(self, name)
+        super().__init__(
+            *args,
+            loss_function=self._loss,
+            prepare_batch=self._prepare,
+            decollate=False,
+            additional_metrics={**metrics, **(additional_metrics or {})},
+            **kwargs,
+        )
+        if kwargs.get("key_train_metric") is None:  # MONAI then leaves out the others as well
+            for name, metric in metrics.items():
+                metric.attach(self, name)
 
     @property
     def step(self) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 
 from stride_monai.networks.ema import EmaModel
 
-__all__ = ["EmaUpdater"]
+__all__ = ["EmaUpdater", "ends_accumulation"]
 
 
 class EmaUpdater:
@@ -29,11 +29,11 @@ class EmaUpdater:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        if _stepped(engine):
+        if ends_accumulation(engine):
             self.ema.update(self.network)
 
 
-def _stepped(engine: Any) -> bool:
+def ends_accumulation(engine: Any) -> bool:
     """Whether this iteration ended an accumulation of gradients, by the rule of MONAI's trainer."""
     accumulated = getattr(engine, "accumulation_steps", 1)
     length = engine.state.epoch_length
