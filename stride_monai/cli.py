@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
+    from stride_monai.screening.screener import Screener
 
 __all__ = ["app", "main"]
 
@@ -70,6 +71,9 @@ def screen(
     reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
+    detector: Annotated[
+        str, typer.Option(help="auto (that of the profile), yolo (needs the extra yolo), or another of the bundle's.")
+    ] = "auto",
     bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
@@ -84,7 +88,7 @@ def screen(
 
     items = collect(slides)
     with _err.status("loading the networks"):
-        screener = Screener(Options(mpp=mpp, reader=reader, device=device, profile=profile, bundles=bundles))
+        screener = Screener(Options(mpp, reader, device, profile, bundles, detector))
     batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
@@ -100,7 +104,7 @@ def screen(
                 progress.console.print(f"[red]failed[/red] {_escape(outcome.reason)}", highlight=False, soft_wrap=True)
 
         outcomes = screen_batch(batch, items, on_progress, on_done)
-    _summarise(outcomes, out, screener.models.note)
+    _summarise(outcomes, out, screener)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -116,7 +120,7 @@ def _progress(period: float = 30.0) -> Progress:
     return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, speed_estimate_period=period)
 
 
-def _summarise(outcomes: Sequence[Outcome], out: Path, note: str) -> None:
+def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> None:
     table = Table("slide", "status", "call", "class", "score", "cells", "um/px", "seconds")
     for outcome in outcomes:
         color = _COLORS[outcome.status]
@@ -140,7 +144,10 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, note: str) -> None:
     if len(reports) > 10:
         _out.print(f"and {len(reports) - 10} more reports in {_escape(str(out))}", highlight=False, soft_wrap=True)
     _out.print(f"summary {_escape(str(out / 'summary.csv'))}", highlight=False, soft_wrap=True)
-    _out.print(f"[bold]Research use only.[/bold] {_escape(note)}", highlight=False)
+    models, options = screener.models, screener.options
+    why = f"default of the {options.profile} profile" if options.detector == "auto" else "as asked for"
+    _out.print(f"detector {models.detector_name} ({why}), weights {models.weights['detection'][:12]}", highlight=False)
+    _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)
 
 
 @app.command()

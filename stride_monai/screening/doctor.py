@@ -21,7 +21,7 @@ State = Literal["ok", "note", "problem"]
 
 _PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy", "openslide-python", "tifffile")
 _EXTRAS = {
-    "yolo": ("ultralytics", "the YOLO detector, which the shipped weights need; AGPL-3.0"),
+    "yolo": ("ultralytics", "YOLO detectors; AGPL-3.0"),
     "text": ("transformers", "text encoders for descriptions"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
@@ -48,7 +48,9 @@ class Check:
 def examine() -> list[Check]:
     """The installation: packages, extras, device, weights, disk."""
     checks = [_python(), *map(_package, _PACKAGES), *(_extra(extra) for extra in _EXTRAS)]
-    return [*checks, *_guarded("device", _device), *_guarded("weights", _weights), _disk()]
+    for name, check in (("device", _device), ("weights", _weights), ("detector", _detectors)):
+        checks += _guarded(name, check)
+    return [*checks, _disk()]
 
 
 def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
@@ -141,6 +143,20 @@ def _weights() -> list[Check]:
         if not files:
             checks.append(Check(f"weights {name}", "problem", "none found", "train the bundle, or make weights"))
     return checks
+
+
+def _detectors() -> list[Check]:
+    """Which detector screening uses, and why."""
+    from stride_monai.bundle_workflow import bundle_root
+    from stride_monai.screening.models import DEFAULT_DETECTORS, detectors_in
+
+    chosen = DEFAULT_DETECTORS["tiny"]
+    others = [name for name in detectors_in(bundle_root("detection")) if name != chosen]
+    detail = f"{chosen}, the default of the tiny profile; --detector takes also {', '.join(others)}"
+    if importlib.util.find_spec("ultralytics") is not None:
+        return [Check("detector", "ok", detail)]
+    state: State = "problem" if chosen == "yolo" else "note"
+    return [Check("detector", state, f"{detail}; yolo is not installed", "pip install 'stride-monai[yolo]' for yolo")]
 
 
 def _disk() -> Check:

@@ -42,6 +42,7 @@ class Options:
     Attributes:
         mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
         bundles: folder of the bundles; None for those of the package.
+        detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
     """
 
     mpp: float | None = None
@@ -49,6 +50,7 @@ class Options:
     device: str = "auto"
     profile: str = "tiny"
     bundles: Path | None = None
+    detector: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ class Screener:
         self.options = options
         if options.profile not in {"tiny", "paper"}:
             raise ConfigError(f"there is no profile '{options.profile}'", "use tiny or paper")
-        self.models: Models = load_models(options.bundles, options.profile, choose_device(options.device))
+        self.models: Models = load_models(
+            options.bundles, options.profile, choose_device(options.device), options.detector
+        )
         detection, swift = self.models.numbers["detection"], self.models.numbers["swift_mil"]
         self._detect = SlideDetectionInferer(
             tile_px=detection["tile_size"],
@@ -174,6 +178,7 @@ class Screener:
             "reader": options.reader,
             "device": options.device,
             "profile": options.profile,
+            "detector": options.detector,
             "bundles": "shipped" if options.bundles is None else "given",
         }
 
@@ -183,6 +188,7 @@ class Screener:
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,
+            "detector": self.models.detector_name,
             "detection": dict(numbers["detection"]),
             "swift_mil": dict(numbers["swift_mil"]),
             "weights": dict(self.models.weights),
