@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from ignite import distributed as idist
 from numpy.typing import NDArray
 from torch import Tensor
@@ -97,7 +98,12 @@ class EndlessStream:
         share_of_batch(batch_size)  # refuses what cannot be shared
         self._batches = EndlessBatches(len(dataset), batch_size, seed, weights=weights)
         self._loader = DataLoader(
-            _Numbered(dataset), batch_sampler=self._batches, num_workers=num_workers, pin_memory=pin_memory
+            _Numbered(dataset),
+            batch_sampler=self._batches,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            # Of its own: starting the stream, which a resumed run does at another step, must not move the dropout.
+            generator=torch.Generator().manual_seed(seed),
         )
         self._running: Iterator[dict[str, Any]] | None = None
         self._next = -1
