@@ -55,18 +55,15 @@ def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: st
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     axes = figure.add_subplot(xlabel=f"cells of the class ({where})", ylabel="F1", ylim=(0, 1.05))
     axes.grid(alpha=0.3)
-    shown = [k for k, value in enumerate(f1) if np.isfinite(value)]
-    names, numbers = list(counts), [max(count, 0.5) for count in counts.values()]  # a class without cells stands left
-    for k in shown:
-        axes.plot(numbers[k], f1[k], "o", markersize=9, color=_CLASSES[k % len(_CLASSES)])
-        axes.annotate(
-            f"{names[k]} ({counts[names[k]]:,})", (numbers[k], f1[k]), (0, 9), textcoords="offset points", ha="center"
-        )
+    shown = [(k, *item) for k, item in enumerate(counts.items()) if np.isfinite(f1[k])]
+    for k, name, count in shown:
+        place = max(count, 0.5)  # a class without a cell stands left of 1
+        colour = _CLASSES[k % len(_CLASSES)]
+        axes.plot(place, f1[k], "o", markersize=9, color=colour, label=f"{name}: {f1[k]:.3f}, {count:,} cells")
     if shown:
-        axes.axhline(
-            float(np.mean([f1[k] for k in shown])), color="grey", linestyle="--", linewidth=1, label="F1-macro"
-        )
-        axes.legend(loc="lower right")
+        mean = float(np.mean([f1[k] for k, _, _ in shown]))
+        axes.axhline(mean, color="grey", linestyle="--", linewidth=1, label=f"F1-macro: {mean:.3f}")
+        axes.legend(loc="best")
     axes.set_xscale("log")
     axes.margins(x=0.15)
     return figure
@@ -80,11 +77,14 @@ def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) ->
     """
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
+    classwise = float(np.mean([one.error for one in by_class.values()]))
     left = figure.add_subplot(
         grid[0, 0], ylabel="share that is right", title=f"most probable class, ECE {top.error:.3f}"
     )
     left.plot(top.confidence, top.accuracy, "o-", color=_ALL)
-    right = figure.add_subplot(grid[0, 1], ylabel="share that is of the class", title="every class (classwise ECE)")
+    right = figure.add_subplot(
+        grid[0, 1], ylabel="share that is of the class", title=f"every class, mean ECE {classwise:.3f}"
+    )
     for k, (name, one) in enumerate(by_class.items()):
         colour = _CLASSES[k % len(_CLASSES)]
         right.plot(one.confidence, one.accuracy, "o-", markersize=4, color=colour, label=f"{name} {one.error:.3f}")
