@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from stride_monai.cli_data import app as data_app
 from stride_monai.errors import ConfigError, StrideError
@@ -35,7 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app)
-_out = Console()
+# Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short.
+_out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 _err = Console(stderr=True)
 _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
 
@@ -123,18 +126,20 @@ def _progress(period: float = 30.0) -> Progress:
 
 
 def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> None:
-    table = Table("slide", "status", "call", "class", "score", "cells", "um/px", "seconds")
+    table = Table(Column("slide", overflow="fold"), Column("status", no_wrap=True), box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("call", "class", "score", "cells", "um/px", "seconds"):
+        table.add_column(name, no_wrap=True)
     for outcome in outcomes:
         color = _COLORS[outcome.status]
         table.add_row(
             _escape(outcome.slide_id),
-            f"[{color}]{outcome.status}[/{color}]" + (" (done before)" if outcome.resumed else ""),
+            f"[{color}]{outcome.status}[/{color}]",
             outcome.call or "",
             outcome.slide_class or "",
             "" if outcome.score is None else f"{outcome.score:.3f}",
             "" if outcome.cells is None else str(outcome.cells),
             "" if outcome.mpp is None else f"{outcome.mpp:g}",
-            f"{outcome.seconds:.1f}",
+            "done before" if outcome.resumed else f"{outcome.seconds:.1f}",
         )
     _out.print(table)
     for outcome in outcomes:
@@ -199,6 +204,12 @@ def phantom(
     centre: Annotated[
         list[str] | None, typer.Option("--centre", help="Use only this centre; may be given several times.")
     ] = None,
+    artefact: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--artefact", help="pen, bubbles, coverslip, dust or fibre on every slide; several times if need be."
+        ),
+    ] = None,
     label_noise: Annotated[float, typer.Option(help="Share of slides of which the manifest has a wrong class.")] = 0.0,
     inadequate: Annotated[float, typer.Option(help="Share of slides with too few or hidden cells.")] = 0.0,
     bags_only: Annotated[bool, typer.Option("--bags-only", help="No slides: only bags of their top crops.")] = False,
@@ -222,6 +233,7 @@ def phantom(
         "prevalence": prevalence,
         "diameter_mm": diameter,
         "centres": tuple(centre or ()) or None,
+        "artefacts": tuple(artefact or ()) or None,
     }
     design = _design(cohort, {name: value for name, value in changes.items() if value is not None})
     design = replace(design, label_noise=label_noise, inadequate=inadequate, seed=seed)

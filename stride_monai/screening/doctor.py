@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stride_monai.errors import StrideError
+
+if TYPE_CHECKING:
+    from stride_monai.slides import Slide
 
 __all__ = ["Check", "examine", "examine_slide"]
 
@@ -22,6 +25,7 @@ State = Literal["ok", "note", "problem"]
 _PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy", "openslide-python", "tifffile")
 _EXTRAS = {
     "yolo": ("ultralytics", "YOLO detectors; AGPL-3.0"),
+    "ssl": ("lightly", "self-supervised training"),
     "text": ("transformers", "text encoders for descriptions"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
@@ -54,14 +58,14 @@ def examine() -> list[Check]:
 
 
 def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
-    """One slide: which readers open it, its um/px, size and levels."""
+    """One slide: which readers open it, its um/px, size and levels, and whether it can be decoded."""
     from stride_monai.slides import open_slide, probe_readers
 
     checks = []
-    for report in probe_readers(path):
-        state: State = "ok" if report.ok else "note"
-        checks.append(Check(f"reader {report.name}", state, report.detail))
     try:
+        for report in probe_readers(path):
+            state: State = "ok" if report.ok else "note"
+            checks.append(Check(f"reader {report.name}", state, report.detail))
         with open_slide(path, mpp=mpp) as slide:
             facts = slide.facts
             levels = ", ".join(f"{v.width}x{v.height} (1/{v.downsample:g})" for v in facts.levels)
@@ -71,9 +75,19 @@ def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
                 Check("um/px", "ok", f"{facts.mpp:g} ({facts.mpp_source}; in the file: {stated})"),
                 Check("levels", "ok", levels),
             ]
+            checks.append(_pixels(slide))
     except StrideError as error:
         checks.append(Check("slide", "problem", error.what, error.advice))
     return checks
+
+
+def _pixels(slide: Slide) -> Check:
+    """Whether the slide can be decoded, by its coarsest level that makes a picture of 1,600 px."""
+    _, readable, _ = slide.survey(max(1.0, max(slide.width, slide.height) / 1600) * slide.mpp)
+    if readable.all():
+        return Check("pixels", "ok", "the overview can be decoded")
+    detail = f"{1 - readable.mean():.1%} of the overview cannot be decoded"
+    return Check("pixels", "problem", detail, "copy the slide again from the scanner; the rest can be screened")
 
 
 def _guarded(name: str, check: Callable[[], list[Check]]) -> list[Check]:
