@@ -200,7 +200,11 @@ def labelled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> l
 
 
 def bags(
-    bag_dir: Path | str, manifest: Path | str, split: str | None = None, allow_missing: bool = False
+    bag_dir: Path | str,
+    manifest: Path | str,
+    split: str | None = None,
+    allow_missing: bool = False,
+    labelled: bool = True,
 ) -> list[dict[str, Any]]:
     """The bags of a split with the labels of their slides.
 
@@ -209,6 +213,7 @@ def bags(
         manifest: manifest file, or the cohort folder it is in.
         split: ``train``, ``validation`` or ``test``; None for all.
         allow_missing: leave out slides whose bag is absent or holds no cell, with a warning, instead of refusing.
+        labelled: refuse slides without a class. Without, for training on unlabelled cells, their label is -1.
 
     Returns:
         Dictionaries with ``bag`` (path), ``label`` (index into SLIDE_CLASSES), ``slide_id``.
@@ -219,7 +224,7 @@ def bags(
     """
     records = _records(Path(manifest), split)
     unlabelled = [record.slide_id for record in records if record.slide_class is None]
-    if unlabelled:
+    if unlabelled and labelled:
         raise ManifestError(f"slide '{unlabelled[0]}' has no slide_class", "label every slide that trains or evaluates")
     paths: dict[str, Path] = {}
     for path in sorted(Path(bag_dir).rglob(f"*{BAG_SUFFIX}")):
@@ -238,7 +243,7 @@ def bags(
     return [
         {
             "bag": str(paths[record.slide_id]),
-            "label": SLIDE_CLASSES.index(record.slide_class or NEGATIVE),
+            "label": -1 if record.slide_class is None else SLIDE_CLASSES.index(record.slide_class),
             "slide_id": record.slide_id,
         }
         for record in records
