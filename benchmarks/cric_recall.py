@@ -27,7 +27,7 @@ from stride_monai.slides import open_slide
 MPP = 0.228
 NEAR_UM = 16.0
 LARGEST_UM = 80.0  # no cell is larger; a box that is holds many points and shows nothing
-TOPS = (64, 256)
+TOPS = (16, 64, 256)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cric"
 NEGATIVE = {"NILM", "Negative for intraepithelial lesion"}
 
