@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -126,7 +125,7 @@ def _progress(period: float = 30.0) -> Progress:
 
 
 def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> None:
-    table = Table(Column("slide", overflow="fold"), Column("status", no_wrap=True), box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(Column("slide", overflow="fold"), Column("status", no_wrap=True), box=None, pad_edge=False)
     for name in ("call", "class", "score", "cells", "um/px", "seconds"):
         table.add_column(name, no_wrap=True)
     for outcome in outcomes:
@@ -139,7 +138,7 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
             "" if outcome.score is None else f"{outcome.score:.3f}",
             "" if outcome.cells is None else str(outcome.cells),
             "" if outcome.mpp is None else f"{outcome.mpp:g}",
-            "done before" if outcome.resumed else f"{outcome.seconds:.1f}",
+            "earlier" if outcome.resumed else f"{outcome.seconds:.1f}",
         )
     _out.print(table)
     for outcome in outcomes:
