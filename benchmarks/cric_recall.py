@@ -14,7 +14,6 @@ import argparse
 import csv
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from stride_monai.slides import open_slide
 MPP = 0.228
 NEAR_UM = 16.0
 LARGEST_UM = 80.0  # no cell is larger; a box that is holds many points and shows nothing
-TOPS = (64, 256)
+TOPS = (16, 64, 256)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cric"
 NEGATIVE = {"NILM", "Negative for intraepithelial lesion"}
 
@@ -78,16 +77,13 @@ def labelled_nuclei(data: Path) -> dict[str, list[tuple[str, float, float]]]:
     return dict(sorted(labelled.items()))
 
 
-@lru_cache(maxsize=1)
-def loaded_detector(weights: Path | None) -> Any:
-    return load_bundle_network(bundle_root("detection"), "tiny", weights=weights)
+def recall(data: Path, weights: Path | None = None, min_score: float | None = None, network: Any = None) -> Recall:
+    """Detect on every field with the tiny detector of the bundle, with other weights of its shape, or with a network.
 
-
-def detections(
-    image: Path, weights: Path | None, mpp: float | None = None, min_score: float | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [n, 4] in level-0 px and scores [n] of the best 256 on a slide or field."""
-    loaded = loaded_detector(weights)
+    Args:
+        min_score: least probability of a box; that of the bundle by default.
+    """
+    loaded = load_bundle_network(bundle_root("detection"), "tiny", weights=weights)
     numbers = loaded.numbers
     detect = SlideDetectionInferer(
         tile_px=numbers["tile_size"],
@@ -96,16 +92,10 @@ def detections(
         top_k=max(TOPS),
         min_score=numbers["min_score"] if min_score is None else min_score,
     )
-    with open_slide(image, mpp=mpp) as slide:
-        result = detect(slide, loaded.network)
-    return result.boxes, result.scores
-
-
-def recall(data: Path, weights: Path | None = None, min_score: float | None = None) -> Recall:
-    """Detect on every field with the tiny detector of the bundle, or with other weights of its shape."""
     result = Recall(defaultdict(list), [], [])
     for image, rows in labelled_nuclei(data).items():
-        boxes, _ = detections(data / image, weights, MPP, min_score)
+        with open_slide(data / image, mpp=MPP) as slide:
+            boxes = detect(slide, loaded.network if network is None else network).boxes
         result.sides += list((boxes[:, 2] - boxes[:, 0]) * MPP)
         result.boxes.append(len(boxes))
         points = np.array([(x, y) for _, x, y in rows])

@@ -13,6 +13,7 @@ name, or if something in the configuration refers to it.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import inspect
 import json
 import re
@@ -64,7 +65,7 @@ class LoadedBundle(NamedTuple):
     Attributes:
         network: in eval mode, on the device asked for.
         numbers: the plain numbers and switches of ``inference.json`` (and its overlay) at top level.
-        weights_sha256: of the weights file.
+        weights_sha256: of the weights file; of several, that of their hashes one after the other.
         metadata: what the weights file says of itself (text), e.g. ``note``; and ``bundle_version``.
     """
 
@@ -75,7 +76,11 @@ class LoadedBundle(NamedTuple):
 
 
 def load_bundle_network(
-    root: Path | str, profile: str = "paper", device: torch.device | str = "cpu", weights: Path | str | None = None
+    root: Path | str,
+    profile: str = "paper",
+    device: torch.device | str = "cpu",
+    weights: Path | str | None = None,
+    overlays: Sequence[str] = (),
 ) -> LoadedBundle:
     """Build ``network_def`` of a bundle's ``inference.json`` and load its weights.
 
@@ -83,6 +88,7 @@ def load_bundle_network(
         root: the bundle's folder. Its configuration is code (``$`` expressions): never load one you do not trust.
         profile: ``paper``, or ``tiny`` to lay ``tiny.json`` over it.
         weights: another weights file than the configuration's.
+        overlays: names of further overlays of the bundle, laid over the profile in this order.
 
     Raises:
         BundleError: the bundle, its configuration or its weights are missing or do not fit together.
@@ -90,23 +96,41 @@ def load_bundle_network(
     root = Path(root)
     if profile not in PROFILES:
         raise BundleError(f"there is no profile '{profile}'", f"use one of {', '.join(PROFILES)}")
-    files = [root / "configs" / name for name in ("inference.json", "tiny.json")[: 1 + (profile == "tiny")]]
+    names = ["inference", *(["tiny"] if profile == "tiny" else []), *overlays]
+    files = [root / "configs" / f"{name}.json" for name in names]
     parser = ConfigParser()
     try:
         parser.read_config([str(path) for path in files])
         parser.read_meta(str(root / "configs" / "metadata.json"))
         parser["bundle_root"] = str(root)
-        path = Path(weights or parser.get_parsed_content("weights"))
-        if not path.is_file():
-            raise BundleError(
-                f"the bundle {root.name} has no weights {path.name} ({profile} profile)", _advice(profile)
-            )
+        given = weights or parser.get_parsed_content("weights")
+        paths = [Path(part) for part in ([given] if isinstance(given, Path | str) else given)]
+        for path in paths:
+            if not path.is_file():
+                raise BundleError(
+                    f"the bundle {root.name} has no weights {path.name} ({', '.join(names[1:]) or profile} profile)",
+                    _advice(profile),
+                )
         network = parser.get_parsed_content("network_def").to(device).eval()
     except (OSError, KeyError, ValueError, RuntimeError) as error:
+        if (cause := _stride_error(error)) is not None:
+            raise cause from error
         raise BundleError(f"the bundle {root.name} cannot be used ({error})", "check its configs folder") from error
-    metadata = {**load_into(network, path), "bundle_version": str(parser["_meta_"]["version"])}
+    metadata = {**load_into(network, paths), "bundle_version": str(parser["_meta_"]["version"])}
     numbers = {key: value for key, value in parser.get().items() if isinstance(value, bool | int | float)}
-    return LoadedBundle(network, numbers, sha256_of(path), metadata)
+    return LoadedBundle(network, numbers, _hash(paths), metadata)
+
+
+def _stride_error(error: BaseException | None) -> StrideError | None:
+    """What a component of the configuration raised, which MONAI wraps in errors of its own."""
+    while error is not None and not isinstance(error, StrideError):
+        error = error.__cause__
+    return error
+
+
+def _hash(paths: Sequence[Path]) -> str:
+    hashes = [sha256_of(path) for path in paths]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _advice(profile: str) -> str:

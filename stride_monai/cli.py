@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
+from stride_monai.cli_data import app as data_app
 from stride_monai.errors import ConfigError, StrideError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
+    from stride_monai.screening.screener import Screener
 
 __all__ = ["app", "main"]
 
@@ -32,7 +35,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out = Console()
+app.add_typer(data_app)
+# Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short.
+_out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 _err = Console(stderr=True)
 _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
 
@@ -70,6 +75,9 @@ def screen(
     reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
+    detector: Annotated[
+        str, typer.Option(help="auto (that of the profile), yolo (needs the extra yolo), or another of the bundle's.")
+    ] = "auto",
     bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
@@ -84,7 +92,7 @@ def screen(
 
     items = collect(slides)
     with _err.status("loading the networks"):
-        screener = Screener(Options(mpp=mpp, reader=reader, device=device, profile=profile, bundles=bundles))
+        screener = Screener(Options(mpp, reader, device, profile, bundles, detector))
     batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
@@ -100,7 +108,7 @@ def screen(
                 progress.console.print(f"[red]failed[/red] {_escape(outcome.reason)}", highlight=False, soft_wrap=True)
 
         outcomes = screen_batch(batch, items, on_progress, on_done)
-    _summarise(outcomes, out, screener.models.note)
+    _summarise(outcomes, out, screener)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -116,19 +124,21 @@ def _progress(period: float = 30.0) -> Progress:
     return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, speed_estimate_period=period)
 
 
-def _summarise(outcomes: Sequence[Outcome], out: Path, note: str) -> None:
-    table = Table("slide", "status", "call", "class", "score", "cells", "um/px", "seconds")
+def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> None:
+    table = Table(Column("slide", overflow="fold"), Column("status", no_wrap=True), box=None, pad_edge=False)
+    for name in ("call", "class", "score", "cells", "um/px", "seconds"):
+        table.add_column(name, no_wrap=True)
     for outcome in outcomes:
         color = _COLORS[outcome.status]
         table.add_row(
             _escape(outcome.slide_id),
-            f"[{color}]{outcome.status}[/{color}]" + (" (done before)" if outcome.resumed else ""),
+            f"[{color}]{outcome.status}[/{color}]",
             outcome.call or "",
             outcome.slide_class or "",
             "" if outcome.score is None else f"{outcome.score:.3f}",
             "" if outcome.cells is None else str(outcome.cells),
             "" if outcome.mpp is None else f"{outcome.mpp:g}",
-            f"{outcome.seconds:.1f}",
+            "earlier" if outcome.resumed else f"{outcome.seconds:.1f}",
         )
     _out.print(table)
     for outcome in outcomes:
@@ -140,7 +150,10 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, note: str) -> None:
     if len(reports) > 10:
         _out.print(f"and {len(reports) - 10} more reports in {_escape(str(out))}", highlight=False, soft_wrap=True)
     _out.print(f"summary {_escape(str(out / 'summary.csv'))}", highlight=False, soft_wrap=True)
-    _out.print(f"[bold]Research use only.[/bold] {_escape(note)}", highlight=False)
+    models, options = screener.models, screener.options
+    why = f"default of the {options.profile} profile" if options.detector == "auto" else "as asked for"
+    _out.print(f"detector {models.detector_name} ({why}), weights {models.weights['detection'][:12]}", highlight=False)
+    _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)
 
 
 @app.command()
@@ -190,6 +203,12 @@ def phantom(
     centre: Annotated[
         list[str] | None, typer.Option("--centre", help="Use only this centre; may be given several times.")
     ] = None,
+    artefact: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--artefact", help="pen, bubbles, coverslip, dust or fibre on every slide; several times if need be."
+        ),
+    ] = None,
     label_noise: Annotated[float, typer.Option(help="Share of slides of which the manifest has a wrong class.")] = 0.0,
     inadequate: Annotated[float, typer.Option(help="Share of slides with too few or hidden cells.")] = 0.0,
     bags_only: Annotated[bool, typer.Option("--bags-only", help="No slides: only bags of their top crops.")] = False,
@@ -213,6 +232,7 @@ def phantom(
         "prevalence": prevalence,
         "diameter_mm": diameter,
         "centres": tuple(centre or ()) or None,
+        "artefacts": tuple(artefact or ()) or None,
     }
     design = _design(cohort, {name: value for name, value in changes.items() if value is not None})
     design = replace(design, label_noise=label_noise, inadequate=inadequate, seed=seed)

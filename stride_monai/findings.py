@@ -122,6 +122,16 @@ class OperatingPoint:
     bag_size: int
     source: str
 
+    def call(self, score: float | None, satisfactory: bool = True) -> str | None:
+        """``positive`` or ``negative``; None where there is no score.
+
+        Nor is an unsatisfactory slide ever called negative: what cannot be judged says nothing about the patient.
+        Positive it may be called, as abnormal cells make a specimen satisfactory whatever else it lacks (Bethesda).
+        """
+        if score is None or (score < self.threshold and not satisfactory):
+            return None
+        return "positive" if score >= self.threshold else "negative"
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -175,7 +185,7 @@ class Findings:
             no cell was found, where there is nothing to decide from.
         slide_class: the most probable slide class, or None likewise.
         score: summed probability of the positive classes, None likewise.
-        call: ``positive`` or ``negative`` at the operating point, or None without probabilities.
+        call: ``positive`` or ``negative`` at the operating point (:meth:`OperatingPoint.call`), or None.
         cells: by rank.
     """
 

@@ -1,4 +1,4 @@
-"""The detection engines on a handful of tiles, and slides to bags."""
+"""The detection engines on a handful of tiles."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ import torch
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointSaver
-from PIL import Image
 
-from stride_monai.data.bag import BagFile
 from stride_monai.data.collate import detection_collate
 from stride_monai.engines.detection import DetectionEvaluator, DetectionTrainer, loss_parts
-from stride_monai.engines.slide_bags import SlideBagMaker
-from stride_monai.errors import SlideError
-from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.detection import DetectionMap, DetectionRecall
 from stride_monai.networks.detector import YoloDetector
 
@@ -83,56 +78,3 @@ def test_training_lowers_the_loss_and_finds_the_squares(tmp_path: Path) -> None:
     assert evaluator.state.metrics["val_map"] > 0.3
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     assert saved.keys() == network.state_dict().keys()
-
-
-def slides(folder: Path) -> list[dict[str, object]]:
-    image = np.full((400, 500, 3), 240, np.uint8)
-    for x in range(40, 480, 60):
-        image[100:130, x : x + 30] = 60
-    Image.fromarray(image).save(folder / "good.png")
-    (folder / "bad.svs").write_text("not a slide")
-    Image.fromarray(image[::-1].copy()).save(folder / "other.png")
-    return [
-        {"image": str(folder / name), "mpp": 0.5, "slide_id": Path(name).stem}
-        for name in ("good.png", "bad.svs", "other.png")
-    ]
-
-
-def bag_maker(folder: Path, data: list[dict[str, object]], **options: object) -> SlideBagMaker:
-    torch.manual_seed(0)
-    return SlideBagMaker(
-        device="cpu",
-        val_data_loader=torch.utils.data.DataLoader(data, batch_size=1, collate_fn=list),  # type: ignore[arg-type]
-        network=YoloDetector("yolov5n"),
-        inferer=SlideDetectionInferer(tile_px=128, overlap_px=32, top_k=6, min_score=0.0, max_per_tile=10),
-        output_dir=folder,
-        crop_px=32,
-        **options,
-    )
-
-
-def test_slides_to_bags_go_on_after_a_bad_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "weights.pt").write_bytes(b"weights")
-    maker = bag_maker(tmp_path / "bags", slides(tmp_path), weights=tmp_path / "weights.pt")
-    with pytest.raises(SlideError, match=r"1 of 3 slides failed \(bad\)"):
-        maker.run()
-    assert "bad failed" in caplog.text
-    assert sorted(path.name for path in (tmp_path / "bags").iterdir()) == ["good.bag.arrow", "other.bag.arrow"]
-    bag = BagFile(tmp_path / "bags" / "good.bag.arrow")
-    assert len(bag) == 6
-    assert bag.header.slide_id == "good"
-    assert (bag.header.crop_px, bag.header.crop_mpp, bag.header.slide_mpp, bag.header.top_k) == (32, 0.5, 0.5, 6)
-    assert len(bag.header.detector_sha256) == 64
-    assert bag.image(0).shape == (32, 32, 3)
-
-
-def test_bags_that_are_there_are_kept_if_asked(tmp_path: Path) -> None:
-    data = slides(tmp_path)[:1]
-    bag_maker(tmp_path, data).run()
-    path = tmp_path / "good.bag.arrow"
-    before = path.stat().st_mtime_ns
-    maker = bag_maker(tmp_path, data, overwrite=False)
-    maker.run()
-    assert path.stat().st_mtime_ns == before
-    bag_maker(tmp_path, data).run()
-    assert path.stat().st_mtime_ns != before

@@ -74,3 +74,9 @@ def test_other_files_are_refused(text: str) -> None:
 def test_nan_never_reaches_an_artifact() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         make_findings(score=float("nan")).to_json()
+
+
+def test_what_cannot_be_judged_is_never_called_negative() -> None:
+    point = OperatingPoint(0.5, 64, "a test")
+    assert [point.call(score) for score in (None, 0.49, 0.5)] == [None, "negative", "positive"]
+    assert [point.call(score, satisfactory=False) for score in (None, 0.49, 0.5)] == [None, None, "positive"]

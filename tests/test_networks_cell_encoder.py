@@ -7,7 +7,9 @@ import torch
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import ConfigError
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.cell_encoder import CellClassifier, refuse_batch_norm
+from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.slide_head import AttentionSlideHead
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,28 @@ def test_unknown_model_names_similar_ones() -> None:
 def test_traces_to_torchscript(network: CellClassifier) -> None:
     image = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(torch.jit.trace(network, image)(image), network(image))
+
+
+def test_a_frozen_encoder_is_probed_and_never_changes() -> None:
+    torch.manual_seed(0)
+    probe = CellClassifier("test_efficientnet", freeze_encoder=True).train()
+    assert probe.training
+    assert not probe.encoder.training, "neither dropout nor statistics of the batch"
+    before = {key: value.clone() for key, value in probe.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in probe.parameters() if p.requires_grad], lr=1.0)
+    torch.nn.functional.cross_entropy(probe(torch.rand(4, 3, 64, 64)), torch.tensor([0, 1, 2, 3])).backward()
+    optimizer.step()
+    changed = {key for key, value in probe.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_batch_norm_is_refused_for_training_on_bags_with_the_reason() -> None:
+    cells = CellClassifier("test_efficientnet")  # allowed: single cells come from many slides
+    with pytest.raises(ConfigError, match=r"BatchNorm.*share their statistics.*convnext_tiny"):
+        refuse_batch_norm(cells)
+    head = AttentionSlideHead(cells.feature_dim)
+    with pytest.raises(ConfigError, match="end to end"):
+        SlideClassifier(cells, head, freeze_encoder=False)
+    SlideClassifier(cells, head, freeze_encoder=True)
+    for name in ("convnext_atto", "vit_tiny_patch16_224"):
+        refuse_batch_norm(CellClassifier(name))

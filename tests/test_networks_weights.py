@@ -83,3 +83,19 @@ def test_load_into_takes_all_or_refuses(network: nn.Module, tmp_path: Path) -> N
     for wrong in (nn.Linear(4, 3), nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3))):
         with pytest.raises(BundleError, match="does not fit"):
             load_into(wrong, tmp_path / "w.safetensors")
+
+
+def test_what_differs_from_a_base_is_laid_over_it(network: nn.Module, tmp_path: Path) -> None:
+    state = {key: value.float() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    save_weights(tmp_path / "base.safetensors", state, {"note": "base", "by": "me"}, half=False)
+    save_weights(tmp_path / "more.safetensors", {"0.bias": torch.full((3,), 7.0)}, {"note": "more"}, half=False)
+    other = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    assert load_into(other, [tmp_path / "base.safetensors", tmp_path / "more.safetensors"]) == {
+        "note": "more",
+        "by": "me",
+    }
+    assert torch.equal(other[0].weight, network[0].weight)
+    assert other[0].bias.tolist() == [7.0] * 3
+    save_weights(tmp_path / "odd.safetensors", {"0.other": torch.zeros(1)}, {})
+    with pytest.raises(BundleError, match=r"base.safetensors \+ odd.safetensors does not fit"):
+        load_into(other, [tmp_path / "base.safetensors", tmp_path / "odd.safetensors"])

@@ -14,6 +14,7 @@ from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.findings import DISCLAIMER, Findings, OperatingPoint, Pictures, SlideStatus
 from stride_monai.reports import html
 from stride_monai.reports.view import view_of
+from stride_monai.units import Box
 
 VOID = {"meta", "img", "rect", "input", "br"}
 
@@ -189,6 +190,29 @@ def test_unsatisfactory_with_its_reason_and_without_overview() -> None:
     assert "No overview picture is available" in page.text
 
 
+def test_a_low_score_on_an_unsatisfactory_slide_is_no_negative_call() -> None:
+    page = page_of(make_findings(status=SlideStatus.UNSATISFACTORY, reason="few cells", score=0.1, call=None))
+    assert "no call" in page.text
+    assert "0.100 is below the threshold 0.412, but what cannot be judged is not called negative." in page.text
+
+
+def test_ranks_on_the_overview_do_not_cover_each_other() -> None:
+    base = make_findings(cells=32)
+    # Ten cells on one spot and the others in a row, closer together than their ranks are wide.
+    heap = [dataclasses.replace(c, box=Box(4000, 3000, 4080, 3060)) for c in base.cells[:10]]
+    row = [dataclasses.replace(c, box=Box(60 * c.rank, 100, 60 * c.rank + 50, 150)) for c in base.cells[10:]]
+    findings = dataclasses.replace(base, cells=(*heap, *row))
+    overview = view_of(findings, make_pictures(findings)).overview
+    tags = {tag.rank: tag for tag in overview.tags}
+    assert 1 in tags
+    assert 11 in tags
+    assert len(tags) < 32
+    places = [(t.x, t.y, 0.6 * overview.font * len(str(t.rank)), 0.75 * overview.font) for t in overview.tags]
+    for i, (x, y, width, height) in enumerate(places):
+        for other_x, other_y, other_width, _ in places[:i]:
+            assert abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= height
+
+
 def test_missing_and_damaged_crops_are_said_not_shown() -> None:
     findings = make_findings(cells=3)
     pictures = Pictures(b"no picture", 20.0, 0.5, {1: make_jpeg(128, 128), 2: b"\xff\xd8 damaged"})
@@ -200,10 +224,16 @@ def test_missing_and_damaged_crops_are_said_not_shown() -> None:
 
 def test_options_side_by_side() -> None:
     options = {option.name: option for option in view_of(make_findings(), make_pictures(make_findings())).options}
-    assert (options["device"].requested, options["device"].used, options["device"].differs) == ("auto", "cpu", True)
+    assert (options["device"].requested, options["device"].used, options["device"].differs) == ("auto", "cpu", False)
+    assert (options["mpp"].requested, options["mpp"].used) == ("0.25", "0.25")
     assert (options["profile"].requested, options["profile"].differs) == ("not given", False)
     assert (options["detection.top_k"].requested, options["detection.top_k"].used) == ("not given", "256")
     assert not options["mpp"].differs
+    provenance = dataclasses.replace(
+        make_findings().provenance, requested={"reader": "openslide"}, used={"reader": "tiff"}
+    )
+    (reader,) = view_of(make_findings(provenance=provenance), make_pictures(make_findings())).options
+    assert reader.differs
 
 
 def test_an_operating_point_that_is_not_set_is_said() -> None:

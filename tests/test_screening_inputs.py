@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stride_monai.phantom import render_slide
 from stride_monai.screening.inputs import collect
+from stride_monai.slides import open_slide
 
 
 def _touch(path: Path) -> Path:
@@ -47,3 +49,18 @@ def test_what_is_no_slide_is_a_problem_of_its_own(tmp_path: Path) -> None:
     assert "holds no slide" in slides[0].problem
     assert "no such file" in slides[1].problem
     assert all("\n" not in s.problem and s.problem.count(str(tmp_path)) == 0 for s in slides)
+
+
+def test_the_files_of_a_dicom_series_are_one_slide_with_the_name_of_its_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        render_slide(tmp_path / name, "NILM", diameter_mm=0.15, margin_mm=0.1, mpp=0.5, file_format="dicom")
+    alone = tmp_path / "three" / "alone.dcm"
+    alone.parent.mkdir()
+    alone.write_bytes((tmp_path / "one" / "level-0.dcm").read_bytes())
+    damaged = [_touch(tmp_path / "four" / name) for name in ("x.dcm", "y.dcm")]
+    slides = collect([tmp_path])
+    assert [s.slide_id for s in slides] == [*(d.stem for d in damaged), "one", "alone", "two"]
+    assert not any(s.problem for s in slides)
+    with open_slide(slides[2].path) as slide:
+        assert slide.facts.format == "dicom"
+        assert len(list(slides[2].path.parent.iterdir())) > 2

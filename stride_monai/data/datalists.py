@@ -24,7 +24,16 @@ from stride_monai.data.tiles import SlideTiles
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.slides import open_slide
 
-__all__ = ["bags", "cell_crops", "class_counts", "detection_tiles", "slides"]
+__all__ = [
+    "bags",
+    "cell_counts",
+    "cell_crops",
+    "class_counts",
+    "detection_tiles",
+    "labelled_bags",
+    "slide_centres",
+    "slides",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -147,8 +156,55 @@ def class_counts(items: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     return {name: counts[index] for index, name in enumerate(CELL_CLASSES)}
 
 
+def cell_counts(dataset_dir: Path | str, split: str) -> dict[str, int]:
+    """How many annotated cells of each class there are in a split, in class order; all 0 where no slide is in it."""
+    folder = Path(dataset_dir)
+    chosen = {record.slide_id for record in _records(folder, None) if record.split == parse_split(split)}
+    counts = Counter(cell.cell_class for cell in read_cells(folder / "cells.csv") if cell.slide_id in chosen)
+    return {name: counts[name] for name in CELL_CLASSES}
+
+
+def slide_centres(dataset_dir: Path | str) -> dict[str, str]:
+    """The centre (hospital or scanner site) of each slide of a cohort that has one, by slide id."""
+    return {record.slide_id: record.centre for record in _records(Path(dataset_dir), None) if record.centre}
+
+
+def labelled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> list[dict[str, Any]]:
+    """The bags with labelled cells of a split's slides (:func:`stride_monai.data.labelled_bags.write_labelled_bags`).
+
+    Args:
+        bag_dir: folder with ``<slide_id>.bag.arrow``.
+        dataset_dir: cohort folder, which says what split a slide is in. Where it has a ``cells.csv``, every slide with
+            labelled cells must have a bag.
+        split: ``train``, ``validation`` or ``test``.
+
+    Returns:
+        Dictionaries with ``bag`` (path) and ``slide_id``, for :class:`stride_monai.data.cell_batches.BagCells`.
+
+    Raises:
+        ManifestError: broken tables, or no slide in the split.
+        BagError: a slide with labelled cells has no bag, or no slide of the split has one.
+    """
+    folder = Path(dataset_dir)
+    records, cells = _cohort(folder, split) if (folder / "cells.csv").exists() else (_records(folder, split), {})
+    paths = {record.slide_id: Path(bag_dir) / f"{record.slide_id}{BAG_SUFFIX}" for record in records}
+    with_cells = {key for key, of in cells.items() if any(cell.cell_class is not None for cell in of)}
+    there = {key for key, path in paths.items() if path.is_file()}
+    missing = sorted(with_cells - there) or ([] if there else sorted(paths))
+    if missing:
+        raise BagError(
+            f"{len(missing)} slides of split '{split}' have no bag in {Path(bag_dir).name}, e.g. '{missing[0]}'",
+            "write the labelled crops of this cohort first (bundle cell_cls, configs/crops.json)",
+        )
+    return [{"bag": str(paths[r.slide_id]), "slide_id": r.slide_id} for r in records if r.slide_id in there]
+
+
 def bags(
-    bag_dir: Path | str, manifest: Path | str, split: str | None = None, allow_missing: bool = False
+    bag_dir: Path | str,
+    manifest: Path | str,
+    split: str | None = None,
+    allow_missing: bool = False,
+    labelled: bool = True,
 ) -> list[dict[str, Any]]:
     """The bags of a split with the labels of their slides.
 
@@ -157,6 +213,7 @@ def bags(
         manifest: manifest file, or the cohort folder it is in.
         split: ``train``, ``validation`` or ``test``; None for all.
         allow_missing: leave out slides whose bag is absent or holds no cell, with a warning, instead of refusing.
+        labelled: refuse slides without a class. Without, for training on unlabelled cells, their label is -1.
 
     Returns:
         Dictionaries with ``bag`` (path), ``label`` (index into SLIDE_CLASSES), ``slide_id``.
@@ -167,7 +224,7 @@ def bags(
     """
     records = _records(Path(manifest), split)
     unlabelled = [record.slide_id for record in records if record.slide_class is None]
-    if unlabelled:
+    if unlabelled and labelled:
         raise ManifestError(f"slide '{unlabelled[0]}' has no slide_class", "label every slide that trains or evaluates")
     paths: dict[str, Path] = {}
     for path in sorted(Path(bag_dir).rglob(f"*{BAG_SUFFIX}")):
@@ -186,7 +243,7 @@ def bags(
     return [
         {
             "bag": str(paths[record.slide_id]),
-            "label": SLIDE_CLASSES.index(record.slide_class or NEGATIVE),
+            "label": -1 if record.slide_class is None else SLIDE_CLASSES.index(record.slide_class),
             "slide_id": record.slide_id,
         }
         for record in records

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import floor
+from pathlib import Path
+from typing import Any
 
+from stride_monai import __version__
+from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
-from stride_monai.data.cells import CellRecord
+from stride_monai.data.cells import CellRecord, read_cells
 from stride_monai.data.hashing import digest
-from stride_monai.data.manifest import SlideRecord
+from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest, write_manifest
 from stride_monai.errors import ManifestError
 
-__all__ = ["labels_by_slide", "leak_groups", "leak_warning", "refuse_straddling", "split_by_patient"]
+__all__ = [
+    "KNOWN",
+    "SPLIT_NAME",
+    "labels_by_slide",
+    "leak_groups",
+    "leak_warning",
+    "refuse_straddling",
+    "split_by_patient",
+    "split_cohort",
+]
+
+SPLIT_NAME = "split.json"
+KNOWN: tuple[str, ...] = ("patient", "slide", "image")
+"""By what images are kept together, the best first."""
+
+_SCHEMA_VERSION = "1.0"
 
 
 def split_by_patient(
@@ -150,4 +171,79 @@ def refuse_straddling(records: Sequence[SlideRecord], file_name: str) -> None:
         raise ManifestError(
             f"{file_name}: slides of {kind} '{name}'{more} are in different splits",
             f"put all slides of a {kind} into one split",
+        )
+
+
+def split_cohort(
+    folder: Path | str,
+    test_fraction: float = 0.2,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    held_out_centres: Collection[str] = (),
+    at_least: str = "image",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Split a cohort folder: write the splits into ``manifest.csv`` and what they were made from into ``split.json``.
+
+    Images are kept together by patient; where that is not known, by specimen; where neither is, each stands alone.
+
+    Args:
+        folder: cohort folder; the labels of its cells stand in for classes of slides that have none.
+        test_fraction, validation_fraction, seed, held_out_centres: as for :func:`split_by_patient`.
+        at_least: one of :data:`KNOWN`; refuse where an image's patient, or its patient and slide, are not known.
+        overwrite: replace a split that is there.
+
+    Returns:
+        The content of ``split.json``.
+
+    Raises:
+        ManifestError: broken tables, a split that stands there, or less known of an image than ``at_least``.
+    """
+    folder = Path(folder)
+    records = read_manifest(folder / "manifest.csv")
+    if any(record.split for record in records) and not overwrite:
+        raise ManifestError(
+            "manifest.csv has splits already, maybe those of the data set", "add --overwrite to replace"
+        )
+    _refuse_unknown(records, at_least)
+    cells = read_cells(folder / "cells.csv") if (folder / "cells.csv").exists() else []
+    records = split_by_patient(
+        records, test_fraction, validation_fraction, seed, held_out_centres, labels_by_slide(cells)
+    )
+    split_of = {record.slide_id: record.split or "" for record in records}
+    kinds = Counter(group.partition(":")[0] for group in set(leak_groups(records).values()))
+    facts: dict[str, Any] = {
+        "schema_version": _SCHEMA_VERSION,
+        "package_version": __version__,
+        "seed": seed,
+        "test_fraction": test_fraction,
+        "validation_fraction": validation_fraction,
+        "held_out_centres": sorted(held_out_centres),
+        "groups": {"patients": kinds["patient"], "specimens": kinds["specimen"], "single images": kinds["slide"]},
+        "images": {name: sum(split == name for split in split_of.values()) for name in SPLITS},
+        "cells": {
+            name: dict(
+                sorted(Counter(c.cell_class or c.label for c in cells if split_of.get(c.slide_id) == name).items())
+            )
+            for name in SPLITS
+        },
+        "warning": leak_warning(records),
+    }
+    write_bytes(folder / SPLIT_NAME, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
+    write_manifest(folder / "manifest.csv", records)
+    return facts
+
+
+def _refuse_unknown(records: Sequence[SlideRecord], at_least: str) -> None:
+    if at_least not in KNOWN:
+        raise ManifestError(f"'{at_least}' is nothing to split by", f"use one of {', '.join(KNOWN)}")
+    lacking = [
+        record.slide_id
+        for record in records
+        if (at_least != "image" and not record.patient) and (at_least == "patient" or not record.specimen)
+    ]
+    if lacking:
+        raise ManifestError(
+            f"the {at_least} of {len(lacking)} of {len(records)} images is not known, e.g. of '{lacking[0]}'",
+            "fill in the columns 'patient' and 'specimen' of manifest.csv, or split by less",
         )

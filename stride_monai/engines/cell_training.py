@@ -70,7 +70,8 @@ class CellTrainer(SupervisedTrainer):
     """Trains a cell classifier on batches with ``image`` (uint8 ``[B, 3, S, S]``) and ``label`` ``[B]``.
 
     The batch is augmented on the device, each cell with parameters of its own. ``engine.state.output`` holds ``image``
-    as the network saw it, ``label``, ``pred`` and ``loss``.
+    as the network saw it, ``label``, ``pred`` and ``loss``; of several processes the mean loss of all, which is that of
+    one process with the whole batch.
 
     Args:
         augmentation: called with the images and the number of the iteration; None only scales them to 0..1.
@@ -98,3 +99,10 @@ class CellTrainer(SupervisedTrainer):
     def _prepare(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         image, *rest = self._prepare_plain(batch, *args, **kwargs)
         return (self.augmented(image), *rest)
+
+    def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._iteration(engine, batchdata)
+        processes = idist.get_world_size()
+        if processes > 1:
+            output["loss"] = idist.all_reduce(output["loss"].detach().clone()) / processes
+        return output

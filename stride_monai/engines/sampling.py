@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
@@ -67,8 +68,9 @@ class CellSampler(DistributedSampler[Any]):
         self._weights = class_weights(items, balance) if balance else None
 
     def __iter__(self) -> Iterator[int]:
-        # Seed and epoch are spread over all bits of the generator's start: neighbouring seeds share no epoch.
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.epoch)
+        # Seed and epoch are mixed: epoch 2 of seed 1 is not epoch 1 of seed 2. torch takes 32 bits.
+        mixed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
         if self._weights is not None:
             drawn = torch.multinomial(self._weights, self.total_size, replacement=True, generator=generator)
         else:

@@ -20,13 +20,13 @@ from stride_monai.errors import BagError
 from stride_monai.metrics.slide import at_threshold, auc, f1_macro, positive_scores, specificity_at_sensitivity
 from stride_monai.networks.slide_classifier import SlideClassifier
 
-__all__ = ["MacroF1", "OperatingPointHandler", "SlideAUC", "detectors_of"]
+__all__ = ["MacroF1", "OperatingPointHandler", "Predictions", "SlideAUC", "detectors_of"]
 
 _log = logging.getLogger(__name__)
 _PRED_AND_LABEL = from_engine(["pred", "label"])
 
 
-class _Predictions:
+class Predictions:
     """Probabilities ``[N, C]`` and class indices ``[N]`` gathered batch by batch."""
 
     def __init__(self) -> None:
@@ -58,11 +58,11 @@ class _EpochMetric(Metric):
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = _PRED_AND_LABEL, device: str = "cpu") -> None:
-        self._predictions = _Predictions()
+        self._predictions = Predictions()
         super().__init__(output_transform=output_transform, device=device)
 
     def reset(self) -> None:
-        self._predictions = _Predictions()
+        self._predictions = Predictions()
 
     def update(self, output: Sequence[Any]) -> None:
         self._predictions.add(output[0], output[1])
@@ -121,7 +121,7 @@ class OperatingPointHandler:
         self.update = update
         self.output_transform = output_transform
         self.force = force
-        self._predictions = _Predictions()
+        self._predictions = Predictions()
         self._detectors: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
@@ -130,7 +130,7 @@ class OperatingPointHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish)
 
     def _start(self, engine: Engine) -> None:
-        self._predictions, self._detectors = _Predictions(), set()
+        self._predictions, self._detectors = Predictions(), set()
 
     def _collect(self, engine: Engine) -> None:
         self._predictions.add(*self.output_transform(engine.state.output))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ignite.engine import Engine, Events
@@ -16,7 +17,7 @@ class WeightsLoader:
     """Loads a ``.pt`` or ``.safetensors`` file into a network when the engine starts; every tensor has to fit.
 
     Args:
-        load_path: the weights file.
+        load_path: the weights file, or several (see :func:`~stride_monai.networks.weights.load_into`).
         network: takes the weights.
         source: take only the part of the file under this name, e.g. ``encoder``.
 
@@ -24,8 +25,8 @@ class WeightsLoader:
         BundleError: when the engine starts, if the file cannot be read or does not fit.
     """
 
-    def __init__(self, load_path: Path | str, network: nn.Module, source: str = "") -> None:
-        self.load_path = Path(load_path)
+    def __init__(self, load_path: Path | str | Sequence[Path | str], network: nn.Module, source: str = "") -> None:
+        self.load_path = [load_path] if isinstance(load_path, Path | str) else list(load_path)
         self.network = network
         self.source = source
 
@@ -34,4 +35,4 @@ class WeightsLoader:
 
     def __call__(self, engine: Engine) -> None:
         load_into(self.network, self.load_path, self.source)
-        engine.logger.info("loaded %s", self.load_path.name)
+        engine.logger.info("loaded %s", " + ".join(Path(path).name for path in self.load_path))

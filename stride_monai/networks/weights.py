@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,12 @@ def _stored(value: Tensor, half: bool) -> Tensor:
     return halved if bool(halved.isfinite().all()) or not bool(value.isfinite().all()) else value
 
 
-def load_into(network: nn.Module, path: Path | str, source: str = "") -> dict[str, str]:
+def load_into(network: nn.Module, path: Path | str | Sequence[Path | str], source: str = "") -> dict[str, str]:
     """Load a weights file into a network, every tensor in its place.
 
     Args:
         network: takes the weights; its own precision and device stay.
-        path: ``.pt`` or ``.safetensors``.
+        path: ``.pt`` or ``.safetensors``; or several: a base, and files that hold only what differs from it.
         source: take only the part of the file under this name, e.g. ``encoder`` to start a cell classifier from a
             slide classifier's file.
 
@@ -98,7 +98,12 @@ def load_into(network: nn.Module, path: Path | str, source: str = "") -> dict[st
     Raises:
         BundleError: the file cannot be read, or its tensors are not this network's.
     """
-    state, metadata = load_weights(path)
+    paths = [Path(path)] if isinstance(path, Path | str) else [Path(part) for part in path]
+    state: dict[str, Tensor] = {}
+    metadata: dict[str, str] = {}
+    for part in paths:
+        tensors, facts = load_weights(part)
+        state, metadata = state | tensors, metadata | facts
     if source:
         prefix = f"{source}."
         state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
@@ -107,7 +112,7 @@ def load_into(network: nn.Module, path: Path | str, source: str = "") -> dict[st
     except RuntimeError as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
         raise BundleError(
-            f"{Path(path).name} does not fit the network ({reason})",
+            f"{' + '.join(part.name for part in paths)} does not fit the network ({reason})",
             "use the configuration that the weights were trained with, e.g. add configs/tiny.json for tiny weights",
         ) from error
     return metadata

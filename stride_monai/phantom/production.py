@@ -150,7 +150,7 @@ def check_room(folder: Path, jobs: int, bytes_per_job: float) -> None:
     needed, free = bytes_per_job * jobs, free_bytes(folder)
     if needed > free:
         raise OutputError(
-            f"{jobs} slides need about {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left",
+            f"{jobs} slide{'s need' if jobs > 1 else ' needs'} about {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left",
             "make fewer or smaller ones, use another disk, or make bags only",
         )
 

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS, SLIDE_CLASSES, SLIDE_TO_CELL
 from stride_monai.findings import Cell, Findings, Pictures, Provenance
+from stride_monai.units import Box
 
 __all__ = ["GALLERY_SIZE", "MARKED_CELLS", "View", "view_of"]
 
@@ -28,6 +29,7 @@ MARKED_CELLS = 1024
 """Cells marked on the overview at most; more would hide the slide."""
 
 _BAR_LENGTHS_UM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+_DIGIT_WIDTH = 0.62  # of the font's size
 _SMALLEST_MARK = 0.012  # of the overview's longer side: a cell of a whole slide would be less than a pixel
 
 
@@ -75,6 +77,15 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Tag:
+    """The rank of a marked cell, written beside its mark: middle of the text on its base line, overview units."""
+
+    rank: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
     """One slide class with its probability."""
 
@@ -103,6 +114,7 @@ class Overview:
     height: int
     shown: tuple[Mark, ...]
     others: tuple[Mark, ...]
+    tags: tuple[Tag, ...]
     unmarked: int
     font: float
     bar_percent: float
@@ -190,11 +202,12 @@ def _decision(findings: Findings) -> Decision:
     call = findings.call if known else None  # a comparison with no threshold is no call
     if not findings.cells:
         sentence = "No suspicious cell was found, so there is nothing to decide from."
-    elif call is None or score is None:
+    elif not known or score is None:
         sentence = "No call was made." if known else "No call was made: no threshold is set."
     else:
         side = "at or above" if score >= point.threshold else "below"
-        sentence = f"The slide score {_p(score)} is {side} the threshold {_p(point.threshold)}."
+        sentence = f"The slide score {_p(score)} is {side} the threshold {_p(point.threshold)}"
+        sentence += ", but what cannot be judged is not called negative." if call is None else "."
     return Decision(
         call=call or "no call",
         sentence=sentence,
@@ -269,6 +282,7 @@ def _overview(findings: Findings, pictures: Pictures) -> Overview:
     slide, cells = findings.slide, findings.cells[:MARKED_CELLS]
     smallest = _SMALLEST_MARK * max(slide.width, slide.height)
     marks = tuple(_mark(cell, smallest) for cell in cells)
+    font = round(1.8 * smallest, 1)
     bar_um = _bar_um(slide.width * slide.mpp / 4)
     return Overview(
         uri=_data_uri(pictures.overview) if _size_of(pictures.overview) else "",
@@ -276,8 +290,9 @@ def _overview(findings: Findings, pictures: Pictures) -> Overview:
         height=slide.height,
         shown=marks[:GALLERY_SIZE],
         others=marks[GALLERY_SIZE:],
+        tags=_tags(marks[:GALLERY_SIZE], font),
         unmarked=len(findings.cells) - len(marks),
-        font=round(1.8 * smallest, 1),
+        font=font,
         bar_percent=round(100 * bar_um / (slide.width * slide.mpp), 3),
         bar_label=f"{bar_um} µm" if bar_um < 1000 else f"{bar_um // 1000} mm",
     )
@@ -298,6 +313,23 @@ def _mark(cell: Cell, smallest: float) -> Mark:
         height=round(height, 1),
         round=small,
     )
+
+
+def _tags(marks: Sequence[Mark], font: float) -> tuple[Tag, ...]:
+    """Ranks beside their marks, the best first; one that finds no free side is left to the mark's tooltip."""
+    tags: list[Tag] = []
+    taken: list[Box] = []
+    for mark in marks:
+        width, height = _DIGIT_WIDTH * font * len(str(mark.rank)), 0.8 * font
+        x, y = mark.x + mark.width / 2, mark.y + mark.height / 2
+        aside, above = (mark.width + width) / 2 + 0.15 * font, (mark.height + height) / 2 + 0.1 * font
+        for dx, dy in ((aside, 0.0), (-aside, 0.0), (0.0, -above), (0.0, above)):
+            place = Box(x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
+            if not any(place.intersection(other).area > 0 for other in taken):
+                taken.append(place)
+                tags.append(Tag(mark.rank, round(x + dx, 1), round(place.y1 - 0.05 * font, 1)))
+                break
+    return tuple(tags)
 
 
 def _quality(findings: Findings) -> tuple[tuple[str, str], ...]:
@@ -357,8 +389,8 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _differs(asked: Any, used: Any) -> bool:
-    # Whoever gave no value asked for none in particular: the value in effect is no surprise.
-    return asked is not None and used is not None and _value(asked) != _value(used)
+    # Whoever gave no value, or left the choice open, asked for none in particular: the value in effect is no surprise.
+    return asked not in (None, "auto") and used is not None and _value(asked) != _value(used)
 
 
 def _provenance(findings: Findings) -> tuple[tuple[str, str], ...]:

@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stride_monai.errors import StrideError
+
+if TYPE_CHECKING:
+    from stride_monai.slides import Slide
 
 __all__ = ["Check", "examine", "examine_slide"]
 
@@ -21,7 +24,8 @@ State = Literal["ok", "note", "problem"]
 
 _PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy", "openslide-python", "tifffile")
 _EXTRAS = {
-    "yolo": ("ultralytics", "the YOLO detector, which the shipped weights need; AGPL-3.0"),
+    "yolo": ("ultralytics", "YOLO detectors; AGPL-3.0"),
+    "ssl": ("lightly", "self-supervised training"),
     "text": ("transformers", "text encoders for descriptions"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
@@ -48,18 +52,20 @@ class Check:
 def examine() -> list[Check]:
     """The installation: packages, extras, device, weights, disk."""
     checks = [_python(), *map(_package, _PACKAGES), *(_extra(extra) for extra in _EXTRAS)]
-    return [*checks, *_guarded("device", _device), *_guarded("weights", _weights), _disk()]
+    for name, check in (("device", _device), ("weights", _weights), ("detector", _detectors)):
+        checks += _guarded(name, check)
+    return [*checks, _disk()]
 
 
 def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
-    """One slide: which readers open it, its um/px, size and levels."""
+    """One slide: which readers open it, its um/px, size and levels, and whether it can be decoded."""
     from stride_monai.slides import open_slide, probe_readers
 
     checks = []
-    for report in probe_readers(path):
-        state: State = "ok" if report.ok else "note"
-        checks.append(Check(f"reader {report.name}", state, report.detail))
     try:
+        for report in probe_readers(path):
+            state: State = "ok" if report.ok else "note"
+            checks.append(Check(f"reader {report.name}", state, report.detail))
         with open_slide(path, mpp=mpp) as slide:
             facts = slide.facts
             levels = ", ".join(f"{v.width}x{v.height} (1/{v.downsample:g})" for v in facts.levels)
@@ -69,9 +75,19 @@ def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
                 Check("um/px", "ok", f"{facts.mpp:g} ({facts.mpp_source}; in the file: {stated})"),
                 Check("levels", "ok", levels),
             ]
+            checks.append(_pixels(slide))
     except StrideError as error:
         checks.append(Check("slide", "problem", error.what, error.advice))
     return checks
+
+
+def _pixels(slide: Slide) -> Check:
+    """Whether the slide can be decoded, by its coarsest level that makes a picture of 1,600 px."""
+    _, readable, _ = slide.survey(max(1.0, max(slide.width, slide.height) / 1600) * slide.mpp)
+    if readable.all():
+        return Check("pixels", "ok", "the overview can be decoded")
+    detail = f"{1 - readable.mean():.1%} of the overview cannot be decoded"
+    return Check("pixels", "problem", detail, "copy the slide again from the scanner; the rest can be screened")
 
 
 def _guarded(name: str, check: Callable[[], list[Check]]) -> list[Check]:
@@ -141,6 +157,20 @@ def _weights() -> list[Check]:
         if not files:
             checks.append(Check(f"weights {name}", "problem", "none found", "train the bundle, or make weights"))
     return checks
+
+
+def _detectors() -> list[Check]:
+    """Which detector screening uses, and why."""
+    from stride_monai.bundle_workflow import bundle_root
+    from stride_monai.screening.models import DEFAULT_DETECTORS, detectors_in
+
+    chosen = DEFAULT_DETECTORS["tiny"]
+    others = [name for name in detectors_in(bundle_root("detection")) if name != chosen]
+    detail = f"{chosen}, the default of the tiny profile; --detector takes also {', '.join(others)}"
+    if importlib.util.find_spec("ultralytics") is not None:
+        return [Check("detector", "ok", detail)]
+    state: State = "problem" if chosen == "yolo" else "note"
+    return [Check("detector", state, f"{detail}; yolo is not installed", "pip install 'stride-monai[yolo]' for yolo")]
 
 
 def _disk() -> Check:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +10,12 @@ from pathlib import Path
 from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import StrideError
 from stride_monai.slides import is_slide_path
+from stride_monai.slides.openslide_reader import dicom_series
 
 __all__ = ["SlideInput", "collect"]
 
 _MANIFEST_SUFFIXES = {".csv", ".json"}
+_DICOM_SUFFIXES = {".dcm", ".dicom"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class SlideInput:
 
 def collect(arguments: Sequence[Path]) -> list[SlideInput]:
     """Slides named by files, folders (searched through, sorted) and manifests, in order, each file once.
+
+    The DICOM files of one series in a folder are one slide, which has the folder's name.
 
     A slide id names the output folder, so two different files with one id are both refused: nobody could tell later
     whose findings they are.
@@ -57,7 +61,7 @@ def _expand(argument: Path) -> Iterable[SlideInput]:
         slides = sorted(p for p in argument.rglob("*") if p.is_file() and is_slide_path(p) and not _hidden(p, argument))
         if not slides:
             return [_problem(argument, "the folder holds no slide", "name a folder with slide files")]
-        return [SlideInput(path, path.stem) for path in slides]
+        return _one_per_series(slides)
     if not argument.exists():
         return [_problem(argument, "no such file or folder", "check the path")]
     if argument.suffix.lower() in _MANIFEST_SUFFIXES:
@@ -66,6 +70,21 @@ def _expand(argument: Path) -> Iterable[SlideInput]:
         except StrideError as error:
             return [SlideInput(argument, argument.stem, problem=str(error))]
     return [SlideInput(argument, argument.stem)]
+
+
+def _one_per_series(paths: Sequence[Path]) -> list[SlideInput]:
+    """The slides of a folder: DICOM keeps every level, the label and the overview of one in a file of its own."""
+    beside = Counter(path.parent for path in paths if path.suffix.lower() in _DICOM_SUFFIXES)
+    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path in paths:
+        part = path.suffix.lower() in _DICOM_SUFFIXES and beside[path.parent] > 1
+        groups[path.parent, (dicom_series(path) if part else None) or path.name].append(path)
+    return [
+        SlideInput(files[0], files[0].stem)
+        if len(files) == 1
+        else SlideInput(max(files, key=lambda file: file.stat().st_size), files[0].parent.name)
+        for files in groups.values()
+    ]
 
 
 def _problem(path: Path, what: str, advice: str) -> SlideInput:

@@ -1,7 +1,13 @@
-"""The networks that screening runs, loaded once from their bundles."""
+"""The networks that screening runs, loaded once from their bundles, and which detector it is.
+
+``yolo`` is the detector of the paper, which the configurations of the bundle ``detection`` name. Any other is an
+overlay of that bundle with a ``network_def`` of its own, and its file name is its name. With a profile goes the overlay
+``<profile>_<detector>.json`` where a bundle has one: its weights and small numbers.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +16,45 @@ from typing import Any
 import torch
 
 from stride_monai.bundle_workflow import LoadedBundle, bundle_root, load_bundle_network
-from stride_monai.errors import BundleError, ConfigError
+from stride_monai.errors import BagError, BundleError, ConfigError
 from stride_monai.findings import OperatingPoint
 from stride_monai.networks.detector import TileDetector
 from stride_monai.networks.slide_classifier import SlideClassifier
 
-__all__ = ["Models", "choose_device", "load_models"]
+__all__ = ["DEFAULT_DETECTORS", "Models", "choose_detector", "choose_device", "detectors_in", "load_models"]
+
+DEFAULT_DETECTORS: Mapping[str, str] = {"tiny": "yolo", "paper": "yolo"}
+"""By profile. Never decided by what happens to be installed: the same command gives the same findings everywhere."""
+_PAPER = "yolo"
+_NO_OVERLAYS = {"train", "inference"}
+
+
+def detectors_in(detection: Path) -> list[str]:
+    """The detectors that a ``detection`` bundle has, that of the paper first.
+
+    Args:
+        detection: folder of the bundle.
+    """
+    overlays = [path for path in sorted((detection / "configs").glob("*.json")) if path.stem not in _NO_OVERLAYS]
+    return [_PAPER, *(path.stem for path in overlays if "network_def" in json.loads(path.read_text(encoding="utf-8")))]
+
+
+def choose_detector(name: str, profile: str, detection: Path) -> str:
+    """The detector of that name; ``auto`` is that of the profile.
+
+    Raises:
+        ConfigError: the bundle has none of that name.
+    """
+    if name == "auto":
+        return DEFAULT_DETECTORS[profile]
+    if name not in (known := detectors_in(detection)):
+        raise ConfigError(f"there is no detector '{name}'", f"use auto, {' or '.join(known)}")
+    return name
+
+
+def _overlays(root: Path, profile: str, detector: str) -> list[str]:
+    names = (detector, f"{profile}_{detector}")
+    return [name for name in names if (root / "configs" / f"{name}.json").is_file()]
 
 
 def choose_device(name: str) -> torch.device:
@@ -40,12 +79,14 @@ class Models:
     """Detector and slide classifier (cell encoder, cell head, slide head), ready to run.
 
     Attributes:
+        detector_name: as :func:`choose_detector` gives it.
         numbers: the inference settings of both bundles, by bundle name.
         weights: SHA-256 of each bundle's weights file.
         note: what the weights say of themselves.
     """
 
     detector: TileDetector
+    detector_name: str
     classifier: SlideClassifier
     operating_point: OperatingPoint
     numbers: Mapping[str, Mapping[str, Any]]
@@ -54,34 +95,45 @@ class Models:
     device: torch.device
 
 
-def load_models(bundles: Path | None, profile: str, device: torch.device) -> Models:
+def load_models(bundles: Path | None, profile: str, device: torch.device, detector: str = "auto") -> Models:
     """Load detection and swift_mil.
 
     Args:
         bundles: folder that holds the bundles; None takes those that came with the package.
         profile: ``tiny`` or ``paper``.
+        detector: see :func:`choose_detector`.
 
     Raises:
-        BundleError: a bundle or its weights are missing, or the operating point was set for another bag size.
+        BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
+            cells of another detector.
+        ConfigError: there is no such detector.
+        MissingExtraError: the detector needs a package that is not installed.
     """
     homes = {name: bundle_root(name) if bundles is None else bundles / name for name in ("detection", "swift_mil")}
-    loaded = {name: load_bundle_network(home, profile=profile, device=device) for name, home in homes.items()}
+    chosen = choose_detector(detector, profile, homes["detection"])
+    loaded = {
+        name: load_bundle_network(home, profile, device, overlays=_overlays(home, profile, chosen))
+        for name, home in homes.items()
+    }
     for bundle in loaded.values():
         bundle.network.eval().requires_grad_(False)
     classifier = loaded["swift_mil"].network
     if not isinstance(classifier, SlideClassifier):
         raise BundleError(f"network_def of swift_mil is a {type(classifier).__name__}", "make it a SlideClassifier")
-    detector = loaded["detection"].network
-    if not isinstance(detector, TileDetector):
-        raise BundleError(f"network_def of detection, a {type(detector).__name__}, has no detect()", "give it one")
+    network = loaded["detection"].network
+    if not isinstance(network, TileDetector):
+        raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
     notes = [bundle.metadata["note"] for bundle in loaded.values() if bundle.metadata.get("note")]
+    weights = {name: bundle.weights_sha256 for name, bundle in loaded.items()}
+    notes += _check_detector(classifier, chosen, weights["detection"])
     numbers = {name: bundle.numbers for name, bundle in loaded.items()}
     return Models(
-        detector=detector,
+        detector=network,
+        detector_name=chosen,
         classifier=classifier,
         operating_point=_operating_point(classifier, loaded["swift_mil"]),
         numbers=numbers,
-        weights={name: bundle.weights_sha256 for name, bundle in loaded.items()},
+        weights=weights,
         note=" ".join(dict.fromkeys(notes)),
         device=device,
     )
@@ -96,3 +148,21 @@ def _operating_point(classifier: SlideClassifier, bundle: LoadedBundle) -> Opera
             f"set bag_size to {point.bag_size}, or evaluate swift_mil at the new size",
         )
     return point
+
+
+def _check_detector(classifier: SlideClassifier, name: str, sha256: str) -> list[str]:
+    """What the reader of the findings has to know of the threshold and the detector; nothing if they belong together.
+
+    Raises:
+        BundleError: the threshold belongs to another detector.
+    """
+    try:
+        classifier.check_detector(sha256)
+    except BagError as error:
+        raise BundleError(
+            f"the slide head's threshold does not hold for the detector {name} ({error.what})",
+            "set it anew: bags with this detector, then calibrate.json of swift_mil",
+        ) from error
+    if classifier.detector_sha256:
+        return []
+    return ["It is not known for which detector the slide head's threshold holds."]

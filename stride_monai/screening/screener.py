@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from PIL import Image
 import stride_monai
 from stride_monai.artifacts import config_hash, fingerprint
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, binary_score
-from stride_monai.errors import ConfigError
+from stride_monai.errors import ConfigError, RegionError
 from stride_monai.findings import Cell, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.screening.classify import Evidence, encode, judge
@@ -31,6 +31,7 @@ from stride_monai.units import Box
 __all__ = ["GALLERY_SIZE", "MIN_CELLS", "Options", "Screened", "Screener"]
 
 GALLERY_SIZE = 32
+GALLERY_MPP = 0.25  # of the gallery's pictures, where the slide is as fine
 MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
 
@@ -42,6 +43,7 @@ class Options:
     Attributes:
         mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
         bundles: folder of the bundles; None for those of the package.
+        detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
     """
 
     mpp: float | None = None
@@ -49,6 +51,7 @@ class Options:
     device: str = "auto"
     profile: str = "tiny"
     bundles: Path | None = None
+    detector: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,9 @@ class Screener:
         self.options = options
         if options.profile not in {"tiny", "paper"}:
             raise ConfigError(f"there is no profile '{options.profile}'", "use tiny or paper")
-        self.models: Models = load_models(options.bundles, options.profile, choose_device(options.device))
+        self.models: Models = load_models(
+            options.bundles, options.profile, choose_device(options.device), options.detector
+        )
         detection, swift = self.models.numbers["detection"], self.models.numbers["swift_mil"]
         self._detect = SlideDetectionInferer(
             tile_px=detection["tile_size"],
@@ -92,8 +97,10 @@ class Screener:
             overlap_px=detection["tile_overlap"],
             top_k=detection["top_k"],
             min_score=detection["min_score"],
+            max_per_tile=detection["max_per_tile"],
         )
         self._patches = TopKCellPatches(k=detection["top_k"], crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
+        self._bag_size = int(swift["bag_size"])
 
     def config_hash(self, item: SlideInput) -> str:
         """Names everything but the slide that decides the findings: options, settings, weights, version."""
@@ -122,10 +129,9 @@ class Screener:
                 crops = bag.images[: int(bag.mask.sum())]
                 features = encode(crops, self.models.classifier, self.models.device)
             with clock.stage("decide"):
-                bag_size = int(self.models.numbers["swift_mil"]["bag_size"])
-                evidence = judge(features, self.models.classifier, bag_size)
+                evidence = judge(features, self.models.classifier, self._bag_size)
             with clock.stage("crop"):
-                pictures = _pictures(slide, crops[:GALLERY_SIZE], self._patches.crop_mpp)
+                pictures = _pictures(slide, bag.boxes[: len(crops)], self._patches.crop_px * self._patches.crop_mpp)
         unreadable = detections.unreadable + bag.unreadable
         quality = _quality(detections, facts, unreadable)
         findings = self._findings(item, facts, quality, _cells(bag, evidence), evidence.slide)
@@ -140,11 +146,10 @@ class Screener:
         probabilities: NDArray[np.float64] | None,
     ) -> Findings:
         point = self.models.operating_point
-        slide_class = score = call = None
+        slide_class = score = None
         if probabilities is not None:
             slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
             score = binary_score(probabilities.tolist())
-            call = "positive" if score >= point.threshold else "negative"
         reason = _unsatisfactory(quality)
         return Findings(
             status=SlideStatus.UNSATISFACTORY if reason else SlideStatus.OK,
@@ -154,7 +159,7 @@ class Screener:
             slide_probabilities=None if probabilities is None else tuple(probabilities.tolist()),
             slide_class=slide_class,
             score=score,
-            call=call,
+            call=point.call(score, satisfactory=not reason),
             operating_point=point,
             cells=cells,
             provenance=Provenance(
@@ -174,17 +179,20 @@ class Screener:
             "reader": options.reader,
             "device": options.device,
             "profile": options.profile,
+            "detector": options.detector,
             "bundles": "shipped" if options.bundles is None else "given",
         }
 
     def _settings(self) -> dict[str, Any]:
-        numbers = self.models.numbers
+        crops = {"crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
         return {
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,
-            "detection": dict(numbers["detection"]),
-            "swift_mil": dict(numbers["swift_mil"]),
+            "detector": self.models.detector_name,
+            "bundles": "shipped" if self.options.bundles is None else "given",
+            "detection": self._detect.settings(),
+            "swift_mil": {**crops, "bag_size": self._bag_size},
             "weights": dict(self.models.weights),
             "version": stride_monai.__version__,
         }
@@ -231,15 +239,15 @@ def _unsatisfactory(quality: Quality) -> str:
     return ""
 
 
-def _pictures(slide: Slide, crops: torch.Tensor, crop_mpp: float) -> Pictures:
+def _pictures(slide: Slide, boxes: torch.Tensor, field_um: float) -> Pictures:
+    """Overview, and the field of view of the best cells at a resolution for the eye, finer than the networks'."""
     overview, downsample = slide.overview(max_side=1600)
-    images = crops.permute(0, 2, 3, 1).numpy()
-    return Pictures(
-        overview=_jpeg(overview),
-        overview_downsample=downsample,
-        crop_mpp=crop_mpp,
-        crops={rank + 1: _jpeg(image) for rank, image in enumerate(images)},
-    )
+    mpp = max(slide.mpp, GALLERY_MPP)
+    crops = {}
+    for rank, box in enumerate(boxes[:GALLERY_SIZE].tolist(), start=1):
+        with suppress(RegionError):  # the report says of this cell that there is no picture
+            crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).centre, field_um / slide.mpp), mpp=mpp))
+    return Pictures(overview=_jpeg(overview), overview_downsample=downsample, crop_mpp=mpp, crops=crops)
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -104,13 +104,13 @@ def _foreground(slide: Slide, survey: _Survey, mask: _Mask, pen: _Mask, bubbles:
     notes: list[str] = []
     pen_fraction = float(pen.mean())
     if pen_fraction > 0:
-        notes.append(f"pen or another opaque smear covers {pen_fraction:.1%} of the slide and is not read")
+        notes.append(f"Pen or another opaque smear covers {pen_fraction:.1%} of the slide and is not read.")
     if bubbles.any():
-        notes.append(f"air bubbles cover {float(bubbles.mean()):.1%} of the slide and are not read")
+        notes.append(f"Air bubbles cover {float(bubbles.mean()):.1%} of the slide and are not read.")
     if not survey.readable.all():
-        notes.append(f"{float((~survey.readable).mean()):.1%} of the slide cannot be decoded at low resolution")
+        notes.append(f"{float((~survey.readable).mean()):.1%} of the slide cannot be decoded at low resolution.")
     if not mask.any():
-        notes.append("no cells were found")
+        notes.append("No cells were found.")
     area = float(mask.sum()) * (survey.downsample * slide.mpp / 1000) ** 2
     return Foreground(mask, survey.downsample, area, pen_fraction, tuple(notes))
 

@@ -14,7 +14,7 @@ import openslide
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
 
-__all__ = ["OpenSlideReader"]
+__all__ = ["OpenSlideReader", "dicom_series"]
 
 
 class OpenSlideReader:
@@ -82,6 +82,16 @@ class OpenSlideReader:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.close()
+
+
+def dicom_series(path: Path) -> str | None:
+    """What the DICOM files of one slide have in common: the UID of their series; None where it cannot be read."""
+    try:
+        with openslide.OpenSlide(path) as handle:
+            uid: str | None = handle.properties.get("dicom.SeriesInstanceUID")
+    except openslide.OpenSlideError:
+        return None
+    return uid
 
 
 def _open(path: Path) -> Any:

@@ -230,7 +230,7 @@ def _seen_anew(image: Tensor, look: Look, random: np.random.RandomState) -> Tens
     def share() -> float:
         """0 where the change does not happen, else its amount as a share of the most."""
         amount, happens = random.uniform(0, 1, 2)
-        return float(amount) * (happens < look.chance)
+        return float(amount) if happens < look.chance else 0.0
 
     def either() -> float:
         return share() * float(random.choice((-1, 1)))
@@ -287,4 +287,5 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 
 def _compressed(image: Tensor, quality: int) -> Tensor:
     pixels = (image * 255).round().to(torch.uint8).cpu()
-    return decode_jpeg(encode_jpeg(pixels, quality=max(quality, 1))).to(image.device).float() / 255
+    seen: Tensor = decode_jpeg(encode_jpeg(pixels, quality=max(quality, 1)))
+    return seen.to(image.device).float() / 255

@@ -1,0 +1,181 @@
+"""The commands ``stride-monai data ...``: import annotated data, split a cohort, look for leakage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from stride_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stride_monai.data.importers import ImportReport
+
+__all__ = ["app"]
+
+app = typer.Typer(name="data", help="Annotated data: import, split, audit.", no_args_is_help=True)
+_out = Console()
+_err = Console(stderr=True)
+
+Cohort = Annotated[Path, typer.Argument(help="Cohort folder: manifest.csv, cells.csv.")]
+
+
+@app.command("import")
+def import_(
+    form: Annotated[
+        str,
+        typer.Argument(
+            metavar="FORMAT",
+            help="cric, riva, herlev, sipakmed, cervix93, tianchi, coco, yolo, voc, geojson, folder, or a plug-in.",
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the data set.")],
+    out: Annotated[Path, typer.Option("--out", help="Cohort folder to write.")],
+    mpp: Annotated[float | None, typer.Option(help="um per pixel of the images; wins over what is reported.")] = None,
+    own_map: Annotated[
+        Path | None, typer.Option("--map", help="JSON: label of the data set -> Bethesda label; wins over the default.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder with the images, where it is not SRC.")] = None,
+    point_um: Annotated[float | None, typer.Option(help="Side of the box that is laid around a point, um.")] = None,
+    complete: Annotated[
+        bool | None,
+        typer.Option(
+            "--complete/--partial", help="Whether every lesion of the images was marked. Default: the format's."
+        ),
+    ] = None,
+    centre: Annotated[str | None, typer.Option(help="Name of the data set's hospital or scanner site.")] = None,
+    patient_from: Annotated[
+        str | None, typer.Option(help="Regular expression; its first group in an image's path is the patient.")
+    ] = None,
+    slide_from: Annotated[
+        str | None, typer.Option(help="Likewise for the glass slide, or the larger picture, that an image is from.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Of text files, e.g. gbk.")] = "utf-8-sig",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format; may be given again.")
+    ] = None,
+    skip_broken: Annotated[bool, typer.Option(help="Go on without broken rows and images; they are listed.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace the cohort in --out.")] = False,
+) -> None:
+    """Import a public or own data set as a cohort folder that the bundles train on.
+
+    The label map is printed and saved. A label that no map knows, or one broken row, refuses the import.
+    """
+    from stride_monai.data.importers import Options, import_dataset, load_format
+    from stride_monai.data.importers.labels import read_map
+
+    options = Options(
+        mpp, point_um, images, centre, complete, patient_from, slide_from, encoding, _values(option or [])
+    )
+    with _err.status("reading"):
+        report = import_dataset(
+            source,
+            out,
+            load_format(form),
+            options,
+            own_map=read_map(own_map) if own_map else None,
+            skip_broken=skip_broken,
+            overwrite=overwrite,
+        )
+    _show(report)
+
+
+def _values(pairs: list[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--option '{pair}' is no NAME=VALUE", "e.g. --option part=cropped")
+        values[name] = value
+    return values
+
+
+def _show(report: ImportReport) -> None:
+    table = Table("label", "cells or images", "becomes", "subtype", "")
+    for label, target in report.labels.items():
+        lossy = "[yellow]lossy[/yellow]" if target["lossy"] else ""
+        table.add_row(escape(label), str(target["count"]), target["label"], escape(target["subtype"]), lossy)
+    _out.print(table)
+    counts = report.counts
+    classes = ", ".join(f"{name} {count}" for name, count in counts["cells_by_class"].items())
+    regions = f"{counts['annotated_regions']} annotated regions"
+    _say(f"{counts['images']} images, {counts['cells']} cells ({classes}), {regions}")
+    if counts["cells_excluded"]:
+        _say(f"excluded by the map: {_listed(counts['cells_excluded'])}")
+    for warning in report.warnings:
+        _out.print(f"[yellow]note[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+    if report.problems:
+        _out.print(
+            f"[yellow]problems[/yellow] {escape(_listed(report.problems))}: "
+            f"all in {escape(str(report.folder / 'problems.csv'))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    _say(f"licence: {report.licence}")
+    _say(f"cohort {report.folder}")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _say(text: str) -> None:
+    _out.print(escape(text), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def split(
+    cohort: Cohort,
+    test: Annotated[float, typer.Option(help="Share of the patients that are for testing, 0-1.")] = 0.2,
+    validation: Annotated[float, typer.Option(help="Share of the others that are for validation, 0-1.")] = 0.2,
+    hold_out: Annotated[
+        list[str] | None, typer.Option("--hold-out", help="Centre that is for testing as a whole; may be given again.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    by: Annotated[str, typer.Option(help="patient, slide or image: refuse where less is known of an image.")] = "image",
+    overwrite: Annotated[bool, typer.Option(help="Replace a split that is there.")] = False,
+) -> None:
+    """Split a cohort into train, validation and test: by patient, where unknown by slide, where unknown by image."""
+    from stride_monai.data.splits import split_cohort
+
+    facts = split_cohort(cohort, test, validation, seed, tuple(hold_out or ()), by, overwrite)
+    table = Table("split", "images", "cells by class")
+    for name, count in facts["images"].items():
+        table.add_row(name, str(count), _listed(facts["cells"][name]))
+    _out.print(table)
+    _say(f"kept together: {_listed(facts['groups'])}")
+    if facts["warning"]:
+        _out.print(f"[bold red]LEAKS[/bold red] {escape(facts['warning'])}", highlight=False, soft_wrap=True)
+    _say(f"manifest {cohort / 'manifest.csv'}")
+
+
+@app.command()
+def audit(
+    cohort: Cohort,
+    looks: Annotated[bool, typer.Option("--looks/--no-looks", help="Compare the pictures of the cells too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Look for leakage between the splits: patients, slides, files and cells that are on both sides.
+
+    One line per finding; the exit status is 1 if there is any.
+    """
+    from stride_monai.data.audit import audit_cohort
+
+    with _err.status("looking at the images"):
+        result = audit_cohort(cohort, looks)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        for finding in result.findings:
+            _out.print(f"[red]{finding.kind}[/red] {escape(finding.what)}", highlight=False, soft_wrap=True)
+        found = f"{len(result.findings)} findings" if result.findings else "no leak found"
+        compared = f"; the looks of {result.cells} cells compared" if looks else "; looks not compared"
+        _say(f"{found} in {_listed(result.images)} images{compared}")
+    if result.findings:
+        raise typer.Exit(1)

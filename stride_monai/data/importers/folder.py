@@ -1,0 +1,40 @@
+"""A folder per class, one cell per picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stride_monai.data.importers.labels import BETHESDA
+from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, split_in_path
+from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.errors import ManifestError
+
+__all__ = ["FORMAT", "read"]
+
+
+def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+    """Read ``<class>/NAME.png`` or ``<split>/<class>/NAME.png``; the label is the folder that a picture lies in."""
+    if not source.is_dir():
+        raise ManifestError(f"{source} is no folder", "name the folder that holds a folder per class")
+    index = ImageIndex(source)
+    result = Source()
+    for path in index.paths:
+        slide_id, place = index.id_of(path), Place(path.relative_to(source).as_posix())
+        if path.parent == source:
+            problems.add(place, "label", "the picture lies in no class's folder", slide_id)
+            continue
+        split = split_in_path(path, source)
+        result.images.append(SourceImage(slide_id, path, place, split=split))
+        result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
+    return result
+
+
+FORMAT = Format(
+    name="folder",
+    title="a folder per class",
+    layout="<class>/NAME.png, or <split>/<class>/NAME.png, one cell per picture",
+    unit="cell",
+    labels=BETHESDA,
+    read=read,
+)

@@ -1,0 +1,150 @@
+"""QuPath GeoJSON: cells as polygons or points, annotated regions as rectangles."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from stride_monai.bethesda import UNLABELLED
+from stride_monai.data._tables import read_text
+from stride_monai.data.cells import Polygon
+from stride_monai.data.importers.geometry import hull
+from stride_monai.data.importers.labels import BETHESDA, Target
+from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, files_in, to_number
+from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.errors import ManifestError
+from stride_monai.units import Box
+
+__all__ = ["FORMAT", "read"]
+
+_REGIONS = frozenset({"region", "region*", "roi"})
+_RECTANGLE = 0.99  # share of its box that a rectangle, drawn by hand or rounded, fills
+
+
+def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+    """Read ``<image>.geojson`` (or ``.geojson.gz``), as QuPath exports it, and the image of that name.
+
+    Objects of class ``Region*`` or ``ROI`` (or of the one named by the option ``region``) are annotated regions; every
+    other polygon is a cell, every point a nucleus.
+    """
+    index = ImageIndex(options.images or (source if source.is_dir() else source.parent))
+    regions = {options.values["region"].lower()} if "region" in options.values else _REGIONS
+    result = Source()
+    for table in files_in(source, "*.geojson", "*.geojson.gz"):
+        stem = table.name.removesuffix(".gz").removesuffix(".geojson")
+        with problems.catching(Place(table.name), "file", stem):
+            path = index.find(stem)
+            slide_id = index.id_of(path)
+            result.images.append(SourceImage(slide_id, path, Place(table.name)))
+            for number, feature in enumerate(_features(table, options.encoding), start=1):
+                place = Place(table.name, f"feature {number}")
+                with problems.catching(place, "row", slide_id):
+                    _feature(feature, slide_id, place, regions, result)
+    result.notes = index.not_named(image.path for image in result.images)
+    return result
+
+
+def _features(table: Path, encoding: str) -> list[Any]:
+    try:
+        if table.suffix == ".gz":
+            content = json.loads(gzip.decompress(table.read_bytes()).decode(encoding))
+        else:
+            content = json.loads(read_text(table, encoding))
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{table.name} line {error.lineno} is not JSON ({error.msg})", "export it again") from error
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{table.name} cannot be read ({error})", "export it again") from error
+    if isinstance(content, dict):
+        content = content.get("features") if content.get("type") == "FeatureCollection" else [content]
+    if not isinstance(content, list):
+        raise ManifestError(f"{table.name} is no GeoJSON", "export it from QuPath")
+    return content
+
+
+def _feature(feature: Any, slide_id: str, place: Place, regions: frozenset[str] | set[str], result: Source) -> None:
+    if not isinstance(feature, dict) or not isinstance(feature.get("geometry"), dict):
+        raise ManifestError("the feature has no geometry")
+    label = _class_name(feature.get("properties"))
+    shapes = list(_shapes(feature["geometry"]))
+    if label.lower() in regions:
+        for shape in shapes:
+            result.regions.append(SourceRegion(slide_id, _rectangle(shape), place))
+        return
+    given = str(feature.get("id") or "")
+    nucleus = next(iter(_shapes(feature["nucleusGeometry"])), ()) if feature.get("nucleusGeometry") else ()
+    for number, shape in enumerate(shapes):
+        cell_id = f"{given}-{number}" if given and len(shapes) > 1 else given
+        if len(shape) == 1:
+            result.cells.append(SourceCell(slide_id, label, place, point=shape[0], cell_id=cell_id))
+        else:
+            result.cells.append(
+                SourceCell(slide_id, label, place, box=hull(shape), cell_id=cell_id, outline=shape, nucleus=nucleus)
+            )
+
+
+def _class_name(properties: Any) -> str:
+    """Name of the class; empty where the object has none."""
+    found = properties.get("classification") if isinstance(properties, dict) else None
+    if isinstance(found, dict):
+        names = found.get("names")
+        return str(found.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else ""))
+    return str(found or "")
+
+
+def _shapes(geometry: dict[str, Any]) -> Iterator[Polygon]:
+    """Outer rings without their closing corner; a point is a shape of one corner."""
+    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    try:
+        if kind == "Point":
+            yield (_corner(coordinates),)
+        elif kind == "MultiPoint":
+            yield from ((_corner(point),) for point in coordinates or [])
+        elif kind == "Polygon":
+            yield _ring((coordinates or [])[0])
+        elif kind == "MultiPolygon":
+            yield from (_ring(part[0]) for part in coordinates or [])
+        elif kind == "GeometryCollection":
+            for part in geometry.get("geometries", []):
+                yield from _shapes(part)
+        else:
+            raise ManifestError(f"a {kind} is neither a cell nor a region", "remove it, or draw it as a polygon")
+    except (IndexError, TypeError) as error:
+        raise ManifestError(f"the coordinates of the {kind} are broken") from error
+
+
+def _corner(pair: Any) -> tuple[float, float]:
+    return to_number(pair[0], "x"), to_number(pair[1], "y")
+
+
+def _ring(points: Any) -> Polygon:
+    corners = tuple(_corner(point) for point in points)
+    if len(corners) > 1 and corners[0] == corners[-1]:
+        corners = corners[:-1]
+    if len(corners) < 3:
+        raise ManifestError(f"the polygon has {len(corners)} corners")
+    return corners
+
+
+def _rectangle(shape: Polygon) -> Box:
+    box = hull(shape)
+    pairs = zip(shape, (*shape[1:], shape[0]), strict=True)
+    area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs)) / 2
+    if len(shape) < 3 or area < _RECTANGLE * box.area:
+        raise ManifestError("the region is no rectangle", "draw annotated regions with QuPath's rectangle tool")
+    return box
+
+
+FORMAT = Format(
+    name="geojson",
+    title="QuPath GeoJSON",
+    layout="<image>.geojson or .geojson.gz as QuPath exports it, and the image of that name",
+    unit="slide",
+    labels={**BETHESDA, "Ignore*": Target(UNLABELLED)},
+    read=read,
+    point_um=22.8,
+    options={"region": "class of the objects that are annotated regions; Region* or ROI"},
+)

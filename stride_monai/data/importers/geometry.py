@@ -1,0 +1,53 @@
+"""Boxes as data sets write them, as half-open boxes in level-0 px."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from stride_monai.data.cells import Polygon
+from stride_monai.errors import ManifestError
+from stride_monai.units import Box
+
+__all__ = ["from_centre", "from_corner", "from_voc", "from_yolo", "hull", "pixel_centre", "polygon"]
+
+
+def from_corner(x: float, y: float, width: float, height: float) -> Box:
+    """Top-left corner and size (COCO, Tianchi)."""
+    return Box(x, y, x + width, y + height)
+
+
+def from_centre(x: float, y: float, width: float, height: float) -> Box:
+    """Centre and size (RIVA)."""
+    return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def from_yolo(x: float, y: float, width: float, height: float, image: tuple[float, float]) -> Box:
+    """Centre and size as shares of the image's width and height (YOLO)."""
+    return from_centre(x * image[0], y * image[1], width * image[0], height * image[1])
+
+
+def from_voc(x_min: float, y_min: float, x_max: float, y_max: float, origin: int = 1) -> Box:
+    """First and last pixel, counted from 1 (Pascal VOC); with ``origin`` 0 the edges of the box as they are."""
+    return Box(x_min - origin, y_min - origin, x_max, y_max)
+
+
+def pixel_centre(x: float, y: float) -> tuple[float, float]:
+    """Middle of a pixel that is counted from 1 (CRIC)."""
+    return x - 0.5, y - 0.5
+
+
+def polygon(numbers: Sequence[float]) -> Polygon:
+    """Corners from ``x0, y0, x1, y1, ...``.
+
+    Raises:
+        ManifestError: an odd number of numbers, or fewer than three corners.
+    """
+    if len(numbers) % 2 or len(numbers) < 6:
+        raise ManifestError(f"{len(numbers)} numbers are no polygon", "give x and y of three corners or more")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def hull(points: Iterable[tuple[float, float]]) -> Box:
+    """The smallest box that holds the points."""
+    xs, ys = zip(*points, strict=True)
+    return Box(min(xs), min(ys), max(xs), max(ys))

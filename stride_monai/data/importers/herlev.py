@@ -1,0 +1,108 @@
+"""Herlev (smear2005): one cell per picture, a folder per class, and a mask beside each picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from stride_monai.data.cells import Polygon
+from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.data.importers.reading import ImageIndex
+from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.errors import ManifestError
+from stride_monai.units import Box
+
+__all__ = ["FORMAT", "read"]
+
+_MASKS = ("-d", "-cyt")
+_RED, _CYTOPLASM, _NUCLEUS = 64, 64, 192  # nucleus (0, 0, 255), cytoplasm (0, 0, 128); grey is unknown, red background
+
+
+def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+    """Read ``<class>/NAME.BMP`` with ``<class>/NAME-d.bmp``.
+
+    The box and the outlines of a cell are those of the mask; without a mask the cell is the whole picture.
+    """
+    folder = options.images or source
+    if not folder.is_dir():
+        raise ManifestError(f"{folder} is no folder", "name the folder that holds a folder per class")
+    index = ImageIndex(folder, skip=_MASKS)
+    masks = {path.with_suffix("").as_posix().lower(): path for path in folder.rglob("*") if _is_mask(path)}
+    result = Source()
+    for path in index.paths:
+        slide_id, place = index.id_of(path), Place(path.relative_to(folder).as_posix())
+        result.images.append(SourceImage(slide_id, path, place))
+        mask = masks.get(f"{path.with_suffix('').as_posix()}-d".lower())
+        if mask is None:
+            problems.note(place, "mask", "there is no mask: the whole picture is taken for the cell")
+            result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
+            continue
+        with problems.catching(Place(mask.relative_to(folder).as_posix()), "mask", slide_id):
+            box, cell, nucleus = _outlines(mask, path)
+            result.cells.append(
+                SourceCell(slide_id, path.parent.name, place, box=box, cell_id="1", outline=cell, nucleus=nucleus)
+            )
+    return result
+
+
+def _is_mask(path: Path) -> bool:
+    return path.suffix.lower() == ".bmp" and path.stem.lower().endswith("-d")
+
+
+def _outlines(mask: Path, picture: Path) -> tuple[Box, Polygon, Polygon]:
+    """Box of the cell, outline of the cell and of its nucleus."""
+    try:
+        with Image.open(mask) as image, Image.open(picture) as other:
+            if image.size != other.size:
+                raise ManifestError(f"the mask is {image.width}x{image.height} px, the picture another size")
+            pixels = np.asarray(image.convert("RGB"), np.int16)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ManifestError(f"the mask or its picture cannot be read ({error})", "copy them again") from error
+    blue = (pixels[..., 0] < _RED) & (pixels[..., 2] >= _CYTOPLASM)
+    if not blue.any():
+        raise ManifestError("the mask shows no cell", "nucleus and cytoplasm are blue in it")
+    rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
+    box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    return box, _contour(blue), _contour(blue & (pixels[..., 2] >= _NUCLEUS))
+
+
+def _contour(mask: npt.NDArray[np.bool_]) -> Polygon:
+    """The longest border of a mask, to half a pixel; empty for an empty mask."""
+    from skimage.measure import approximate_polygon, find_contours
+
+    borders: list[npt.NDArray[Any]] = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    if not borders:
+        return ()
+    border = approximate_polygon(max(borders, key=len), 0.5)[:-1]
+    # Contours run through pixel centres of the padded mask: -1 for the padding, +0.5 to its level-0 px.
+    corners = tuple((round(float(x) - 0.5, 1), round(float(y) - 0.5, 1)) for y, x in border)
+    return corners if len(corners) >= 3 else ()
+
+
+FORMAT = Format(
+    name="herlev",
+    title="Herlev",
+    layout="a folder per class with NAME.BMP and its mask NAME-d.bmp",
+    unit="cell",
+    labels={
+        "normal_superficiel": Target("NILM", False, "superficial"),
+        "normal_superficial": Target("NILM", False, "superficial"),
+        "normal_intermediate": Target("NILM", False, "intermediate"),
+        "normal_columnar": Target("NILM", False, "columnar"),
+        "light_dysplastic": Target("LSIL", True, "light dysplasia"),
+        "moderate_dysplastic": Target("HSIL", False, "moderate dysplasia"),
+        "severe_dysplastic": Target("HSIL", False, "severe dysplasia"),
+        "carcinoma_in_situ": Target("HSIL", False, "carcinoma in situ"),
+    },
+    read=read,
+    licence="research use; see the terms of the MDE-Lab, University of the Aegean",
+    citation="Jantzen et al., Pap-smear benchmark data for pattern classification, NiSIS 2005",
+    preparation="conventional",
+    mpp=0.201,
+    bethesda=False,
+)

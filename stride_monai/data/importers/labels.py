@@ -1,0 +1,168 @@
+"""The map from a data set's labels into the Bethesda vocabulary: explicit, shown, saved, and never a guess."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, LABELS, UNLABELLED, cell_class_of, parse_label
+from stride_monai.data._tables import read_text
+from stride_monai.errors import ManifestError
+
+__all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "Target", "benign", "read_map"]
+
+EXCLUDED = "exclude"
+"""Target of a label whose cells are not imported; they are counted."""
+
+TARGETS = (*LABELS, cell_class_of("HSIL"), ABNORMAL, UNLABELLED, EXCLUDED)
+"""What a label can be mapped to."""
+
+
+class Target(NamedTuple):
+    """What a label of a data set becomes.
+
+    Attributes:
+        label: one of :data:`TARGETS`.
+        lossy: the two do not mean the same.
+        subtype: what of the label the target does not say, e.g. an organism.
+    """
+
+    label: str
+    lossy: bool = False
+    subtype: str = ""
+
+
+def benign(*subtypes: str, lossy: bool = False) -> dict[str, Target]:
+    """Labels that are NILM with the label as subtype."""
+    return {name: Target("NILM", lossy, name) for name in subtypes}
+
+
+BETHESDA: Mapping[str, Target] = {
+    **{label: Target(label) for label in LABELS},
+    "Negative for intraepithelial lesion": Target("NILM"),
+    "AGC-NOS": Target("AGC", False, "not otherwise specified"),
+    "AGC-FN": Target("AGC", False, "favour neoplastic"),
+    "AIS": Target("AGC", True, "adenocarcinoma in situ"),
+    "ADC": Target("AGC", True, "adenocarcinoma"),
+    "Candida": Target("NILM", False, "Candida"),
+    "Fungi": Target("NILM", False, "Candida"),
+    "Trichomonas": Target("NILM", False, "Trichomonas"),
+    "Trich": Target("NILM", False, "Trichomonas"),
+    "Flora": Target("NILM", False, "shift in flora"),
+    "CC": Target("NILM", False, "clue cell"),
+    "Clue cell": Target("NILM", False, "clue cell"),
+    "Herps": Target("NILM", False, "Herpes simplex"),
+    "Herpes": Target("NILM", False, "Herpes simplex"),
+    "HSV": Target("NILM", False, "Herpes simplex"),
+    "Actinomyces": Target("NILM", False, "Actinomyces"),
+    "Actino": Target("NILM", False, "Actinomyces"),
+}
+"""Labels of the Bethesda System and the organisms it names, as public data sets write them."""
+
+
+def _plain(label: str) -> str:
+    return "".join(c for c in label.casefold() if c.isalnum())
+
+
+class LabelMap:
+    """Label of a data set -> :class:`Target`. Case, spaces and punctuation of a label do not matter.
+
+    Args:
+        default: of the format.
+        own: of the user, which wins label by label.
+        bethesda: labels that are written in the Bethesda vocabulary stand for themselves.
+    """
+
+    def __init__(
+        self, default: Mapping[str, Target], own: Mapping[str, Target] | None = None, bethesda: bool = True
+    ) -> None:
+        self._own = dict(own or {})
+        merged = {**default, **self._own}
+        self._targets = {_plain(label): target for label, target in merged.items()}
+        self._bethesda = bethesda
+
+    def get(self, label: str) -> Target | None:
+        """The target of a label; None where the map has none."""
+        target = self._targets.get(_plain(label))
+        if target is None and self._bethesda:
+            if label in CELL_CLASSES:
+                return Target(label)
+            try:
+                return Target(parse_label(label))
+            except ManifestError:
+                return None
+        return target
+
+    def unused(self, labels: Iterable[str]) -> list[str]:
+        """Labels of the user's own map that the data set does not have: likely misspelt."""
+        met = {_plain(label) for label in labels}
+        return [label for label in self._own if _plain(label) not in met]
+
+    def refuse_missing(self, labels: Iterable[str], name: str) -> None:
+        """Refuse labels without a target.
+
+        Args:
+            labels: of every cell and image, as often as they occur.
+
+        Raises:
+            ManifestError: listing every one of them with its number, and what to write to map them.
+        """
+        counts = Counter(labels)
+        missing = {label: count for label, count in sorted(counts.items()) if self.get(label) is None}
+        if missing:
+            listed = ", ".join(f"'{label}' ({count})" for label, count in missing.items())
+            example = json.dumps(dict.fromkeys(missing, "?"), ensure_ascii=False)
+            raise ManifestError(
+                f"{name} has {len(missing)} labels that no map knows: {listed}",
+                f"write {example} to a file with each '?' replaced by one of {', '.join(TARGETS)}, "
+                "and pass it with --map",
+            )
+
+    def table(self, labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The map as far as it was used: label -> target, and how many cells have it. As :func:`read_map` reads it."""
+        counts = Counter(labels)
+        used = {label: (self.get(label), count) for label, count in sorted(counts.items())}
+        return {label: {**target._asdict(), "count": count} for label, (target, count) in used.items() if target}
+
+
+def read_map(path: Path | str) -> dict[str, Target]:
+    """Read a map: JSON, ``{"label": "LSIL"}`` or ``{"label": {"label": "LSIL", "lossy": true, "subtype": "..."}}``, or
+    a ``labels.json`` that an import wrote.
+
+    Raises:
+        ManifestError: no such file, no such map, or naming every target that is none.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{path.name} line {error.lineno} is not JSON ({error.msg})", "correct it") from error
+    if isinstance(content, dict) and isinstance(content.get("labels"), dict) and "schema_version" in content:
+        content = content["labels"]
+    if not isinstance(content, dict):
+        raise ManifestError(f"{path.name} holds no map", 'write {"label of the data set": "LSIL", ...}')
+    targets: dict[str, Target] = {}
+    wrong: list[str] = []
+    for label, value in content.items():
+        entry = {"label": value} if isinstance(value, str) else value
+        if not isinstance(entry, dict) or not set(entry) <= {"label", "lossy", "subtype", "count"}:
+            wrong.append(f"'{label}': {value!r}")
+            continue
+        try:
+            name = _target_label(str(entry.get("label", "")))
+        except ManifestError:
+            wrong.append(f"'{label}': '{entry.get('label')}'")
+            continue
+        targets[label] = Target(name, bool(entry.get("lossy", False)), str(entry.get("subtype", "")))
+    if wrong:
+        raise ManifestError(
+            f"{path.name} maps to what is no target: {', '.join(wrong)}", f"use one of {', '.join(TARGETS)}"
+        )
+    return targets
+
+
+def _target_label(name: str) -> str:
+    return name if name in TARGETS else parse_label(name)

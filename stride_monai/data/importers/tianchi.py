@@ -1,0 +1,126 @@
+"""Tianchi 2019 (cervical cancer risk): slides with regions of interest and the lesions in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stride_monai.bethesda import ABNORMAL
+from stride_monai.data.importers.geometry import from_corner
+from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, files_in, load_json, to_number
+from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.errors import ConfigError, ManifestError
+from stride_monai.units import Box
+
+__all__ = ["FORMAT", "read"]
+
+_ROI = "roi"
+_NEGATIVE = "negative slide"
+
+
+def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+    """Read ``<slide>.json``, a list of ``{"x", "y", "w", "h", "class"}`` in px at 20x, and the slide of the same stem.
+
+    Entries of class ``roi`` are annotated regions: outside them a slide is unlabelled. A slide without annotations is
+    negative as a whole where its folder's name begins with ``neg``. KFB files cannot be read here: a slide or image of
+    the same stem that was converted from one must lie in the folder (or in ``--images``).
+    """
+    scale = _scale(options)
+    root = options.images or (source if source.is_dir() else source.parent)
+    index = ImageIndex(root)
+    kfb = {path.stem: path for path in root.rglob("*") if path.suffix.lower() == ".kfb"}
+    result = Source()
+    seen: set[str] = set()
+    for table in files_in(source, "*.json"):
+        place = Place(table.name)
+        with problems.catching(place, "image", table.stem):
+            seen.add(table.stem)
+            path = _slide(table.stem, index, kfb)
+            result.images.append(SourceImage(table.stem, path, place))
+            _entries(table, scale, options, result, problems)
+    negative = [path for path in (*index.paths, *kfb.values()) if path.parent.name.lower().startswith("neg")]
+    for stem in sorted({path.stem for path in negative} - seen):
+        place = Place(next(path for path in negative if path.stem == stem).relative_to(root).as_posix())
+        with problems.catching(place, "image", stem):
+            result.images.append(SourceImage(stem, _slide(stem, index, kfb), place, label=_NEGATIVE))
+    result.notes = index.not_named(image.path for image in result.images)
+    return result
+
+
+def _scale(options: Options) -> float:
+    scale = to_number(options.values.get("scale", "1"), "scale")
+    if scale <= 0:
+        raise ConfigError(f"scale is {scale:g}", "give level-0 px of the converted slides per px of the annotations")
+    return scale
+
+
+def _slide(stem: str, index: ImageIndex, kfb: dict[str, Path]) -> Path:
+    converted = [path for path in index.paths if path.stem == stem and path.suffix.lower() != ".kfb"]
+    if len(converted) > 1:
+        raise ManifestError(f"{len(converted)} images are named '{stem}'", "keep one")
+    if converted:
+        return converted[0]
+    if stem in kfb and kfb[stem] in index.ids:  # a reader that is installed can open it
+        return kfb[stem]
+    if stem in kfb:
+        raise ManifestError(_kfb_text(stem))
+    raise ManifestError(f"there is no slide '{stem}'", "add it, or give its folder with --images")
+
+
+def _kfb_text(stem: str) -> str:
+    return (
+        f"{stem}.kfb cannot be read here: convert it with the scanner maker's software to a tiled TIFF, SVS or plain "
+        f"image named '{stem}', with the pixels of 20x, and put it beside (or in --images)"
+    )
+
+
+def _entries(table: Path, scale: float, options: Options, result: Source, problems: ProblemLog) -> None:
+    content = load_json(table, options.encoding)
+    if not isinstance(content, list):
+        raise ManifestError(f"{table.name} is no list", "use the JSON file as it is published")
+    boxes: list[tuple[Place, str, Box]] = []
+    for number, entry in enumerate(content, start=1):
+        place = Place(table.name, f"entry {number}")
+        with problems.catching(place, "row", table.stem):
+            boxes.append((place, *_entry(entry, scale)))
+    regions = [(place, box) for place, label, box in boxes if label.lower() == _ROI]
+    result.regions += [SourceRegion(table.stem, box, place) for place, box in regions]
+    for place, label, box in boxes:
+        if label.lower() == _ROI:
+            continue
+        result.cells.append(SourceCell(table.stem, label, place, box=box))
+        x, y = box.centre
+        if not any(roi.x0 <= x < roi.x1 and roi.y0 <= y < roi.y1 for _, roi in regions):
+            problems.note(place, "region", f"the {label} lies in no roi: no detector is trained on it")
+
+
+def _entry(entry: Any, scale: float) -> tuple[str, Box]:
+    if not isinstance(entry, dict):
+        raise ManifestError("the entry is no object")
+    x, y, width, height = (to_number(entry.get(name), name) * scale for name in ("x", "y", "w", "h"))
+    return str(entry.get("class") or ""), from_corner(x, y, width, height)
+
+
+FORMAT = Format(
+    name="tianchi",
+    title="Tianchi 2019 cervical cancer risk",
+    layout="<slide>.json (x, y, w, h, class; roi and lesions) and the slide, converted from KFB, of the same stem",
+    unit="slide",
+    labels={
+        "pos": Target(ABNORMAL, True),
+        "ASC-US": Target("ASC-US"),
+        "LSIL": Target("LSIL"),
+        "ASC-H": Target("ASC-H"),
+        "HSIL": Target("HSIL"),
+        "Candida": Target("NILM", False, "Candida"),
+        "Trichomonas": Target("NILM", False, "Trichomonas"),
+        _NEGATIVE: Target("NILM"),
+    },
+    read=read,
+    licence="terms of the Tianchi competition; not to be passed on",
+    citation="Tianchi 2019, cervical cancer risk intelligent diagnosis",
+    preparation="liquid-based",
+    options={"scale": "level-0 px of the converted slides per px of the annotations (20x); 1"},
+)

@@ -1,0 +1,101 @@
+"""Figures of a cell classifier's evaluation, drawn without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stride_monai.artifacts import replacing
+from stride_monai.metrics.cell import Reliability
+
+__all__ = ["confusion_figure", "f1_by_count_figure", "reliability_figure", "save_figure"]
+
+_ALL = "#1f4e79"
+_CLASSES = ("#4c8c4a", "#e0a100", "#e07b00", "#c0392b", "#7d3c98")  # by severity, green to purple
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, complete or not at all."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def confusion_figure(confusion: NDArray[np.integer], names: Sequence[str]) -> Figure:
+    """A confusion matrix: colour is the share of the true class, the text is that share and the number of cells.
+
+    Args:
+        confusion: ``[C, C]``, rows are the true class. names: of the classes.
+    """
+    cells = confusion.sum(axis=1, keepdims=True)
+    share = np.divide(confusion, cells, out=np.zeros(confusion.shape), where=cells > 0)
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), number in np.ndenumerate(confusion):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        text = f"{share[row, column]:.0%}\n{number:,}" if number else "0"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [f"{name}\n({n:,})" for name, n in zip(names, cells[:, 0], strict=True)])
+    figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: str) -> Figure:
+    """F1 of each class against its number of cells, on a logarithmic axis.
+
+    Args:
+        f1: ``[C]``, in the order of ``counts``; NaN leaves a class out.
+        counts: number of cells by class. where: what they were counted in, e.g. ``training``.
+    """
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.add_subplot(xlabel=f"cells of the class ({where})", ylabel="F1", ylim=(0, 1.05))
+    axes.grid(alpha=0.3)
+    shown = [(k, *item) for k, item in enumerate(counts.items()) if np.isfinite(f1[k])]
+    for k, name, count in shown:
+        place = max(count, 0.5)  # a class without a cell stands left of 1
+        colour = _CLASSES[k % len(_CLASSES)]
+        axes.plot(place, f1[k], "o", markersize=9, color=colour, label=f"{name}: {f1[k]:.3f}, {count:,} cells")
+    if shown:
+        mean = float(np.mean([f1[k] for k, _, _ in shown]))
+        axes.axhline(mean, color="grey", linestyle="--", linewidth=1, label=f"F1-macro: {mean:.3f}")
+        axes.legend(loc="best")
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    return figure
+
+
+def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) -> Figure:
+    """Reliability diagrams: on the left the most probable class, on the right the probability of every class.
+
+    A well calibrated classifier lies on the diagonal; below it it is surer than it should be. Bars beneath show how
+    many predictions a bin holds.
+    """
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
+    classwise = float(np.mean([one.error for one in by_class.values()]))
+    left = figure.add_subplot(
+        grid[0, 0], ylabel="share that is right", title=f"most probable class, ECE {top.error:.3f}"
+    )
+    left.plot(top.confidence, top.accuracy, "o-", color=_ALL)
+    right = figure.add_subplot(
+        grid[0, 1], ylabel="share that is of the class", title=f"every class, mean ECE {classwise:.3f}"
+    )
+    for k, (name, one) in enumerate(by_class.items()):
+        colour = _CLASSES[k % len(_CLASSES)]
+        right.plot(one.confidence, one.accuracy, "o-", markersize=4, color=colour, label=f"{name} {one.error:.3f}")
+    right.legend(loc="upper left", fontsize=8)
+    for axes in (left, right):
+        axes.plot((0, 1), (0, 1), color="grey", linestyle="--", linewidth=1)
+        axes.set(xlim=(0, 1), ylim=(0, 1))
+        axes.grid(alpha=0.3)
+    for place, counts in ((0, top.number), (1, sum(one.number for one in by_class.values()))):
+        bars = figure.add_subplot(
+            grid[1, place], xlabel="confidence", ylabel="predictions", xlim=(0, 1), yscale="symlog"
+        )
+        bars.bar(top.edges[:-1], counts, width=np.diff(top.edges), align="edge", color="#9db7d1", edgecolor="white")
+    return figure

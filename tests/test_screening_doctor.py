@@ -1,0 +1,50 @@
+"""What the doctor says of a slide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from slide_files import textured, write_pyramid
+
+from stride_monai.screening.doctor import Check, examine_slide
+
+
+def said(path: Path, mpp: float | None = None) -> dict[str, Check]:
+    return {check.name: check for check in examine_slide(path, mpp)}
+
+
+def test_a_path_that_is_no_file_is_a_problem_like_any_other(tmp_path: Path) -> None:
+    for path, what in ((tmp_path / "absent.svs", "does not exist"), (tmp_path, "is a folder")):
+        (check,) = examine_slide(path)
+        assert check.state == "problem"
+        assert what in check.detail
+        assert check.advice
+
+
+def test_what_opens_and_cannot_be_decoded_is_a_problem(tmp_path: Path) -> None:
+    whole = write_pyramid(tmp_path / "a.tif", textured(512, 1024))
+    checks = said(whole, 0.5)
+    assert checks["pixels"].state == "ok"
+    assert checks["um/px"].detail.startswith("0.5 (given")
+    content = bytearray(whole.read_bytes())
+    first_tile = content.index(b"\xff\xd8")
+    content[first_tile : first_tile + 40] = bytes(40)
+    part = tmp_path / "b.tif"
+    part.write_bytes(content)
+    check = said(part, 0.5)["pixels"]
+    assert check.state == "problem"
+    assert "cannot be decoded" in check.detail
+
+
+@pytest.mark.realdata
+def test_the_real_slide_that_opens_and_cannot_be_read(real_data: Path) -> None:
+    (problem,) = (c for c in examine_slide(real_data / "wsi" / "unreadable.svs") if c.state == "problem")
+    assert "no part of it can be decoded" in problem.detail
+
+
+def test_a_good_field_has_no_problem(tmp_path: Path) -> None:
+    path = tmp_path / "field.png"
+    Image.fromarray(textured(64, 64)).save(path)
+    assert [check.name for check in examine_slide(path, 0.3) if check.state == "problem"] == []
