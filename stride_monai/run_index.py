@@ -19,10 +19,11 @@ from stride_monai import __version__
 from stride_monai.artifacts import write_bytes
 from stride_monai.findings import DISCLAIMER, SCHEMA_VERSION, Findings, SlideStatus
 
-__all__ = ["RUN_NAME", "SUMMARY_COLUMNS", "SUMMARY_NAME", "Outcome", "write_run", "write_summary"]
+__all__ = ["ERRORS_NAME", "RUN_NAME", "SUMMARY_COLUMNS", "SUMMARY_NAME", "Outcome", "write_run", "write_summary"]
 
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run.json"
+ERRORS_NAME = "errors"
 
 
 @dataclass(frozen=True, slots=True)

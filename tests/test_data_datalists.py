@@ -84,6 +84,21 @@ def test_boxes_of_a_tile_are_its_cells_in_tile_pixels(cohort: Path) -> None:
         np.testing.assert_allclose(tile["boxes"], expected, atol=1e-6)
 
 
+def test_tiles_say_what_share_of_each_cell_they_show(cohort: Path) -> None:
+    cells = {"hsil": _cells("hsil", 30, 1), "lsil": _cells("lsil", 5, 2, "LSIL")}
+    every = detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, negatives_per_positive=0, min_visible=0)
+    usual = detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, negatives_per_positive=0)
+    for tile, without_slivers in zip(every, usual, strict=True):
+        box = Box(*tile["box"])
+        shares = [box.intersection(cell.box).area / cell.box.area for cell in cells[tile["slide_id"]]]
+        assert tile["visible"] == pytest.approx([share for share in shares if share > 0])
+        pairs = zip(tile["boxes"], tile["visible"], strict=True)
+        assert [shown for shown, share in pairs if share >= 0.3] == without_slivers["boxes"]
+    seen = [share for tile in every for share in tile["visible"]]
+    assert seen.count(1.0) >= 35, "every cell is whole in a tile"
+    assert min(seen) < 0.3
+
+
 def test_negative_tiles_are_on_the_deposit_of_negative_slides(cohort: Path) -> None:
     tiles = detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, negatives_per_positive=0.5)
     positive = [tile for tile in tiles if tile["boxes"]]

@@ -281,8 +281,14 @@ def test_a_cohort_is_replaced_only_on_request_and_then_wholly(tmp_path: Path) ->
     source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
     _run("cric", source, out, complete=True)
     (out / "split.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"holds manifest\.csv already"):
+    with pytest.raises(OutputError, match=r"holds a manifest\.csv already"):
         _run("cric", source, out)
+    before = (out / "cells.csv").read_bytes()
+    samples.text(source / "classifications.csv", HEADER + "aa.png,1,LSIL,nan,60\n")
+    with pytest.raises(ManifestError, match="nucleus_x is nan"):
+        _run("cric", source, out, overwrite=True)
+    assert (out / "cells.csv").read_bytes() == before  # what is refused destroys nothing
+    samples.text(source / "classifications.csv", HEADER + "aa.png,1,LSIL,50,60\n")
     _run("cric", source, out, overwrite=True)
     assert {path.name for path in out.iterdir()} == {"manifest.csv", "cells.csv", "labels.json", "import.json"}
 

@@ -266,7 +266,6 @@ def test_voc_counts_pixels_from_one(imported: Callable[..., Imported], tmp_path:
     assert cell.label == "HSIL"
     assert result.slides["a"].split == "validation"
     (result.folder / "manifest.csv").unlink()
-    (result.folder / "import.json").unlink()
     result = imported("voc", source, values={"origin": "0"})
     assert result.cells[0].box == Box(1, 43, 68, samples.SIDE)
 

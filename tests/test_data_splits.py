@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_monai.bethesda import SLIDE_CLASSES
-from stride_monai.data import SlideRecord, split_by_patient
+from stride_monai.data import CellRecord, SlideRecord, read_manifest, split_by_patient, write_cells, write_manifest
 from stride_monai.data.hashing import unit_interval
-from stride_monai.data.splits import refuse_straddling
+from stride_monai.data.splits import leak_groups, leak_warning, refuse_straddling, split_cohort
 from stride_monai.errors import ManifestError
 
 
@@ -97,8 +99,6 @@ def test_a_centre_that_is_not_there_and_shares_beyond_one_are_refused() -> None:
 
 
 def test_a_torn_patient_is_refused_by_name() -> None:
-    from dataclasses import replace
-
     records = [_record(0, "Ann"), _record(1, "Ann"), _record(2)]
     torn = [replace(records[0], split="train"), replace(records[1], split="test"), replace(records[2], split="test")]
     with pytest.raises(ManifestError, match="'Ann' are in different splits"):
@@ -111,3 +111,96 @@ def test_hashed_numbers_are_uniform() -> None:
     assert max(values) < 1
     histogram = Counter(int(value * 10) for value in values)
     assert all(150 < histogram[k] < 250 for k in range(10))
+
+
+_NAMES = st.one_of(st.none(), st.sampled_from(["a", "b", "c", "d"]))
+
+
+def _reachable(records: list[SlideRecord]) -> dict[str, frozenset[str]]:
+    """Slides that hang together, the slow way: grow each set until nothing is added."""
+    together = {record.slide_id: {record.slide_id} for record in records}
+    by_id = {record.slide_id: record for record in records}
+    for _ in records:
+        for found in together.values():
+            for record in records:
+                for other in (by_id[name] for name in tuple(found)):
+                    same_patient = record.patient and record.patient == other.patient
+                    if same_patient or (record.specimen and record.specimen == other.specimen):
+                        found.add(record.slide_id)
+    return {name: frozenset(found) for name, found in together.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(_NAMES, _NAMES), min_size=1, max_size=8), seed=st.integers(0, 9))
+def test_what_shares_a_patient_or_a_specimen_stays_together(
+    rows: list[tuple[str | None, str | None]], seed: int
+) -> None:
+    records = [replace(_record(k, patient), specimen=specimen) for k, (patient, specimen) in enumerate(rows)]
+    groups = leak_groups(records)
+    for name, found in _reachable(records).items():
+        assert {other for other, group in groups.items() if group == groups[name]} == found
+    result = split_by_patient(records, 0.4, 0.4, seed)
+    refuse_straddling(result, "m.csv")
+
+
+def test_groups_are_named_by_the_patient_then_by_the_specimen() -> None:
+    records = [replace(_record(0, "P"), specimen="S"), replace(_record(1), specimen="S"), _record(2)]
+    assert leak_groups(records) == {"s0": "patient:P", "s1": "patient:P", "s2": "slide:s2"}
+    assert leak_groups(records[1:])["s1"] == "specimen:S"
+    torn = [replace(records[1], split="train"), replace(records[1], slide_id="x", split="test")]
+    with pytest.raises(ManifestError, match="slides of specimen 'S' are in different splits"):
+        refuse_straddling(torn, "m.csv")
+
+
+def test_cells_stand_in_for_the_class_of_an_image() -> None:
+    records = [_record(k) for k in range(100)]
+    labels = {f"s{k}": ["NILM", "LSIL"] if k % 5 == 0 else ["NILM"] for k in range(100)}
+    result = split_by_patient(records, 0.5, 0.0, labels=labels)
+    lesions = [record for record in result if len(labels[record.slide_id]) == 2]
+    assert sum(record.split == "test" for record in lesions) == 10
+
+
+def test_what_is_not_known_is_said() -> None:
+    assert leak_warning([_record(0, "Ann")]) == ""
+    said = leak_warning([_record(0, "Ann"), _record(1), replace(_record(2), specimen="S")])
+    assert "the patient of 2 of 3 images is not known, nor the slide of 1: a random split" in said
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    records = [_record(k, f"P{k // 2}", centre="A" if k < 12 else "B") for k in range(16)]
+    write_manifest(tmp_path / "manifest.csv", records)
+    write_cells(
+        tmp_path / "cells.csv", [CellRecord(f"s{k}", "1", 0, 0, 9, 9, "LSIL" if k % 4 else "NILM") for k in range(16)]
+    )
+    return tmp_path
+
+
+def test_a_cohort_folder_is_split_in_place(cohort: Path) -> None:
+    facts = split_cohort(cohort, 0.25, 0.25, seed=4, held_out_centres=["B"])
+    records = read_manifest(cohort / "manifest.csv")
+    refuse_straddling(records, "manifest.csv")
+    assert {record.split for record in records if record.centre == "B"} == {"test"}
+    assert facts["images"] == dict(Counter(record.split for record in records))
+    assert sum(sum(cells.values()) for cells in facts["cells"].values()) == 16
+    assert facts["groups"] == {"patients": 8, "specimens": 0, "single images": 0}
+    assert facts["warning"] == ""
+    assert json.loads((cohort / "split.json").read_text()) == facts
+    before = (cohort / "manifest.csv").read_bytes()
+    with pytest.raises(ManifestError, match="add --overwrite"):
+        split_cohort(cohort)
+    split_cohort(cohort, 0.25, 0.25, seed=4, held_out_centres=["B"], overwrite=True)
+    assert (cohort / "manifest.csv").read_bytes() == before
+    split_cohort(cohort, 0.25, 0.25, seed=5, overwrite=True)
+    assert (cohort / "manifest.csv").read_bytes() != before
+
+
+def test_less_known_than_asked_for_is_refused(cohort: Path) -> None:
+    assert split_cohort(cohort, at_least="patient")["images"]["train"] > 0
+    records = read_manifest(cohort / "manifest.csv")
+    records[3] = replace(records[3], patient=None)
+    write_manifest(cohort / "manifest.csv", records)
+    with pytest.raises(ManifestError, match=r"the slide of 1 of 16 images is not known, e\.g\. of 's3'"):
+        split_cohort(cohort, at_least="slide", overwrite=True)
+    with pytest.raises(ManifestError, match="'cell' is nothing to split by"):
+        split_cohort(cohort, at_least="cell", overwrite=True)

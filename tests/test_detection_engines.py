@@ -78,3 +78,19 @@ def test_training_lowers_the_loss_and_finds_the_squares(tmp_path: Path) -> None:
     assert evaluator.state.metrics["val_map"] > 0.3
     saved = torch.load(tmp_path / "model.pt", weights_only=True)
     assert saved.keys() == network.state_dict().keys()
+
+
+def test_cut_cells_are_known_to_the_evaluation() -> None:
+    samples = tiles(2)
+    samples[0]["visible"], samples[1]["visible"] = [0.4], []
+    evaluator = DetectionEvaluator(
+        device="cpu",
+        val_data_loader=torch.utils.data.DataLoader(samples, batch_size=2, collate_fn=detection_collate),  # type: ignore[arg-type]
+        network=YoloDetector("yolov5n"),
+        key_val_metric={"val_map": DetectionMap()},
+        additional_metrics={"val_recall": DetectionRecall()},
+    )
+    evaluator.run()
+    truth = evaluator.state.output["label"]
+    assert [t.ignored.tolist() for t in truth] == [[True], []]
+    assert np.isnan(evaluator.state.metrics["val_recall"]), "no cell is asked for"

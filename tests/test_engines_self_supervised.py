@@ -118,6 +118,24 @@ def test_gradients_are_clipped_one_by_one_before_the_last_layer_is_held() -> Non
     assert held == [True, True, False, False, False, False], "in the first epoch only"
 
 
+def test_under_mixed_precision_the_limit_is_that_of_the_unscaled_gradient() -> None:
+    method = moco()
+    engine = trainer(method, clip_gradient=0.02)
+    engine.amp, engine.scaler = True, torch.amp.GradScaler("cpu", init_scale=1024.0)
+    weight = method.student.encoder.stem[0].weight
+    method.zero_grad()
+    engine.scaler.scale((weight * 0.01).sum()).backward()
+    engine._before_step()
+    assert 0.01 * weight.numel() ** 0.5 > 0.02, "would be clipped"
+    assert float(weight.grad.norm()) == pytest.approx(0.02, rel=1e-3)
+    before = weight.detach().clone()
+    for group in engine.optimizer.param_groups:  # the warm-up begins at 0
+        group["lr"] = 0.1
+    engine.scaler.step(engine.optimizer)  # does not unscale a second time
+    assert not torch.equal(before, weight)
+    assert float(weight.grad.norm()) == pytest.approx(0.02, rel=1e-3)
+
+
 @pytest.mark.parametrize("make", [moco, dino])
 def test_a_resumed_training_ends_where_one_without_a_break_ends(make: Any, tmp_path: Path) -> None:
     options = {"final_weight_decay": 0.4, "clip_gradient": 3.0}

@@ -41,6 +41,12 @@ def test_two_files_of_one_id_are_both_refused_and_the_rest_is_not(tmp_path: Path
     assert ["same id 'a'" in s.problem for s in slides] == [True, True, False]
 
 
+def test_no_slide_takes_the_name_of_a_file_of_the_run(tmp_path: Path) -> None:
+    names = ("errors.svs", "summary.csv.svs", "run.json.svs", "error.svs")
+    slides = collect([_touch(tmp_path / name) for name in names])
+    assert ["cannot name a folder of results" in s.problem for s in slides] == [True, True, True, False]
+
+
 def test_what_is_no_slide_is_a_problem_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("path,mpp\na.svs,wide\n")

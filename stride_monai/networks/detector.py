@@ -1,7 +1,7 @@
 """Lesion-cell detectors: any ultralytics YOLO by name, behind one small interface (METHOD section 3).
 
 The screening code knows :class:`TileDetector` only: tiles in, boxes and scores out. Another detector takes part by
-implementing its one method.
+implementing its one method; :mod:`stride_monai.networks.fcos` is one without code under the AGPL.
 
 Paper: YOLOv5m (https://doi.org/10.5281/zenodo.3908559), one class. ultralytics builds ``yolov5*.yaml`` with its
 anchor-free head (known as YOLOv5u): the YOLOv5 backbone and neck, a decoupled head without anchor boxes, trained with
@@ -26,7 +26,7 @@ from torchvision.ops import batched_nms, box_convert
 
 from stride_monai.errors import ConfigError, MissingExtraError
 
-__all__ = ["TileDetections", "TileDetector", "YoloDetector"]
+__all__ = ["TileDetections", "TileDetector", "YoloDetector", "detect_on_tiles"]
 
 LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 """Weights of the parts of the loss: the defaults of the network's authors."""
@@ -48,6 +48,26 @@ class TileDetector(Protocol):
     ) -> list[TileDetections]:
         """Detections of each tile of ``image`` [B, 3, H, W], RGB: uint8 0-255 or float 0-1."""
         ...
+
+
+@torch.no_grad()
+def detect_on_tiles(
+    network: nn.Module, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
+) -> list[TileDetections]:
+    """Detections of each tile, duplicates removed within the tile.
+
+    Args:
+        network: from [B, 3, H, W], float 0-1, to [B, 4 + classes, A]: box xyxy in px and probability of each class.
+        image: [B, 3, H, W], RGB; uint8 0-255 or float 0-1.
+        min_score: least probability.
+        max_detections: at most so many per tile; a dense tile holds more than a hundred cells.
+        iou: of two boxes with at least this intersection over union the less probable goes.
+    """
+    if not image.is_floating_point():
+        image = image.to(next(network.parameters()).dtype) / 255
+    with eval_mode(network):
+        prediction = network(image).float()
+    return [_select(tile, min_score, max_detections, iou) for tile in prediction]
 
 
 class YoloDetector(nn.Module):
@@ -104,23 +124,11 @@ class YoloDetector(nn.Module):
         parts = self._loss(image.contiguous(memory_format=self.memory_format), boxes)
         return parts.pop("loss"), parts
 
-    @torch.no_grad()
     def detect(
         self, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
     ) -> list[TileDetections]:
-        """Detections of each tile, duplicates removed within the tile.
-
-        Args:
-            image: [B, 3, H, W], RGB; uint8 0-255 or float 0-1.
-            min_score: least probability.
-            max_detections: at most so many per tile; a dense tile holds more than a hundred cells.
-            iou: of two boxes with at least this intersection over union the less probable goes.
-        """
-        if not image.is_floating_point():
-            image = image.to(next(self.parameters()).dtype) / 255
-        with eval_mode(self):
-            prediction = self(image).float()
-        return [_select(tile, min_score, max_detections, iou) for tile in prediction]
+        """See :func:`detect_on_tiles`."""
+        return detect_on_tiles(self, image, min_score, max_detections, iou)
 
     def _loss(self, image: Tensor, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
         if len(boxes) != len(image):

@@ -195,5 +195,5 @@ class SlideClassifier(nn.Module):
             raise BagError(
                 f"the cells were chosen by the detector {sha256[:12]}, but the slide classifier's operating point holds"
                 f" for {stored[:12]}",
-                "set it anew on bags of this detector (calibrate.json of swift_mil), or force it and expect other figures",
+                "set it anew on bags of this detector (calibrate.json of swift_mil), or force it",
             )

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from stride_monai.artifacts import fingerprint, write_bytes
 from stride_monai.errors import OutputError, StrideError
 from stride_monai.findings import Findings, Pictures, SlideStatus
-from stride_monai.run_index import Outcome, write_run, write_summary
+from stride_monai.run_index import ERRORS_NAME, Outcome, write_run, write_summary
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Screened, Screener
 
@@ -127,11 +127,10 @@ def _one(batch: Batch, item: SlideInput, progress: Callable[[int, int], None] | 
     except StrideError as error:
         return _failed(item, str(error), start)
     except Exception as error:  # a defect must not stop the other slides; the traceback is kept for its report
-        log = batch.out / "errors" / f"{item.slide_id}.txt"
+        log = batch.out / ERRORS_NAME / f"{item.slide_id}.txt"
         write_bytes(log, traceback.format_exc().encode())
-        reason = (
-            f"{item.path.name}: unexpected {type(error).__name__}: {error}: please report it with errors/{log.name}"
-        )
+        what = f"{item.path.name}: unexpected {type(error).__name__}: {error}"
+        reason = f"{what}: please report it with {ERRORS_NAME}/{log.name}"
         return _failed(item, " ".join(reason.split()), start)
 
 

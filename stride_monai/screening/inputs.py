@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import StrideError
+from stride_monai.run_index import ERRORS_NAME, RUN_NAME, SUMMARY_NAME
 from stride_monai.slides import is_slide_path
 from stride_monai.slides.openslide_reader import dicom_series
 
@@ -16,6 +17,7 @@ __all__ = ["SlideInput", "collect"]
 
 _MANIFEST_SUFFIXES = {".csv", ".json"}
 _DICOM_SUFFIXES = {".dcm", ".dicom"}
+_RESERVED = {SUMMARY_NAME, RUN_NAME, ERRORS_NAME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +41,22 @@ def collect(arguments: Sequence[Path]) -> list[SlideInput]:
     The DICOM files of one series in a folder are one slide, which has the folder's name.
 
     A slide id names the output folder, so two different files with one id are both refused: nobody could tell later
-    whose findings they are.
+    whose findings they are. So is the name of a file of the run itself, and a name that hides the folder.
     """
     found = {item.path.absolute(): item for argument in arguments for item in _expand(argument)}
     slides = list(found.values())
     uses = Counter(item.slide_id for item in slides if not item.problem)
-    return [
-        replace(
-            item,
-            problem=f"{item.path.name}: another slide of this run has the same id '{item.slide_id}'"
-            ": rename one, or give each a slide_id in a manifest",
-        )
-        if not item.problem and uses[item.slide_id] > 1
-        else item
-        for item in slides
-    ]
+    return [item if item.problem else replace(item, problem=_wrong_id(item, uses[item.slide_id])) for item in slides]
+
+
+def _wrong_id(item: SlideInput, uses: int) -> str:
+    """Why a slide's results cannot be named after it; empty where they can."""
+    remedy = "rename it, or give each slide a slide_id in a manifest"
+    if uses > 1:
+        return f"{item.path.name}: another slide of this run has the same id '{item.slide_id}': {remedy}"
+    if item.slide_id in _RESERVED or item.slide_id.startswith("."):
+        return f"{item.path.name}: '{item.slide_id}' cannot name a folder of results: {remedy}"
+    return ""
 
 
 def _expand(argument: Path) -> Iterable[SlideInput]:

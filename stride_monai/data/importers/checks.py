@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.data.importers.records import Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.errors import ConfigError, SlideError
 from stride_monai.slides import open_slide
+from stride_monai.slides.readers import AUTO
 from stride_monai.units import Box
 
 __all__ = ["KnownImage", "boxed_cells", "known_images", "whole_regions"]
@@ -98,13 +97,9 @@ def _opened(image: SourceImage, mpp: float | None) -> KnownImage | str:
     if not path.is_file():
         return f"the image {path.name} does not exist"
     try:
-        if _plain(path) and mpp is not None:
-            with Image.open(path) as picture:
-                picture.load()
-                return KnownImage(image, picture.width, picture.height, mpp, mpp)
-        with open_slide(path, mpp=mpp) as slide:
+        with open_slide(path, mpp=mpp, reader="image" if _plain(path) else AUTO) as slide:
             return KnownImage(image, slide.width, slide.height, slide.mpp, mpp)
-    except (SlideError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except SlideError as error:
         return f"the image {path.name} cannot be read ({error})"
 
 

@@ -28,7 +28,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     A crowd (``iscrowd``) is no cell: it is noted, not imported, and its image no longer counts as annotated completely.
     The split of an image is the one that its file of annotations, or else a folder, is named after.
     """
-    tables = [path for path in files_in(source, "*.json") if source.is_file() or not path.name.startswith("labels")]
+    tables = files_in(source, "*.json")
     root = options.images or (source if source.is_dir() else _image_root(source))
     index = ImageIndex(root)
     images: dict[str, SourceImage] = {}

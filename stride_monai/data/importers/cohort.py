@@ -12,7 +12,7 @@ from typing import Any
 
 from stride_monai import __version__
 from stride_monai.artifacts import write_bytes
-from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, slide_class_of
+from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, slide_class_of
 from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, Target
@@ -84,9 +84,8 @@ def import_dataset(
     """
     source, out, options = Path(source), Path(out), options or Options()
     _check_options(form, options)
-    standing = [name for name in ("manifest.csv", IMPORT_NAME) if (out / name).exists()]
-    if standing and not overwrite:
-        raise OutputError(f"{out} holds {standing[0]} already", "choose another folder, or add --overwrite")
+    if not overwrite and (out / "manifest.csv").exists():
+        raise OutputError(f"{out} holds a manifest.csv already", "choose another folder, or add --overwrite")
     problems = ProblemLog()
     read = form.read(source, options, problems)
     read.images[:] = _grouped(read.images, options, source, problems)
@@ -100,8 +99,6 @@ def import_dataset(
     complete = form.complete if options.complete is None else options.complete
     unit = read.unit or form.unit
     regions = whole_regions(read, images, complete and unit != "cell", _doubtful(problems), problems)
-    for name in _WRITTEN if overwrite else ():
-        (out / name).unlink(missing_ok=True)
     listing = problems.write(out) if problems.found else out / PROBLEMS_NAME
     if problems.fatal and not skip_broken:
         raise problems.refusal(source.name, listing)
@@ -115,6 +112,8 @@ def import_dataset(
         problems=problems.counts(),
         licence=form.licence,
     )
+    for name in _standing_files(out, keep=bool(problems.found)):
+        (out / name).unlink()
     write_cells(out / "cells.csv", cells)
     if regions:
         write_regions(out, (RegionRecord(region.slide_id, region.box) for region in regions))
@@ -122,6 +121,11 @@ def import_dataset(
     # The manifest comes last: where it stands, the cohort is complete.
     write_manifest(out / "manifest.csv", slides)
     return report
+
+
+def _standing_files(out: Path, keep: bool) -> list[str]:
+    """Files of an earlier import, apart from the problems of this one."""
+    return [name for name in _WRITTEN if (out / name).exists() and not (keep and name == PROBLEMS_NAME)]
 
 
 def _check_options(form: Format, options: Options) -> None:
@@ -182,7 +186,7 @@ def _slide_record(image: KnownImage, labels: LabelMap, options: Options) -> Slid
         mpp=image.stated,
         patient=facts.patient,
         centre=facts.centre,
-        slide_class=None if label is None else slide_class_of("HSIL" if label in CELL_CLASSES[3:4] else label),
+        slide_class=None if label is None else slide_class_of("HSIL" if label == cell_class_of("HSIL") else label),
         split=facts.split,
         specimen=facts.specimen,
     )
