@@ -59,7 +59,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "cells_per_epoch": 4000,
         "val_interval": 7,
     },
-    "swift_mil": {},
+    "swift_mil": {"max_epochs": 60, "batch_size": 8},
 }
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
@@ -185,7 +185,7 @@ def train_slide_head(work: Path, slides: Path) -> None:
     for detector, overlays in DETECTORS.items():
         run = {"dataset_dir": slides, "output_dir": bags[detector], "overwrite": False}
         bundle("detection", "inference", "tiny", *overlays, **run)
-    train("swift_mil", work / "swift_mil", dataset_dir=slides, bag_dir=bags[DEFAULT])
+    train("swift_mil", work / "swift_mil", ("two_stage",), dataset_dir=slides, bag_dir=bags[DEFAULT])
     shipped = bundle_root("swift_mil") / "models" / "tiny.safetensors"
     for detector in DETECTORS:
         if detector != DEFAULT:

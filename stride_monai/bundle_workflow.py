@@ -164,8 +164,11 @@ def check_overrides() -> None:
     workflow, files = _running_workflow()
     if workflow is None:
         raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
-    known = ConfigParser.load_config_files(files or _all_configs(Path(workflow.config_root_path)))
-    _speaking_plainly(refuse_unknown, workflow.parser.get(), known)
+    others = [] if files else _all_configs(Path(workflow.config_root_path))
+    known = ConfigParser.load_config_files(files or others)
+    _speaking_plainly(
+        refuse_unknown, workflow.parser.get(), known, [ConfigParser.load_config_file(file) for file in others]
+    )
     _speaking_plainly(_check_root, Path(str(workflow.parser.get_parsed_content("bundle_root"))))
 
 
@@ -201,12 +204,15 @@ def _speaking_plainly(check: Any, *args: Any) -> None:
         raise
 
 
-def refuse_unknown(config: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def refuse_unknown(
+    config: Mapping[str, Any], known: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()
+) -> None:
     """Refuse what overrides added to a configuration without anything reading it.
 
     Args:
         config: the configuration with the overrides in it.
         known: the configuration of the files alone.
+        others: files that may be among them, each alone: what one has, another that lies over it may have replaced.
 
     Raises:
         ConfigError: for the first such key; the message has its full id and the nearest name that exists.
@@ -218,11 +224,26 @@ def refuse_unknown(config: Mapping[str, Any], known: Mapping[str, Any]) -> None:
             raise ConfigError(f"'--{name}' does nothing", "'+' merges in config files only: put it into one")
         if re.search(rf"[@%]{re.escape('::'.join((*path, key)))}(?![\w])", text):
             continue
+        if any(_holds(other, (*path, key)) for other in others):
+            continue
         near = difflib.get_close_matches(key, choices, n=1)
         advice = (
             f"did you mean '--{'#'.join((*path, near[0]))}'?" if near else f"known are {', '.join(sorted(choices))}"
         )
         raise ConfigError(f"there is no option '--{name}'", advice)
+
+
+def _holds(file: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Whether a configuration file says something at a path; its own keys may be paths (``state#ema``)."""
+    for key, value in file.items():
+        parts = re.split("#|::", key.lstrip("+"))
+        if list(path[: len(parts)]) != parts:
+            continue
+        for part in path[len(parts) :]:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            return True
+    return False
 
 
 def _added(config: Any, known: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:

@@ -46,7 +46,11 @@ REDUCED: dict[str, dict[str, dict[str, Any]]] = {
         "evaluate": {},
         "inference": {},
     },
-    "swift_mil": {"train": {"batch_size": 2, "max_epochs": 2, "init_weights": ""}, "evaluate": {}, "inference": {}},
+    "swift_mil": {
+        "train": {"batch_size": 2, "max_epochs": 1, "init_weights": "", "cell_batch_size": 8, "bag_size": 8},
+        "evaluate": {"bag_size": 8},
+        "inference": {"bag_size": 8},
+    },
 }
 
 

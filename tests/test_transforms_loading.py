@@ -12,6 +12,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose
 from slide_files import textured, write_pyramid
 
+from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.data.collate import detection_collate
 from stride_monai.errors import BagError
@@ -124,8 +125,8 @@ def test_cell_crops_collate_by_monais_own_rules(slide_path: Path) -> None:
 def _bag(folder: Path, cells: int) -> Path:
     path = folder / "s1.bag.arrow"
     rows = [
-        BagCell(1 - k / 8, Box(k, k, k + 9, k + 9), encode_crop(np.full((16, 16, 3), 40 * k + 20, np.uint8)))
-        for k in range(cells)
+        BagCell(1 - k / 8, Box(k, k, k + 9, k + 9), encode_crop(np.full((16, 16, 3), 40 * k + 20, np.uint8)), known)
+        for k, known in zip(range(cells), ("AGC", None, "NILM", None, None), strict=False)
     ]
     write_bag(path, BagHeader("s1", 0.25, 0.5, 16, 8), rows)
     return path
@@ -138,6 +139,7 @@ def test_a_bag_gives_its_best_cells(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample["image"], BagFile(path).images(range(3)).transpose(0, 3, 1, 2))
     assert sample["mask"].tolist() == [True] * 3
     assert sample["scores"].tolist() == [1, 0.875, 0.75]
+    assert sample["truth"].tolist() == [CELL_CLASSES.index("AGC"), -1, CELL_CLASSES.index("NILM")]
     assert sample["boxes"][2].tolist() == [2, 2, 11, 11]
     assert (sample["bag"], sample["label"]) == (str(path), 4)
 
@@ -152,6 +154,7 @@ def test_a_small_bag_is_padded_and_masked_and_collates(tmp_path: Path) -> None:
     assert batch["image"][0, 2:].abs().sum() == 0
     assert batch["image"][1, 1].mean() == pytest.approx(60 / 255, abs=0.01)
     assert batch["scores"][0, 2:].tolist() == [0, 0]
+    assert batch["truth"][0].tolist() == [CELL_CLASSES.index("AGC"), -1, -1, -1]
 
 
 def test_all_cells_or_smaller_crops_on_request(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bag import BagFile
 from stride_monai.errors import BagError
 from stride_monai.slides import Slide, open_slide
@@ -166,6 +167,8 @@ class LoadBagd(MapTransform):
         mask_key: gets bool ``[k]``, True for cells.
         boxes_key: gets float64 ``[k, 4]``, level-0 px, zeros where padded.
         scores_key: gets float64 ``[k]``, zeros where padded.
+        truth_key: gets int64 ``[k]``, index into CELL_CLASSES of what the bag knows of a cell; -1 where it knows
+            nothing, and where padded.
 
     ``detector`` gets the SHA-256 of the weights of the detector that chose the cells; empty if none did.
 
@@ -183,12 +186,14 @@ class LoadBagd(MapTransform):
         mask_key: str = "mask",
         boxes_key: str = "boxes",
         scores_key: str = "scores",
+        truth_key: str = "truth",
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1 or (k is not None and k < 1):
             raise BagError(f"LoadBagd got {len(self.keys)} keys and k = {k}", "give one key and a positive k")
         self._k, self._crop_px, self._crop_mpp = k, crop_px, crop_mpp
         self._image_key, self._mask_key, self._boxes_key, self._scores_key = image_key, mask_key, boxes_key, scores_key
+        self._truth_key = truth_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         bag = BagFile(data[self.keys[0]])
@@ -206,8 +211,14 @@ class LoadBagd(MapTransform):
             self._mask_key: torch.arange(k) < count,
             self._boxes_key: padded(bag.boxes[:count], k),
             self._scores_key: padded(bag.scores[:count], k),
+            self._truth_key: padded(_known(bag)[:count], k, fill=-1),
             "detector": bag.header.detector_sha256,
         }
+
+
+def _known(bag: BagFile) -> NDArray[np.int64]:
+    """Index of each cell's class, -1 where the bag names none."""
+    return np.array([-1 if name is None else CELL_CLASSES.index(name) for name in bag.cell_classes()], np.int64)
 
 
 def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:
