@@ -98,6 +98,7 @@ class Screener:
             top_k=detection["top_k"],
             min_score=detection["min_score"],
             max_per_tile=detection["max_per_tile"],
+            iou=detection["nms_iou"],
         )
         self._patches = TopKCellPatches(k=detection["top_k"], crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
         self._bag_size = int(swift["bag_size"])
