@@ -190,7 +190,7 @@ class Screener:
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,
-            "detector": self.models.detector_name,
+            "detector": self.models.choice.name,
             "bundles": "shipped" if self.options.bundles is None else "given",
             "detection": self._detect.settings(),
             "swift_mil": {**crops, "bag_size": self._bag_size},
