@@ -7,12 +7,12 @@ Every step is a command that a user could type, and is skipped when its result i
 1. Render three cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
    `dense`: small deposits with many lesions on each, for the cell classifier. `slides`: larger deposits, for the slide
    head; a third of them is held out.
-2. Train the two detectors on `tiles`: the default of screening, and the YOLO of the paper (which needs the extra yolo).
-   What the default ranks highest on the negative slides of `dense` is negative by definition and is what the classifier
+2. Train the two detectors on `tiles`: the YOLO of the paper (which needs the extra yolo), and the one that needs none.
+   What the YOLO ranks highest on the negative slides of `dense` is negative by definition and is what the classifier
    will meet in bags, so these boxes join the labelled cells.
 3. Train the cell classifier on them.
-4. Extract bags from `slides` with each detector. Train the slide head on those of the default detector; on those of the
-   other set the threshold anew, and ship what that changes beside the head.
+4. Extract bags from `slides` with each detector. Train the slide head on those of the YOLO; on those of the other set
+   the threshold anew, and ship what that changes beside the head.
 5. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
@@ -38,7 +38,6 @@ from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom.centres import ANY, SITES
 from stride_monai.phantom.cohort import render_cohort
-from stride_monai.screening.models import DEFAULT_DETECTORS
 from stride_monai.slides import open_slide
 
 NOTE = "The shipped weights were trained on synthetic slides only; nothing they say is evidence about real cells."
@@ -63,7 +62,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 }
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
-DEFAULT = DEFAULT_DETECTORS["tiny"]
+DEFAULT = "yolo"  # whose bags the slide head is trained on
 MINED = 64  # boxes of each negative slide
 HIT_IOS = 0.5  # a truth box counts as found when a top-K box covers at least half of the smaller of the two
 
@@ -180,7 +179,7 @@ def train_detectors(work: Path, tiles: Path) -> None:
 
 
 def train_slide_head(work: Path, slides: Path) -> None:
-    """The head on bags of the default detector; its threshold anew for each other detector."""
+    """The head on bags of one detector; its threshold anew for each other."""
     bags = {detector: work / f"bags-{detector}" for detector in DETECTORS}
     for detector, overlays in DETECTORS.items():
         run = {"dataset_dir": slides, "output_dir": bags[detector], "overwrite": False}

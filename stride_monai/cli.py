@@ -76,7 +76,7 @@ def screen(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
     detector: Annotated[
-        str, typer.Option(help="auto (that of the profile), yolo (needs the extra yolo), or another of the bundle's.")
+        str, typer.Option(help="auto (yolo where its extra is installed, else fcos), yolo, fcos, or another of yours.")
     ] = "auto",
     bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
@@ -150,9 +150,9 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
     if len(reports) > 10:
         _out.print(f"and {len(reports) - 10} more reports in {_escape(str(out))}", highlight=False, soft_wrap=True)
     _out.print(f"summary {_escape(str(out / 'summary.csv'))}", highlight=False, soft_wrap=True)
-    models, options = screener.models, screener.options
-    why = f"default of the {options.profile} profile" if options.detector == "auto" else "as asked for"
-    _out.print(f"detector {models.detector_name} ({why}), weights {models.weights['detection'][:12]}", highlight=False)
+    models = screener.models
+    chosen, weights = models.choice, models.weights["detection"][:12]
+    _out.print(f"detector {chosen.name} ({chosen.why}), weights {weights}", highlight=False, soft_wrap=True)
     _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)
 
 

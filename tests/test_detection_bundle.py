@@ -94,7 +94,7 @@ def test_train_evaluate_and_make_bags(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_numbers_of_training_and_inference_agree() -> None:
     root = bundle_root("detection") / "configs"
     train, inference = (ConfigParser.load_config_file(str(root / f"{n}.json")) for n in ("train", "inference"))
-    shared = ("detector_name", "num_classes", "tile_size", "tile_mpp", "min_score", "max_per_tile")
+    shared = ("detector_name", "num_classes", "tile_size", "tile_mpp", "min_score", "max_per_tile", "nms_iou")
     assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
     paper = {"detector_name": "yolov5m", "batch_size": 64, "learning_rate": 0.01, "max_epochs": 300, "tile_mpp": 1.0}
     assert {key: train[key] for key in paper} == paper

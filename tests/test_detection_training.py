@@ -161,6 +161,6 @@ def test_two_processes_train_as_one_with_the_same_global_batch(folder: Path, who
         if name == "learning_rate":
             assert one == two
         elif not name.startswith("val"):
-            assert two == pytest.approx(one, rel=2e-3), name
+            assert two == pytest.approx(one, rel=1e-4), name  # 1e-5 was seen after nine steps
     assert last(folder / "two")["epoch_length"] == 3
     assert not any(path.name.endswith(".part") for path in (folder / "two").iterdir())

@@ -31,7 +31,8 @@ def test_bundles_and_weights_travel_with_the_wheel(tmp_path: Path) -> None:
     done = subprocess.run(doctor, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     report = json.loads(done.stdout)
     weights = [check for check in report["checks"] if check["name"].startswith("weights")]
-    assert [check["state"] for check in weights] == ["ok"] * 3
+    assert len(weights) == len(list(site.rglob("*.safetensors"))) >= 3
+    assert {check["state"] for check in weights} == {"ok"}
     where = "import stride_monai; print(stride_monai.__file__)"
     done = subprocess.run([sys.executable, "-c", where], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert Path(done.stdout.strip()).is_relative_to(site)

@@ -18,6 +18,7 @@ from stride_monai.errors import OutputError, SlideError
 from stride_monai.findings import Findings, Pictures, SlideStatus
 from stride_monai.screening.batch import Batch, screen_batch
 from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.models import Choice
 from stride_monai.screening.screener import Screened
 
 
@@ -27,7 +28,9 @@ class FakeScreener:
 
     settings: str = "settings"
     screened: list[str] = field(default_factory=list)
-    models: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(weights={"detection": "ff"}, detector_name="fcos"))
+    models: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(weights={"detection": "ff"}, choice=Choice("fcos", "asked for"))
+    )
 
     def config_hash(self, item: SlideInput) -> str:
         return self.settings
@@ -87,7 +90,7 @@ def test_a_bad_slide_and_a_defect_leave_the_others_unharmed(tmp_path: Path) -> N
     assert "Traceback" in (tmp_path / "out" / "errors" / "crash.txt").read_text()
     index = json.loads((tmp_path / "out" / "run.json").read_text())
     assert index["run"]["finished"] is True
-    assert index["run"]["detector"] == "fcos"
+    assert index["run"]["detector"] == {"name": "fcos", "why": "asked for"}
     assert index["counts"]["failed"] == 2
     assert Findings.from_json((tmp_path / "out" / "b" / "findings.json").read_text()).slide.slide_id == "b"
 

@@ -221,6 +221,9 @@ class BagFile:
         if not table.schema.remove_metadata().equals(_SCHEMA):
             raise BagError(f"{self.path.name} has other columns than a bag", _REMEDY)
         self._table = table
+        _, offsets, content = table["jpeg"].buffers()
+        self._offsets = np.frombuffer(offsets, dtype=np.int32)[: len(self) + 1] if len(self) else np.zeros(1, np.int32)
+        self._content = memoryview(content if content is not None else b"").cast("B")
         self.scores: NDArray[np.float64] = table["score"].to_numpy()
         self.boxes: NDArray[np.float64] = self._stack("x0", "y0", "x1", "y1")
         self.centres: NDArray[np.float64] = self._stack("crop_x", "crop_y")
@@ -320,7 +323,8 @@ class BagFile:
         return tuple(self._table["descriptions"][self._row(index)].as_py())
 
     def _buffer(self, index: int) -> memoryview:
-        return memoryview(self._table["jpeg"][self._row(index)].as_buffer()).cast("B")
+        start, end = self._offsets[self._row(index) : index + 2]
+        return self._content[start:end]
 
     def _row(self, index: int) -> int:
         if not 0 <= index < len(self):

@@ -12,13 +12,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bag import BagFile
 from stride_monai.errors import BagError
 
-__all__ = ["BagCells"]
+__all__ = ["BagCells", "CellBatch", "collate_cells"]
+
+
+class CellBatch(Sequence[dict[str, Any]]):
+    """Samples of cells, whose pictures are parts of one tensor.
+
+    Attributes:
+        images: uint8 ``[N, 3, S, S]``, in memory pixel by pixel as JPEG decoders write them (``channels_last``).
+        known: what else is known of each sample.
+    """
+
+    def __init__(self, images: Tensor, known: list[dict[str, Any]]) -> None:
+        self.images, self.known = images, known
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return CellBatch(self.images[place], self.known[place])
+        return {"image": self.images[place], **self.known[place]}
 
 
 class BagCells(Dataset[dict[str, Any]]):
@@ -26,7 +46,7 @@ class BagCells(Dataset[dict[str, Any]]):
 
     A sample is ``image`` (uint8 ``[3, S, S]``, S = ``crop_px``), ``slide_id``, ``rank`` (from 1) and, where asked for,
     ``label``. Of larger crops the middle is taken, at the same um/px; none is resized. A loader that asks for a whole
-    batch gets it decoded by threads into one block of memory.
+    batch gets it decoded by threads into one block of memory, which :func:`collate_cells` passes on without a copy.
 
     Args:
         bags: paths of bag files, or dictionaries with one under ``bag``.
@@ -95,21 +115,33 @@ class BagCells(Dataset[dict[str, Any]]):
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
+        sample: dict[str, Any] = self.__getitems__([index])[0]
+        return sample
 
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The samples of a batch; their pictures share one block of memory."""
+    def __getitems__(self, indices: Sequence[int]) -> CellBatch:
+        """The samples of a batch, decoded into one block of memory."""
         side = self._windows[0].stop - self._windows[0].start
         pictures = np.empty((len(indices), side, side, 3), dtype=np.uint8)
-        with ThreadPoolExecutor(self.workers) as pool:
-            list(pool.map(self._decode, indices, pictures))
-        images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
-        return [{"image": image, **self.data[index]} for image, index in zip(images, indices, strict=True)]
+        step = -(-len(indices) // self.workers)
+        starts = range(0, len(indices), step)
+        with ThreadPoolExecutor(len(starts)) as pool:
+            list(pool.map(lambda k: self._decode(indices[k : k + step], pictures[k : k + step]), starts))
+        return CellBatch(torch.from_numpy(pictures).permute(0, 3, 1, 2), [self.data[index] for index in indices])
 
-    def _decode(self, index: int, out: NDArray[np.uint8]) -> None:
-        place, row = self._rows[index]
-        bag, cut = self._bags[place], self._windows[place]
-        if bag.header.crop_px == len(out):
-            bag.image(row, out)
-        else:
-            out[:] = bag.image(row)[cut, cut]
+    def _decode(self, indices: Sequence[int], pictures: NDArray[np.uint8]) -> None:
+        for index, out in zip(indices, pictures, strict=True):
+            place, row = self._rows[index]
+            bag, cut = self._bags[place], self._windows[place]
+            if bag.header.crop_px == len(out):
+                bag.image(row, out)
+            else:
+                out[:] = bag.image(row)[cut, cut]
+
+
+def collate_cells(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch of samples: tensors and numbers stacked, texts as lists. The pictures of a CellBatch are not copied."""
+    if not isinstance(samples, CellBatch):
+        return dict(default_collate(list(samples)))
+    columns = {key: [known[key] for known in samples.known] for key in samples.known[0]}
+    numbers = {key: torch.tensor(values) for key, values in columns.items() if not isinstance(values[0], str)}
+    return {"image": samples.images, **columns, **numbers}

@@ -71,7 +71,7 @@ def screen_batch(
             "finished": finished,
             "slides": len(slides),
             "command": list(batch.command),
-            "detector": batch.screener.models.detector_name,
+            "detector": batch.screener.models.choice._asdict(),
             "weights": dict(batch.screener.models.weights),
         }
         write_run(batch.out, info, outcomes)

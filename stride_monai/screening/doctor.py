@@ -162,15 +162,12 @@ def _weights() -> list[Check]:
 def _detectors() -> list[Check]:
     """Which detector screening uses, and why."""
     from stride_monai.bundle_workflow import bundle_root
-    from stride_monai.screening.models import DEFAULT_DETECTORS, detectors_in
+    from stride_monai.screening.models import choose_detector, detectors_in
 
-    chosen = DEFAULT_DETECTORS["tiny"]
-    others = [name for name in detectors_in(bundle_root("detection")) if name != chosen]
-    detail = f"{chosen}, the default of the tiny profile; --detector takes also {', '.join(others)}"
-    if importlib.util.find_spec("ultralytics") is not None:
-        return [Check("detector", "ok", detail)]
-    state: State = "problem" if chosen == "yolo" else "note"
-    return [Check("detector", state, f"{detail}; yolo is not installed", "pip install 'stride-monai[yolo]' for yolo")]
+    root = bundle_root("detection")
+    chosen = choose_detector("auto", "tiny", root)
+    others = ", ".join(name for name in detectors_in(root) if name != chosen.name)
+    return [Check("detector", "ok", f"{chosen.name} ({chosen.why}); --detector takes also {others}")]
 
 
 def _disk() -> Check:

@@ -7,11 +7,12 @@ overlay of that bundle with a ``network_def`` of its own, and its file name is i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,12 +22,17 @@ from stride_monai.findings import OperatingPoint
 from stride_monai.networks.detector import TileDetector
 from stride_monai.networks.slide_classifier import SlideClassifier
 
-__all__ = ["DEFAULT_DETECTORS", "Models", "choose_detector", "choose_device", "detectors_in", "load_models"]
+__all__ = ["Choice", "Models", "choose_detector", "choose_device", "detectors_in", "load_models"]
 
-DEFAULT_DETECTORS: Mapping[str, str] = {"tiny": "yolo", "paper": "yolo"}
-"""By profile. Never decided by what happens to be installed: the same command gives the same findings everywhere."""
-_PAPER = "yolo"
+_PAPER, _FREE = "yolo", "fcos"
 _NO_OVERLAYS = {"train", "inference"}
+
+
+class Choice(NamedTuple):
+    """A detector's name, and in words why it was chosen."""
+
+    name: str
+    why: str
 
 
 def detectors_in(detection: Path) -> list[str]:
@@ -39,17 +45,32 @@ def detectors_in(detection: Path) -> list[str]:
     return [_PAPER, *(path.stem for path in overlays if "network_def" in json.loads(path.read_text(encoding="utf-8")))]
 
 
-def choose_detector(name: str, profile: str, detection: Path) -> str:
-    """The detector of that name; ``auto`` is that of the profile.
+def choose_detector(name: str, profile: str, detection: Path) -> Choice:
+    """The detector of that name.
+
+    ``auto`` is that of the paper. Of the shipped weights it is the more sensitive one, but its extra may not be there
+    on purpose; then, in the tiny profile, it is the one that needs none. Which it was stands in the findings, in the
+    index of the run and on the screen.
 
     Raises:
         ConfigError: the bundle has none of that name.
     """
     if name == "auto":
-        return DEFAULT_DETECTORS[profile]
+        if profile != "tiny":
+            return Choice(_PAPER, f"default of the {profile} profile")
+        if _installed("ultralytics"):
+            return Choice(_PAPER, "default where the extra yolo is installed")
+        return Choice(_FREE, "default where the extra yolo is not installed")
     if name not in (known := detectors_in(detection)):
         raise ConfigError(f"there is no detector '{name}'", f"use auto, {' or '.join(known)}")
-    return name
+    return Choice(name, "as asked for")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
 
 
 def _overlays(root: Path, profile: str, detector: str) -> list[str]:
@@ -79,14 +100,14 @@ class Models:
     """Detector and slide classifier (cell encoder, cell head, slide head), ready to run.
 
     Attributes:
-        detector_name: as :func:`choose_detector` gives it.
+        choice: the detector's name and why it was chosen.
         numbers: the inference settings of both bundles, by bundle name.
         weights: SHA-256 of each bundle's weights file.
         note: what the weights say of themselves.
     """
 
     detector: TileDetector
-    detector_name: str
+    choice: Choice
     classifier: SlideClassifier
     operating_point: OperatingPoint
     numbers: Mapping[str, Mapping[str, Any]]
@@ -112,7 +133,7 @@ def load_models(bundles: Path | None, profile: str, device: torch.device, detect
     homes = {name: bundle_root(name) if bundles is None else bundles / name for name in ("detection", "swift_mil")}
     chosen = choose_detector(detector, profile, homes["detection"])
     loaded = {
-        name: load_bundle_network(home, profile, device, overlays=_overlays(home, profile, chosen))
+        name: load_bundle_network(home, profile, device, overlays=_overlays(home, profile, chosen.name))
         for name, home in homes.items()
     }
     for bundle in loaded.values():
@@ -125,11 +146,11 @@ def load_models(bundles: Path | None, profile: str, device: torch.device, detect
         raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
     notes = [bundle.metadata["note"] for bundle in loaded.values() if bundle.metadata.get("note")]
     weights = {name: bundle.weights_sha256 for name, bundle in loaded.items()}
-    notes += _check_detector(classifier, chosen, weights["detection"])
+    notes += _check_detector(classifier, chosen.name, weights["detection"])
     numbers = {name: bundle.numbers for name, bundle in loaded.items()}
     return Models(
         detector=network,
-        detector_name=chosen,
+        choice=chosen,
         classifier=classifier,
         operating_point=_operating_point(classifier, loaded["swift_mil"]),
         numbers=numbers,

@@ -98,6 +98,7 @@ class Screener:
             top_k=detection["top_k"],
             min_score=detection["min_score"],
             max_per_tile=detection["max_per_tile"],
+            iou=detection["nms_iou"],
         )
         self._patches = TopKCellPatches(k=detection["top_k"], crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
         self._bag_size = int(swift["bag_size"])
@@ -189,7 +190,7 @@ class Screener:
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,
-            "detector": self.models.detector_name,
+            "detector": self.models.choice.name,
             "bundles": "shipped" if self.options.bundles is None else "given",
             "detection": self._detect.settings(),
             "swift_mil": {**crops, "bag_size": self._bag_size},

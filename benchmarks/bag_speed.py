@@ -1,0 +1,105 @@
+"""Crops per second from bag files into the device, against the JPEG decoder alone on the same cores.
+
+    python benchmarks/bag_speed.py --work benchmarks/work [--threads 2] [--rounds 60]
+
+Both sides make the same batches of the same crops, in turn, so that whatever else the machine does slows
+both. The decoder's side has the JPEGs in memory and writes into one batch that is allocated once; the loader's side is
+what the bundle cell_cls trains from with from_crops.json: sampler, bag files, collation, transfer. Reported is the
+median over the rounds of the ratio of speeds, with its quartiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import torch
+from monai.data import DataLoader
+from torch import Tensor
+from torchvision.io import decode_jpeg
+
+from stride_monai.data.bag import BagFile
+from stride_monai.data.cell_batches import BagCells, collate_cells
+from stride_monai.engines.sampling import CellSampler
+from stride_monai.phantom.cohort import BagSettings, make_bags
+from stride_monai.phantom.design import design_of
+
+BATCH, CROP, OURS = 128, 224, "bag files into the device"
+
+
+def bags(work: Path) -> list[Path]:
+    """Bags of synthetic slides with crops of the paper's size."""
+    folder = work / "bag_speed"
+    if not (folder / "manifest.csv").exists():
+        design = design_of("internal", classes=2, diameter_mm=1.0, seed=3, prevalence=0.5)
+        make_bags(folder, design, BagSettings(top_k=BATCH, crop_px=CROP))
+    return sorted((folder / "bags").iterdir())
+
+
+class Alone:
+    """Threads that decode batches of JPEGs in memory, each thread a run of the batch."""
+
+    def __init__(self, threads: int, torchvision: bool) -> None:
+        self.pool, self.step = ThreadPoolExecutor(threads), -(-BATCH // threads)
+        self.torchvision = torchvision
+        self.pictures = np.empty((BATCH, CROP, CROP, 3), np.uint8)
+        self.planes = torch.empty((BATCH, 3, CROP, CROP), dtype=torch.uint8)
+
+    def __call__(self, jpegs: list[bytes]) -> None:
+        list(self.pool.map(lambda start: self._run(jpegs, start), range(0, BATCH, self.step)))
+
+    def _run(self, jpegs: list[bytes], start: int) -> None:
+        for place in range(start, min(start + self.step, BATCH)):
+            if self.torchvision:
+                content = torch.frombuffer(bytearray(jpegs[place]), dtype=torch.uint8)
+                self.planes[place] = decode_jpeg(content)
+            else:
+                imagecodecs.jpeg8_decode(jpegs[place], out=self.pictures[place])
+
+
+def batches(cells: BagCells, sampler: CellSampler, device: torch.device) -> Iterator[Tensor]:
+    for batch in DataLoader(cells, batch_size=BATCH, sampler=sampler, collate_fn=collate_cells, num_workers=0):
+        yield batch["image"].to(device, non_blocking=True)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=60)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cells = BagCells(bags(arguments.work), crop_px=CROP, crop_mpp=0.5, workers=arguments.threads)
+    sampler = CellSampler(cells.data, num_samples=BATCH * (arguments.rounds + 3))
+    order, files = list(sampler), [BagFile(path) for path in bags(arguments.work)]
+    content = [file.jpeg(row) for file in files for row in range(len(file))]
+    loader = batches(cells, sampler, device)
+    alone = {"imagecodecs": Alone(arguments.threads, False), "torchvision": Alone(arguments.threads, True)}
+    times: dict[str, list[float]] = {name: [] for name in (*alone, OURS)}
+    for k in range(arguments.rounds + 3):
+        jpegs = [content[index] for index in order[k * BATCH : (k + 1) * BATCH]]
+        for name, run in alone.items():
+            times[name].append(seconds(lambda run=run, jpegs=jpegs: run(jpegs)))  # type: ignore[misc]
+        times[OURS].append(seconds(lambda: next(loader)))
+    print(f"{arguments.threads} threads, {arguments.rounds} batches of {BATCH} crops of {CROP} px, {device}\n")
+    print("| | crops/s (median) | bag files / this, median (quartiles) |\n|---|---|---|")
+    ours = np.array(times[OURS])[3:]
+    for name, spent in times.items():
+        low, middle, high = np.quantile(np.array(spent)[3:] / ours, (0.25, 0.5, 0.75))
+        print(f"| {name} | {BATCH / np.median(spent[3:]):.0f} | {middle:.3f} ({low:.3f}-{high:.3f}) |")
+
+
+if __name__ == "__main__":
+    main()
