@@ -168,3 +168,11 @@ def test_trainer_follows_plain_torch_and_its_loss_moves_with_the_input() -> None
     moved = IMAGES.clone()
     moved[0] = 255 - moved[0]
     assert train(None, moved, epochs=1)[1][0] != pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_batch_is_augmented_as_its_parts_are() -> None:
+    """On a CPU a batch is worked off in parts; where it is cut makes no difference."""
+    images = IMAGES.repeat(2, 1, 1, 1)
+    views = StepAugmentation("strong", seed=4).drawn(1, len(images))
+    one_by_one = torch.cat([views(images[k : k + 1], slice(k, k + 1)) for k in range(len(images))])
+    torch.testing.assert_close(views(images), one_by_one, rtol=0, atol=0)

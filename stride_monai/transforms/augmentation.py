@@ -74,6 +74,9 @@ STRENGTHS: Mapping[str, Strength] = MappingProxyType(
 """The presets. The paper names the kinds (rotation, flips, random crop, random HSV jitter), the numbers are ours."""
 
 
+_CPU_PART = 4
+
+
 def _strength(strength: str | Strength) -> Strength:
     if isinstance(strength, Strength):
         return strength
@@ -202,7 +205,7 @@ class CellAugmentation(Randomizable, Transform):
         shape = (*image.shape[:-2], size, size)
         if len(batch) == 0:
             return image.new_zeros(shape)
-        return _recoloured(_moved(batch, self._drawn, size), self._drawn, self.strength).reshape(shape)
+        return _augmented(batch, self._drawn, size, self.strength).reshape(shape)
 
 
 class DrawnViews:
@@ -230,7 +233,20 @@ class DrawnViews:
     def __call__(self, images: Tensor, place: slice = slice(None)) -> Tensor:
         """float32 0..1 of uint8 or float crops ``[n, 3, S, S]``, which are the images at ``place`` of the batch."""
         drawn = self[place]._drawn
-        return _recoloured(_moved(ScaleUint8()(images), drawn, self._size or images.shape[-1]), drawn, self._strength)
+        return _augmented(ScaleUint8()(images), drawn, self._size or images.shape[-1], self._strength)
+
+
+def _augmented(batch: Tensor, drawn: _Draw, size: int, strength: Strength) -> Tensor:
+    """The whole batch at once on a GPU; on a CPU a few crops at a time, which stay in its cache."""
+    part = len(batch) if batch.device.type != "cpu" else _CPU_PART
+    if len(batch) <= part:
+        return _recoloured(_moved(batch, drawn, size), drawn, strength)
+    out = batch.new_empty((*batch.shape[:2], size, size))
+    for start in range(0, len(batch), part):
+        place = slice(start, start + part)
+        some = _Draw(*(numbers[place] for numbers in drawn.parts()))
+        out[place] = _recoloured(_moved(batch[place], some, size), some, strength)
+    return out
 
 
 def _moved(batch: Tensor, drawn: _Draw, size: int) -> Tensor:
