@@ -205,11 +205,11 @@ def main() -> None:
                 fields, row.augmentation, iterations, arguments.rate, arguments.seed, network.requires_grad_(True)
             )
         name += f" ({checkout.name})" * (arguments.checkout is not None)
-        result = recall(arguments.data, network=network)
-        print(line(name, result, average_precision(network, odd), average_precision(network, sites)), flush=True)
         target = work / f"{arguments.start}-{iterations}-{arguments.seed}" / f"{name}.safetensors"
         target.parent.mkdir(parents=True, exist_ok=True)
         save_weights(target, network.state_dict(), {"profile": "tiny", "made_by": "benchmarks/cric_transfer.py"})
+        result = recall(arguments.data, network=network)
+        print(line(name, result, average_precision(network, odd), average_precision(network, sites)), flush=True)
         print(f"{name}: {time.process_time() - began:.0f} s", file=sys.stderr, flush=True)
 
 
