@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from monai.data import DataLoader
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import datalists
 from stride_monai.data.bag import BagCell, BagFile, BagHeader, decode_crop, encode_crop, write_bag
-from stride_monai.data.cell_batches import BagCells
+from stride_monai.data.cell_batches import BagCells, collate_cells
 from stride_monai.data.labelled_bags import write_labelled_bags
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.transforms.loading import LoadBagd, LoadCellCropd
@@ -63,6 +64,19 @@ def test_a_batch_is_the_samples_one_by_one_whatever_the_threads(bags: list[Path]
     batch = next(iter(DataLoader(BagCells(bags), batch_size=8, num_workers=0)))
     assert batch["image"].shape == (8, 3, SIDE, SIDE)
     assert batch["slide_id"] == ["a"] * 5 + ["second"] * 3
+
+
+def test_batches_are_the_same_in_worker_processes_and_without_a_copy(bags: list[Path]) -> None:
+    cells = BagCells(bags, workers=2)
+    here = collate_cells(cells.__getitems__([5, 1, 2]))  # its threads run already when the workers fork
+    (there,) = DataLoader(cells, batch_size=3, sampler=[5, 1, 2], collate_fn=collate_cells, num_workers=1)
+    torch.testing.assert_close(there["image"], here["image"])
+    assert here["rank"].tolist() == there["rank"].tolist() == [1, 2, 3]
+    assert here["slide_id"] == there["slide_id"] == ["second", "a", "a"]
+    again = pickle.loads(pickle.dumps(cells))
+    torch.testing.assert_close(again[5]["image"], here["image"][0])
+    plain = collate_cells([cells[5], cells[1], cells[2]])
+    torch.testing.assert_close(plain["image"], here["image"])
 
 
 def test_larger_crops_are_cut_in_the_middle_as_bags_are(bags: list[Path]) -> None:

@@ -78,6 +78,7 @@ class BagCells(Dataset[dict[str, Any]]):
         workers: int | None = None,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
         self._bags: list[BagFile] = []
         self._windows: list[slice] = []
         self._rows: list[tuple[int, int]] = []
@@ -123,10 +124,18 @@ class BagCells(Dataset[dict[str, Any]]):
         side = self._windows[0].stop - self._windows[0].start
         pictures = np.empty((len(indices), side, side, 3), dtype=np.uint8)
         step = -(-len(indices) // self.workers)
-        starts = range(0, len(indices), step)
-        with ThreadPoolExecutor(len(starts)) as pool:
-            list(pool.map(lambda k: self._decode(indices[k : k + step], pictures[k : k + step]), starts))
+        parts = [(indices[k : k + step], pictures[k : k + step]) for k in range(0, len(indices), step)]
+        list(self._pool().map(lambda part: self._decode(*part), parts))
         return CellBatch(torch.from_numpy(pictures).permute(0, 3, 1, 2), [self.data[index] for index in indices])
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads of this process: those of a parent do not survive a fork."""
+        if self._threads is None or self._threads[0] != os.getpid():
+            self._threads = (os.getpid(), ThreadPoolExecutor(self.workers))
+        return self._threads[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_threads": None}
 
     def _decode(self, indices: Sequence[int], pictures: NDArray[np.uint8]) -> None:
         for index, out in zip(indices, pictures, strict=True):
