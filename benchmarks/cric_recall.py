@@ -5,7 +5,8 @@
 A labelled nucleus counts as found in the top K when its point lies inside one of the K best boxes (`in box`), and, more
 strictly, when one of the K best box centres is within 16 um of it (`near`), each box serving one nucleus only. The
 fields are read as they are, at 0.228 um/px, by the detection stage of screening; nothing is tuned on them. A box
-of more than 80 um takes its rank but finds nothing.
+of more than 80 um takes its rank but finds nothing. A crowded field is covered by boxes, and some lie on a nucleus by
+chance: the same boxes, turned by half a turn, say how many.
 """
 
 from __future__ import annotations
@@ -106,7 +107,17 @@ def recall(data: Path, weights: Path | None = None, min_score: float | None = No
             hits = np.stack(found(points, boxes[:top]), axis=1)
             for name, mask in groups.items():
                 result.hits[name, top] += [(bool(inside), bool(near)) for inside, near in hits[mask]]
+            hits = np.stack(found(points, mirrored(boxes[:top], slide.width, slide.height)), axis=1)[
+                groups["lesion nuclei"]
+            ]
+            result.hits["lesion nuclei by chance", top] += [(bool(inside), bool(near)) for inside, near in hits]
     return result
+
+
+def mirrored(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The boxes turned by half a turn about the middle of the field: as many and as large, at other places."""
+    turned: np.ndarray = np.array([width, height, width, height]) - boxes[:, [2, 3, 0, 1]]
+    return turned
 
 
 def main() -> None:
