@@ -37,8 +37,8 @@ SECTIONS = (
 EXPORT_SHAPE = {"detection": [1, 3, 128, 128], "cell_cls": [1, 3, 64, 64], "swift_mil": [1, 4, 3, 64, 64]}
 REDUCED: dict[str, dict[str, dict[str, Any]]] = {
     "detection": {
-        "train": {"batch_size": 2, "max_epochs": 1, "val_interval": 1},
-        "evaluate": {},
+        "train": {"batch_size": 2, "max_epochs": 1, "val_interval": 1, "tile_size": 256},
+        "evaluate": {"tile_size": 256},
         "inference": {"split": "test"},
     },
     "cell_cls": {
