@@ -149,8 +149,9 @@ def check_room(folder: Path, jobs: int, bytes_per_job: float) -> None:
     """
     needed, free = bytes_per_job * jobs, free_bytes(folder)
     if needed > free:
+        slides = f"{jobs} slides need" if jobs > 1 else "1 slide needs"
         raise OutputError(
-            f"{jobs} slide{'s need' if jobs > 1 else ' needs'} about {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left",
+            f"{slides} about {needed / 1e9:.3g} GB, the disk has {free / 1e9:.3g} GB left",
             "make fewer or smaller ones, use another disk, or make bags only",
         )
 
