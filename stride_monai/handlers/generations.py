@@ -60,6 +60,8 @@ class GrownCells(Dataset[dict[str, Any]]):
 
 
 def _samples(cells: Any, indices: list[int]) -> list[Any]:
+    if not indices:
+        return []
     return list(cells.__getitems__(indices)) if hasattr(cells, "__getitems__") else [cells[i] for i in indices]
 
 
