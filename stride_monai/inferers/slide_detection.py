@@ -67,8 +67,10 @@ class Detections:
 class SlideDetectionInferer:
     """Run a tile detector over the foreground of a slide and keep the ``top_k`` best cells.
 
-    The result depends neither on ``batch_size`` nor on ``workers``; for cells no larger than the overlap, neither on
-    where the tile grid starts (see :mod:`stride_monai.inferers.nms`).
+    The result depends neither on ``batch_size`` nor on ``workers``. Another number of torch's threads moves scores by
+    rounding (3e-8 was seen). A detector that sees each cell alike in every tile gives the same cells wherever the tile
+    grid starts (see :mod:`stride_monai.inferers.nms`); a real network sees a cell's surroundings, and then the weak
+    boxes depend on it.
 
     Args:
         tile_px, tile_mpp, overlap_px: the tile grid (METHOD section 3).
