@@ -104,7 +104,7 @@ def test_keeps_the_best(slide: Slide, squares: NDArray[np.float64]) -> None:
 def test_batches_on_an_accelerator_are_filled_up(
     slide: Slide, squares: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stride_monai.inferers.slide_detection._batch_size", lambda network, wanted: wanted)
+    monkeypatch.setattr("stride_monai.inferers.slide_detection._on_cpu", lambda network: False)
     detector = SquareDetector()
     found = inferer(batch_size=4)(slide, detector)
     assert set(detector.shapes) == {(4, 3, 128, 128)}

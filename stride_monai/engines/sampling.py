@@ -65,16 +65,17 @@ class CellSampler(DistributedSampler[Any]):
         super().__init__(items, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.num_samples = -(-wanted // num_replicas)  # of this process, as DistributedSampler has it
         self.total_size = self.num_samples * num_replicas
-        self._weights = class_weights(items, balance) if balance else None
+        weights = class_weights(items, balance).numpy()
+        self._weights = weights / weights.sum() if balance else None
 
     def __iter__(self) -> Iterator[int]:
-        # Seed and epoch are mixed: epoch 2 of seed 1 is not epoch 1 of seed 2. torch takes 32 bits.
-        mixed = np.random.SeedSequence((self.seed, self.epoch)).generate_state(1)
-        generator = torch.Generator().manual_seed(int(mixed[0]))
+        # Seed and epoch are mixed: epoch 2 of seed 1 is not epoch 1 of seed 2. numpy's draws, unlike torch's, are the
+        # first ones of any longer sequence: what rounding up to the processes adds stands at the end.
+        random = np.random.default_rng((self.seed, self.epoch))
+        count = len(self.dataset)  # type: ignore[arg-type]
         if self._weights is not None:
-            drawn = torch.multinomial(self._weights, self.total_size, replacement=True, generator=generator)
+            drawn = random.choice(count, self.total_size, p=self._weights)
         else:
-            count = len(self.dataset)  # type: ignore[arg-type]
             rounds = -(-self.total_size // count)
-            drawn = torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])[: self.total_size]
+            drawn = np.concatenate([random.permutation(count) for _ in range(rounds)])[: self.total_size]
         return iter(drawn[self.rank :: self.num_replicas].tolist())

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from stride_monai.errors import RegionError
+from stride_monai.inferers.cpu import each_on_one_thread
 from stride_monai.inferers.nms import suppress
 from stride_monai.inferers.tile_quality import count_nuclei, sharpness
 from stride_monai.inferers.top_k import BoxStream
@@ -67,10 +68,9 @@ class Detections:
 class SlideDetectionInferer:
     """Run a tile detector over the foreground of a slide and keep the ``top_k`` best cells.
 
-    The result depends neither on ``batch_size`` nor on ``workers``. Another number of torch's threads moves scores by
-    rounding (3e-8 was seen). A detector that sees each cell alike in every tile gives the same cells wherever the tile
-    grid starts (see :mod:`stride_monai.inferers.nms`); a real network sees a cell's surroundings, and then the weak
-    boxes depend on it.
+    The result depends neither on ``batch_size`` nor on ``workers`` or the threads of torch. A detector that sees each
+    cell alike in every tile gives the same cells wherever the tile grid starts (see :mod:`stride_monai.inferers.nms`);
+    a real network sees a cell's surroundings, and then the weak boxes depend on it.
 
     Args:
         tile_px, tile_mpp, overlap_px: the tile grid (METHOD section 3).
@@ -176,13 +176,18 @@ class SlideDetectionInferer:
     def _detect(self, network: TileDetector, tiles: Sequence[Pixels]) -> list[TileDetections]:
         if not tiles:
             return []
+        if _on_cpu(network):  # one by one: what is found on a tile depends on no other
+            return each_on_one_thread(lambda tile: self._forward(network, tile[None].copy())[0], tiles)
         # Filled up to a full batch: a GPU library picks its kernels, and with them the rounding, by the batch's size.
         size = _batch_size(network, self.batch_size)
         stack = np.zeros((size, *tiles[0].shape), np.uint8)
         stack[: len(tiles)] = tiles
-        image = torch.from_numpy(stack).permute(0, 3, 1, 2).to(_device(network))
-        found = network.detect(image, self.min_score, self.max_per_tile, self.iou)
-        return found[: len(tiles)]
+        return self._forward(network, stack)[: len(tiles)]
+
+    def _forward(self, network: TileDetector, tiles: Pixels) -> list[TileDetections]:
+        """Detections of tiles [B, H, W, 3]."""
+        image = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(_device(network))
+        return network.detect(image, self.min_score, self.max_per_tile, self.iou)
 
     def _core(self, tile: Box, slide: Slide) -> tuple[float, float, float, float]:
         """The part of a tile, in tile px, that is its own: half of each overlap; all of it at the slide's border."""
@@ -231,9 +236,12 @@ def _device(network: TileDetector) -> torch.device:
 
 
 def _batch_size(network: TileDetector, wanted: int) -> int:
-    """On a CPU one tile at a time: batches gain nothing there (YOLOv5n, one core: 46 ms a tile either way), and then
-    the result of a tile cannot depend on its neighbours in a batch."""
-    return 1 if _device(network).type == "cpu" else wanted
+    """Tiles taken at a time: a batch of the accelerator, or enough for every thread of the CPU to have some."""
+    return 4 * torch.get_num_threads() if _on_cpu(network) else wanted
+
+
+def _on_cpu(network: TileDetector) -> bool:
+    return _device(network).type == "cpu"
 
 
 def _placed(

@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stride_monai.inferers.cpu import each_on_one_thread, one_thread
 from stride_monai.networks.slide_classifier import SlideClassifier
 
 __all__ = ["Evidence", "encode", "judge"]
 
-_BATCH = 32
+_BATCH, _CPU_BATCH = 32, 8
+"""Crops per forward. Large ones gain nothing on a CPU, where every thread has its own forward in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +33,29 @@ class Evidence:
     slide: NDArray[np.float64] | None
 
 
-@torch.inference_mode()
 def encode(crops: Tensor, classifier: SlideClassifier, device: torch.device) -> Tensor:
     """Features ``[n, D]`` of uint8 crops ``[n, 3, H, W]``.
 
     Every batch has the same size, the last one padded: kernels are chosen by shape, so a cell's features do not depend
     on how many other cells the slide has.
     """
-    parts = []
-    for batch in torch.split(crops, _BATCH):
-        full = torch.zeros((_BATCH, *batch.shape[1:]), dtype=torch.uint8)
+    size = _CPU_BATCH if device.type == "cpu" else _BATCH
+
+    @torch.inference_mode()
+    def features(batch: Tensor) -> Tensor:
+        full = torch.zeros((size, *batch.shape[1:]), dtype=torch.uint8)
         full[: len(batch)] = batch
         images = full.to(device, non_blocking=True).float() / 255
-        parts.append(classifier.encoder.encode(images)[: len(batch)])
-    return torch.cat(parts) if parts else torch.zeros((0, classifier.encoder.feature_dim), device=device)
+        return classifier.encoder.encode(images)[: len(batch)]
+
+    if not len(crops):
+        return torch.zeros((0, classifier.encoder.feature_dim), device=device)
+    batches = torch.split(crops, size)
+    parts = each_on_one_thread(features, batches) if device.type == "cpu" else [features(batch) for batch in batches]
+    return torch.cat(parts)
 
 
+@one_thread()  # what it computes is small, and gets the same bits on any number of threads
 @torch.inference_mode()
 def judge(features: Tensor, classifier: SlideClassifier, bag_size: int) -> Evidence:
     """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``bag_size`` best of them."""
