@@ -87,6 +87,7 @@ ROWS = {
     "any laboratory without hard negatives, domain": Row(hard=False),
     "any laboratory and the sites, domain": Row(centres=tuple(x for site in SITES for x in ("any", site))),
     "one site, domain": Row("domain", ("north",)),
+    "three sites, weak": Row("weak", ("north", "east", "coast")),  # which every generator of `--checkout` has
 }
 
 
