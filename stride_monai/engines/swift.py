@@ -25,6 +25,7 @@ from stride_monai.handlers.pseudo_labels import PseudoLabels as PseudoLabelShare
 from stride_monai.losses.swift import PseudoLabels, class_activation, masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.swift import SwiftOutput, View, encode_in_parts
+from stride_monai.transforms.augmentation import DrawnViews
 
 __all__ = ["SwiftTrainer"]
 
@@ -159,7 +160,7 @@ class SwiftTrainer(SupervisedTrainer):
         self._bags = _Bags(images, mask, truth, weak)
         return labelled["image"], (labelled["label"], label), (images, mask, self._view(strong, mask)), {}
 
-    def _view(self, strong: View, mask: Tensor) -> View:
+    def _view(self, strong: DrawnViews, mask: Tensor) -> View:
         """The student's view of the batch; a subclass may change it (see :mod:`stride_monai.engines.coloradv`)."""
         return strong
 
