@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import ManifestError
 
-__all__ = ["Threshold", "at_threshold", "auc", "f1_macro", "positive_scores", "specificity_at_sensitivity"]
+__all__ = [
+    "Threshold",
+    "at_threshold",
+    "auc",
+    "f1_macro",
+    "positive_scores",
+    "roc_curve",
+    "specificity_at_sensitivity",
+]
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -56,6 +64,22 @@ def auc(scores: Floats, positive: Bools) -> float:
     below = np.searchsorted(ordered, positives, side="left")
     not_above = np.searchsorted(ordered, positives, side="right")
     return float((below + not_above).sum() / 2 / (len(positives) * len(negatives)))
+
+
+def roc_curve(scores: Floats, positive: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """False positive rate and sensitivity, each ``[T + 1]``, from (0, 0) to (1, 1): one point per score that occurs.
+
+    Args:
+        scores: ``[N]``. positive: ``[N]``, the truth.
+
+    Raises:
+        ManifestError: all slides are of one kind.
+    """
+    sides = [np.sort(side) for side in _sides(scores, positive)]
+    thresholds = np.unique(np.concatenate(sides))[::-1]
+    found = [1 - np.searchsorted(side, thresholds, side="left") / len(side) for side in sides]
+    sensitivity, false_positives = (np.concatenate([[0.0], rate]) for rate in found)
+    return false_positives, sensitivity
 
 
 def specificity_at_sensitivity(scores: Floats, positive: Bools, sensitivity: float = 0.95) -> Threshold:
