@@ -34,6 +34,7 @@ def test_plain_sampling_takes_every_cell_once() -> None:
     assert epoch_of() != list(range(100))
     counts = Counter(epoch_of(num_samples=250))
     assert set(counts.values()) == {2, 3}
+    assert sorted(CellSampler([{}] * 5)) == list(range(5)), "without labels too"
 
 
 def test_balanced_sampling_draws_classes_by_the_power_of_their_number() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
@@ -65,8 +66,10 @@ class CellSampler(DistributedSampler[Any]):
         super().__init__(items, num_replicas=num_replicas, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.num_samples = -(-wanted // num_replicas)  # of this process, as DistributedSampler has it
         self.total_size = self.num_samples * num_replicas
-        weights = class_weights(items, balance).numpy()
-        self._weights = weights / weights.sum() if balance else None
+        self._weights: NDArray[np.float64] | None = None
+        if balance:  # without it the items need no label
+            weights = class_weights(items, balance).numpy()
+            self._weights = weights / weights.sum()
 
     def __iter__(self) -> Iterator[int]:
         # Seed and epoch are mixed: epoch 2 of seed 1 is not epoch 1 of seed 2. numpy's draws, unlike torch's, are the
