@@ -74,11 +74,15 @@ def bag_batches(count: int, labels: tuple[int, int] = (3, 2)) -> list[dict[str, 
 
 
 def trainer(
-    network: SlideClassifier, batches: list[dict[str, Any]], part: int | None = None, **kwargs: Any
-) -> SwiftTrainer:
+    network: SlideClassifier,
+    batches: list[dict[str, Any]],
+    part: int | None = None,
+    kind: type[SwiftTrainer] = SwiftTrainer,
+    **kwargs: Any,
+) -> Any:
     student = SwiftStudent(network, part)
     teacher = kwargs.pop("teacher", None) or EmaModel(network.encoder, 0.999)
-    return SwiftTrainer(
+    return kind(
         device=torch.device("cpu"),
         max_epochs=1,
         train_data_loader=batches,

@@ -124,12 +124,13 @@ class SwiftTrainer(SupervisedTrainer):
         }
         if semi_weight:
             metrics |= {PSEUDO_LABELS: PseudoLabelShares(), LABEL_SOURCES: LabelSources()}
+        metrics |= additional_metrics or {}
         super().__init__(
             *args,
             loss_function=self._loss,
             prepare_batch=self._prepare,
             decollate=False,
-            additional_metrics={**metrics, **(additional_metrics or {})},
+            additional_metrics=metrics,
             **kwargs,
         )
         if kwargs.get("key_train_metric") is None:  # MONAI then leaves out the others as well
