@@ -26,6 +26,7 @@ _PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy",
 _EXTRAS = {
     "yolo": ("ultralytics", "YOLO detectors; AGPL-3.0"),
     "ssl": ("lightly", "self-supervised training"),
+    "baselines": ("xgboost", "the baseline of Zhu et al. 2021"),
     "text": ("transformers", "text encoders for descriptions"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }

@@ -1,0 +1,66 @@
+"""The cells of a bag in the order of a cell classifier's lesion probability, for heads that look at the first few."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
+
+__all__ = ["LesionRanking", "RankedCells", "shares"]
+
+
+class RankedCells(NamedTuple):
+    """What a cell classifier says of the cells of a batch of bags.
+
+    Attributes:
+        probabilities: ``[B, K, cell classes]``, float32 (or float64); masked places hold something.
+        lesion: one minus the probability of NILM, ``[B, K]``, -1 where masked.
+        order: indices ``[B, K]`` by falling lesion probability, masked places last; of equal cells the earlier first,
+            which in a bag is the one that the detector ranks higher.
+    """
+
+    probabilities: Tensor
+    lesion: Tensor
+    order: Tensor
+
+
+class LesionRanking:
+    """Ranks cells from their features by a classifier that is trained elsewhere and stays as it is.
+
+    No ``nn.Module``, on purpose: a slide head that holds it has the classifier neither among its parameters nor in its
+    state, where they would stand a second time.
+
+    Args:
+        cell_head: features ``[..., D]`` to cell logits ``[..., cell classes]``; the ``head`` of a
+            :class:`~stride_monai.networks.cell_encoder.CellClassifier` whose features the slide head gets.
+    """
+
+    def __init__(self, cell_head: nn.Module) -> None:
+        self.cell_head = cell_head
+
+    @torch.no_grad()
+    def __call__(self, features: Tensor, mask: Tensor) -> RankedCells:
+        """Args:
+        features: ``[B, K, D]``, finite, also where masked.
+        mask: ``[B, K]`` bool, true where there is a cell.
+        """
+        # In full precision: rounded to 16 bits, the surest cells all tie.
+        with torch.autocast(features.device.type, enabled=False):
+            features = features if features.dtype == torch.float64 else features.float()
+            probabilities = torch.softmax(self.cell_head(features), dim=-1)
+        positive = [index for index, name in enumerate(CELL_CLASSES) if name != NEGATIVE]
+        lesion = probabilities[..., positive].sum(dim=-1).masked_fill(~mask, -1.0)
+        return RankedCells(probabilities, lesion, torch.sort(lesion, dim=1, descending=True, stable=True).indices)
+
+
+def shares(places: Tensor, used: Tensor, mask: Tensor) -> Tensor:
+    """The attention ``[B, K]`` of a head that looks at some cells and cannot say which counted more: 1/n for each.
+
+    Args:
+        places: indices ``[B, n]`` of cells. used: ``[B, n]`` bool, which of them were there. mask: ``[B, K]``.
+    """
+    weights = used.float() / used.sum(dim=1, keepdim=True)
+    return torch.zeros(mask.shape, device=mask.device).scatter(1, places, weights)
