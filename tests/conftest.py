@@ -1,4 +1,13 @@
-"""Fixtures shared by all tests."""
+"""Fixtures and settings shared by all tests.
+
+Property tests take the same examples in every run, on every machine and in every order of the files, so that a run
+fails for what was changed and for nothing else. To look for new examples at random::
+
+    pytest --hypothesis-profile=random tests/test_detection_metrics.py
+
+A failure then prints a line ``@reproduce_failure(...)``; turn it into an ``@example(...)`` of the test. No database of
+examples is kept, so that nothing depends on earlier runs.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +15,22 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# A worker of pytest -n has its neighbours beside it: a thread for each is enough. PyTorch reads this when it is loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Left alone it also draws constants of all modules that happen to be loaded, which depends on the order of the tests.
+providers._get_local_constants = providers.Constants
+settings.register_profile(
+    "random", deadline=None, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("fixed", settings.get_profile("random"), derandomize=True)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")
