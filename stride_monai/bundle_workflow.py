@@ -36,6 +36,7 @@ __all__ = [
     "StrideWorkflow",
     "bundle_root",
     "check_overrides",
+    "hash_of",
     "load_bundle_network",
     "refuse_unknown",
 ]
@@ -64,7 +65,7 @@ class LoadedBundle(NamedTuple):
 
     Attributes:
         network: in eval mode, on the device asked for.
-        numbers: the plain numbers and switches of ``inference.json`` (and its overlay) at top level.
+        numbers: the plain numbers, switches and names of ``inference.json`` (and its overlays) at top level.
         weights_sha256: of the weights file; of several, that of their hashes one after the other.
         metadata: what the weights file says of itself (text), e.g. ``note``; and ``bundle_version``.
     """
@@ -117,8 +118,12 @@ def load_bundle_network(
             raise cause from error
         raise BundleError(f"the bundle {root.name} cannot be used ({error})", "check its configs folder") from error
     metadata = {**load_into(network, paths), "bundle_version": str(parser["_meta_"]["version"])}
-    numbers = {key: value for key, value in parser.get().items() if isinstance(value, bool | int | float)}
-    return LoadedBundle(network, numbers, _hash(paths), metadata)
+    numbers = {key: value for key, value in parser.get().items() if _is_plain(value)}
+    return LoadedBundle(network, numbers, hash_of(paths), metadata)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and not value.startswith(("$", "@", "%")))
 
 
 def _stride_error(error: BaseException | None) -> StrideError | None:
@@ -128,7 +133,8 @@ def _stride_error(error: BaseException | None) -> StrideError | None:
     return error
 
 
-def _hash(paths: Sequence[Path]) -> str:
+def hash_of(paths: Sequence[Path]) -> str:
+    """SHA-256 of a weights file; of several, that of their hashes one after the other."""
     hashes = [sha256_of(path) for path in paths]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 

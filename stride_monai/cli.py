@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
+    from stride_monai.screening.models import Rerank
     from stride_monai.screening.screener import Screener
 
 __all__ = ["app", "main"]
@@ -78,6 +79,15 @@ def screen(
     detector: Annotated[
         str, typer.Option(help="auto (yolo where its extra is installed, else fcos), yolo, fcos, or another of yours.")
     ] = "auto",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")
+    ] = False,
+    reranker: Annotated[
+        str | None, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it; cell_cls.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
+    ] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
@@ -91,8 +101,9 @@ def screen(
     from stride_monai.screening.screener import Options, Screener
 
     items = collect(slides)
+    options = Options(mpp, reader, device, profile, bundles, detector, _rerank(rerank, reranker, candidates))
     with _err.status("loading the networks"):
-        screener = Screener(Options(mpp, reader, device, profile, bundles, detector))
+        screener = Screener(options)
     batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
@@ -111,6 +122,17 @@ def screen(
     _summarise(outcomes, out, screener)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _rerank(rerank: bool, reranker: str | None, candidates: int | None) -> Rerank | None:
+    from stride_monai.screening.models import Rerank
+
+    if rerank:
+        return Rerank(candidates=candidates) if reranker is None else Rerank(reranker, candidates)
+    if reranker is not None or candidates is not None:
+        name = "--candidates" if reranker is None else "--reranker"
+        raise ConfigError(f"{name} is about re-ranking", "add --rerank, or leave it out")
+    return None
 
 
 def _progress(period: float = 30.0) -> Progress:
@@ -153,6 +175,12 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
     models = screener.models
     chosen, weights = models.choice, models.weights["detection"][:12]
     _out.print(f"detector {chosen.name} ({chosen.why}), weights {weights}", highlight=False, soft_wrap=True)
+    if models.reranker is not None:
+        how = f"{models.reranker.name}, weights {models.reranker.weights[:12]}"
+        kept = f"the best {models.reranker.k} of {models.reranker.candidates} candidates"
+        _out.print(f"re-ranked by {how}: {kept}", highlight=False, soft_wrap=True)
+    if not models.operating_point.holds:
+        _out.print("[yellow]no call[/yellow]: the threshold does not hold for these cells", highlight=False)
     _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "SlideStatus",
 ]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 
 
@@ -116,19 +116,21 @@ class OperatingPoint:
         threshold: a slide is called positive when its score is at or above it.
         bag_size: K, the number of cells per bag that the threshold holds for.
         source: in words, e.g. ``specificity at sensitivity 0.95, 40 synthetic validation slides``.
+        holds: whether it was set on cells chosen as these were. Where not, no call is made; ``source`` says why.
     """
 
     threshold: float
     bag_size: int
     source: str
+    holds: bool = True
 
     def call(self, score: float | None, satisfactory: bool = True) -> str | None:
-        """``positive`` or ``negative``; None where there is no score.
+        """``positive`` or ``negative``; None where there is no score, or the threshold does not hold.
 
         Nor is an unsatisfactory slide ever called negative: what cannot be judged says nothing about the patient.
         Positive it may be called, as abnormal cells make a specimen satisfactory whatever else it lacks (Bethesda).
         """
-        if score is None or (score < self.threshold and not satisfactory):
+        if score is None or not self.holds or (score < self.threshold and not satisfactory):
             return None
         return "positive" if score >= self.threshold else "negative"
 
@@ -145,6 +147,9 @@ class Cell:
         probabilities: one per cell class, in that order.
         attention: share of the slide head's attention; sums to 1 over the bag; 0 for cells outside the bag.
         descriptions: diagnostic descriptions that apply.
+        cam: class activation, how much the cell speaks for the slide class called; 0-1, 1 for the cell that does most;
+            0 for cells outside the bag.
+        rerank_score: lesion probability by the cell classifier that re-ranked the cells; None without.
     """
 
     rank: int
@@ -154,6 +159,8 @@ class Cell:
     probabilities: tuple[float, ...]
     attention: float
     descriptions: tuple[str, ...] = ()
+    cam: float = 0.0
+    rerank_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

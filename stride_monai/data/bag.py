@@ -1,13 +1,15 @@
 """Bag files: the ranked cells of one slide with their crops, as one memory-mapped Arrow IPC file.
 
 One row per cell, best first: ``rank`` (from 1), ``score``, ``x0 y0 x1 y1`` (level-0 px), ``crop_x crop_y`` (centre of
-the crop, level-0 px), ``jpeg``, ``cell_label``, ``descriptions``. The header stands in the schema's metadata, one JSON
-value per key. A file is complete or absent; a row is read without touching the others.
+the crop, level-0 px), ``jpeg``, ``cell_label``, ``descriptions``; and ``rerank_score`` where a classifier re-ranked
+what the detector proposed. The header stands in the schema's metadata, one JSON value per key. A file is complete or
+absent; a row is read without touching the others.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,13 +35,14 @@ __all__ = [
     "BagCell",
     "BagFile",
     "BagHeader",
+    "chosen_by",
     "decode_crop",
     "encode_crop",
     "write_bag",
 ]
 
 BAG_SUFFIX = ".bag.arrow"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 JPEG_QUALITY = 90
 
 _REMEDY = "screen the slide again to make a new bag"
@@ -53,6 +56,23 @@ _SCHEMA = pa.schema(
         pa.field("descriptions", pa.list_(pa.string()), nullable=False),
     ]
 )
+_RERANKED = _SCHEMA.append(pa.field("rerank_score", pa.float64(), nullable=False))
+
+
+def chosen_by(detector: str, reranker: str = "", candidates: int = 0) -> str:
+    """Names what chose the cells of a bag: equal where it was the same detector with the same re-ranking, or none.
+
+    A threshold on the slide score holds for the cells of one such choice.
+
+    Args:
+        detector: SHA-256 of the detector's weights; empty where no detector chose.
+        reranker: SHA-256 of the weights of the cell classifier that re-ranked; empty for none.
+        candidates: the most cells that the detector proposed to it.
+
+    Returns:
+        ``detector`` itself without re-ranking, else the SHA-256 of all three.
+    """
+    return hashlib.sha256(f"{detector} {reranker} {candidates}".encode()).hexdigest() if reranker else detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,8 @@ class BagHeader:
         config_hash: of the configuration that made the bag.
         package_version: of stride_monai that wrote the bag.
         slide_fingerprint: of the slide's file (:func:`stride_monai.artifacts.fingerprint`); empty where not known.
+        reranker_sha256: of the weights of the cell classifier that re-ranked the detector's cells; empty for none.
+        candidates: the most cells that the detector was asked to propose to it; 0 for none.
     """
 
     slide_id: str
@@ -82,6 +104,8 @@ class BagHeader:
     config_hash: str = ""
     package_version: str = __version__
     slide_fingerprint: str = ""
+    reranker_sha256: str = ""
+    candidates: int = 0
 
     def __post_init__(self) -> None:
         sizes = (self.slide_mpp, self.crop_mpp, self.crop_px, self.top_k)
@@ -89,6 +113,16 @@ class BagHeader:
             raise BagError(f"bag of {self.slide_id}: um/px, crop size and top K must be positive", _REMEDY)
         if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
             raise BagError(f"bag of {self.slide_id}: '{self.slide_class}' is no slide class", _REMEDY)
+        if bool(self.reranker_sha256) != (self.candidates >= self.top_k):
+            raise BagError(
+                f"bag of {self.slide_id}: {self.candidates} candidates for {self.top_k} cells",
+                "a re-ranked bag names its classifier and at least K candidates, any other neither",
+            )
+
+    @property
+    def chosen_by(self) -> str:
+        """See :func:`chosen_by`."""
+        return chosen_by(self.detector_sha256, self.reranker_sha256, self.candidates)
 
     @property
     def fov_um(self) -> float:
@@ -107,6 +141,7 @@ class BagCell:
         cell_class: one of :data:`~stride_monai.bethesda.CELL_CLASSES` where a person or the truth says so.
         descriptions: diagnostic descriptions, likewise.
         crop_centre: centre of the crop in level-0 px; None for the centre of the box.
+        rerank_score: lesion probability by the cell classifier that re-ranked, 0-1; None without.
     """
 
     score: float
@@ -115,10 +150,12 @@ class BagCell:
     cell_class: str | None = None
     descriptions: tuple[str, ...] = ()
     crop_centre: tuple[float, float] | None = None
+    rerank_score: float | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.score) and np.all(np.isfinite(self.box))):
-            raise BagError(f"score {self.score} or box {tuple(self.box)} is not finite", _REMEDY)
+        numbers = (self.score, *self.box, self.rerank_score or 0.0)
+        if not np.all(np.isfinite(numbers)):
+            raise BagError(f"score {self.score}, {self.rerank_score} or box {tuple(self.box)} is not finite", _REMEDY)
         if self.cell_class is not None and self.cell_class not in CELL_CLASSES:
             raise BagError(f"'{self.cell_class}' is no cell class", f"use one of {', '.join(CELL_CLASSES)}")
 
@@ -155,23 +192,28 @@ def write_bag(path: Path | str, header: BagHeader, cells: Sequence[BagCell]) -> 
     Args:
         path: ends in :data:`BAG_SUFFIX`.
         cells: best first. The rank of a cell is its place here; none is re-ordered, so that ranks agree with those of
-            the findings.
+            the findings. With ``reranker_sha256`` in the header every cell has a rerank score, else none has.
 
     Raises:
-        BagError: the suffix is another, scores rise, or there are more cells than K.
+        BagError: the suffix is another, cells are not ranked or some lack a score, or there are more of them than K.
         OutputError: the file cannot be written.
     """
     path = Path(path)
     if not path.name.endswith(BAG_SUFFIX):
         raise BagError(f"{path.name} is no name for a bag", f"end it in {BAG_SUFFIX}")
-    scores = [cell.score for cell in cells]
+    reranked = bool(header.reranker_sha256)
+    if any((cell.rerank_score is not None) != reranked for cell in cells):
+        raise BagError(f"{path.name}: rerank scores and the header do not fit", "score all cells or none")
+    scores = [(cell.rerank_score or 0.0, cell.score) for cell in cells]
     if any(later > earlier for earlier, later in pairwise(scores)):
         raise BagError(f"{path.name}: cells are not ranked", "give them by falling score")
     if len(cells) > header.top_k:
         raise BagError(f"{path.name}: {len(cells)} cells, but K is {header.top_k}", "keep the K best")
     facts = {**dataclasses.asdict(header), "fov_um": header.fov_um, "schema_version": SCHEMA_VERSION}
-    schema = _SCHEMA.with_metadata({key: json.dumps(value) for key, value in sorted(facts.items())})
-    batch = pa.record_batch(_columns(cells), schema=schema)
+    columns = _columns(cells) | ({"rerank_score": [cell.rerank_score for cell in cells]} if reranked else {})
+    metadata = {key: json.dumps(value) for key, value in sorted(facts.items())}
+    schema = (_RERANKED if reranked else _SCHEMA).with_metadata(metadata)
+    batch = pa.record_batch(columns, schema=schema)
     with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
         out.write_batch(batch)
 
@@ -200,7 +242,8 @@ class BagFile:
         header: what the bag was made from.
         boxes: float64 ``[n, 4]`` in level-0 px, best first.
         centres: float64 ``[n, 2]``, crop centres (x, y) in level-0 px.
-        scores: float64 ``[n]``, 0-1, falling.
+        scores: float64 ``[n]``, the detector's, 0-1; falling unless the bag was re-ranked.
+        rerank_scores: float64 ``[n]``, 0-1, falling; None where the bag was not re-ranked.
 
     Raises:
         BagError: the file is missing, damaged, or of another schema version.
@@ -218,7 +261,8 @@ class BagFile:
         except (pa.ArrowException, OSError, ValueError) as error:
             raise BagError(f"{self.path.name} is no bag or is damaged", _REMEDY) from error
         self.header = self._header(table.schema)
-        if not table.schema.remove_metadata().equals(_SCHEMA):
+        reranked = bool(self.header.reranker_sha256)
+        if not table.schema.remove_metadata().equals(_RERANKED if reranked else _SCHEMA):
             raise BagError(f"{self.path.name} has other columns than a bag", _REMEDY)
         self._table = table
         _, offsets, content = table["jpeg"].buffers()
@@ -227,10 +271,12 @@ class BagFile:
         self.scores: NDArray[np.float64] = table["score"].to_numpy()
         self.boxes: NDArray[np.float64] = self._stack("x0", "y0", "x1", "y1")
         self.centres: NDArray[np.float64] = self._stack("crop_x", "crop_y")
+        self.rerank_scores: NDArray[np.float64] | None = table["rerank_score"].to_numpy() if reranked else None
         ranks = np.arange(1, len(self) + 1)
-        if not np.array_equal(table["rank"].to_numpy(), ranks) or np.any(np.diff(self.scores) > 0):
+        ranking = self.scores if self.rerank_scores is None else self.rerank_scores
+        if not np.array_equal(table["rank"].to_numpy(), ranks) or np.any(np.diff(ranking) > 0):
             raise BagError(f"{self.path.name} is not ranked", _REMEDY)
-        if not (np.all(np.isfinite(self.scores)) and np.all(np.isfinite(self.boxes))):
+        if not all(np.all(np.isfinite(values)) for values in (self.scores, ranking, self.boxes)):
             raise BagError(f"{self.path.name} holds scores or boxes that are not finite", _REMEDY)
 
     def _header(self, schema: pa.Schema) -> BagHeader:

@@ -22,11 +22,12 @@ from monai.engines import SupervisedEvaluator
 from stride_monai.artifacts import config_hash, fingerprint, sha256_of, write_bytes
 from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.engines.progress import Progress
-from stride_monai.errors import BagError, OutputError, SlideError, StrideError
+from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
+from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.detector import TileDetector
 from stride_monai.slides import open_slide
-from stride_monai.transforms.topk_patches import TopKCellPatches
+from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
 __all__ = ["CLAIMS_FOLDER", "FAILED_FOLDER", "SlideBagMaker"]
@@ -51,14 +52,18 @@ class SlideBagMaker(SupervisedEvaluator):
         output_dir: where the bags go.
         crop_px, crop_mpp: side of the crops in their px, and um/px.
         weights: the detector's weights file, whose hash goes into every bag; None for none.
+        reranker: chooses the best of ``reranker.candidates`` cells that the detector proposes; None for those that the
+            detector itself ranks highest (``inferer.top_k``).
         overwrite: make every bag again. Else a bag stays if it is of the same slide file, weights and settings; one
             that is not, or is damaged, is made again and the log says why.
-        inferer: a :class:`~stride_monai.inferers.slide_detection.SlideDetectionInferer`.
+        inferer: a :class:`~stride_monai.inferers.slide_detection.SlideDetectionInferer`; with a re-ranker its
+            ``top_k`` is the number of candidates.
         otherwise as :class:`monai.engines.SupervisedEvaluator`.
 
     Raises:
         SlideError: at the end of the run, if slides failed.
         OutputError: the folder cannot be written to, or its file system has no locks.
+        ConfigError: the re-ranker does not take such crops, or as many candidates.
     """
 
     def __init__(
@@ -70,12 +75,21 @@ class SlideBagMaker(SupervisedEvaluator):
         crop_mpp: float = 0.5,
         weights: Path | str | None = None,
         overwrite: bool = True,
+        reranker: CellReranker | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, inferer=inferer, decollate=False, **kwargs)
         self.output_dir, self.overwrite = Path(output_dir), overwrite
         self.weights = None if weights is None else Path(weights)
         self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp)
+        self.reranker = reranker
+        if reranker is not None:
+            reranker.check_crops(crop_px, crop_mpp)
+            if reranker.candidates != inferer.top_k:
+                raise ConfigError(
+                    f"the detector proposes {inferer.top_k} cells, the re-ranker wants {reranker.candidates}",
+                    "set top_k of the inferer to the number of candidates",
+                )
         self.add_event_handler(Events.STARTED, self._start)
         self.add_event_handler(Events.COMPLETED, self._end)
 
@@ -84,6 +98,8 @@ class SlideBagMaker(SupervisedEvaluator):
         self._busy: list[Item] = []
         self._sha256 = sha256_of(self.weights) if self.weights else ""
         settings = {**self.inferer.settings(), "crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
+        if self.reranker is not None:
+            settings |= {"top_k": self.reranker.k, "reranker": self.reranker.settings()}
         self._config_hash = config_hash(settings)
         self._progress = Progress(self.output_dir, [str(item["slide_id"]) for item in self.data_loader.dataset.data])
 
@@ -176,25 +192,21 @@ class SlideBagMaker(SupervisedEvaluator):
             found = self.inferer(slide, detector)
             bag = self._patches(slide, found.boxes, found.scores)
             mpp = slide.mpp
-        cells = [
-            BagCell(float(score), Box(*box), encode_crop(crop))
-            for score, box, crop in zip(
-                bag.scores[bag.mask].tolist(),
-                bag.boxes[bag.mask].tolist(),
-                bag.images[bag.mask].permute(0, 2, 3, 1).numpy(),
-                strict=True,
-            )
-        ]
+        if self.reranker is not None:
+            bag = self.reranker(bag, str(item["slide_id"]))
+        cells = _cells(bag)
         header = BagHeader(
             slide_id=str(item["slide_id"]),
             slide_mpp=mpp,
             crop_mpp=self._patches.crop_mpp,
             crop_px=self._patches.crop_px,
-            top_k=self._patches.k,
+            top_k=len(bag.mask),
             detector_sha256=self._sha256,
             slide_class=item.get("slide_class"),
             config_hash=self._config_hash,
             slide_fingerprint=fingerprint(Path(item["image"])),
+            reranker_sha256=self.reranker.weights if self.reranker else "",
+            candidates=self.reranker.candidates if self.reranker else 0,
         )
         write_bag(path, header, cells)
         _log.info(
@@ -207,3 +219,18 @@ class SlideBagMaker(SupervisedEvaluator):
             ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items()),
         )
         return len(cells)
+
+
+def _cells(bag: CellBag) -> list[BagCell]:
+    count = int(bag.mask.sum())
+    reranked = [None] * count if bag.rerank_scores is None else bag.rerank_scores[:count].tolist()
+    return [
+        BagCell(score, Box(*box), encode_crop(crop), rerank_score=rerank_score)
+        for score, box, crop, rerank_score in zip(
+            bag.scores[:count].tolist(),
+            bag.boxes[:count].tolist(),
+            bag.images[:count].permute(0, 2, 3, 1).numpy(),
+            reranked,
+            strict=True,
+        )
+    ]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
+from stride_monai.errors import BagError
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.predictions import detectors_of
 from stride_monai.metrics.slide import positive_scores
@@ -21,7 +24,7 @@ from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidenc
 
 __all__ = ["CellTableWriter", "SlideTableWriter"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
@@ -64,24 +67,33 @@ class CellTableWriter:
 class SlideTableWriter:
     """Writes ``<slide_id>.json`` for each bag, and ``slides.csv`` for all of them at the end.
 
-    A slide's file holds its probabilities, score, call, the operating point, and per cell rank, detector score, box in
-    level-0 px, attention and cell probabilities.
+    A slide's file holds its probabilities, score, call, the operating point, and per cell rank, detector score, the
+    score it was re-ranked by (null without), box in level-0 px, attention, class activation and cell probabilities.
 
     Args:
         output_dir: folder of the files.
         network: holds the operating point.
         bag_size: the number of cells that each bag was cut to.
         force: decide on cells of another detector than the operating point holds for.
+        activation: name of the class activation that the evidence has.
 
     Raises:
-        BagError: cells of another detector.
+        BagError: cells of another detector, or the network gives values that are no numbers.
     """
 
-    def __init__(self, output_dir: Path | str, network: SlideClassifier, bag_size: int, force: bool = False) -> None:
+    def __init__(
+        self,
+        output_dir: Path | str,
+        network: SlideClassifier,
+        bag_size: int,
+        force: bool = False,
+        activation: str = "grad_x_feature",
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.network = network
         self.bag_size = bag_size
         self.force = force
+        self.activation = activation
         self._rows: list[list[Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -98,38 +110,61 @@ class SlideTableWriter:
             self.network.check_detector(detector, self.force)
         evidence: SlideEvidence = engine.state.output["pred"]
         probabilities = torch.softmax(evidence.logits.double(), dim=1).cpu()
-        cells = torch.softmax(evidence.cell_logits.float(), dim=-1).cpu()
-        attention, batch = evidence.attention.float().cpu(), engine.state.batch
-        point = self.network.operating_point()
+        batch = engine.state.batch
         for j, slide_id in enumerate(batch["slide_id"]):
+            _refuse_nan(evidence, batch["mask"][j], j, slide_id)
             p = probabilities[j]
-            score = float(positive_scores(p.numpy()[None])[0])
-            call = "positive" if score >= point.threshold else "negative"
-            kept = torch.nonzero(batch["mask"][j]).flatten().tolist()
-            record = {
-                "schema_version": SCHEMA_VERSION,
-                "slide_id": slide_id,
-                "slide_class": SLIDE_CLASSES[int(p.argmax())],
-                "score": round(score, 6),
-                "call": call,
-                "probabilities": dict(zip(SLIDE_CLASSES, _numbers(p), strict=True)),
-                "operating_point": {"threshold": point.threshold, "bag_size": point.bag_size},
-                "bag_size": self.bag_size,
-                "cells": [
-                    {
-                        "rank": k + 1,
-                        "score": round(float(batch["scores"][j, k]), 6),
-                        "box": _numbers(batch["boxes"][j, k]),
-                        "attention": round(float(attention[j, k]), 6),
-                        "probabilities": dict(zip(CELL_CLASSES, _numbers(cells[j, k]), strict=True)),
-                    }
-                    for k in kept
-                ],
-                "disclaimer": DISCLAIMER,
-            }
+            cells = _cells(evidence, batch, j)
+            record = {"schema_version": SCHEMA_VERSION, "slide_id": slide_id, **self._decision(p, batch)}
+            record |= {"activation": self.activation, "cells": cells, "disclaimer": DISCLAIMER}
             write_bytes(self.output_dir / f"{slide_id}.json", (json.dumps(record, indent=1) + "\n").encode())
-            self._rows.append([slide_id, record["slide_class"], record["score"], call, len(kept), *_numbers(p)])
+            facts = [record[name] for name in ("slide_class", "score", "call")]
+            self._rows.append([slide_id, *facts, len(cells), *_numbers(p)])
+
+    def _decision(self, p: Tensor, batch: Any) -> dict[str, Any]:
+        """Class, score and call of a slide with the probabilities ``p``, and what the call rests on."""
+        point = self.network.operating_point()
+        score = float(positive_scores(p.numpy()[None])[0])
+        chosen = {name for name in detectors_of(batch) if name}
+        stored = self.network.detector_sha256
+        holds = self.bag_size == point.bag_size and (not stored or chosen <= {stored})
+        return {
+            "slide_class": SLIDE_CLASSES[int(p.argmax())],
+            "score": round(score, 6),
+            "call": "positive" if score >= point.threshold else "negative",
+            "probabilities": dict(zip(SLIDE_CLASSES, _numbers(p), strict=True)),
+            "operating_point": {"threshold": point.threshold, "bag_size": point.bag_size, "holds": holds},
+            "bag_size": self.bag_size,
+        }
 
     def _finish(self, engine: Engine) -> None:
         header = ["slide_id", "class", "score", "call", "cells", *(f"p_{name}" for name in SLIDE_CLASSES)]
         write_bytes(self.output_dir / "slides.csv", _csv([header, *sorted(self._rows)]))
+
+
+def _refuse_nan(evidence: SlideEvidence, mask: Tensor, j: int, slide_id: str) -> None:
+    values = (evidence.logits[j], evidence.attention[j], evidence.cam[j], evidence.cell_logits[j].cpu()[mask.cpu()])
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise BagError(
+            f"slide '{slide_id}': the slide classifier gives values that are no numbers",
+            "check its weights, and features of cells that were computed elsewhere",
+        )
+
+
+def _cells(evidence: SlideEvidence, batch: Any, j: int) -> list[dict[str, Any]]:
+    """The cells of slide ``j`` of a batch, by rank."""
+    probabilities = torch.softmax(evidence.cell_logits[j].float(), dim=-1).cpu()
+    attention, cam = (column[j].float().cpu().tolist() for column in (evidence.attention, evidence.cam))
+    reranked = batch["rerank_scores"][j].tolist() if "rerank_scores" in batch else [math.nan] * len(cam)
+    return [
+        {
+            "rank": k + 1,
+            "score": round(float(batch["scores"][j, k]), 6),
+            "rerank_score": None if math.isnan(reranked[k]) else round(reranked[k], 6),
+            "box": _numbers(batch["boxes"][j, k]),
+            "attention": round(attention[k], 6),
+            "cam": round(cam[k], 6),
+            "probabilities": dict(zip(CELL_CLASSES, _numbers(probabilities[k]), strict=True)),
+        }
+        for k in torch.nonzero(batch["mask"][j]).flatten().tolist()
+    ]

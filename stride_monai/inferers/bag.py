@@ -45,12 +45,17 @@ class BagInferer(Inferer):
         bag_size: K to which the bags were cut; another than the operating point's is refused.
         force: take it all the same.
         evidence: give :class:`SlideEvidence` instead of logits.
+        activation: class activation of the cells in the evidence, see
+            :func:`stride_monai.losses.swift.class_activation`.
     """
 
-    def __init__(self, bag_size: int, force: bool = False, evidence: bool = False) -> None:
+    def __init__(
+        self, bag_size: int, force: bool = False, evidence: bool = False, activation: str = "grad_x_feature"
+    ) -> None:
         self.bag_size = bag_size
         self.force = force
         self.evidence = evidence
+        self.activation = activation
 
     def __call__(
         self, inputs: Tensor, network: SlideClassifier, mask: Tensor | None = None, **kwargs: Any
@@ -63,4 +68,4 @@ class BagInferer(Inferer):
         # Under data parallelism the network is wrapped; its methods are those of the module inside.
         plain: SlideClassifier = getattr(network, "module", network)
         plain.check_bag_size(self.bag_size, self.force)
-        return plain.evidence(inputs, mask) if self.evidence else plain(inputs, mask)
+        return plain.evidence(inputs, mask, self.activation) if self.evidence else plain(inputs, mask)

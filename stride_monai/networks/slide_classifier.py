@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stride_monai.errors import BagError, BundleError
+from stride_monai.errors import BagError, BundleError, ConfigError
 from stride_monai.findings import OperatingPoint
+from stride_monai.losses.swift import class_activation
 from stride_monai.networks.cell_encoder import CellClassifier, refuse_batch_norm
 
 __all__ = ["SlideClassifier", "SlideEvidence"]
@@ -27,12 +28,14 @@ class SlideEvidence(NamedTuple):
         attention: ``[B, K]``, sums to 1 over each bag, 0 where masked.
         cell_logits: ``[B, K, cell classes]``.
         features: ``[B, K, D]``.
+        cam: class activation ``[B, K]`` of the most probable slide class, 0..1, 0 where masked.
     """
 
     logits: Tensor
     attention: Tensor
     cell_logits: Tensor
     features: Tensor
+    cam: Tensor
 
 
 class SlideClassifier(nn.Module):
@@ -114,11 +117,45 @@ class SlideClassifier(nn.Module):
         logits: Tensor = self.slide_head(self._features(bag), mask)[0]
         return logits
 
-    def evidence(self, bag: Tensor, mask: Tensor | None = None) -> SlideEvidence:
-        """Logits, attention, cell logits and features from one pass over the bag; arguments as in :meth:`forward`."""
-        features = self._features(bag)
-        logits, attention = self.slide_head(features, mask)
-        return SlideEvidence(logits, attention, self.encoder.head(features), features)
+    def evidence(self, bag: Tensor, mask: Tensor | None = None, activation: str = "grad_x_feature") -> SlideEvidence:
+        """All that the network says of the cells and the slide, from one pass over the bag; takes no gradient.
+
+        Args:
+            bag, mask: as in :meth:`forward`.
+            activation: see :func:`stride_monai.losses.swift.class_activation`.
+        """
+        with torch.no_grad():
+            features = self._features(bag)
+            cell_logits = self.encoder.head(features)
+        logits, attention, cam = self.decide(features, mask, activation)
+        return SlideEvidence(logits, attention, cell_logits, features, cam)
+
+    def decide(
+        self, features: Tensor, mask: Tensor | None = None, activation: str = "grad_x_feature"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Slide logits ``[B, C]``, attention and class activation ``[B, K]`` of features ``[B, K, D]``, graph-free.
+
+        The activation is that of the most probable slide class: how much each cell speaks for what is called.
+
+        Args:
+            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
+            activation: see :func:`stride_monai.losses.swift.class_activation`.
+
+        Raises:
+            ConfigError: the slide head has no gradient (trees), and the activation asks for one.
+        """
+        if mask is None:
+            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        with torch.enable_grad():  # of the slide head alone; evaluators have it off
+            given = features.detach().clone().requires_grad_()
+            logits, attention = self.slide_head(given, mask)
+            if activation != "attention" and not logits.requires_grad:
+                raise ConfigError(
+                    f"a {type(self.slide_head).__name__} has no gradient for the class activation '{activation}'",
+                    "set activation to attention",
+                )
+            cam = class_activation(logits, given, attention, logits.argmax(dim=1), mask, activation)
+        return logits.detach(), attention.detach(), cam
 
     def set_operating_point(self, threshold: float, bag_size: int | None = None, detector: str = "") -> None:
         """Store the threshold on the slide score and what it holds for.
@@ -126,7 +163,8 @@ class SlideClassifier(nn.Module):
         Args:
             threshold: 0..1.
             bag_size: K; None leaves it as it is.
-            detector: SHA-256 (hexadecimal) of the weights of the detector that chose the cells; empty if not known.
+            detector: what chose the cells, a SHA-256 (:func:`stride_monai.data.bag.chosen_by`): that of the detector's
+                weights, another where its cells were re-ranked; empty if not known.
 
         Raises:
             ValueError: ``detector`` is no SHA-256.
@@ -144,7 +182,7 @@ class SlideClassifier(nn.Module):
 
     @property
     def detector_sha256(self) -> str:
-        """Of the weights of the detector that the operating point holds for; empty if not known."""
+        """What chose the cells that the operating point holds for, see :meth:`set_operating_point`; or empty."""
         sha256 = bytes(self.detector.tolist()).hex()
         return "" if sha256 == _UNKNOWN else sha256
 
@@ -183,9 +221,10 @@ class SlideClassifier(nn.Module):
         """Refuse cells of another detector than the one that the operating point holds for, unless forced.
 
         Nothing is refused where either is not known (empty): bags of cells that no detector chose have no hash.
+        A detector whose cells were re-ranked counts as another than the same one without.
 
         Args:
-            sha256: of the weights of the detector that chose the cells, hexadecimal.
+            sha256: what chose the cells, hexadecimal (:func:`stride_monai.data.bag.chosen_by`).
 
         Raises:
             BagError: they are of another detector.
@@ -194,6 +233,6 @@ class SlideClassifier(nn.Module):
         if sha256 and stored and sha256 != stored and not force:
             raise BagError(
                 f"the cells were chosen by the detector {sha256[:12]}, but the slide classifier's operating point holds"
-                f" for {stored[:12]}",
+                f" for {stored[:12]} (a detector with re-ranking counts as another)",
                 "set it anew on bags of this detector (calibrate.json of swift_mil), or force it",
             )

@@ -34,6 +34,8 @@ SCHEMA = pa.schema(
         pa.field("class", pa.string(), nullable=False),
         *(pa.field(probability_column(name), pa.float64(), nullable=False) for name in CELL_CLASSES),
         pa.field("attention", pa.float64(), nullable=False),
+        pa.field("cam", pa.float64(), nullable=False),
+        pa.field("rerank_score", pa.float64()),
         pa.field("descriptions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
     ]
 )
@@ -65,6 +67,8 @@ def table_of(findings: Findings) -> Any:
             for index, name in enumerate(CELL_CLASSES)
         },
         "attention": _rounded([cell.attention for cell in cells]),
+        "cam": _rounded([cell.cam for cell in cells]),
+        "rerank_score": [None if c.rerank_score is None else round(c.rerank_score, _DECIMALS) for c in cells],
         "descriptions": [_texts(cell) for cell in cells],
     }
     return pa.table(columns, schema=SCHEMA.with_metadata(_metadata(findings)))

@@ -89,9 +89,14 @@ def _feature(cell: Cell, identity: str, classification: str) -> str:
 def _measurements(cell: Cell) -> str:
     # QuPath reads every measurement as a double, so there are numbers only; texts travel as metadata.
     named = ",".join(f'"p {name}":{p:.6f}' for name, p in zip(CELL_CLASSES, cell.probabilities, strict=True))
-    return f'{{"Rank":{cell.rank},"Detector score":{cell.score:.6f},"Attention":{cell.attention:.6f},{named}}}'
+    reranked = "" if cell.rerank_score is None else f'"Rerank score":{cell.rerank_score:.6f},'
+    return (
+        f'{{"Rank":{cell.rank},"Detector score":{cell.score:.6f},{reranked}"Attention":{cell.attention:.6f},'
+        f'"CAM":{cell.cam:.6f},{named}}}'
+    )
 
 
 def _require_finite(cell: Cell, file_name: str) -> None:
-    if not math.isfinite(sum(cell.box) + sum(cell.probabilities) + cell.score + cell.attention):
+    numbers = (*cell.box, *cell.probabilities, cell.score, cell.attention, cell.cam, cell.rerank_score or 0.0)
+    if not math.isfinite(sum(numbers)):
         raise OutputError(f"cell {cell.rank} of {file_name} holds a value that is no number", "check the weights")

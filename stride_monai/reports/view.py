@@ -55,6 +55,8 @@ class Card:
     probability: str
     score: str
     attention: str
+    cam: str
+    reranked: str
     others: str
     position: str
     size: str
@@ -198,12 +200,14 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
 
 def _decision(findings: Findings) -> Decision:
     point, score = findings.operating_point, findings.score
-    known = math.isfinite(point.threshold)
+    there = math.isfinite(point.threshold)
+    known = there and point.holds
     call = findings.call if known else None  # a comparison with no threshold is no call
     if not findings.cells:
         sentence = "No suspicious cell was found, so there is nothing to decide from."
     elif not known or score is None:
-        sentence = "No call was made." if known else "No call was made: no threshold is set."
+        unset = "the threshold does not hold for these cells" if there else "no threshold is set"
+        sentence = "No call was made." if known else f"No call was made: {unset}."
     else:
         side = "at or above" if score >= point.threshold else "below"
         sentence = f"The slide score {_p(score)} is {side} the threshold {_p(point.threshold)}"
@@ -213,7 +217,7 @@ def _decision(findings: Findings) -> Decision:
         sentence=sentence,
         score="none" if score is None else _p(score),
         score_percent=None if score is None else _percent(score),
-        threshold=_p(point.threshold) if known else "not set",
+        threshold=(_p(point.threshold) if known else f"{_p(point.threshold)} (not valid here)") if there else "not set",
         threshold_percent=_percent(point.threshold) if known else None,
         source=point.source,
         bag_size=point.bag_size,
@@ -246,6 +250,8 @@ def _card(cell: Cell, findings: Findings, pictures: Pictures) -> Card:
         probability=_p(cell.probabilities[CELL_CLASSES.index(cell.cell_class)]),
         score=_p(cell.score),
         attention=_p(cell.attention),
+        cam=_p(cell.cam),
+        reranked="" if cell.rerank_score is None else _p(cell.rerank_score),
         others=", ".join(f"{name} {_p(p)}" for name, p in named),
         position=f"{x:.0f}, {y:.0f}",
         size=f"{cell.box.width * mpp:.0f} × {cell.box.height * mpp:.0f} µm",

@@ -9,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stride_monai.inferers.cpu import each_on_one_thread, one_thread
+from stride_monai.inferers.cpu import one_thread
+from stride_monai.inferers.crops import over_crops
 from stride_monai.networks.slide_classifier import SlideClassifier
 
 __all__ = ["Evidence", "encode", "judge"]
-
-_BATCH, _CPU_BATCH = 32, 8
-"""Crops per forward. Large ones gain nothing on a CPU, where every thread has its own forward in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,48 +24,44 @@ class Evidence:
         cells: cell class probabilities ``[n, cell classes]``.
         attention: ``[n]``; sums to 1 over the bag, 0 for the cells beyond it.
         slide: slide class probabilities ``[slide classes]``, or None without cells.
+        cam: ``[n]``, class activation of the most probable slide class, 0-1; 0 for the cells beyond the bag.
     """
 
     cells: NDArray[np.float64]
     attention: NDArray[np.float64]
     slide: NDArray[np.float64] | None
+    cam: NDArray[np.float64]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of them are numbers."""
+        parts = (self.cells, self.attention, self.cam, *([] if self.slide is None else [self.slide]))
+        return all(bool(np.isfinite(part).all()) for part in parts)
 
 
 def encode(crops: Tensor, classifier: SlideClassifier, device: torch.device) -> Tensor:
-    """Features ``[n, D]`` of uint8 crops ``[n, 3, H, W]``.
-
-    Every batch has the same size, the last one padded: kernels are chosen by shape, so a cell's features do not depend
-    on how many other cells the slide has.
-    """
-    size = _CPU_BATCH if device.type == "cpu" else _BATCH
-
-    @torch.inference_mode()
-    def features(batch: Tensor) -> Tensor:
-        full = torch.zeros((size, *batch.shape[1:]), dtype=torch.uint8)
-        full[: len(batch)] = batch
-        images = full.to(device, non_blocking=True).float() / 255
-        return classifier.encoder.encode(images)[: len(batch)]
-
-    if not len(crops):
-        return torch.zeros((0, classifier.encoder.feature_dim), device=device)
-    batches = torch.split(crops, size)
-    parts = each_on_one_thread(features, batches) if device.type == "cpu" else [features(batch) for batch in batches]
-    return torch.cat(parts)
+    """Features ``[n, D]`` of uint8 crops ``[n, 3, H, W]``; a cell's do not depend on the other cells of the slide."""
+    return over_crops(classifier.encoder.encode, crops, device, classifier.encoder.feature_dim)
 
 
 @one_thread()  # what it computes is small, and gets the same bits on any number of threads
-@torch.inference_mode()
-def judge(features: Tensor, classifier: SlideClassifier, bag_size: int) -> Evidence:
-    """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``bag_size`` best of them."""
+@torch.no_grad()
+def judge(features: Tensor, classifier: SlideClassifier, bag_size: int, activation: str = "grad_x_feature") -> Evidence:
+    """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``bag_size`` best of them.
+
+    Args:
+        activation: see :func:`stride_monai.losses.swift.class_activation`.
+    """
     count = len(features)
     cells = classifier.encoder.head(features).softmax(dim=1).double().cpu().numpy()
-    attention = np.zeros(count)
+    attention, cam = np.zeros(count), np.zeros(count)
     if count == 0:
-        return Evidence(cells, attention, None)
+        return Evidence(cells, attention, None, cam)
     best = min(count, bag_size)
-    bag = features.new_zeros((1, bag_size, features.shape[1]))
+    bag = torch.zeros((1, bag_size, features.shape[1]), dtype=features.dtype, device=features.device)
     bag[0, :best] = features[:best]
     mask = torch.arange(bag_size, device=features.device)[None] < best
-    logits, weights = classifier.slide_head(bag, mask)
+    logits, weights, active = classifier.decide(bag, mask, activation)
     attention[:best] = weights[0, :best].double().cpu().numpy()
-    return Evidence(cells, attention, logits[0].double().softmax(dim=0).cpu().numpy())
+    cam[:best] = active[0, :best].double().cpu().numpy()
+    return Evidence(cells, attention, logits[0].double().softmax(dim=0).cpu().numpy(), cam)

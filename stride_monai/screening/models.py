@@ -10,19 +10,31 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from stride_monai.bundle_workflow import LoadedBundle, bundle_root, load_bundle_network
-from stride_monai.errors import BagError, BundleError, ConfigError
+from stride_monai.data.bag import chosen_by
+from stride_monai.errors import BundleError, ConfigError
 from stride_monai.findings import OperatingPoint
+from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, load_reranker
 from stride_monai.networks.detector import TileDetector
 from stride_monai.networks.slide_classifier import SlideClassifier
 
-__all__ = ["Choice", "Models", "choose_detector", "choose_device", "detectors_in", "load_models"]
+__all__ = [
+    "Choice",
+    "Models",
+    "Rerank",
+    "choose_detector",
+    "choose_device",
+    "detectors_in",
+    "join",
+    "load_detector",
+    "load_models",
+]
 
 _PAPER, _FREE = "yolo", "fcos"
 _NO_OVERLAYS = {"train", "inference"}
@@ -33,6 +45,13 @@ class Choice(NamedTuple):
 
     name: str
     why: str
+
+
+class Rerank(NamedTuple):
+    """That a cell classifier is to choose among more cells than K, and which; see ``load_reranker``."""
+
+    source: Path | str = CELL_BUNDLE
+    candidates: int | None = None
 
 
 def detectors_in(detection: Path) -> list[str]:
@@ -103,7 +122,8 @@ class Models:
         choice: the detector's name and why it was chosen.
         numbers: the inference settings of both bundles, by bundle name.
         weights: SHA-256 of each bundle's weights file.
-        note: what the weights say of themselves.
+        note: what the weights say of themselves, and what is to be known of the threshold.
+        reranker: chooses among the detector's cells; None for the detector's own order.
     """
 
     detector: TileDetector
@@ -114,76 +134,143 @@ class Models:
     weights: Mapping[str, str]
     note: str
     device: torch.device
+    reranker: CellReranker | None = None
 
 
-def load_models(bundles: Path | None, profile: str, device: torch.device, detector: str = "auto") -> Models:
-    """Load detection and swift_mil.
+def load_models(
+    bundles: Path | None,
+    profile: str,
+    device: torch.device,
+    detector: str = "auto",
+    rerank: Rerank | None = None,
+    force: bool = False,
+) -> Models:
+    """Load detection and swift_mil, and with ``rerank`` a cell classifier.
 
     Args:
         bundles: folder that holds the bundles; None takes those that came with the package.
         profile: ``tiny`` or ``paper``.
         detector: see :func:`choose_detector`.
+        rerank: None for the detector's own order.
+        force: see :func:`join`.
 
     Raises:
         BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
             cells of another detector.
-        ConfigError: there is no such detector.
+        ConfigError: there is no such detector, or the classifier does not take such crops.
         MissingExtraError: the detector needs a package that is not installed.
     """
     homes = {name: bundle_root(name) if bundles is None else bundles / name for name in ("detection", "swift_mil")}
-    chosen = choose_detector(detector, profile, homes["detection"])
-    loaded = {
-        name: load_bundle_network(home, profile, device, overlays=_overlays(home, profile, chosen.name))
-        for name, home in homes.items()
-    }
-    for bundle in loaded.values():
-        bundle.network.eval().requires_grad_(False)
-    classifier = loaded["swift_mil"].network
+    chosen, detection = load_detector(homes["detection"], profile, device, detector)
+    overlays = _overlays(homes["swift_mil"], profile, chosen.name)
+    swift = load_bundle_network(homes["swift_mil"], profile, device, overlays=overlays)
+    reranker = None
+    if rerank is not None:
+        reranker = load_reranker(detection.numbers["top_k"], rerank.candidates, rerank.source, profile, device, bundles)
+    return join(chosen, detection, swift, reranker, device, force)
+
+
+def load_detector(
+    home: Path, profile: str, device: torch.device, detector: str = "auto"
+) -> tuple[Choice, LoadedBundle]:
+    """A bundle ``detection`` with the detector of that name; arguments and errors as for :func:`load_models`."""
+    chosen = choose_detector(detector, profile, home)
+    return chosen, load_bundle_network(home, profile, device, overlays=_overlays(home, profile, chosen.name))
+
+
+def join(
+    chosen: Choice,
+    detection: LoadedBundle,
+    swift: LoadedBundle,
+    reranker: CellReranker | None,
+    device: torch.device,
+    force: bool = False,
+) -> Models:
+    """Networks that are to work together, if they can.
+
+    Args:
+        force: decide although the threshold was set for another K or on cells that were chosen in another way; the
+            operating point's source says so.
+
+    Raises:
+        BundleError, ConfigError: as :func:`load_models`.
+    """
+    classifier, network = swift.network, detection.network
     if not isinstance(classifier, SlideClassifier):
         raise BundleError(f"network_def of swift_mil is a {type(classifier).__name__}", "make it a SlideClassifier")
-    network = loaded["detection"].network
     if not isinstance(network, TileDetector):
         raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
-    notes = [bundle.metadata["note"] for bundle in loaded.values() if bundle.metadata.get("note")]
-    weights = {name: bundle.weights_sha256 for name, bundle in loaded.items()}
-    notes += _check_detector(classifier, chosen.name, weights["detection"])
-    numbers = {name: bundle.numbers for name, bundle in loaded.items()}
+    numbers = {"detection": detection.numbers, "swift_mil": swift.numbers}
+    weights = {"detection": detection.weights_sha256, "swift_mil": swift.weights_sha256}
+    notes = [bundle.metadata.get("note", "") for bundle in (detection, swift)]
+    if reranker is not None:
+        reranker.check_crops(swift.numbers["crop_size"], swift.numbers["crop_mpp"])
+        weights[CELL_BUNDLE] = reranker.weights
+        notes.append(reranker.note)
+    for part in (classifier, network):
+        part.eval().requires_grad_(False)
+    point = _operating_point(classifier, swift, force)
+    point, caveat = _for_these_cells(point, classifier, chosen.name, weights["detection"], reranker, force)
     return Models(
         detector=network,
         choice=chosen,
         classifier=classifier,
-        operating_point=_operating_point(classifier, loaded["swift_mil"]),
+        operating_point=point,
         numbers=numbers,
         weights=weights,
-        note=" ".join(dict.fromkeys(notes)),
+        note=" ".join(dict.fromkeys(note for note in [*notes, caveat] if note)),
         device=device,
+        reranker=reranker,
     )
 
 
-def _operating_point(classifier: SlideClassifier, bundle: LoadedBundle) -> OperatingPoint:
+def _operating_point(classifier: SlideClassifier, bundle: LoadedBundle, force: bool) -> OperatingPoint:
     point = classifier.operating_point(bundle.metadata.get("operating_point", "stored with the weights"))
     wanted = bundle.numbers["bag_size"]
-    if point.bag_size != wanted:
+    if point.bag_size == wanted:
+        return point
+    if not force:
         raise BundleError(
             f"the slide head's threshold holds for bags of {point.bag_size} cells, the configuration asks for {wanted}",
             f"set bag_size to {point.bag_size}, or evaluate swift_mil at the new size",
         )
-    return point
+    return replace(point, source=f"{point.source}; forced on bags of {wanted} cells")
 
 
-def _check_detector(classifier: SlideClassifier, name: str, sha256: str) -> list[str]:
-    """What the reader of the findings has to know of the threshold and the detector; nothing if they belong together.
+def _for_these_cells(
+    point: OperatingPoint,
+    classifier: SlideClassifier,
+    name: str,
+    detector: str,
+    reranker: CellReranker | None,
+    force: bool,
+) -> tuple[OperatingPoint, str]:
+    """The operating point as far as it holds for the cells of this detector, and what a reader has to know of it.
+
+    A threshold of the same detector without re-ranking does not hold for re-ranked cells: the slide is screened, scored
+    and explained, but not called.
 
     Raises:
         BundleError: the threshold belongs to another detector.
     """
-    try:
-        classifier.check_detector(sha256)
-    except BagError as error:
-        raise BundleError(
-            f"the slide head's threshold does not hold for the detector {name} ({error.what})",
-            "set it anew: bags with this detector, then calibrate.json of swift_mil",
-        ) from error
-    if classifier.detector_sha256:
-        return []
-    return ["It is not known for which detector the slide head's threshold holds."]
+    stored = classifier.detector_sha256
+    if not stored:
+        return point, "It is not known for which detector the slide head's threshold holds."
+    wanted = detector if reranker is None else chosen_by(detector, reranker.weights, reranker.candidates)
+    if stored == wanted:
+        return point, ""
+    if force:
+        return replace(point, source=f"{point.source}; forced on cells that were chosen in another way"), (
+            "The slide head's threshold was set on cells that were chosen in another way; using it was forced."
+        )
+    if reranker is not None and stored == detector:
+        return replace(point, holds=False, source=f"{point.source}; set without re-ranking"), (
+            "The slide head's threshold was set without re-ranking and does not hold for re-ranked cells: no call is "
+            "made. To set it, make bags with re-ranking and run calibrate.json of swift_mil on them."
+        )
+    how = name if reranker is None else f"{name} with re-ranking"
+    raise BundleError(
+        f"the slide head's threshold does not hold for the detector {how} ({wanted[:12]}; it was set for {stored[:12]},"
+        " and a detector with re-ranking counts as another)",
+        "choose cells as it was set for, or set it anew: bags with this detector, then calibrate.json of swift_mil",
+    )

@@ -18,12 +18,13 @@ from PIL import Image
 import stride_monai
 from stride_monai.artifacts import config_hash, fingerprint
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, binary_score
-from stride_monai.errors import ConfigError, RegionError
+from stride_monai.errors import ConfigError, RegionError, SlideError
 from stride_monai.findings import Cell, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
+from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.models import Models, choose_device, load_models
+from stride_monai.screening.models import Models, Rerank, choose_device, load_models
 from stride_monai.slides import Slide, open_slide
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
@@ -44,6 +45,10 @@ class Options:
         mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
         bundles: folder of the bundles; None for those of the package.
         detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
+        rerank: a cell classifier chooses the best K of more cells than K; None for the detector's own order.
+        activation: how much a cell speaks for the slide class, see
+            :func:`stride_monai.losses.swift.class_activation`; None for that of the bundle swift_mil.
+        force: make a call although the threshold was set for another K or on cells that were chosen in another way.
     """
 
     mpp: float | None = None
@@ -52,6 +57,9 @@ class Options:
     profile: str = "tiny"
     bundles: Path | None = None
     detector: str = "auto"
+    rerank: Rerank | None = None
+    activation: str | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +87,43 @@ class _Clock:
 class Screener:
     """Screens slides with one set of networks, loaded once.
 
+    Args:
+        options: what the user asked for.
+        models: the networks; None to load those that the options name.
+
     Raises:
         BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, models: Models | None = None) -> None:
         self.options = options
         if options.profile not in {"tiny", "paper"}:
             raise ConfigError(f"there is no profile '{options.profile}'", "use tiny or paper")
-        self.models: Models = load_models(
-            options.bundles, options.profile, choose_device(options.device), options.detector
+        self.models: Models = models or load_models(
+            options.bundles,
+            options.profile,
+            choose_device(options.device),
+            options.detector,
+            options.rerank,
+            options.force,
         )
+        reranker = self.models.reranker
         detection, swift = self.models.numbers["detection"], self.models.numbers["swift_mil"]
+        proposed = detection["top_k"] if reranker is None else reranker.candidates
         self._detect = SlideDetectionInferer(
             tile_px=detection["tile_size"],
             tile_mpp=detection["tile_mpp"],
             overlap_px=detection["tile_overlap"],
-            top_k=detection["top_k"],
+            top_k=proposed,
             min_score=detection["min_score"],
             max_per_tile=detection["max_per_tile"],
             iou=detection["nms_iou"],
         )
-        self._patches = TopKCellPatches(k=detection["top_k"], crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
+        self._patches = TopKCellPatches(k=proposed, crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
         self._bag_size = int(swift["bag_size"])
+        self._activation = options.activation or str(swift.get("activation", ACTIVATIONS[0]))
+        if self._activation not in ACTIVATIONS:
+            raise ConfigError(f"'{self._activation}' is no class activation", f"use one of {', '.join(ACTIVATIONS)}")
 
     def config_hash(self, item: SlideInput) -> str:
         """Names everything but the slide that decides the findings: options, settings, weights, version."""
@@ -126,11 +148,18 @@ class Screener:
                 clock.seconds[stage] = clock.seconds.get(stage, 0.0) + seconds
             with clock.stage("crop"):
                 bag = self._patches(slide, detections.boxes, detections.scores)
+            if self.models.reranker is not None:
+                with clock.stage("rerank"):
+                    bag = self.models.reranker(bag, item.slide_id)
             with clock.stage("classify"):
                 crops = bag.images[: int(bag.mask.sum())]
                 features = encode(crops, self.models.classifier, self.models.device)
             with clock.stage("decide"):
-                evidence = judge(features, self.models.classifier, self._bag_size)
+                evidence = judge(features, self.models.classifier, self._bag_size, self._activation)
+            if not evidence.finite:
+                raise SlideError(
+                    f"{item.path.name}: the slide classifier gives values that are no numbers", "check its weights"
+                )
             with clock.stage("crop"):
                 pictures = _pictures(slide, bag.boxes[: len(crops)], self._patches.crop_px * self._patches.crop_mpp)
         unreadable = detections.unreadable + bag.unreadable
@@ -181,19 +210,26 @@ class Screener:
             "device": options.device,
             "profile": options.profile,
             "detector": options.detector,
+            "reranker": None if options.rerank is None else Path(options.rerank.source).name,
+            "candidates": None if options.rerank is None else options.rerank.candidates,
             "bundles": "shipped" if options.bundles is None else "given",
+            "activation": options.activation,
+            "force": options.force,
         }
 
     def _settings(self) -> dict[str, Any]:
+        reranker = self.models.reranker
         crops = {"crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
         return {
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,
             "detector": self.models.choice.name,
+            "reranker": None if reranker is None else reranker.name,
+            "candidates": None if reranker is None else reranker.candidates,
             "bundles": "shipped" if self.options.bundles is None else "given",
-            "detection": self._detect.settings(),
-            "swift_mil": {**crops, "bag_size": self._bag_size},
+            "detection": {**self._detect.settings(), "top_k": self.models.numbers["detection"]["top_k"]},
+            "swift_mil": {**crops, "bag_size": self._bag_size, "activation": self._activation},
             "weights": dict(self.models.weights),
             "version": stride_monai.__version__,
         }
@@ -208,6 +244,8 @@ def _cells(bag: CellBag, evidence: Evidence) -> tuple[Cell, ...]:
             cell_class=CELL_CLASSES[int(evidence.cells[row].argmax())],
             probabilities=tuple(evidence.cells[row].tolist()),
             attention=float(evidence.attention[row]),
+            cam=float(evidence.cam[row]),
+            rerank_score=None if bag.rerank_scores is None else float(bag.rerank_scores[row]),
         )
         for row in range(len(evidence.cells))
     )

@@ -169,11 +169,16 @@ class LoadBagd(MapTransform):
         scores_key: gets float64 ``[k]``, zeros where padded.
         truth_key: gets int64 ``[k]``, index into CELL_CLASSES of what the bag knows of a cell; -1 where it knows
             nothing, and where padded.
+        force: take a bag that was cut to fewer than k cells.
 
-    ``detector`` gets the SHA-256 of the weights of the detector that chose the cells; empty if none did.
+    ``detector`` gets the name of what chose the cells (:func:`stride_monai.data.bag.chosen_by`): the SHA-256 of the
+    detector's weights, another one where its cells were re-ranked, empty if no detector did. ``rerank_scores`` gets
+    float64 ``[k]``: the re-ranking classifier's scores, NaN where there was none, zeros where padded.
 
     Raises (when called):
-        BagError: the bag is damaged, holds no cell, or has crops that are smaller or of another um/px than expected.
+        BagError: the bag is damaged, holds no cell, knows a cell by a class that does not exist, has crops that are
+            smaller or of another um/px than expected; or was cut to fewer than k cells, which is another K: a slide
+            that has no more cells is padded, one whose other cells were thrown away is refused.
     """
 
     def __init__(
@@ -187,6 +192,7 @@ class LoadBagd(MapTransform):
         boxes_key: str = "boxes",
         scores_key: str = "scores",
         truth_key: str = "truth",
+        force: bool = False,
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1 or (k is not None and k < 1):
@@ -194,11 +200,13 @@ class LoadBagd(MapTransform):
         self._k, self._crop_px, self._crop_mpp = k, crop_px, crop_mpp
         self._image_key, self._mask_key, self._boxes_key, self._scores_key = image_key, mask_key, boxes_key, scores_key
         self._truth_key = truth_key
+        self._force = force
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         bag = BagFile(data[self.keys[0]])
         if len(bag) == 0:
             raise BagError(f"the bag of slide '{bag.header.slide_id}' holds no cell", "leave this slide out")
+        self._check_size(bag)
         cut = bag.window(self._crop_px, self._crop_mpp)
         side = cut.stop - cut.start
         k = self._k or len(bag)
@@ -212,13 +220,32 @@ class LoadBagd(MapTransform):
             self._boxes_key: padded(bag.boxes[:count], k),
             self._scores_key: padded(bag.scores[:count], k),
             self._truth_key: padded(_known(bag)[:count], k, fill=-1),
-            "detector": bag.header.detector_sha256,
+            "rerank_scores": padded(_rerank_scores(bag)[:count], k),
+            "detector": bag.header.chosen_by,
         }
+
+    def _check_size(self, bag: BagFile) -> None:
+        header = bag.header
+        if self._k is not None and len(bag) == header.top_k < self._k and not self._force:
+            raise BagError(
+                f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {self._k}",
+                f"make bags with top_k {self._k} or more, use bag_size {header.top_k} throughout, or force it",
+            )
 
 
 def _known(bag: BagFile) -> NDArray[np.int64]:
     """Index of each cell's class, -1 where the bag names none."""
-    return np.array([-1 if name is None else CELL_CLASSES.index(name) for name in bag.cell_classes()], np.int64)
+    names = bag.cell_classes()
+    if unknown := sorted({name for name in names if name is not None and name not in CELL_CLASSES}):
+        raise BagError(
+            f"the bag of slide '{bag.header.slide_id}' has a cell of class '{unknown[0]}', which is none",
+            f"use one of {', '.join(CELL_CLASSES)}",
+        )
+    return np.array([-1 if name is None else CELL_CLASSES.index(name) for name in names], np.int64)
+
+
+def _rerank_scores(bag: BagFile) -> NDArray[np.float64]:
+    return np.full(len(bag), np.nan) if bag.rerank_scores is None else bag.rerank_scores
 
 
 def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:

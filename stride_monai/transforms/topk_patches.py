@@ -35,6 +35,8 @@ class CellBag(NamedTuple):
         mask: bool ``[K]``, True for cells.
         indices: int64 ``[K]``, row of each cell in the boxes that were given; -1 where padded.
         unreadable: cells of higher rank that are not in the bag because the slide could not be decoded there.
+        rerank_scores: float64 ``[K]``, by which the cells are ranked where a classifier re-ranked them
+            (:class:`~stride_monai.inferers.rerank.CellReranker`), zeros where padded; None without.
     """
 
     images: Tensor
@@ -43,6 +45,7 @@ class CellBag(NamedTuple):
     mask: Tensor
     indices: Tensor
     unreadable: int
+    rerank_scores: Tensor | None = None
 
 
 class TopKCellPatches(Transform):
