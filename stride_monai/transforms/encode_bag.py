@@ -14,16 +14,29 @@ from stride_monai.data.bag import BAG_SUFFIX
 from stride_monai.errors import BagError
 from stride_monai.networks.cell_encoder import CellClassifier
 
-__all__ = ["EncodeBagd", "bag_files"]
+__all__ = ["EncodeBagd", "bag_files", "holds_bags"]
+
+
+def holds_bags(path: Any) -> bool:
+    """Whether a path is that of a bag file or of a folder with some, at any depth; false for anything but a path."""
+    return isinstance(path, str | Path) and bool(_bag_paths(Path(path)))
+
+
+def _bag_paths(path: Path) -> list[Path]:
+    found = path.rglob(f"*{BAG_SUFFIX}") if path.is_dir() else [path] if path.name.endswith(BAG_SUFFIX) else []
+    return sorted(found, key=lambda path: path.name)
 
 
 def bag_files(folder: Path | str) -> list[dict[str, Any]]:
     """All bags in a folder, at any depth, by slide id: dictionaries with ``bag`` (path) and ``slide_id``.
 
+    Args:
+        folder: or the path of a single bag file.
+
     Raises:
         BagError: there is none, or two of one slide.
     """
-    paths = sorted(Path(folder).rglob(f"*{BAG_SUFFIX}"), key=lambda path: path.name)
+    paths = _bag_paths(Path(folder))
     if not paths:
         raise BagError(
             f"there is no bag file (*{BAG_SUFFIX}) in {Path(folder).name}", "run detection's inference first"

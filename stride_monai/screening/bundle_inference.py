@@ -1,0 +1,111 @@
+"""Slides through the configuration of swift_mil's ``inference.json``: screening, with that configuration's networks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stride_monai.bundle_workflow import LoadedBundle, hash_of
+from stride_monai.errors import SlideError
+from stride_monai.inferers.rerank import load_reranker
+from stride_monai.networks.weights import load_into
+from stride_monai.run_index import Outcome
+from stride_monai.screening.batch import Batch, Writer, screen_batch
+from stride_monai.screening.inputs import collect
+from stride_monai.screening.models import Models, join, load_detector
+from stride_monai.screening.screener import Options, Screener
+
+__all__ = ["SlideInference"]
+
+_log = logging.getLogger(__name__)
+
+
+class SlideInference:
+    """Finds cells on slides with the bundle ``detection``, decides with a slide classifier, and writes what it knows.
+
+    It is what ``stride-monai screen`` does, and the files are the same. A slide that fails does not stop the others.
+
+    Args:
+        slides: a slide, a folder of slides (one with ``manifest.csv`` is a cohort, of which the manifest counts), a
+            manifest, or a list of them.
+        output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
+        network: a :class:`~stride_monai.networks.slide_classifier.SlideClassifier`; takes the weights.
+        weights: its weights file, or a base and files of what differs.
+        numbers: ``bag_size``, ``crop_size`` and ``crop_mpp`` of the classifier.
+        bundles: folder in which ``detection`` and ``cell_cls`` lie.
+        options: how to screen; its ``device`` is that of the network, its ``bundles`` is not used.
+        writers: by name, what to write for each slide.
+    """
+
+    def __init__(
+        self,
+        slides: Any,
+        output_dir: Path | str,
+        network: nn.Module,
+        weights: Path | str | Sequence[Path | str],
+        numbers: Mapping[str, Any],
+        bundles: Path | str,
+        options: Options,
+        writers: Mapping[str, Writer],
+    ) -> None:
+        given = [slides] if isinstance(slides, str | Path) else list(slides)
+        self.slides = [_manifest_of(Path(path)) for path in given]
+        self.output_dir, self.network, self.numbers = Path(output_dir), network, dict(numbers)
+        self.weights = [Path(part) for part in ([weights] if isinstance(weights, str | Path) else weights)]
+        self.bundles, self.options, self.writers = Path(bundles), options, writers
+
+    def run(self) -> list[Outcome]:
+        """Screen the slides.
+
+        Raises:
+            SlideError: there is neither a slide nor a bag file; or, at the end, slides failed.
+            BundleError, ConfigError: the networks do not fit together, or the threshold does not hold for this K or
+                this detector.
+        """
+        items = collect(self.slides)
+        if all(item.problem for item in items):
+            reason = items[0].problem if items else "nothing given"
+            raise SlideError(
+                f"there is neither a slide nor a bag file to classify ({reason})",
+                "give dataset_dir: bag files or their folder; or slides, a folder of them or a manifest",
+            )
+        screener = Screener(self.options, self._models())
+        _log.info("%d slides, detector %s (%s)", len(items), *screener.models.choice)
+        _log.info("%s", screener.models.note)
+        batch = Batch(screener, self.output_dir, self.writers, command=sys.argv)
+        outcomes = screen_batch(batch, items, on_done=_tell)
+        if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
+            raise SlideError(
+                f"{len(failed)} of {len(outcomes)} slides failed ({failed[0].reason})",
+                "summary.csv says why; the same command tries them again",
+            )
+        return outcomes
+
+    def _models(self) -> Models:
+        options = self.options
+        device = torch.device(options.device)
+        metadata = load_into(self.network, self.weights)
+        swift = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
+        chosen, detection = load_detector(self.bundles / "detection", options.profile, device, options.detector)
+        reranker = None
+        if options.rerank is not None:
+            kept = detection.numbers["top_k"]
+            source, candidates = options.rerank
+            reranker = load_reranker(kept, candidates, source, options.profile, device, self.bundles)
+        return join(chosen, detection, swift, reranker, device, options.force)
+
+
+def _manifest_of(path: Path) -> Path:
+    manifest = path / "manifest.csv"
+    return manifest if manifest.is_file() else path
+
+
+def _tell(outcome: Outcome) -> None:
+    said = outcome.reason if outcome.slide_class is None else f"{outcome.slide_class}, score {outcome.score:.3f}"
+    _log.info("%s: %s, %s, %s", outcome.slide_id, outcome.status, outcome.call or "no call", said)
