@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.engines.boosted_trees import BoostedTreesTrainer
 from stride_monai.errors import BagError, BundleError, ConfigError, ManifestError, MissingExtraError
 from stride_monai.losses.swift import class_activation
 from stride_monai.networks.cell_encoder import CellClassifier
@@ -281,6 +282,22 @@ def test_slides_that_teach_nothing_are_refused() -> None:
     numbers[1, 3] = math.nan
     with pytest.raises(BagError, match="not finite"):
         head.fit(numbers, torch.tensor([0, 1, 2]))
+
+
+def test_the_trainer_fits_saves_and_names_the_slide_that_it_cannot_use(tmp_path: Path) -> None:
+    encoder = CellClassifier("test_resnet")
+    network = SlideClassifier(encoder, ZhuHead(encoder.feature_dim, encoder.head), bag_size=K)
+    image = torch.randn(2, K, encoder.feature_dim)
+    batch = {"image": image, "mask": MASK[:2], "label": torch.tensor([0, 4]), "slide_id": ["first", "second"]}
+    BoostedTreesTrainer("cpu", 2, [batch], network, tmp_path / "xgboost.json").run()
+    assert (tmp_path / "xgboost.json").read_bytes() == network.slide_head.trees_json() != b""
+    image[1, 0, 0] = math.nan
+    with pytest.raises(BagError, match="slide 'second'"):
+        BoostedTreesTrainer("cpu", 2, [batch], network, tmp_path / "other.json").run()
+    assert not (tmp_path / "other.json").exists()
+    by_gradients = SlideClassifier(encoder, ChengHead(encoder.feature_dim, encoder.head), bag_size=K)
+    with pytest.raises(ConfigError, match="not made of trees"):
+        BoostedTreesTrainer("cpu", 2, [batch], by_gradients, tmp_path / "other.json")
 
 
 def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
