@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
@@ -120,13 +118,10 @@ def last(folder: Path) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(cohort: Path, trained: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", "2"]
-    command += ["-m", "monai.bundle", "run", "--config_file"]
-    command += [str(files("train", "from_crops", "tiny", "multi_gpu_train"))]
+    arguments = ["run", "--config_file", str(files("train", "from_crops", "tiny", "multi_gpu_train"))]
     settings = {**SETTINGS, "dataset_dir": cohort, "output_dir": tmp_path / "out"}
-    command += [part for key, value in settings.items() for part in (f"--{key}", str(value))]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    arguments += [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    done = processes.run_ranks(2, "monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     assert curve(tmp_path / "out", "train_loss") == pytest.approx(curve(trained, "train_loss"), rel=1e-4)
     assert curve(tmp_path / "out", "val_f1_macro") == pytest.approx(curve(trained, "val_f1_macro"), abs=1e-6)

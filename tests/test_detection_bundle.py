@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import monai.bundle
+import processes
 import pytest
 from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser
@@ -27,10 +25,9 @@ SMALL = {"tile_size": 256, "batch_size": 4, "max_epochs": 2, "val_interval": 1, 
 def run(configs: list[str], folder: Path, **overrides: object) -> str:
     root = bundle_root("detection")
     files = [str(root / "configs" / f"{name}.json") for name in (*configs, "tiny")]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(root)]
-    command += [f"--{key}={value}" for key, value in overrides.items()]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    arguments = ["run", "--config_file", str(files), "--bundle_root", str(root)]
+    arguments += [f"--{key}={value}" for key, value in overrides.items()]
+    done = processes.run("monai.bundle", arguments, cwd=folder)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
 

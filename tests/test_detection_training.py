@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
@@ -149,11 +147,9 @@ def test_a_stopped_training_is_resumed_exactly(folder: Path, whole: Path) -> Non
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_global_batch(folder: Path, whole: Path) -> None:
     files = configs(folder, "train", "tiny", "multi_gpu_train")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-    command += ["monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(ROOT)]
-    command += ["--dataset_dir", str(folder / "cohort"), "--output_dir", str(folder / "two")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    arguments = ["run", "--config_file", files, "--bundle_root", ROOT]
+    arguments += ["--dataset_dir", folder / "cohort", "--output_dir", folder / "two"]
+    done = processes.run_ranks(2, "monai.bundle", arguments, cwd=folder, environment={"PYTHONPATH": str(TESTS)})
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     for name in events(whole).Tags()["scalars"]:
         one, two = scalars(whole, name), scalars(folder / "two", name)

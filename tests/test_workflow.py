@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import monai.bundle
+import processes
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -90,12 +88,11 @@ def test_a_bundle_root_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["run", "run_workflow"])
 def test_command_line_refuses_and_trains_nothing(way: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "monai.bundle", way, "--config_file", str(FILES), "--bundle_root", str(ROOT)]
+    arguments = [way, "--config_file", str(FILES), "--bundle_root", str(ROOT)]
     if way == "run_workflow":
-        command += ["--workflow_name", "stride_monai.bundle_workflow.StrideWorkflow"]
-    command += ["--output_dir", str(tmp_path / "out"), "--max_epoch", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT.parent.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+        arguments += ["--workflow_name", "stride_monai.bundle_workflow.StrideWorkflow"]
+    arguments += ["--output_dir", str(tmp_path / "out"), "--max_epoch", "1"]
+    done = processes.run("monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert last == "error: there is no option '--max_epoch': did you mean '--max_epochs'?"
