@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -30,16 +33,18 @@ class _Drawn:
 
 def _draw(path: Path, slide: _Drawn, rng: np.random.Generator) -> None:
     image = np.full((SIDE, SIDE, 3), (238, 236, 240), np.float32) + rng.normal(0, 2, (SIDE, SIDE, 3))
-    y, x = np.mgrid[:SIDE, :SIDE]
     for row in range(4):
         for column in range(4):
             cx, cy = (np.array([column, row]) + 0.5) * SIDE / 4 + rng.uniform(-50, 50, 2)
             label = slide.label if (row + column) % 2 else "NILM"
+            top, left = (max(int(at) - 40, 0) for at in (cy, cx))
+            around = image[top : top + 80, left : left + 80]
+            y, x = np.ogrid[top : top + around.shape[0], left : left + around.shape[1]]
             distance = np.hypot(x - cx, y - cy) * MPP
-            image[distance < 18] = (150, 190, 200)
-            image[distance < NUCLEUS_UM[label]] = (70, 50, 110)
+            around[distance < 18] = (150, 190, 200)
+            around[distance < NUCLEUS_UM[label]] = (70, 50, 110)
             slide.cells.append((Box.around(cx, cy, 2 * 18 / MPP), label))
-    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, compress_level=1)
 
 
 def _bag(folder: Path, image: Path, slide: _Drawn) -> None:
@@ -59,8 +64,17 @@ def _bag(folder: Path, image: Path, slide: _Drawn) -> None:
 
 def make_cohort(folder: Path) -> Path:
     """A cohort folder with manifest, cells, slides and, in ``bags``, a bag per slide of its true cells."""
+    shutil.copytree(_drawn_once().name, folder, dirs_exist_ok=True)
+    return folder
+
+
+@cache
+def _drawn_once() -> TemporaryDirectory[str]:
+    """The cohort that every test of this process copies."""
+    home = TemporaryDirectory()
+    folder = Path(home.name)
     rng = np.random.default_rng(0)
-    (folder / "slides").mkdir(parents=True)
+    (folder / "slides").mkdir()
     (folder / "bags").mkdir()
     slides = [
         _Drawn(f"{split}-{label}", split, label)
@@ -76,7 +90,7 @@ def make_cohort(folder: Path) -> Path:
         out.writerow(["slide_id", "path", "mpp", "patient", "centre", "slide_class", "split"])
         out.writerows([s.slide_id, f"slides/{s.slide_id}.png", MPP, s.slide_id, "A", s.label, s.split] for s in slides)
     _write_cells(folder, slides)
-    return folder
+    return home
 
 
 def _write_cells(folder: Path, slides: list[_Drawn]) -> None:
