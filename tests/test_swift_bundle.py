@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import monai.bundle
+import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
@@ -98,13 +96,10 @@ def test_two_processes_are_one(cohort: Path, tmp_path: Path) -> None:
     """Without dropout, of which each process draws its own; and Adam must not blow rounding up to whole steps."""
     options = {"max_epochs": 3, "slide_head#dropout": 0.0, "optimizer#eps": 1e-6}
     one = run(cohort, tmp_path / "one", "train", "tiny", **options)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "monai.bundle", "run", "--config_file", str(files("train", "tiny", "multi_gpu_train"))]
+    arguments = ["run", "--config_file", str(files("train", "tiny", "multi_gpu_train"))]
     settings = {**SMALL, "bundle_root": ROOT, "dataset_dir": cohort, "output_dir": tmp_path / "two", **options}
-    for key, value in settings.items():
-        command += [f"--{key}", str(value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments += [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+    done = processes.run_ranks(2, "monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     two = torch.load(tmp_path / "two" / "last.pt", weights_only=True)
     assert one["epoch_length"] == two["epoch_length"] == 2
