@@ -105,7 +105,8 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
         try:
             record = _record(row, folder)
         except ManifestError as error:
-            problems.add(row.place, str(error))
+            slide_id = row.get("slide_id") or Path(row.get("path")).stem
+            problems.add(row.place, f"{error} (slide '{slide_id}')" if slide_id else str(error))
             continue
         if record.slide_id in place_of:
             what = f"slide id '{record.slide_id}' is that of {place_of[record.slide_id]} too"
