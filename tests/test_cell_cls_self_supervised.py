@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import monai.bundle
+import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
@@ -153,40 +151,15 @@ def test_slides_without_a_class_take_part(cohort: Path, tmp_path: Path) -> None:
     assert len(parser.get_parsed_content("train#dataset")) == 3 * 16
 
 
-SCRIPT = """
-import json, sys
-import ignite.distributed as idist
-import monai.bundle
-idist.initialize("gloo")
-for chosen in json.loads(sys.argv[1]):
-    monai.bundle.run(config_file=chosen.pop("files"), logging_file=False, **chosen)
-    print("done", chosen["output_dir"], flush=True)
-idist.finalize()
-"""
-# One group of processes for all three runs.
-ONE_GROUP: dict[str, Any] = {"initialize": ["$seeding.seed_everything(@seed)", "@load_init"], "finalize": []}
-
-
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(trained: Path, cohort: Path, tmp_path: Path) -> None:
     """Same global batches, views and negatives: queue, centre and weights are equal to rounding."""
-    runs = [
-        {
-            **pretraining(name, cohort, tmp_path / name),
-            **ONE_GROUP,
-            "files": files("train", name, "tiny", "multi_gpu_train"),
-        }
-        for name in METHOD
-    ]
-    (tmp_path / "run.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command += [str(tmp_path / "run.py"), json.dumps(runs)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False, timeout=400
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     for name in METHOD:
+        arguments = ["run", "--config_file", str(files("train", name, "tiny", "multi_gpu_train"))]
+        chosen = pretraining(name, cohort, tmp_path / name)
+        arguments += [part for key, value in chosen.items() for part in (f"--{key}", str(value))]
+        done = processes.run_ranks(2, "monai.bundle", arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
         one, two = (
             torch.load(folder / name / "last.pt", weights_only=True)["objects"]["network"]
             for folder in (trained, tmp_path)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import monai.bundle
+import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
@@ -121,14 +119,10 @@ def test_overlays_differ_in_their_method_only() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(trained: Path, cohort: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "monai.bundle", "run", "--config_file"]
-    command.append(str(files("train", "tiny", "flexmatch", "multi_gpu_train")))
+    arguments = ["run", "--config_file", str(files("train", "tiny", "flexmatch", "multi_gpu_train"))]
     options = {**SMALL, "bundle_root": ROOT, "dataset_dir": cohort, "output_dir": tmp_path}
-    for key, value in options.items():
-        command += [f"--{key}", str(value)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    done = processes.run_ranks(2, "monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     one, two = (
         torch.load(folder / "last.pt", weights_only=True)["objects"] for folder in (trained / "flexmatch", tmp_path)
