@@ -263,7 +263,8 @@ def test_third_party_readers_add_formats(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "a_site_reader", module)
     point = EntryPoint("kfb", "a_site_reader:KfbReader", readers.ENTRY_POINT_GROUP)
     monkeypatch.setattr(readers, "entry_points", lambda group: [point])
-    readers._third_party_suffixes.cache_clear()
+    for cached in (readers._registry, readers._third_party_suffixes):
+        cached.cache_clear()
     path = tmp_path / "a.kfb"
     path.write_bytes(b"KFB")
     try:
@@ -271,7 +272,8 @@ def test_third_party_readers_add_formats(tmp_path: Path, monkeypatch: pytest.Mon
         assert open_slide(path, 0.25).facts.reader == "kfb"
         assert open_slide(path, 0.25, reader="kfb").width == 60
     finally:
-        readers._third_party_suffixes.cache_clear()
+        for cached in (readers._registry, readers._third_party_suffixes):
+            cached.cache_clear()
 
 
 def test_slide_suffixes() -> None:

@@ -55,8 +55,12 @@ def _third_party_suffixes() -> frozenset[str]:
     return frozenset(suffix.lower() for name in names for suffix in getattr(_load(name), "suffixes", ()))
 
 
+@cache
 def _registry() -> dict[str, str]:
-    """Reader name -> ``module:class``; a site's entry points add to the built-in ones and may not replace them."""
+    """Reader name -> ``module:class``; a site's entry points add to the built-in ones and may not replace them.
+
+    Looked up once: reading what all installed packages declare takes longer than opening a slide.
+    """
     found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
     return {**found, **_BUILT_IN}
 
