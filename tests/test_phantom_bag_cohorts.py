@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
 from stride_monai.bethesda import SLIDE_CLASSES
@@ -102,18 +100,18 @@ def test_an_interrupted_run_is_completed_from_what_is_whole(cohort: Path, tmp_pa
 def test_a_killed_run_leaves_nothing_half_written_and_goes_on(tmp_path: Path) -> None:
     command = ["phantom", "--out", tmp_path, "--slides", 8, "--prevalence", 0.5, "--diameter", 0.5, "--bags-only"]
     command += ["--top-k", 24, "--crop-px", 64]
-    process = subprocess.Popen([sys.executable, "-m", "stride_monai", *map(str, command)])
+    process = processes.start("stride_monai", command)
     until = time.monotonic() + 120
     while not list(tmp_path.glob("bags/*.bag.arrow")) and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     done = sorted(tmp_path.glob("bags/*.bag.arrow"))
     assert 0 < len(done) < 8
     assert all(len(BagFile(path)) == 24 for path in done)
     assert not (tmp_path / "manifest.csv").exists()
     times = {path: path.stat().st_mtime_ns for path in done}
-    assert subprocess.run([sys.executable, "-m", "stride_monai", *map(str, command)], check=False).returncode == 0
+    assert processes.run("stride_monai", command).returncode == 0
     assert len(datalists.bags(tmp_path / "bags", tmp_path)) == 8
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert not list(tmp_path.glob("bags/.*"))
@@ -148,9 +146,7 @@ def test_a_bag_is_no_larger_than_estimated(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_the_command_makes_named_cohorts(tmp_path: Path) -> None:
     command = ["phantom", "--out", tmp_path / "c", "--cohort", "external", "--slides", 3, "--prevalence", 0.7]
     command += ["--diameter", 0.3, "--bags-only", "--top-k", 6, "--crop-px", 32, "--label-noise", 0.34]
-    done = subprocess.run(
-        [sys.executable, "-m", "stride_monai", *map(str, command)], check=False, capture_output=True, text=True
-    )
+    done = processes.run("stride_monai", command)
     assert (done.returncode, done.stderr) == (0, "")
     assert "manifest" in done.stdout
     records = read_manifest(tmp_path / "c" / "manifest.csv")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import openslide
+import processes
 import pytest
 import tifffile
 
@@ -119,8 +118,7 @@ def test_the_patient_is_never_passed_on(
 
 @pytest.mark.slow
 def test_screening_leaves_no_trace_of_the_patient(leica: tuple[Path, SlideTruth], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "stride_monai", "screen", str(leica[0]), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run("stride_monai", ["screen", leica[0], "--out", tmp_path / "out"])
     assert done.returncode == 0, done.stderr
     written = [file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()]
     assert len(written) >= 3
