@@ -74,6 +74,8 @@ def _cell(rank: int) -> Cell:
         probabilities=probabilities,
         attention=1 / (rank + 7),
         descriptions=DESCRIPTIONS_BY_CLASS[name][: rank % 3],
+        cam=1 / rank,
+        rerank_score=None if rank % 2 else 1 - rank / 2000,
     )
 
 

@@ -93,6 +93,10 @@ def test_parquet_has_one_row_per_cell_and_says_what_made_it(tmp_path: Path) -> N
         assert [row[name] for name in ("x0", "y0", "x1", "y1")] == pytest.approx(list(cell.box), abs=1e-6)
         assert [row[f"p_{name}"] for name in CELL_CLASSES] == pytest.approx(list(cell.probabilities), abs=1e-6)
         assert (row["score"], row["attention"]) == pytest.approx((cell.score, cell.attention), abs=1e-6)
+        assert row["cam"] == pytest.approx(cell.cam, abs=1e-6)
+        assert row["rerank_score"] == (
+            None if cell.rerank_score is None else pytest.approx(cell.rerank_score, abs=1e-6)
+        )
     metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     assert metadata["schema_version"] == findings.schema_version
     assert metadata["package_version"] == findings.provenance.package_version
@@ -133,6 +137,8 @@ def test_geojson_is_what_qupath_reads(tmp_path: Path) -> None:
         assert properties["classification"] == {"name": cell.cell_class, "color": list(CELL_COLORS[cell.cell_class])}
         assert all(isinstance(value, int | float) for value in properties["measurements"].values())
         assert properties["measurements"]["Rank"] == cell.rank
+        assert properties["measurements"]["CAM"] == pytest.approx(cell.cam, abs=1e-6)
+        assert properties["measurements"].get("Rerank score") == pytest.approx(cell.rerank_score, abs=1e-6)
         assert properties["measurements"]["p AGC"] == pytest.approx(cell.probabilities[4], abs=1e-6)
         assert properties.get("metadata", {}).get("Descriptions", "") == "; ".join(cell.descriptions)
     assert len({feature["id"] for feature in features}) == len(features)

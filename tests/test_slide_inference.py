@@ -15,9 +15,12 @@ import torch
 from detection_toys import DarkSpots
 from PIL import Image
 from torch import nn
+from typer.testing import CliRunner
 
+from stride_monai.artifacts import sha256_of
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.bundle_workflow import bundle_root
+from stride_monai.cli import app
 from stride_monai.data.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.errors import BagError, BundleError, ConfigError, SlideError, StrideError
 from stride_monai.findings import Findings
@@ -47,6 +50,19 @@ CELLS = {
 }
 
 
+SLIDES = {
+    **{"crop_size": CROP_PX, "crop_mpp": 0.5, "bag_size": K, "activation": "attention"},
+    "encoder": CELLS["network_def"],
+    "head": {"_target_": "stride_monai.networks.heads.slide_head", "name": "stride", "feature_dim": 64},
+    "network_def": {
+        "_target_": "stride_monai.networks.slide_classifier.SlideClassifier",
+        "encoder": "@encoder",
+        "slide_head": "@head",
+        "bag_size": "@bag_size",
+    },
+}
+
+
 def toy_bundle(folder: Path, config: dict[str, Any], network: nn.Module) -> None:
     (folder / "configs").mkdir(parents=True)
     config = {**config, "weights": str(folder / "model.safetensors")}
@@ -70,6 +86,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(2)
     toy_bundle(folder / "detection", DETECTION, DarkSpots())
     toy_bundle(folder / "cell_cls", CELLS, CellClassifier("test_convnext"))
+    toy_bundle(folder / "swift_mil", SLIDES, make_classifier(sha256_of(folder / "detection" / "model.safetensors")))
     torch.save({"model": make_classifier().state_dict()}, folder / "model.pt")
     (folder / "slides").mkdir()
     rng = np.random.default_rng(0)
@@ -167,7 +184,7 @@ def test_slides_with_reranking(home: Path, tmp_path: Path) -> None:
 
 
 def test_a_threshold_for_other_cells_makes_no_call_or_refuses(home: Path, tmp_path: Path) -> None:
-    detector = findings_at(home, tmp_path)
+    detector = sha256_of(home / "detection" / "model.safetensors")
     torch.save(make_classifier(detector).state_dict(), tmp_path / "of_detector.pt")
     weights = str(tmp_path / "of_detector.pt")
     infer(home, home / "slides", tmp_path / "out", rerank=True, weights=weights)
@@ -184,10 +201,32 @@ def test_a_threshold_for_other_cells_makes_no_call_or_refuses(home: Path, tmp_pa
     assert "forced on bags of 3 cells" in findings_in(tmp_path / "k", "1").operating_point.source
 
 
-def findings_at(home: Path, tmp_path: Path) -> str:
-    """SHA-256 of the toy detector, as findings state it."""
-    infer(home, home / "slides" / "one.png", tmp_path / "first", mpp=0.5)
-    return findings_in(tmp_path / "first", "one").provenance.weights["detection"]
+def test_the_command_line_reranks_and_says_what_it_did(home: Path, tmp_path: Path) -> None:
+    slides = ["screen", str(home / "slides" / "manifest.csv"), "--bundles", str(home), "--profile", "paper"]
+    plain = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "plain")])
+    assert plain.exit_code == 0, plain.output
+    assert "re-ranked" not in plain.output
+    assert "no call" not in plain.output
+    first = findings_in(tmp_path / "plain", "1")
+    assert first.call in {"positive", "negative"}
+    assert first.provenance.used["swift_mil"]["activation"] == "attention", "as the bundle says"
+    again = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "again"), "--rerank", "--candidates", "8"])
+    assert again.exit_code == 0, again.output
+    assert "the best 6 of 8 candidates" in again.output
+    assert "no call" in again.output
+    found = findings_in(tmp_path / "again", "1")
+    assert found.call is None
+    assert found.score is not None
+    assert found.provenance.requested["candidates"] == 8
+    path = home / "cell_cls" / "model.safetensors"
+    named = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "named"), "--rerank", "--reranker", str(path)])
+    assert named.exit_code == 0, named.output
+    used = findings_in(tmp_path / "named", "1").provenance
+    assert used.used["reranker"] == used.requested["reranker"] == "model.safetensors", "no path leaves the run"
+    for option in (("--candidates", "8"), ("--reranker", "x")):
+        wrong = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "wrong"), *option])
+        assert isinstance(wrong.exception, ConfigError)
+        assert "add --rerank" in str(wrong.exception)
 
 
 def test_slides_that_cannot_be_classified(home: Path, tmp_path: Path) -> None:
