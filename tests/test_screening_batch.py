@@ -139,6 +139,15 @@ def test_a_half_written_findings_file_is_not_done(tmp_path: Path) -> None:
     assert screener.screened == ["a"]
 
 
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / ".b.x1.part").mkdir(parents=True)
+    (out / ".b.x1.part" / "findings.json").write_text("{")
+    (out / ".run.json.x2.part").write_text("{")
+    run(tmp_path, FakeScreener(), ("a",))
+    assert not list(out.glob(".*.part"))
+
+
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(OutputError, match="another run"):

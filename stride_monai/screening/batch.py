@@ -78,7 +78,10 @@ def screen_batch(
 
     with _locked(batch.out):
         for leftover in batch.out.glob(f".*{_PART}"):  # of a run that was killed while writing
-            shutil.rmtree(leftover, ignore_errors=True)
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
         index(finished=False)
         for item in slides:
             progress = None if on_progress is None else _for_slide(on_progress, item)
