@@ -18,7 +18,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from pydoc import locate
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ __all__ = [
     "hash_of",
     "load_bundle_network",
     "refuse_unknown",
+    "speaking_plainly",
 ]
 
 PROFILES = ("paper", "tiny")
@@ -154,7 +155,7 @@ class StrideWorkflow(ConfigWorkflow):
 
     def __init__(self, config_file: str | Sequence[str], *args: Any, **kwargs: Any) -> None:
         super().__init__(config_file, *args, **kwargs)
-        _speaking_plainly(refuse_unknown, self.parser.get(), ConfigParser.load_config_files(config_file))
+        speaking_plainly(refuse_unknown, self.parser.get(), ConfigParser.load_config_files(config_file))
 
 
 def check_overrides() -> None:
@@ -172,10 +173,10 @@ def check_overrides() -> None:
         raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
     others = [] if files else _all_configs(Path(workflow.config_root_path))
     known = ConfigParser.load_config_files(files or others)
-    _speaking_plainly(
+    speaking_plainly(
         refuse_unknown, workflow.parser.get(), known, [ConfigParser.load_config_file(file) for file in others]
     )
-    _speaking_plainly(_check_root, Path(str(workflow.parser.get_parsed_content("bundle_root"))))
+    speaking_plainly(_check_root, Path(str(workflow.parser.get_parsed_content("bundle_root"))))
 
 
 def _running_workflow() -> tuple[ConfigWorkflow | None, Any]:
@@ -201,9 +202,13 @@ def _check_root(root: Path) -> None:
         raise ConfigError(f"bundle_root '{root}' is no bundle", "pass --bundle_root with the bundle's folder")
 
 
-def _speaking_plainly(check: Any, *args: Any) -> None:
+def speaking_plainly(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``; what the package refuses ends a ``python -m monai.bundle`` process with its message alone.
+
+    Elsewhere, and for any other error, nothing changes.
+    """
     try:
-        check(*args)
+        return function(*args)
     except StrideError as error:
         if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
             raise SystemExit(f"error: {error}") from error

@@ -106,11 +106,11 @@ class SlideTableWriter:
 
     def __call__(self, engine: Engine) -> None:
         """Takes ``pred`` (:class:`SlideEvidence`) of the output and the batch of loaded bags."""
-        for detector in detectors_of(engine.state.batch):
-            self.network.check_detector(detector, self.force)
+        batch = engine.state.batch
+        for slide_id, detector in zip(batch["slide_id"], batch.get("detector", ()), strict=False):
+            self.network.check_detector(detector, self.force, f"the cells of slide '{slide_id}'")
         evidence: SlideEvidence = engine.state.output["pred"]
         probabilities = torch.softmax(evidence.logits.double(), dim=1).cpu()
-        batch = engine.state.batch
         for j, slide_id in enumerate(batch["slide_id"]):
             _refuse_nan(evidence, batch["mask"][j], j, slide_id)
             p = probabilities[j]

@@ -217,7 +217,7 @@ class SlideClassifier(nn.Module):
                 f"use bag_size {stored}, or force it and expect other figures",
             )
 
-    def check_detector(self, sha256: str, force: bool = False) -> None:
+    def check_detector(self, sha256: str, force: bool = False, cells: str = "the cells") -> None:
         """Refuse cells of another detector than the one that the operating point holds for, unless forced.
 
         Nothing is refused where either is not known (empty): bags of cells that no detector chose have no hash.
@@ -225,6 +225,7 @@ class SlideClassifier(nn.Module):
 
         Args:
             sha256: what chose the cells, hexadecimal (:func:`stride_monai.data.bag.chosen_by`).
+            cells: which they are, for the message.
 
         Raises:
             BagError: they are of another detector.
@@ -232,7 +233,7 @@ class SlideClassifier(nn.Module):
         stored = self.detector_sha256
         if sha256 and stored and sha256 != stored and not force:
             raise BagError(
-                f"the cells were chosen by the detector {sha256[:12]}, but the slide classifier's operating point holds"
+                f"{cells} were chosen by the detector {sha256[:12]}, but the slide classifier's operating point holds"
                 f" for {stored[:12]} (a detector with re-ranking counts as another)",
                 "set it anew on bags of this detector (calibrate.json of swift_mil), or force it",
             )
