@@ -11,8 +11,8 @@ Every step is a command that a user could type, and is skipped when its result i
    What the YOLO ranks highest on the negative slides of `dense` is negative by definition and is what the classifier
    will meet in bags, so these boxes join the labelled cells.
 3. Train the cell classifier on them.
-4. Extract bags from `slides` with each detector. Train the slide head on those of the YOLO; on those of the other set
-   the threshold anew, and ship what that changes beside the head.
+4. Extract bags from `slides` with the YOLO, and train the slide head on them. With the other detector extract those of
+   the validation slides, set the threshold anew on them, and ship what that changes beside the head.
 5. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
@@ -182,8 +182,9 @@ def train_slide_head(work: Path, slides: Path) -> None:
     """The head on bags of one detector; its threshold anew for each other."""
     bags = {detector: work / f"bags-{detector}" for detector in DETECTORS}
     for detector, overlays in DETECTORS.items():
-        run = {"dataset_dir": slides, "output_dir": bags[detector], "overwrite": False}
-        bundle("detection", "inference", "tiny", *overlays, **run)
+        for split in ("train", "validation") if detector == DEFAULT else ("validation",):
+            run = {"dataset_dir": slides, "split": split, "output_dir": bags[detector], "overwrite": False}
+            bundle("detection", "inference", "tiny", *overlays, **run)
     train("swift_mil", work / "swift_mil", ("two_stage",), dataset_dir=slides, bag_dir=bags[DEFAULT])
     shipped = bundle_root("swift_mil") / "models" / "tiny.safetensors"
     for detector in DETECTORS:
