@@ -35,11 +35,16 @@ SECTIONS = (
     "Citation",
     "References",
 )
-EXPORT_SHAPE = {"detection": [1, 3, 128, 128], "cell_cls": [1, 3, 64, 64], "swift_mil": [1, 4, 3, 64, 64]}
+EXPORT_SHAPE = {
+    "detection": [1, 3, 128, 128],
+    "cell_cls": [1, 3, 64, 64],
+    "swift_mil": [1, 4, 3, 64, 64],
+    "coloradv": [1, 4, 3, 64, 64],
+}
 REDUCED: dict[str, dict[str, dict[str, Any]]] = {
     "detection": {
-        "train": {"batch_size": 2, "max_epochs": 1, "val_interval": 1, "tile_size": 256},
-        "evaluate": {"tile_size": 256},
+        "train": {"batch_size": 2, "max_epochs": 1, "val_interval": 1, "tile_size": 128},
+        "evaluate": {"tile_size": 128},
         "inference": {"split": "test"},
     },
     "cell_cls": {
@@ -53,6 +58,7 @@ REDUCED: dict[str, dict[str, dict[str, Any]]] = {
         "inference": {"bag_size": 8},
     },
 }
+REDUCED["coloradv"] = REDUCED["swift_mil"]
 
 
 def files(root: Path, *names: str) -> list[str]:
@@ -78,8 +84,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_cohort(tmp_path_factory.mktemp("cohort") / "cohort")
 
 
-def test_the_three_bundles_are_there() -> None:
-    assert {"detection", "cell_cls", "swift_mil"} <= set(NAMES)
+def test_the_bundles_are_there() -> None:
+    assert {"detection", "cell_cls", "swift_mil", "coloradv"} <= set(NAMES)
 
 
 def test_required_files(root: Path) -> None:
@@ -227,6 +233,7 @@ def test_trains_evaluates_and_infers(root: Path, overrides: dict[str, dict[str, 
         "detection": {"test-NILM.bag.arrow", "test-HSIL.bag.arrow"},
         "cell_cls": {"test-NILM.cells.csv", "train-HSIL.cells.csv"},
         "swift_mil": {"slides.csv", "test-NILM.json", "train-HSIL.json"},
+        "coloradv": {"slides.csv", "test-NILM.json", "train-HSIL.json"},
     }
     assert expected[root.name] <= written
     assert {path.name for path in tmp_path.iterdir()} == {"train", "evaluate", "inference"}, "nothing beside output_dir"

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the extra yolo"),
 ]
-SMALL = {"tile_size": 256, "batch_size": 4, "max_epochs": 2, "val_interval": 1, "warmup_iterations": 2}
+SMALL = {"tile_size": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}
 
 
 def run(configs: list[str], folder: Path, **overrides: object) -> str:
@@ -51,7 +51,7 @@ def test_train_evaluate_and_make_bags(tmp_path: Path, caplog: pytest.LogCaptureF
     assert list((tmp_path / "out").glob("events.out.tfevents.*"))
 
     out = tmp_path / "eval"
-    run_here(["train", "evaluate"], dataset_dir=cohort, output_dir=out, weights=weights, tile_size=256)
+    run_here(["train", "evaluate"], dataset_dir=cohort, output_dir=out, weights=weights, tile_size=128)
     metrics = dict(line.split(",") for line in (out / "metrics.csv").read_text().splitlines())
     assert {"val_map", "val_map_500", "val_recall", "val_froc"} == set(metrics)
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
