@@ -99,3 +99,18 @@ def test_what_differs_from_a_base_is_laid_over_it(network: nn.Module, tmp_path: 
     save_weights(tmp_path / "odd.safetensors", {"0.other": torch.zeros(1)}, {})
     with pytest.raises(BundleError, match=r"base.safetensors \+ odd.safetensors does not fit"):
         load_into(other, [tmp_path / "base.safetensors", tmp_path / "odd.safetensors"])
+
+
+def test_the_same_weights_make_the_same_file(tmp_path: Path) -> None:
+    """Bags and thresholds are bound to the hash of the file, so it must not depend on the order of the metadata."""
+    state = {"b": torch.arange(5.0), "a": torch.ones(3, 2)}
+    facts = {f"fact {i}": f"is {i}" for i in range(6)}
+    contents = set()
+    for turn in range(4):
+        save_weights(tmp_path / "a.safetensors", state, dict(list(facts.items())[turn:] + list(facts.items())[:turn]))
+        contents.add((tmp_path / "a.safetensors").read_bytes())
+    assert len(contents) == 1
+    tensors, metadata = load_weights(tmp_path / "a.safetensors")
+    assert metadata == facts
+    assert torch.equal(tensors["b"], state["b"].half())
+    assert torch.equal(tensors["a"], state["a"].half())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from stride_monai.artifacts import replacing
@@ -70,8 +71,19 @@ def save_weights(
         OutputError: the file cannot be written.
     """
     tensors = {key: _stored(value, half) for key, value in state_dict.items()}
+    content = _in_order(save(tensors, metadata=dict(metadata)))
     with replacing(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata=dict(metadata))
+        temporary.write_bytes(content)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The file with its header sorted: safetensors writes metadata in another order each time, and files that say the
+    same should be the same, since bags and thresholds are bound to the SHA-256 of weights."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns tensors to 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def _stored(value: Tensor, half: bool) -> Tensor:
