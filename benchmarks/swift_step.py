@@ -52,7 +52,7 @@ from stride_monai.units import Box
 
 ENCODER, CELLS, PART = "convnext_atto", 32, 64
 SIDE, K = 64, 32  # of time, wait and gradients
-MEMORY_SIDE, MEMORY_KS = 112, (256, 1024)
+MEMORY_SIDE, MEMORY_KS = 64, (256, 1024)
 STEPS = 2  # of a round
 
 
