@@ -16,7 +16,7 @@ PLAIN = Strength(rotation="any", flip=True, shift=1 / 8)
 
 
 def discs(count: int, side: int, radius: float) -> torch.Tensor:
-    """White crops with a black disc at the centre; its edge is two px wide, since turning a harder one changes the sum."""
+    """White crops with a black disc at the centre; its edge is two px wide: turning a harder one changes the sum."""
     place = torch.arange(side) - (side - 1) / 2
     distance = torch.sqrt(place[:, None] ** 2 + place[None, :] ** 2)
     return ((distance - radius + 1) / 2).clamp(0, 1).expand(count, 3, side, side).clone()
