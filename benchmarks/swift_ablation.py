@@ -10,7 +10,7 @@ epoch, then the test split is looked at once. A run that has been done is not re
 after its last epoch. Without options it does everything, seed by seed, the rows in their order, and prints two tables
 of what is there: slides, and the cells of test slides as the cell classifiers call them.
 
-The settings were fixed on validation slides with seed 0, before a test slide was looked at.
+The settings were fixed before a test slide was looked at; none was chosen by results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import statistics
 import time
 from collections import Counter, defaultdict
@@ -366,8 +365,9 @@ def slide_scores(table: Path) -> dict[str, dict[str, float]]:
 
 
 def spread(values: list[float]) -> str:
-    sd = statistics.stdev(values) if len(values) > 1 else math.nan
-    return f"{statistics.mean(values):.3f} ± {sd:.3f}"
+    """Mean and SD; of one seed its value alone."""
+    sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{sd}"
 
 
 def results(folder: Path, key: str) -> dict[str, list[dict[str, Any]]]:
