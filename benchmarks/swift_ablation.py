@@ -131,7 +131,8 @@ ENCODERS: dict[str, Encoder] = {
     "MoCo": Encoder("moco", {**VIEWS, "teacher_momentum": 0.99}, part="classifier", weights="encoder.pt"),
     "DINO": Encoder(
         "dino",
-        {**VIEWS, "teacher_momentum": 0.99, "prototypes": 1024, "local_views": 2},
+        # The encoder halves a picture five times: a view of 16 px, as the overlay would take, leaves nothing.
+        {**VIEWS, "teacher_momentum": 0.99, "prototypes": 1024, "local_views": 2, "local_size": 32, "global_size": 48},
         part="classifier",
         weights="encoder.pt",
     ),
