@@ -157,7 +157,26 @@ def test_the_space_changes_from_step_to_step_and_a_run_repeats() -> None:
     assert spaces() == first
 
 
-@pytest.mark.parametrize("wrong", [{"spaces": "lab"}, {"adversarial_weight": -1.0}, {"adversarial_steps": 0}])
+@pytest.mark.parametrize("semi_weight", [0.0, 1.0])
+def test_the_second_pass_reaches_every_parameter(semi_weight: float) -> None:
+    """Else data parallelism would wait for the gradient of the cell head for ever."""
+    network = classifier()
+    engine = colour_trainer(network, bag_batches(1), semi_weight=semi_weight)
+    engine.run()
+    loss = engine._loss_of_slides(torch.zeros(B, 3), engine.network)
+    found = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
+    assert [name for (name, _), g in zip(network.named_parameters(), found, strict=True) if g is None] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"spaces": "lab"},
+        {"adversarial_weight": -1.0},
+        {"adversarial_steps": 0},
+        {"slide_weight": 0.0, "semi_weight": 0.0},
+    ],
+)
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         colour_trainer(classifier(), bag_batches(1), **wrong)

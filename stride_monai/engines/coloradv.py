@@ -50,7 +50,7 @@ class ColorAdvTrainer(SwiftTrainer):
         otherwise as :class:`~stride_monai.engines.swift.SwiftTrainer`.
 
     Raises:
-        ConfigError: an unknown space, a negative length or weight, or no step.
+        ConfigError: an unknown space, a negative length or weight, no step, or a loss that no colour can change.
     """
 
     def __init__(
@@ -77,6 +77,11 @@ class ColorAdvTrainer(SwiftTrainer):
         super().__init__(
             *args, seed=seed, train_handlers=train_handlers, additional_metrics=additional_metrics, **kwargs
         )
+        if adversarial_weight and not (self.slide_weight or self.semi_weight):
+            raise ConfigError(
+                "slide_weight and semi_weight are both 0, so no colour of a slide can be worse than another",
+                "weigh one of them, or set adversarial_weight to 0",
+            )
 
     def _view(self, strong: DrawnViews, mask: Tensor) -> View:
         """The clean view, in which a shift of 0 waits for its gradient."""
@@ -140,6 +145,7 @@ class ColorAdvTrainer(SwiftTrainer):
         with precision:
             found: SwiftOutput = self.inferer(images.new_zeros(0, *images.shape[2:]), network, images, mask, view)
             loss: Tensor = self.slide_weight * self.slide_loss(found.slides, self._slide_label)
+            loss = loss + 0 * found.cells.sum()  # data parallelism waits for every parameter, the cell head's as well
             if self.semi_weight:
                 loss = loss + self.semi_weight * self._semi_loss(found.cells, self._pseudo)
         return loss

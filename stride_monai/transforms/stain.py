@@ -29,8 +29,9 @@ DYES: Mapping[str, tuple[tuple[float, float, float], ...]] = MappingProxyType(
         "hed": ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78)),
     }
 )
-"""Optical density in red, green and blue of one unit of each dye: haematoxylin, light green and eosin; and the
-haematoxylin, eosin and DAB of Ruifrok and Johnston. Orange G and Bismarck brown of the Papanicolaou stain cannot be
+"""Optical density in red, green and blue of one unit of each dye: haematoxylin, light green and eosin as this project's
+phantoms have them, so that on phantoms this jitter knows more of the stain than it would of a real laboratory's; and
+the haematoxylin, eosin and DAB of Ruifrok and Johnston. Orange G and Bismarck brown of the Papanicolaou stain cannot be
 told from these in three channels."""
 
 COMMON_MEAN = (0.15, 0.21, 0.20)
