@@ -19,6 +19,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pydoc import locate
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ __all__ = [
     "LoadedBundle",
     "StrideWorkflow",
     "bundle_root",
+    "bundle_weights",
     "check_overrides",
     "hash_of",
     "load_bundle_network",
@@ -96,31 +98,55 @@ def load_bundle_network(
         BundleError: the bundle, its configuration or its weights are missing or do not fit together.
     """
     root = Path(root)
+    with _usable(root):
+        parser = _inference(root, profile, overlays)
+        paths = _paths(weights or parser.get_parsed_content("weights"))
+        for path in paths:
+            if not path.is_file():
+                named = ", ".join([*(["tiny"] if profile == "tiny" else []), *overlays]) or profile
+                raise BundleError(
+                    f"the bundle {root.name} has no weights {path.name} ({named} profile)", _advice(profile)
+                )
+        network = parser.get_parsed_content("network_def").to(device).eval()
+    metadata = {**load_into(network, paths), "bundle_version": str(parser["_meta_"]["version"])}
+    numbers = {key: value for key, value in parser.get().items() if _is_plain(value)}
+    return LoadedBundle(network, numbers, hash_of(paths), metadata)
+
+
+def bundle_weights(root: Path | str, profile: str = "paper", overlays: Sequence[str] = ()) -> list[Path]:
+    """The weights files that :func:`load_bundle_network` reads, whether they are there or not.
+
+    Raises:
+        BundleError: the bundle or its configuration is missing or cannot be read.
+    """
+    with _usable(Path(root)):
+        return _paths(_inference(Path(root), profile, overlays).get_parsed_content("weights"))
+
+
+def _inference(root: Path, profile: str, overlays: Sequence[str]) -> ConfigParser:
     if profile not in PROFILES:
         raise BundleError(f"there is no profile '{profile}'", f"use one of {', '.join(PROFILES)}")
     names = ["inference", *(["tiny"] if profile == "tiny" else []), *overlays]
-    files = [root / "configs" / f"{name}.json" for name in names]
     parser = ConfigParser()
+    parser.read_config([str(root / "configs" / f"{name}.json") for name in names])
+    parser.read_meta(str(root / "configs" / "metadata.json"))
+    parser["bundle_root"] = str(root)
+    return parser
+
+
+@contextmanager
+def _usable(root: Path) -> Iterator[None]:
+    """What goes wrong inside while a bundle is read is a :class:`BundleError` that names it."""
     try:
-        parser.read_config([str(path) for path in files])
-        parser.read_meta(str(root / "configs" / "metadata.json"))
-        parser["bundle_root"] = str(root)
-        given = weights or parser.get_parsed_content("weights")
-        paths = [Path(part) for part in ([given] if isinstance(given, Path | str) else given)]
-        for path in paths:
-            if not path.is_file():
-                raise BundleError(
-                    f"the bundle {root.name} has no weights {path.name} ({', '.join(names[1:]) or profile} profile)",
-                    _advice(profile),
-                )
-        network = parser.get_parsed_content("network_def").to(device).eval()
+        yield
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         if (cause := _stride_error(error)) is not None:
             raise cause from error
         raise BundleError(f"the bundle {root.name} cannot be used ({error})", "check its configs folder") from error
-    metadata = {**load_into(network, paths), "bundle_version": str(parser["_meta_"]["version"])}
-    numbers = {key: value for key, value in parser.get().items() if _is_plain(value)}
-    return LoadedBundle(network, numbers, hash_of(paths), metadata)
+
+
+def _paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
+    return [Path(part) for part in ([given] if isinstance(given, Path | str) else given)]
 
 
 def _is_plain(value: Any) -> bool:
