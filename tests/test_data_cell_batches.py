@@ -79,6 +79,20 @@ def test_batches_are_the_same_in_worker_processes_and_without_a_copy(bags: list[
     torch.testing.assert_close(plain["image"], here["image"])
 
 
+def test_memory_is_used_again_only_where_nothing_refers_to_it(bags: list[Path]) -> None:
+    cells = BagCells(bags, workers=1)
+    places = set()
+    for _ in range(4):
+        batch = cells.__getitems__([0, 1, 2])  # the batch before is held until the name is bound anew
+        places.add(batch.images.data_ptr())
+    assert len(places) == 2
+    part, whole = batch.images[1:], batch.images.clone()
+    del batch
+    later = [cells.__getitems__([5, 6, 7]) for _ in range(3)]
+    torch.testing.assert_close(part, whole[1:], rtol=0, atol=0)
+    assert len({batch.images.data_ptr() for batch in later}) == 3
+
+
 def test_larger_crops_are_cut_in_the_middle_as_bags_are(bags: list[Path]) -> None:
     whole = LoadBagd(k=5, crop_px=24, crop_mpp=0.5)({"bag": str(bags[0])})["image"]
     cells = BagCells(bags[:1], crop_px=24, crop_mpp=0.5)
