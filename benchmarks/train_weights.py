@@ -1,4 +1,4 @@
-"""Train the tiny profile of the three bundles on synthetic slides, from scratch, and write what the repository ships.
+"""Train the tiny profile of the bundles on synthetic slides, from scratch, and write what the repository ships.
 
     make weights        (or: python benchmarks/train_weights.py [--work weights-work] [--judge-only])
 
@@ -13,7 +13,8 @@ Every step is a command that a user could type, and is skipped when its result i
 3. Train the cell classifier on them.
 4. Extract bags from `slides` with the YOLO, and train the slide head on them. With the other detector extract those of
    the validation slides, set the threshold anew on them, and ship what that changes beside the head.
-5. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
+5. Fine-tune encoder and head end to end in adversarial colours (coloradv), and do the same with its threshold.
+6. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
 
@@ -59,6 +60,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "val_interval": 7,
     },
     "swift_mil": {"max_epochs": 60, "batch_size": 8},
+    "coloradv": {},
 }
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
@@ -178,21 +180,28 @@ def train_detectors(work: Path, tiles: Path) -> None:
         train("detection", work / f"detection-{detector}", overlays, file, dataset_dir=tiles)
 
 
-def train_slide_head(work: Path, slides: Path) -> None:
-    """The head on bags of one detector; its threshold anew for each other."""
+def extract_bags(work: Path, slides: Path) -> dict[str, Path]:
+    """By detector the folder of its bags: of one those for training, of the other those that set a threshold."""
     bags = {detector: work / f"bags-{detector}" for detector in DETECTORS}
     for detector, overlays in DETECTORS.items():
         for split in ("train", "validation") if detector == DEFAULT else ("validation",):
             run = {"dataset_dir": slides, "split": split, "output_dir": bags[detector], "overwrite": False}
             bundle("detection", "inference", "tiny", *overlays, **run)
-    train("swift_mil", work / "swift_mil", ("two_stage",), dataset_dir=slides, bag_dir=bags[DEFAULT])
-    shipped = bundle_root("swift_mil") / "models" / "tiny.safetensors"
+    return bags
+
+
+def train_slide_classifier(
+    name: str, work: Path, slides: Path, bags: dict[str, Path], overlays: tuple[str, ...] = (), **data: Path
+) -> None:
+    """A slide classifier on bags of one detector; its threshold anew for each other."""
+    train(name, work / name, overlays, dataset_dir=slides, bag_dir=bags[DEFAULT], **data)
+    shipped = bundle_root(name) / "models" / "tiny.safetensors"
     for detector in DETECTORS:
         if detector != DEFAULT:
-            folder = work / f"swift_mil-{detector}"
+            folder = work / f"{name}-{detector}"
             run = {"dataset_dir": slides, "bag_dir": bags[detector], "output_dir": folder, "weights": shipped}
-            bundle("swift_mil", "train", "tiny", "evaluate", "calibrate", **run)
-            ship("swift_mil", folder / "calibrated.pt", f"tiny_{detector}", base="tiny")
+            bundle(name, "train", "tiny", "evaluate", "calibrate", **run)
+            ship(name, folder / "calibrated.pt", f"tiny_{detector}", base="tiny")
 
 
 def make(work: Path, seed: int) -> None:
@@ -209,7 +218,9 @@ def make(work: Path, seed: int) -> None:
     if not (mined / "manifest.csv").exists():
         mine_negatives(dense, mined)
     train("cell_cls", work / "cell_cls", dataset_dir=mined)
-    train_slide_head(work, slides)
+    bags = extract_bags(work, slides)
+    train_slide_classifier("swift_mil", work, slides, bags, ("two_stage",))
+    train_slide_classifier("coloradv", work, slides, bags, cell_dir=mined)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ def config(bundle: str, name: str) -> Any:
     return json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["evaluate", "inference", "multi_gpu_train"])
+@pytest.mark.parametrize("name", ["evaluate", "inference", "calibrate", "tiny_fcos", "multi_gpu_train"])
 def test_shares_what_it_does_not_change(name: str) -> None:
     assert config("coloradv", name) == config("swift_mil", name)
 
