@@ -12,7 +12,7 @@ from typing import Any
 from stride_monai.artifacts import config_hash
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
-from stride_monai.data.cells import read_cells
+from stride_monai.data.cells import CellRecord, read_cells
 from stride_monai.data.datalists import cell_crops
 from stride_monai.data.manifest import SPLITS, read_manifest
 from stride_monai.errors import BagError, ManifestError
@@ -66,10 +66,10 @@ def write_labelled_bags(
     ]
     if not items:
         raise ManifestError("no slide of the cohort is in a split", "fill the column 'split' of manifest.csv")
-    boxes = {(cell.slide_id, cell.cell_id): cell.box for cell in read_cells(folder / "cells.csv")}
+    marked = {(cell.slide_id, cell.cell_id): cell for cell in read_cells(folder / "cells.csv")}
     by_slide = sorted(items, key=lambda item: str(item["slide_id"]))  # stable: cells keep their order
     for slide_id, group in groupby(by_slide, key=lambda item: str(item["slide_id"])):
-        cells = [{**item, "box": boxes.get((slide_id, item["cell_id"]))} for item in group]
+        cells = [_with_facts(item, marked.get((slide_id, item["cell_id"]))) for item in group]
         made_from = [{key: value for key, value in cell.items() if key != "image"} for cell in cells]
         made_from_hash = config_hash({"cells": made_from, "crop_px": crop_px, "crop_mpp": crop_mpp})
         path = out / f"{slide_id}{BAG_SUFFIX}"
@@ -78,6 +78,11 @@ def write_labelled_bags(
             _write(path, cells, crop_px, crop_mpp, facts, read_threads)
     _log.info("%d labelled crops in %s", len(items), out.name)
     return len(items)
+
+
+def _with_facts(item: Mapping[str, Any], cell: CellRecord | None) -> dict[str, Any]:
+    """A crop with what is known of its cell: a random negative has neither box nor descriptions."""
+    return {**item, "box": cell and cell.box, "descriptions": cell.descriptions if cell else ()}
 
 
 def _made_from(path: Path) -> str | None:
@@ -108,6 +113,7 @@ def _write(
                 box=cell["box"] or seen,
                 jpeg=encode_crop(slide.read(seen, mpp=crop_mpp)),
                 cell_class=CELL_CLASSES[cell["label"]],
+                descriptions=cell["descriptions"],
                 crop_centre=(x, y),
             )
 

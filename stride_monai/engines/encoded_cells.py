@@ -1,0 +1,91 @@
+"""Cells as features of a frozen encoder, computed once, for what trains on top of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from stride_monai.data.cell_batches import CellBatch, collate_cells
+from stride_monai.networks.cell_encoder import CellClassifier
+
+__all__ = ["EncodedCells", "prepare_described"]
+
+_log = logging.getLogger(__name__)
+_KNOWN = ("slide_id", "label", "target")
+
+
+class EncodedCells(Dataset[dict[str, Any]]):
+    """A dataset of cells whose pictures are replaced by their features from a frozen encoder in eval mode.
+
+    All cells are encoded, a batch at a time, when the first one is asked for: by then the encoder has its weights.
+    They stay in memory, 3 KB a cell for 768 features. Of several processes each encodes all: they need them all, in an
+    order that is new in every epoch. Let a loader of it have no workers, each would encode anew.
+
+    Args:
+        cells: samples with ``image`` (uint8 ``[3, S, S]``), whose attribute ``data`` says what is known of each.
+        encoder: its weights must not change afterwards.
+        device: where to run it.
+        batch_size: cells encoded at once.
+        num_workers: processes that load cells meanwhile.
+
+    A sample is ``image`` (float32 ``[D]``) and of ``slide_id``, ``label``, ``target`` what ``data`` has.
+    """
+
+    def __init__(
+        self,
+        cells: Any,
+        encoder: CellClassifier,
+        device: torch.device | str = "cpu",
+        batch_size: int = 256,
+        num_workers: int = 0,
+    ) -> None:
+        self.cells, self.encoder, self.device = cells, encoder, torch.device(device)
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.data = [{key: known[key] for key in _KNOWN if key in known} for known in cells.data]
+        self._features: Tensor | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """All features, float32 ``[len(self), D]``, on the CPU."""
+        if self._features is None:
+            self._features = self._encoded()
+        return self._features
+
+    @torch.no_grad()
+    def _encoded(self) -> Tensor:
+        start = time.perf_counter()
+        encoder = self.encoder.to(self.device)
+        training = encoder.training
+        encoder.eval()
+        loader: DataLoader[Any] = DataLoader(
+            self.cells, self.batch_size, num_workers=self.num_workers, collate_fn=collate_cells
+        )
+        parts = [encoder.encode(batch["image"].to(self.device)).float().cpu() for batch in loader]
+        encoder.train(training)
+        _log.info("%d cells encoded in %.0f s", len(self), time.perf_counter() - start)
+        return torch.cat(parts)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": self.features[index], **self.data[index]}
+
+    def __getitems__(self, indices: Sequence[int]) -> CellBatch:
+        return CellBatch(self.features[list(indices)], [self.data[index] for index in indices])
+
+
+def prepare_described(
+    batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """``prepare_batch`` of engines: crops or features, and the targets of the texts ``[B, N]``, on the device."""
+    return (
+        batch["image"].to(device, non_blocking=non_blocking),
+        batch["target"].to(device, non_blocking=non_blocking),
+    )
