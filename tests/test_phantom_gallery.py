@@ -17,6 +17,7 @@ from stride_monai.phantom.gallery import (
     artefacts_page,
     cells_page,
     centres_page,
+    counterfactuals_page,
     fields_page,
     page,
     slide_page,
@@ -74,6 +75,14 @@ def test_centres_differ_on_their_page() -> None:
     sheet = centres_page(["north", "coast"], columns=2, field_um=(60, 40), mpp=0.8)
     left, right = np.array_split(sheet[6:50].astype(float), 2, axis=1)
     assert abs(left.mean(axis=(0, 1)) - right.mean(axis=(0, 1))).max() > 2
+
+
+def test_each_property_has_its_pairs() -> None:
+    sheet = counterfactuals_page(["halo", "nucleoli"], centres=["north"], side=60, mpp=0.8)
+    assert sheet.shape[1] == 2 * 60 + 3 * 6
+    pairs = [sheet[top : top + 60, 6:132] for top in (25, 116)]
+    changed = [(pair[:40, :60] != pair[:40, 66:]).any(axis=2).mean() for pair in pairs]
+    assert changed[0] > changed[1] > 0
 
 
 def test_each_label_has_its_field() -> None:

@@ -24,6 +24,7 @@ from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import ConfigError, StrideError
 from stride_monai.phantom.artefacts import ARTEFACTS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
+from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.lesions import LESIONS
 from stride_monai.phantom.render import draw_cell, render_field, render_slide
@@ -32,7 +33,17 @@ from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
 from stride_monai.units import Box
 
-__all__ = ["PAGES", "Tile", "artefacts_page", "cells_page", "centres_page", "fields_page", "page", "slide_page"]
+__all__ = [
+    "PAGES",
+    "Tile",
+    "artefacts_page",
+    "cells_page",
+    "centres_page",
+    "counterfactuals_page",
+    "fields_page",
+    "page",
+    "slide_page",
+]
 
 Pixels = NDArray[np.uint8]
 
@@ -148,6 +159,45 @@ def cells_page(
             small = resample(pixels, 2 * side, 2 * side, 4 * side, 4 * side, side, side)
             tiles.append(Tile(small, _caption(truth.kind, name)))
         rows.append((name.replace("_", " "), tiles))
+    return page(rows, mpp)
+
+
+def counterfactuals_page(
+    names: Sequence[str] = tuple(PROPERTIES),
+    *,
+    centres: Sequence[str] = ("north", "coast", "valley"),
+    seed: int = 0,
+    side: int = 144,
+    mpp: float = 0.36,
+) -> Pixels:
+    """A row for each property: pairs of the same cell, as drawn and with the property changed.
+
+    Args:
+        names: of :data:`stride_monai.phantom.counterfactual.PROPERTIES`.
+        centres: a pair of each.
+        side: px of a crop.
+        mpp: um/px of the page.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        ConfigError: there is no such property or centre.
+    """
+    rows = []
+    for row, name in enumerate(names):
+        tiles = []
+        for i, centre in enumerate(centres):
+            pair = counterfactual(
+                name, seed=seed + 50 * row + i, centre=centre, crop_px=side, crop_mpp=mpp, density_per_mm2=_SPARSE
+            )
+            tiles += [Tile(pair.original), Tile(pair.changed)]
+        told = [
+            f"{verb}: {', '.join(text.partition(',')[0] for text in sorted(texts))}"
+            for verb, texts in (("goes", pair.lost), ("comes", pair.gained))
+            if texts
+        ]
+        rows.append((f"{name.replace('_', ' ')}   ({'; '.join(told) or 'no text changes'})", tiles))
     return page(rows, mpp)
 
 
@@ -372,12 +422,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     centres = pages.add_parser("centres", help="one field as each centre shows it")
     centres.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
     centres.add_argument("--seed", type=int, default=3)
+    pairs = pages.add_parser("counterfactuals", help="pairs of cells that differ by one property")
+    pairs.add_argument("--seed", type=int, default=0)
     slide = pages.add_parser("slide", help="a whole slide, two zooms and the truth")
     slide.add_argument("--label", default="HSIL")
     slide.add_argument("--diameter", type=float, default=3.0, help="mm")
     slide.add_argument("--centre", choices=list(CENTRES), default="north")
     slide.add_argument("--seed", type=int, default=5)
-    for sub in (cells, fields, artefacts, centres, slide):
+    for sub in (cells, fields, artefacts, centres, pairs, slide):
         sub.add_argument("--out", type=Path, required=True, help="JPEG or PNG file")
     given = parser.parse_args(arguments)
     try:
@@ -395,6 +447,8 @@ def _drawn(given: argparse.Namespace) -> Pixels:
         return artefacts_page(centre=given.centre, seed=given.seed)
     if given.page == "centres":
         return centres_page(given.centre or SITES, seed=given.seed)
+    if given.page == "counterfactuals":
+        return counterfactuals_page(seed=given.seed)
     return slide_page(given.label, diameter_mm=given.diameter, centre=given.centre, seed=given.seed)
 
 
