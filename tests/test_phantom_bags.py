@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.data.bag import BagFile
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.bags import cut_crops, write_phantom_bag
+from stride_monai.phantom.centres import CENTRES
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.ranking import RankingModel, rank_cells
 from stride_monai.phantom.render import plan_slide, render_slide
@@ -64,6 +68,21 @@ def test_without_jpeg_a_crop_is_the_slides_to_the_last_bit() -> None:
         crops = cut_crops(scene, boxes, 64, crop_mpp)
         for crop, box in zip(crops, boxes, strict=True):
             assert np.array_equal(crop, slide.read(Box.around(*box.centre, 64 * crop_mpp / 0.3), mpp=crop_mpp))
+
+
+def test_crops_through_the_slides_jpeg() -> None:
+    """Of one cell the sheet is the window that the crop needs, so the crop is the middle of that window's JPEG."""
+    plan, _ = plan_slide("LSIL", seed=2, diameter_mm=0.4, mpp=0.5, centre=replace(CENTRES["north"], jpeg_quality=40))
+    scene = Scene(plan)
+    x, y = scene.width // 2, scene.height // 2
+    (crop,) = cut_crops(scene, [Box.around(x, y, 20)], 64, 0.5, compressed=True)
+    (plain,) = cut_crops(scene, [Box.around(x, y, 20)], 64, 0.5)
+    sheet = Image.fromarray(scene.paint(x - 33, y - 33, 66, 66))
+    stream = io.BytesIO()
+    sheet.save(stream, format="JPEG", quality=40, subsampling="4:2:0")
+    expected = np.asarray(Image.open(stream))[1:-1, 1:-1]
+    assert np.abs(crop.astype(int) - expected.astype(int)).max() <= 2  # another decoder may round otherwise
+    assert np.abs(crop.astype(int) - plain.astype(int)).mean() > 1
 
 
 def test_rows_carry_the_truth_in_order_of_score(tmp_path: Path) -> None:

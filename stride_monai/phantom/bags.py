@@ -3,7 +3,7 @@
 The cell code is the slide's: :class:`~stride_monai.phantom.painter.Scene` paints the windows at the slide's own um/px
 and :class:`~stride_monai.slides.Slide` cuts and resamples the crops. So a crop is the one that
 :class:`~stride_monai.transforms.TopKCellPatches` would cut at the same box from the rendered slide, but for the slide's
-JPEG compression.
+JPEG compression, which is left out unless it is asked for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stride_monai.data.bag import BagCell, BagHeader, encode_crop, write_bag
+from stride_monai.data.bag import BagCell, BagHeader, decode_crop, encode_crop, write_bag
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.ranking import RankedCell, RankingModel, rank_cells
 from stride_monai.phantom.slide_plan import Plan
+from stride_monai.phantom.slide_writer import encode_jpeg
 from stride_monai.slides import Slide
 from stride_monai.slides.protocol import Pixels, StatedFacts
 from stride_monai.units import Box
@@ -33,13 +34,14 @@ class SceneReader:
 
     Args:
         scene: what is painted when it is read.
+        compressed: through JPEG of the centre's quality, as a slide file is; in other blocks of 8 px than the file's.
     """
 
     name = "phantom"
     format = "plan"
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, scene: Scene, compressed: bool = False) -> None:
+        self.scene, self.compressed = scene, compressed
         self.level_sizes: tuple[tuple[int, int], ...] = ((scene.width, scene.height),)
         self.bounds = (0, 0, scene.width, scene.height)
         self.stated = StatedFacts(scene.plan.mpp, scene.plan.mpp)
@@ -49,14 +51,20 @@ class SceneReader:
     def paint_sheet(self, x0: int, y0: int, x1: int, y1: int) -> None:
         """Paint a rectangle from which the reads inside it are served until the next one is painted."""
         self._sheet = (x0, y0, x1, y1)
-        self._pixels = self.scene.paint(x0, y0, x1 - x0, y1 - y0)
+        self._pixels = self._paint(x0, y0, x1 - x0, y1 - y0)
+
+    def _paint(self, x: int, y: int, width: int, height: int) -> Pixels:
+        pixels = self.scene.paint(x, y, width, height)
+        if self.compressed:
+            pixels = decode_crop(encode_jpeg(pixels, self.scene.plan.centre.jpeg_quality, "420"))
+        return pixels
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """As of the protocol."""
         x0, y0, x1, y1 = self._sheet
         if x0 <= x and y0 <= y and x + width <= x1 and y + height <= y1:
             return self._pixels[y - y0 : y - y0 + height, x - x0 : x - x0 + width]
-        return self.scene.paint(x, y, width, height)
+        return self._paint(x, y, width, height)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -72,6 +80,7 @@ def write_phantom_bag(
     crop_mpp: float = 0.5,
     ranking: RankingModel | None = None,
     config_hash: str = "",
+    compressed: bool = False,
 ) -> None:
     """Write the bag of a slide that is only planned; cell classes and descriptions are the truth.
 
@@ -84,6 +93,7 @@ def write_phantom_bag(
         crop_mpp: um/px of the crops.
         ranking: how good the detector is.
         config_hash: goes into the header.
+        compressed: cut the crops from pixels that went through the slide's JPEG.
 
     Raises:
         ConfigError: crops without size, or no cell asked for.
@@ -91,7 +101,7 @@ def write_phantom_bag(
     """
     check_crops(top_k, crop_px, crop_mpp)
     cells = rank_cells(plan, top_k, ranking)
-    crops = cut_crops(Scene(plan), [cell.box for cell in cells], crop_px, crop_mpp)
+    crops = cut_crops(Scene(plan), [cell.box for cell in cells], crop_px, crop_mpp, compressed)
     slide_id = path.name.split(".")[0]
     header = BagHeader(slide_id, plan.mpp, crop_mpp, crop_px, top_k, slide_class=slide_class, config_hash=config_hash)
     write_bag(path, header, [_row(cell, crop) for cell, crop in zip(cells, crops, strict=True)])
@@ -110,9 +120,14 @@ def _row(cell: RankedCell, crop: Pixels) -> BagCell:
     return BagCell(cell.score, cell.box, encode_crop(crop), cell.truth.cell_class, cell.truth.descriptions)
 
 
-def cut_crops(scene: Scene, boxes: Sequence[Box], crop_px: int, crop_mpp: float) -> list[Pixels]:
-    """Crops ``[crop_px, crop_px, 3]`` uint8 RGB about the centres of boxes (level-0 px); white beyond the slide."""
-    reader = SceneReader(scene)
+def cut_crops(
+    scene: Scene, boxes: Sequence[Box], crop_px: int, crop_mpp: float, compressed: bool = False
+) -> list[Pixels]:
+    """Crops ``[crop_px, crop_px, 3]`` uint8 RGB about the centres of boxes (level-0 px); white beyond the slide.
+
+    ``compressed``: see :class:`SceneReader`.
+    """
+    reader = SceneReader(scene, compressed)
     slide = Slide(Path("plan"), reader)
     regions = [Box.around(*box.centre, crop_px * crop_mpp / slide.mpp) for box in boxes]
     windows = [_window(region, slide.box) for region in regions]

@@ -1,0 +1,146 @@
+"""What an adversarial step of ColorAdv costs beside a clean step of SWIFT: time and peak memory.
+
+    python benchmarks/coloradv_step.py [--rounds 9] [--only time|memory]
+
+Both trainers take the same batches in memory, in the paper's proportion of one labelled cell to four cells of bags, on
+one CPU thread, with pseudo-labels, metrics, optimizer and moving average. Colour spaces are drawn for each step, as by
+default; each is timed alone as well.
+
+- time: seconds of the processor, so that other jobs on the machine do not count. Every round does each kind of step, in
+  another order than the round before; the ratio is the median of the rounds' ratios.
+- memory: peak resident memory of a process that makes two steps, each kind in processes of its own; of the whole
+  process, and of what it takes above what importing takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from swift_step import crops, parts, spent
+from torch import Tensor
+
+from stride_monai.engines.coloradv import ColorAdvTrainer
+from stride_monai.engines.swift import SwiftTrainer
+from stride_monai.handlers.ema import EmaUpdater
+from stride_monai.networks.swift import SwiftStudent
+
+CELLS, SLIDES, K, SIDE = 16, 2, 32, 64
+MEMORY_FACTOR = 4  # as many more cells in the memory's steps, so that their peak rises well above the libraries'
+STEPS = 2  # of a round
+
+Batch = dict[str, Any]
+CLEAN = "clean"
+KINDS: dict[str, dict[str, Any]] = {
+    CLEAN: {},
+    "adversarial": {"spaces": ("rgb", "hsv")},
+    "RGB alone": {"spaces": "rgb"},
+    "HSV alone": {"spaces": "hsv"},
+}
+
+
+def batch(factor: int = 1) -> tuple[Batch, Batch]:
+    """Labelled cells, and bags."""
+    cells, k = CELLS * factor, K * factor
+    mask = torch.ones(SLIDES, k, dtype=torch.bool)
+    labelled = {"image": crops(cells, 3, SIDE, SIDE), "label": torch.arange(cells) % 5}
+    return labelled, {"image": crops(SLIDES, k, 3, SIDE, SIDE), "mask": mask, "label": torch.tensor([0, 4])}
+
+
+def steps(kind: str, labelled: Batch, bag: Batch) -> Callable[[], None]:
+    """Makes ``STEPS`` steps of a kind each time it is called."""
+    network, teacher, optimizer = parts(bag["mask"].shape[1])
+    make: Any = SwiftTrainer if kind == CLEAN else ColorAdvTrainer
+    engine = make(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[bag] * STEPS,
+        network=SwiftStudent(network),
+        optimizer=optimizer,
+        train_handlers=[EmaUpdater(teacher, network.encoder)],
+        cells=lambda step: labelled,
+        teacher=teacher,
+        optim_set_to_none=True,
+        **KINDS[kind],
+    )
+
+    def run() -> None:
+        engine.state.max_epochs = engine.state.epoch + 1
+        engine.run()
+        assert kind == CLEAN or float(shift_of(engine).norm(dim=1).min()) > 0, "a step that is not adversarial"
+
+    return run
+
+
+def shift_of(engine: Any) -> Tensor:
+    shift: Tensor = engine.state.output["colour_shift"]
+    return shift
+
+
+def time_ratio(rounds: int) -> None:
+    labelled, bag = batch()
+    runs = {kind: steps(kind, labelled, bag) for kind in KINDS}
+    for run in runs.values():
+        run()
+    found: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for turn in range(rounds):  # who begins changes: what comes later finds a warmer cache
+        order = [*KINDS][turn % len(KINDS) :] + [*KINDS][: turn % len(KINDS)]
+        for kind in order:
+            found[kind].append(spent(runs[kind]) / STEPS)
+    print(f"clean step: {statistics.median(found[CLEAN]):.3f} core-s")
+    for kind in [*KINDS][1:]:
+        low, ratio, high = statistics.quantiles([a / b for a, b in zip(found[kind], found[CLEAN], strict=True)], n=4)
+        seconds = statistics.median(found[kind])
+        print(f"{kind}: {seconds:.3f} core-s; ratio {ratio:.3f} (quartiles {low:.3f}-{high:.3f}, {rounds} rounds)")
+
+
+def memory(rounds: int) -> None:
+    kinds = (CLEAN, "adversarial")
+    whole: dict[str, list[int]] = {kind: [] for kind in kinds}
+    above: dict[str, list[int]] = {kind: [] for kind in kinds}
+    for turn in range(rounds):
+        for kind in kinds[:: 1 if turn % 2 else -1]:
+            command = [sys.executable, __file__, "--peak", kind]
+            found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+            before, peak = map(int, found[-2:])
+            whole[kind].append(peak)
+            above[kind].append(peak - before)
+    for what, table in (("whole process", whole), ("above imported libraries", above)):
+        clean, adversarial = (statistics.median(table[kind]) for kind in kinds)
+        ratio = adversarial / clean
+        print(
+            f"peak memory, {what}: {clean:.0f} and {adversarial:.0f} MiB, ratio {ratio:.3f} ({rounds} processes each)"
+        )
+
+
+def peak_of(kind: str) -> None:
+    """Peak before and after the steps, MiB."""
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    steps(kind, *batch(MEMORY_FACTOR))()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=["time", "memory"])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--peak", choices=list(KINDS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.peak:
+        peak_of(arguments.peak)
+        return
+    if arguments.only != "memory":
+        time_ratio(arguments.rounds)
+    if arguments.only != "time":
+        memory(3)
+
+
+if __name__ == "__main__":
+    main()
