@@ -114,6 +114,19 @@ def test_the_same_arguments_give_the_same_pixels_and_another_seed_others() -> No
     assert not np.array_equal(first.original, other.original)
 
 
+def test_through_jpeg_only_the_blocks_of_the_change_differ() -> None:
+    given = {"seed": 1, "centre": CLEAN, "crop_px": 96, "density_per_mm2": 50}
+    plain, compressed = (counterfactual("nucleoli", compressed=jpeg, **given) for jpeg in (False, True))
+    differs = [(pair.original != pair.changed).any(axis=2) for pair in (plain, compressed)]
+    rows, columns = np.nonzero(differs[0])
+    # A block and half of its neighbour, whose colour is interpolated, and what resampling looks at.
+    reach = round((16 + 8) * CLEAN.mpp / MPP) + 2
+    allowed = np.zeros_like(differs[0])
+    allowed[max(rows.min() - reach, 0) : rows.max() + reach, max(columns.min() - reach, 0) : columns.max() + reach] = 1
+    assert differs[1][~allowed].sum() == 0
+    assert 0.5 < np.abs(plain.original.astype(int) - compressed.original).mean() < 6
+
+
 def test_the_original_is_the_cell_that_the_generator_draws() -> None:
     figure, _ = edited("halo", 5, CLEAN.eosinophilic)
     pair = counterfactual("halo", seed=5, centre=CLEAN, crop_px=64, crop_mpp=MPP, density_per_mm2=50)

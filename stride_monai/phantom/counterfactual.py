@@ -260,6 +260,7 @@ def counterfactual(
     crop_px: int = 224,
     crop_mpp: float = 0.5,
     density_per_mm2: float = DENSITY_20_MM,
+    compressed: bool = False,
 ) -> Counterfactual:
     """Two crops of a slide around the same cell, with and without a property; the same arguments give the same pixels.
 
@@ -269,6 +270,8 @@ def counterfactual(
         centre: laboratory and scanner, as for :func:`stride_monai.phantom.render.render_slide`.
         crop_px, crop_mpp: side in px and um/px of the crops.
         density_per_mm2: epithelial cells around it.
+        compressed: crops from pixels that went through the centre's JPEG, as those of a slide file did. What surrounds
+            the change then differs too, as far as the blocks of 16 px reach that hold a part of it.
 
     Raises:
         ConfigError: there is no such property or centre, or the crops have no size.
@@ -288,7 +291,7 @@ def counterfactual(
     )
     plans = [_exchanged(plan, figure) for figure in figures]
     truths = truth_of(plans[0], 0), truth_of(plans[1], 0)
-    crops = [cut_crops(Scene(one), [truths[0].box], crop_px, crop_mpp)[0] for one in plans]
+    crops = [cut_crops(Scene(one), [truths[0].box], crop_px, crop_mpp, compressed)[0] for one in plans]
     what = PROPERTIES[name]
     return Counterfactual(name, crops[0], crops[1], truths, what.lost, what.gained)
 
