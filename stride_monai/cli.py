@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
-    from stride_monai.screening.models import Rerank
+    from stride_monai.screening.models import Models, Rerank
     from stride_monai.screening.screener import Screener
 
 __all__ = ["app", "main"]
@@ -88,6 +88,13 @@ def screen(
     candidates: Annotated[
         int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
     ] = None,
+    classifier: Annotated[
+        str, typer.Option(help="auto (coloradv where it has weights, else swift_mil), coloradv or swift_mil.")
+    ] = "auto",
+    descriptions: Annotated[
+        bool | None,
+        typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights."),
+    ] = None,
     bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
@@ -101,7 +108,10 @@ def screen(
     from stride_monai.screening.screener import Options, Screener
 
     items = collect(slides)
-    options = Options(mpp, reader, device, profile, bundles, detector, _rerank(rerank, reranker, candidates))
+    again = _rerank(rerank, reranker, candidates)
+    options = Options(
+        mpp, reader, device, profile, bundles, detector, again, classifier=classifier, descriptions=descriptions
+    )
     with _err.status("loading the networks"):
         screener = Screener(options)
     batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv)
@@ -172,13 +182,24 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
     if len(reports) > 10:
         _out.print(f"and {len(reports) - 10} more reports in {_escape(str(out))}", highlight=False, soft_wrap=True)
     _out.print(f"summary {_escape(str(out / 'summary.csv'))}", highlight=False, soft_wrap=True)
-    models = screener.models
-    chosen, weights = models.choice, models.weights["detection"][:12]
-    _out.print(f"detector {chosen.name} ({chosen.why}), weights {weights}", highlight=False, soft_wrap=True)
+    _say_what_screened(screener.models)
+
+
+def _say_what_screened(models: Models) -> None:
+    parts = (("detector", "detection", models.detector_choice), ("classifier", "", models.classifier_choice))
+    for part, bundle, (name, why) in parts:
+        weights = models.weights[bundle or name][:12]
+        _out.print(f"{part} {name} ({why}), weights {weights}", highlight=False, soft_wrap=True)
     if models.reranker is not None:
         how = f"{models.reranker.name}, weights {models.reranker.weights[:12]}"
         kept = f"the best {models.reranker.k} of {models.reranker.candidates} candidates"
         _out.print(f"re-ranked by {how}: {kept}", highlight=False, soft_wrap=True)
+    words = models.explainer.facts
+    if words.made:
+        how = f"cosine above {words.threshold:.3f}, weights {models.explainer.weights[:12]}"
+        _out.print(f"described by text_align ({words.why}): {how}", highlight=False, soft_wrap=True)
+    else:
+        _out.print(f"[yellow]no descriptions[/yellow]: {_escape(words.why)}", highlight=False, soft_wrap=True)
     if not models.operating_point.holds:
         _out.print("[yellow]no call[/yellow]: the threshold does not hold for these cells", highlight=False)
     _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)

@@ -1,9 +1,9 @@
-"""The commands ``stride-monai data ...``: import annotated data, split a cohort, look for leakage."""
+"""The commands ``stride-monai data ...``: import annotated data, split a cohort, look for leakage, read typed words."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +15,15 @@ from rich.table import Table
 from stride_monai.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from stride_monai.data.free_text import Embed
     from stride_monai.data.importers import ImportReport
 
 __all__ = ["app"]
 
-app = typer.Typer(name="data", help="Annotated data: import, split, audit.", no_args_is_help=True)
+app = typer.Typer(name="data", help="Annotated data: import, split, audit, typed descriptions.", no_args_is_help=True)
 _out = Console()
 _err = Console(stderr=True)
 
@@ -179,3 +183,51 @@ def audit(
         _say(f"{found} in {_listed(result.images)} images{compared}")
     if result.findings:
         raise typer.Exit(1)
+
+
+@app.command()
+def descriptions(
+    cohort: Cohort,
+    out: Annotated[Path, typer.Option("--out", help="CSV file to write; one that is there is not replaced.")],
+    text_encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a Hugging Face text encoder; without, texts are compared by their spelling."),
+    ] = None,
+) -> None:
+    """List the descriptions that annotators typed, each with the nearest text of the vocabulary and its distance.
+
+    cells.csv stays as it is: what a text means is for its author to say.
+    """
+    from stride_monai.data.cells import read_cells
+    from stride_monai.data.free_text import LEXICAL, free_texts, lexical, match_texts, write_matches
+
+    texts = free_texts(read_cells(cohort / "cells.csv"))
+    embed, name = (lexical, LEXICAL) if text_encoder is None else _reader(text_encoder)
+    matches = match_texts(texts, embed, name)
+    write_matches(out, matches)
+    table = Table("typed", "cells", "nearest of the vocabulary", "distance", "")
+    for match in matches:
+        far = "[yellow]far[/yellow]" if match.far else ""
+        table.add_row(escape(match.text), str(match.cells), escape(match.nearest), f"{match.distance:.3f}", far)
+    if matches:
+        _out.print(table)
+    _say(f"{len(matches)} typed texts, {sum(match.far for match in matches)} of them far from all known ones")
+    _say(f"embedding: {name}")
+    _say(f"table {out}")
+
+
+def _reader(folder: Path) -> tuple[Embed, str]:
+    """A text encoder's embedding, and its name."""
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder '{folder}'", "give the folder of a Hugging Face text encoder, or none")
+    from stride_monai.networks.text_encoders import HuggingFaceText
+
+    encoder = HuggingFaceText(str(folder)).eval()
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float64]:
+        import torch
+
+        with torch.inference_mode():
+            return encoder.embed(texts).double().numpy()
+
+    return embed, f"first token of the text encoder {folder.resolve().name}"

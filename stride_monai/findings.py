@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
+from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS, SLIDE_CLASSES
 from stride_monai.errors import OutputError
 from stride_monai.units import Box
 
@@ -22,6 +22,8 @@ __all__ = [
     "DISCLAIMER",
     "SCHEMA_VERSION",
     "Cell",
+    "Described",
+    "Description",
     "Findings",
     "LevelFacts",
     "OperatingPoint",
@@ -32,7 +34,7 @@ __all__ = [
     "SlideStatus",
 ]
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 
 
@@ -136,6 +138,42 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """A diagnostic description that applies to a cell.
+
+    Attributes:
+        text: of :data:`~stride_monai.bethesda.DESCRIPTION_VOCABULARY`.
+        similarity: cosine of the cell's and the text's embeddings, -1..1; above the threshold of :class:`Described`.
+        fits_class: whether the text belongs to the class that the cell was called. Where not, one of the two is wrong:
+            the description contradicts the class, and every output says so.
+    """
+
+    text: str
+    similarity: float
+    fits_class: bool
+
+    @classmethod
+    def of(cls, cell_class: str, text: str, similarity: float) -> Description:
+        """A description of a cell that was called ``cell_class``, held against that class."""
+        return cls(text, similarity, text in DESCRIPTIONS_BY_CLASS[cell_class])
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Whether the cells of a slide were described.
+
+    Attributes:
+        made: a cell without descriptions has none that applies; False: nothing was looked for.
+        why: in words, e.g. ``the bundle text_align has no weights model.pt (paper profile)``.
+        threshold: on the cosine; texts above it are kept. None where no descriptions were made.
+    """
+
+    made: bool = False
+    why: str = "the version that screened knew no descriptions"
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One suspicious cell.
 
@@ -146,7 +184,7 @@ class Cell:
         cell_class: the most probable of :data:`~stride_monai.bethesda.CELL_CLASSES`.
         probabilities: one per cell class, in that order.
         attention: share of the slide head's attention; sums to 1 over the bag; 0 for cells outside the bag.
-        descriptions: diagnostic descriptions that apply.
+        descriptions: diagnostic descriptions that apply, the most similar first; see :class:`Described`.
         cam: class activation, how much the cell speaks for the slide class called; 0-1, 1 for the cell that does most;
             0 for cells outside the bag.
         rerank_score: lesion probability by the cell classifier that re-ranked the cells; None without.
@@ -158,7 +196,7 @@ class Cell:
     cell_class: str
     probabilities: tuple[float, ...]
     attention: float
-    descriptions: tuple[str, ...] = ()
+    descriptions: tuple[Description, ...] = ()
     cam: float = 0.0
     rerank_score: float | None = None
 
@@ -194,6 +232,7 @@ class Findings:
         score: summed probability of the positive classes, None likewise.
         call: ``positive`` or ``negative`` at the operating point (:meth:`OperatingPoint.call`), or None.
         cells: by rank.
+        described: whether the cells were described, and why not where they were not.
     """
 
     status: SlideStatus
@@ -207,6 +246,7 @@ class Findings:
     operating_point: OperatingPoint
     cells: tuple[Cell, ...]
     provenance: Provenance
+    described: Described = Described()
     schema_version: str = SCHEMA_VERSION
     disclaimer: str = DISCLAIMER
 
@@ -272,12 +312,13 @@ def _parts(raw: Mapping[str, Any]) -> dict[str, Any]:
                     **cell,
                     "box": Box(*cell["box"]),
                     "probabilities": tuple(cell["probabilities"][c] for c in CELL_CLASSES),
-                    "descriptions": tuple(cell["descriptions"]),
+                    "descriptions": tuple(Description(**text) for text in cell["descriptions"]),
                 }
             )
             for cell in raw["cells"]
         ),
         "provenance": Provenance(**raw["provenance"]),
+        "described": Described(**raw.get("described", {})),
     }
 
 

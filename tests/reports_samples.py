@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
+from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.findings import (
     Cell,
+    Described,
+    Description,
     Findings,
     LevelFacts,
     OperatingPoint,
@@ -57,6 +59,7 @@ def make_findings(cells: int = 40, slide_id: str = "sample", file_name: str = "s
             used={"device": "cpu", "mpp": 0.25, "profile": "tiny", "detection": {"top_k": 256}},
             weights_note="trained on synthetic slides",
         ),
+        "described": Described(True, "default where text_align has weights", 0.31),
     }
     return Findings(**{**known, **changes})
 
@@ -73,10 +76,18 @@ def _cell(rank: int) -> Cell:
         cell_class=name,
         probabilities=probabilities,
         attention=1 / (rank + 7),
-        descriptions=DESCRIPTIONS_BY_CLASS[name][: rank % 3],
+        descriptions=_words(rank, name),
         cam=1 / rank,
         rerank_score=None if rank % 2 else 1 - rank / 2000,
     )
+
+
+def _words(rank: int, name: str) -> tuple[Description, ...]:
+    """None for every third cell; every seventh has a text that contradicts its class."""
+    texts = list(DESCRIPTIONS_BY_CLASS[name][: rank % 3])
+    if rank % 7 == 0:
+        texts.insert(0, next(text for text in DESCRIPTION_VOCABULARY if text not in DESCRIPTIONS_BY_CLASS[name]))
+    return tuple(Description.of(name, text, 0.9 - place / 8) for place, text in enumerate(texts))
 
 
 def make_jpeg(width: int, height: int) -> bytes:

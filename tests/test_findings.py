@@ -5,9 +5,12 @@ import json
 
 import pytest
 
+from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.errors import OutputError
 from stride_monai.findings import (
     Cell,
+    Described,
+    Description,
     Findings,
     LevelFacts,
     OperatingPoint,
@@ -17,6 +20,11 @@ from stride_monai.findings import (
     SlideStatus,
 )
 from stride_monai.units import Box
+
+DESCRIPTIONS = (
+    Description("high nuclear-cytoplasmic ratio", 0.75, True),
+    Description("normal cell", 0.5, False),
+)
 
 
 def make_findings(**changes: object) -> Findings:
@@ -43,9 +51,10 @@ def make_findings(**changes: object) -> Findings:
         call="positive",
         operating_point=OperatingPoint(0.5, 64, "a test"),
         cells=(
-            Cell(1, 0.9, Box(10.0, 20.0, 110.0, 120.0), "ASC-H/HSIL", (0.1, 0.1, 0.1, 0.6, 0.1), 1.0, ("normal cell",)),
+            Cell(1, 0.9, Box(10.0, 20.0, 110.0, 120.0), "ASC-H/HSIL", (0.1, 0.1, 0.1, 0.6, 0.1), 1.0, DESCRIPTIONS),
         ),
         provenance=Provenance("0.1.0", "abcd", {"detection": "ff"}, {"mpp": None}, {"mpp": 0.25}, "synthetic"),
+        described=Described(True, "a test", 0.25),
     )
     return dataclasses.replace(findings, **changes)
 
@@ -58,6 +67,27 @@ def test_json_round_trip() -> None:
     assert raw["slide_probabilities"]["HSIL"] == 0.5
     assert raw["cells"][0]["box"] == [10.0, 20.0, 110.0, 120.0]
     assert "research use only" in raw["disclaimer"].lower()
+    assert raw["cells"][0]["descriptions"][1] == {"text": "normal cell", "similarity": 0.5, "fits_class": False}
+    assert raw["described"] == {"made": True, "why": "a test", "threshold": 0.25}
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_files_of_versions_that_knew_no_descriptions_are_read(version: str) -> None:
+    raw = json.loads(make_findings().to_json())
+    del raw["described"]
+    raw["schema_version"] = version
+    raw["cells"][0]["descriptions"] = []
+    read = Findings.from_json(json.dumps(raw))
+    assert read.cells[0].descriptions == ()
+    assert (read.schema_version, read.described.made, read.described.threshold) == (version, False, None)
+    assert read.described.why
+
+
+@pytest.mark.parametrize("cell_class", CELL_CLASSES)
+def test_a_description_fits_the_classes_that_the_vocabulary_gives_it(cell_class: str) -> None:
+    fitting = {text for text in DESCRIPTION_VOCABULARY if Description.of(cell_class, text, 0.5).fits_class}
+    assert fitting == set(DESCRIPTIONS_BY_CLASS[cell_class])
+    assert Description.of(cell_class, "normal cell", 0.5).fits_class == (cell_class == "NILM")
 
 
 def test_a_slide_without_cells_has_no_probabilities() -> None:

@@ -19,7 +19,7 @@ from reports_samples import make_findings, make_pictures
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import ConfigError, OutputError
-from stride_monai.findings import Findings
+from stride_monai.findings import Cell, Described, Description, Findings
 from stride_monai.reports import cells_parquet, findings_json, geojson, load_writers, writers
 
 NAMES = {
@@ -85,11 +85,10 @@ def test_parquet_has_one_row_per_cell_and_says_what_made_it(tmp_path: Path) -> N
     assert table.column_names[:7] == ["rank", "score", "x0", "y0", "x1", "y1", "class"]
     assert table.column_names[7:12] == ["p_NILM", "p_ASC-US", "p_LSIL", "p_ASC-H/HSIL", "p_AGC"]
     for row, cell in zip(table.to_pylist(), findings.cells, strict=True):
-        assert (row["rank"], row["class"], tuple(row["descriptions"])) == (
-            cell.rank,
-            cell.cell_class,
-            cell.descriptions,
-        )
+        assert (row["rank"], row["class"]) == (cell.rank, cell.cell_class)
+        columns = ("descriptions", "description_similarity", "description_fits_class")
+        words = [Description(*values) for values in zip(*(row[name] for name in columns), strict=True)]
+        assert words == [dataclasses.replace(text, similarity=round(text.similarity, 6)) for text in cell.descriptions]
         assert [row[name] for name in ("x0", "y0", "x1", "y1")] == pytest.approx(list(cell.box), abs=1e-6)
         assert [row[f"p_{name}"] for name in CELL_CLASSES] == pytest.approx(list(cell.probabilities), abs=1e-6)
         assert (row["score"], row["attention"]) == pytest.approx((cell.score, cell.attention), abs=1e-6)
@@ -103,6 +102,7 @@ def test_parquet_has_one_row_per_cell_and_says_what_made_it(tmp_path: Path) -> N
     assert metadata["slide_id"] == "sample"
     assert metadata["config_hash"] == findings.provenance.config_hash
     assert json.loads(metadata["weights_sha256"]) == dict(findings.provenance.weights)
+    assert json.loads(metadata["described"]) == dataclasses.asdict(findings.described)
 
 
 def test_no_cells_give_empty_tables_of_the_same_shape(tmp_path: Path) -> None:
@@ -140,8 +140,28 @@ def test_geojson_is_what_qupath_reads(tmp_path: Path) -> None:
         assert properties["measurements"]["CAM"] == pytest.approx(cell.cam, abs=1e-6)
         assert properties["measurements"].get("Rerank score") == pytest.approx(cell.rerank_score, abs=1e-6)
         assert properties["measurements"]["p AGC"] == pytest.approx(cell.probabilities[4], abs=1e-6)
-        assert properties.get("metadata", {}).get("Descriptions", "") == "; ".join(cell.descriptions)
+        assert properties["metadata"] == shown(cell)
     assert len({feature["id"] for feature in features}) == len(features)
+
+
+def shown(cell: Cell) -> dict[str, str]:
+    """What QuPath shows of a cell's words: fitting, contradicting, or that there is none."""
+    if not cell.descriptions:
+        return {"Descriptions": "none above 0.31"}
+    words: dict[str, str] = {}
+    for text in cell.descriptions:
+        key = "Descriptions" if text.fits_class else f"Contradict {cell.cell_class}"
+        words[key] = f"{words[key]}; " if key in words else ""
+        words[key] += f"{text.text} ({text.similarity:.2f})"
+    return words
+
+
+def test_cells_that_were_not_described_have_no_words_and_the_file_says_why(tmp_path: Path) -> None:
+    findings = make_findings(cells=2)
+    cells = tuple(dataclasses.replace(cell, descriptions=()) for cell in findings.cells)
+    content = collection(tmp_path, dataclasses.replace(findings, cells=cells, described=Described(False, "no weights")))
+    assert content["stride_monai"]["described"] == {"made": False, "why": "no weights", "threshold": None}  # type: ignore[index]
+    assert ["metadata" in feature["properties"] for feature in content["features"]] == [False, False]  # type: ignore[attr-defined]
 
 
 def test_geojson_coordinates_are_those_of_the_content(tmp_path: Path) -> None:

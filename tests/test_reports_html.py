@@ -11,7 +11,7 @@ import pytest
 from reports_samples import make_findings, make_jpeg, make_pictures
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
-from stride_monai.findings import DISCLAIMER, Findings, OperatingPoint, Pictures, SlideStatus
+from stride_monai.findings import DISCLAIMER, Described, Description, Findings, OperatingPoint, Pictures, SlideStatus
 from stride_monai.reports import html
 from stride_monai.reports.view import view_of
 from stride_monai.units import Box
@@ -105,8 +105,30 @@ def test_gallery_has_the_first_32_and_each_meets_its_mark() -> None:
     first = findings.cells[0]
     label = f"Cell 1: {first.cell_class}, probability 0.800, detector score 0.999"
     assert label in page.texts
-    for text in (text for cell in findings.cells[:32] for text in cell.descriptions):
-        assert text in page.texts
+
+
+def test_each_cell_of_the_gallery_has_its_words_and_a_contradiction_is_marked_in_words() -> None:
+    findings = make_findings(cells=40)
+    page, shown = page_of(findings), findings.cells[:32]
+    words = [text for cell in shown for text in cell.descriptions]
+    for text in {text.text for text in words}:
+        assert page.texts.count(text) == sum(other.text == text for other in words)
+    contradictions = [cell for cell in shown for text in cell.descriptions if not text.fits_class]
+    assert len(contradictions) == 4
+    assert len(page.with_class("against")) == 4
+    for cell in contradictions:
+        assert f"Contradicts {cell.cell_class}" in page.texts
+    assert "4 of these cells have a description that contradicts the class" in page.text
+    without = sum(not cell.descriptions for cell in shown)
+    assert page.texts.count("No description above 0.31") == without > 0
+
+
+def test_cells_that_were_not_described_are_said_to_be() -> None:
+    findings = make_findings(cells=3)
+    cells = tuple(dataclasses.replace(cell, descriptions=()) for cell in findings.cells)
+    page = page_of(dataclasses.replace(findings, cells=cells, described=Described(False, "no weights")))
+    assert "Cells are not described: no weights." in page.texts
+    assert page.texts.count("Not described") == 3
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
@@ -139,7 +161,7 @@ def test_markup_in_names_stays_text(nasty: str) -> None:
     provenance = dataclasses.replace(
         findings.provenance, weights_note=nasty, requested={nasty: nasty}, used={nasty: [nasty]}, weights={nasty: nasty}
     )
-    cells = (dataclasses.replace(findings.cells[0], descriptions=(nasty,)),)
+    cells = (dataclasses.replace(findings.cells[0], descriptions=(Description(nasty, 0.5, False),)),)
     point = OperatingPoint(0.5, 8, nasty)
     quality = dataclasses.replace(findings.quality, notes=(nasty,))
     findings = dataclasses.replace(findings, provenance=provenance, cells=cells, operating_point=point, quality=quality)

@@ -29,7 +29,8 @@ from stride_monai.networks.cell_encoder import CellClassifier
 from stride_monai.networks.heads import slide_head
 from stride_monai.networks.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
-from stride_monai.screening.models import Choice, Models, join
+from stride_monai.screening.choices import Choice, Chosen
+from stride_monai.screening.models import Models, join
 from stride_monai.transforms.loading import LoadBagd
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
@@ -255,7 +256,8 @@ def models(chosen: str, again: CellReranker | None, force: bool = False) -> Mode
     sizes = {"bag_size": 4, "crop_size": 64, "crop_mpp": 0.5, "top_k": 4}
     detection = LoadedBundle(DarkSpots(), {}, DETECTOR, {})
     swift = LoadedBundle(classifier, sizes, "ee" * 32, {"note": "toys."})
-    return join(Choice("dark", "a test"), detection, swift, again, torch.device("cpu"), force)
+    found, slides = Chosen(Choice("dark", "a test"), detection), Chosen(Choice("swift_mil", "a test"), swift)
+    return join(found, slides, again, torch.device("cpu"), force)
 
 
 def test_a_threshold_set_without_reranking_makes_no_call_and_says_so() -> None:

@@ -15,10 +15,11 @@ from test_findings import make_findings
 
 from stride_monai.artifacts import fingerprint
 from stride_monai.errors import OutputError, SlideError
-from stride_monai.findings import Findings, Pictures, SlideStatus
+from stride_monai.findings import Described, Findings, Pictures, SlideStatus
 from stride_monai.screening.batch import Batch, screen_batch
+from stride_monai.screening.choices import Choice
+from stride_monai.screening.explain import Explainer
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.models import Choice
 from stride_monai.screening.screener import Screened
 
 
@@ -29,7 +30,12 @@ class FakeScreener:
     settings: str = "settings"
     screened: list[str] = field(default_factory=list)
     models: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(weights={"detection": "ff"}, choice=Choice("fcos", "asked for"))
+        default_factory=lambda: SimpleNamespace(
+            weights={"detection": "ff"},
+            detector_choice=Choice("fcos", "asked for"),
+            classifier_choice=Choice("coloradv", "default"),
+            explainer=Explainer(Described(False, "no weights")),
+        )
     )
 
     def config_hash(self, item: SlideInput) -> str:
@@ -91,6 +97,8 @@ def test_a_bad_slide_and_a_defect_leave_the_others_unharmed(tmp_path: Path) -> N
     index = json.loads((tmp_path / "out" / "run.json").read_text())
     assert index["run"]["finished"] is True
     assert index["run"]["detector"] == {"name": "fcos", "why": "asked for"}
+    assert index["run"]["classifier"] == {"name": "coloradv", "why": "default"}
+    assert index["run"]["descriptions"] == {"made": False, "why": "no weights", "threshold": None}
     assert index["counts"]["failed"] == 2
     assert Findings.from_json((tmp_path / "out" / "b" / "findings.json").read_text()).slide.slide_id == "b"
 

@@ -18,8 +18,9 @@ from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.networks.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
-from stride_monai.screening import models
-from stride_monai.screening.models import choose_detector, detectors_in, load_models
+from stride_monai.screening import choices
+from stride_monai.screening.choices import choose_detector, detectors_in
+from stride_monai.screening.models import load_models
 
 BUNDLES = bundle_root("detection").parent
 BLOCKED = """
@@ -71,7 +72,7 @@ def test_detectors_are_the_paper_s_and_the_overlays_with_a_network(tmp_path: Pat
 def test_the_default_depends_on_the_extra_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     root = BUNDLES / "detection"
     for installed, name in ((True, "yolo"), (False, "fcos")):
-        monkeypatch.setattr(models, "_installed", lambda package, answer=installed: answer)
+        monkeypatch.setattr(choices, "_installed", lambda package, answer=installed: answer)
         choice = choose_detector("auto", "tiny", root)
         assert choice.name == name
         assert ("not installed" in choice.why) != installed

@@ -65,7 +65,7 @@ SLIDES = {
 
 def toy_bundle(folder: Path, config: dict[str, Any], network: nn.Module) -> None:
     (folder / "configs").mkdir(parents=True)
-    config = {**config, "weights": str(folder / "model.safetensors")}
+    config = {**config, "weights": "$@bundle_root + '/model.safetensors'"}
     (folder / "configs" / "inference.json").write_text(json.dumps(config))
     (folder / "configs" / "metadata.json").write_text('{"version": "0.0.1"}')
     save_weights(folder / "model.safetensors", network.state_dict(), {"note": f"A toy, {folder.name}."}, half=False)

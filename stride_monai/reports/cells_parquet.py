@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stride_monai.artifacts import replacing
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.findings import Cell, Findings, Pictures
+from stride_monai.findings import Findings, Pictures
 
 __all__ = ["FILE_NAME", "SCHEMA", "probability_column", "table_of", "write"]
 
@@ -36,7 +37,14 @@ SCHEMA = pa.schema(
         pa.field("attention", pa.float64(), nullable=False),
         pa.field("cam", pa.float64(), nullable=False),
         pa.field("rerank_score", pa.float64()),
-        pa.field("descriptions", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
+        *(
+            pa.field(name, pa.list_(pa.field("item", kind, nullable=False)), nullable=False)
+            for name, kind in (
+                ("descriptions", pa.string()),
+                ("description_similarity", pa.float64()),
+                ("description_fits_class", pa.bool_()),
+            )
+        ),
     ]
 )
 """Columns in order; the same for every slide, also for one without cells."""
@@ -69,17 +77,15 @@ def table_of(findings: Findings) -> Any:
         "attention": _rounded([cell.attention for cell in cells]),
         "cam": _rounded([cell.cam for cell in cells]),
         "rerank_score": [None if c.rerank_score is None else round(c.rerank_score, _DECIMALS) for c in cells],
-        "descriptions": [_texts(cell) for cell in cells],
+        "descriptions": [[text.text for text in cell.descriptions] for cell in cells],
+        "description_similarity": [_rounded([text.similarity for text in cell.descriptions]) for cell in cells],
+        "description_fits_class": [[text.fits_class for text in cell.descriptions] for cell in cells],
     }
     return pa.table(columns, schema=SCHEMA.with_metadata(_metadata(findings)))
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
     return [round(float(value), _DECIMALS) for value in values]
-
-
-def _texts(cell: Cell) -> list[str]:
-    return list(cell.descriptions)
 
 
 def _metadata(findings: Findings) -> dict[str, str]:
@@ -91,5 +97,6 @@ def _metadata(findings: Findings) -> dict[str, str]:
         "config_hash": findings.provenance.config_hash,
         "weights_sha256": json.dumps(dict(findings.provenance.weights), sort_keys=True),
         "weights_note": findings.provenance.weights_note,
+        "described": json.dumps(dataclasses.asdict(findings.described), sort_keys=True),
         "disclaimer": findings.disclaimer,
     }

@@ -6,18 +6,19 @@ origin is the content's corner as well and no offset is added.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import math
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import OutputError
-from stride_monai.findings import Cell, Findings, Pictures
+from stride_monai.findings import Cell, Described, Findings, Pictures
 
 __all__ = ["FILE_NAME", "collection_text", "write"]
 
@@ -56,6 +57,7 @@ def _header(findings: Findings) -> dict[str, Any]:
         "config_hash": findings.provenance.config_hash,
         "weights_sha256": dict(findings.provenance.weights),
         "weights_note": findings.provenance.weights_note,
+        "described": dataclasses.asdict(findings.described),
         "disclaimer": findings.disclaimer,
     }
 
@@ -71,13 +73,27 @@ def _features(findings: Findings) -> Iterator[str]:
     }
     for cell in findings.cells:
         _require_finite(cell, findings.slide.file_name)
-        yield _feature(cell, str(uuid.uuid5(namespace, str(cell.rank))), classifications[cell.cell_class])
+        identity, words = str(uuid.uuid5(namespace, str(cell.rank))), _words(cell, findings.described)
+        yield _feature(cell, identity, classifications[cell.cell_class], words)
 
 
-def _feature(cell: Cell, identity: str, classification: str) -> str:
+def _words(cell: Cell, described: Described) -> Mapping[str, str]:
+    """What QuPath shows of an object as text, by name; nothing where cells were not described."""
+    if not described.made:
+        return {}
+    named = {True: "Descriptions", False: f"Contradict {cell.cell_class}"}
+    words = {
+        name: "; ".join(f"{text.text} ({text.similarity:.2f})" for text in cell.descriptions if text.fits_class is fits)
+        for fits, name in named.items()
+    }
+    words = {name: text for name, text in words.items() if text}
+    return words or {"Descriptions": f"none above {described.threshold or 0:.2f}"}
+
+
+def _feature(cell: Cell, identity: str, classification: str, words: Mapping[str, str]) -> str:
     # Put together as text, not by json.dumps: a slide with 100,000 cells takes a third of the time.
     x0, y0, x1, y1 = (f"{value:.{_PIXEL_DECIMALS}f}" for value in cell.box)
-    metadata = f',"metadata":{json.dumps({"Descriptions": "; ".join(cell.descriptions)})}' if cell.descriptions else ""
+    metadata = f',"metadata":{json.dumps(words)}' if words else ""
     return (
         f'{{"type":"Feature","id":"{identity}",'
         f'"geometry":{{"type":"Polygon","coordinates":[[[{x0},{y0}],[{x1},{y0}],[{x1},{y1}],[{x0},{y1}],[{x0},{y0}]]]}},'

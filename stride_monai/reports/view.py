@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS, SLIDE_CLASSES, SLIDE_TO_CELL
-from stride_monai.findings import Cell, Findings, Pictures, Provenance
+from stride_monai.findings import Cell, Described, Findings, Pictures, Provenance
 from stride_monai.units import Box
 
 __all__ = ["GALLERY_SIZE", "MARKED_CELLS", "View", "view_of"]
@@ -46,6 +46,15 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
+class Phrase:
+    """One description of a cell; ``contradicts`` names the cell's class where the two do not go together."""
+
+    text: str
+    similarity: str
+    contradicts: str
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """One cell of the gallery."""
 
@@ -60,7 +69,8 @@ class Card:
     others: str
     position: str
     size: str
-    descriptions: tuple[str, ...]
+    descriptions: tuple[Phrase, ...]
+    wordless: str
     crop: Crop | None
 
 
@@ -163,6 +173,7 @@ class View:
     cells: int
     overview: Overview
     cards: tuple[Card, ...]
+    words: str
     crop_field: str
     quality: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -188,6 +199,7 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
         cells=len(findings.cells),
         overview=_overview(findings, pictures),
         cards=cards,
+        words=_words(findings.described, cards),
         crop_field=_crop_field(cards, pictures.crop_mpp),
         quality=_quality(findings),
         notes=findings.quality.notes,
@@ -255,9 +267,29 @@ def _card(cell: Cell, findings: Findings, pictures: Pictures) -> Card:
         others=", ".join(f"{name} {_p(p)}" for name, p in named),
         position=f"{x:.0f}, {y:.0f}",
         size=f"{cell.box.width * mpp:.0f} × {cell.box.height * mpp:.0f} µm",
-        descriptions=cell.descriptions,
+        descriptions=tuple(
+            Phrase(words.text, f"{words.similarity:.2f}", "" if words.fits_class else cell.cell_class)
+            for words in cell.descriptions
+        ),
+        wordless="" if cell.descriptions else _wordless(findings.described),
         crop=_crop(cell, mpp, pictures),
     )
+
+
+def _wordless(described: Described) -> str:
+    return f"No description above {described.threshold or 0:.2f}" if described.made else "Not described"
+
+
+def _words(described: Described, cards: Sequence[Card]) -> str:
+    """What is to be known of the gallery's descriptions."""
+    if not described.made:
+        return f"Cells are not described: {described.why}."
+    against = sum(any(phrase.contradicts for phrase in card.descriptions) for card in cards)
+    said = f"Descriptions are those whose similarity (cosine) to the cell is above {described.threshold or 0:.2f}."
+    if against:
+        cells = "1 of these cells has" if against == 1 else f"{against} of these cells have"
+        said += f" {cells} a description that contradicts the class: one of the two is wrong."
+    return said
 
 
 def _crop(cell: Cell, mpp: float, pictures: Pictures) -> Crop | None:

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,6 +63,7 @@ def screen_batch(
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     outcomes: list[Outcome] = []
+    models = batch.screener.models
 
     def index(finished: bool) -> None:
         write_summary(batch.out, outcomes)
@@ -71,8 +72,10 @@ def screen_batch(
             "finished": finished,
             "slides": len(slides),
             "command": list(batch.command),
-            "detector": batch.screener.models.choice._asdict(),
-            "weights": dict(batch.screener.models.weights),
+            "detector": models.detector_choice._asdict(),
+            "classifier": models.classifier_choice._asdict(),
+            "descriptions": asdict(models.explainer.facts),
+            "weights": dict(models.weights),
         }
         write_run(batch.out, info, outcomes)
 

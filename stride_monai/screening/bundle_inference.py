@@ -1,4 +1,4 @@
-"""Slides through the configuration of swift_mil's ``inference.json``: screening, with that configuration's networks."""
+"""Slides through ``inference.json`` of swift_mil or coloradv: screening, with that configuration's networks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from stride_monai.inferers.rerank import load_reranker
 from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
 from stride_monai.screening.batch import Batch, Writer, screen_batch
+from stride_monai.screening.choices import Choice, Chosen
+from stride_monai.screening.explain import load_explainer
 from stride_monai.screening.inputs import collect
-from stride_monai.screening.models import Models, join, load_detector
+from stride_monai.screening.models import Models, join, load_detector, slide_classifier_of
 from stride_monai.screening.screener import Options, Screener
 
 __all__ = ["SlideInference"]
@@ -38,9 +40,12 @@ class SlideInference:
         network: a :class:`~stride_monai.networks.slide_classifier.SlideClassifier`; takes the weights.
         weights: its weights file, or a base and files of what differs.
         numbers: ``bag_size``, ``crop_size`` and ``crop_mpp`` of the classifier.
-        bundles: folder in which ``detection`` and ``cell_cls`` lie.
-        options: how to screen; its ``device`` is that of the network, its ``bundles`` is not used.
+        bundles: folder in which ``detection``, ``cell_cls`` and ``text_align`` lie.
+        options: how to screen; its ``device`` is that of the network, its ``bundles`` and ``classifier`` are not used.
+            A ``text_align`` of another image encoder than the network's is refused where ``descriptions`` is True; with
+            None the cells are not described then, and all that is written says so.
         writers: by name, what to write for each slide.
+        bundle_root: the folder of the bundle that is run; names the slide classifier.
     """
 
     def __init__(
@@ -53,12 +58,14 @@ class SlideInference:
         bundles: Path | str,
         options: Options,
         writers: Mapping[str, Writer],
+        bundle_root: Path | str = "swift_mil",
     ) -> None:
         given = [slides] if isinstance(slides, str | Path) else list(slides)
         self.slides = [_manifest_of(Path(path)) for path in given]
         self.output_dir, self.network, self.numbers = Path(output_dir), network, dict(numbers)
         self.weights = [Path(part) for part in ([weights] if isinstance(weights, str | Path) else weights)]
         self.bundles, self.options, self.writers = Path(bundles), options, writers
+        self.name = Path(bundle_root).resolve().name
 
     def run(self) -> list[Outcome]:
         """Screen the slides.
@@ -76,7 +83,9 @@ class SlideInference:
                 "give dataset_dir: bag files or their folder; or slides, a folder of them or a manifest",
             )
         screener = Screener(self.options, self._models())
-        _log.info("%d slides, detector %s (%s)", len(items), *screener.models.choice)
+        _log.info("%d slides, detector %s (%s)", len(items), *screener.models.detector_choice)
+        words = screener.models.explainer.facts
+        _log.info("%s (%s)", "cells are described" if words.made else "cells are not described", words.why)
         _log.info("%s", screener.models.note)
         batch = Batch(screener, self.output_dir, self.writers, command=sys.argv)
         outcomes = screen_batch(batch, items, on_done=_tell)
@@ -91,14 +100,17 @@ class SlideInference:
         options = self.options
         device = torch.device(options.device)
         metadata = load_into(self.network, self.weights)
-        swift = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
-        chosen, detection = load_detector(self.bundles / "detection", options.profile, device, options.detector)
+        loaded = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
+        slides = Chosen(Choice(self.name, "the bundle that was run"), loaded)
+        detection = load_detector(self.bundles / "detection", options.profile, device, options.detector)
         reranker = None
         if options.rerank is not None:
-            kept = detection.numbers["top_k"]
+            kept = detection.bundle.numbers["top_k"]
             source, candidates = options.rerank
             reranker = load_reranker(kept, candidates, source, options.profile, device, self.bundles)
-        return join(chosen, detection, swift, reranker, device, options.force)
+        encoder, wanted = slide_classifier_of(slides).encoder, options.descriptions
+        explainer = load_explainer(self.bundles, options.profile, device, encoder, wanted, strict=False)
+        return join(detection, slides, reranker, device, options.force, explainer)
 
 
 def _manifest_of(path: Path) -> Path:

@@ -30,6 +30,14 @@ _EXTRAS = {
     "text": ("transformers", "text encoders for descriptions"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
+_BUNDLES = {
+    "detection": "",
+    "cell_cls": "",
+    "swift_mil": "",
+    "coloradv": "screening uses swift_mil",
+    "text_align": "screening describes no cell",
+}
+"""By bundle, what is missed where it has no weights; empty where nothing works without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Check:
 def examine() -> list[Check]:
     """The installation: packages, extras, device, weights, disk."""
     checks = [_python(), *map(_package, _PACKAGES), *(_extra(extra) for extra in _EXTRAS)]
-    for name, check in (("device", _device), ("weights", _weights), ("detector", _detectors)):
+    for name, check in (("device", _device), ("weights", _weights), ("screening", _screening)):
         checks += _guarded(name, check)
     return [*checks, _disk()]
 
@@ -145,30 +153,50 @@ def _device() -> list[Check]:
 
 
 def _weights() -> list[Check]:
+    """The weights of the five bundles; screening works without the last two, with less to say."""
     from stride_monai.artifacts import sha256_of
-    from stride_monai.bundle_workflow import bundle_root
+    from stride_monai.screening.choices import find_bundle
 
     checks = []
-    for name in ("detection", "cell_cls", "swift_mil"):
-        models = bundle_root(name) / "models"
-        files = sorted(p for p in models.glob("*") if p.suffix in {".pt", ".safetensors"}) if models.is_dir() else []
+    for name, without in _BUNDLES.items():
+        home = find_bundle(name, None)
+        models = [] if home is None else sorted((home / "models").glob("*"))
+        files = [path for path in models if path.suffix in {".pt", ".safetensors"}]
         for path in files:
             detail = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256_of(path)[:12]}"
             checks.append(Check(f"weights {name}", "ok", detail))
         if not files:
-            checks.append(Check(f"weights {name}", "problem", "none found", "train the bundle, or make weights"))
+            state: State = "note" if without else "problem"
+            detail = f"none found{f'; {without}' if without else ''}"
+            checks.append(Check(f"weights {name}", state, detail, "train the bundle, or make weights"))
     return checks
 
 
-def _detectors() -> list[Check]:
-    """Which detector screening uses, and why."""
+def _screening() -> list[Check]:
+    """Which detector and slide classifier screening uses and whether it describes the cells, as it comes."""
+    import torch
+
     from stride_monai.bundle_workflow import bundle_root
-    from stride_monai.screening.models import choose_detector, detectors_in
+    from stride_monai.screening.choices import CLASSIFIERS, choose_detector, detectors_in
+    from stride_monai.screening.models import load_models
 
     root = bundle_root("detection")
-    chosen = choose_detector("auto", "tiny", root)
-    others = ", ".join(name for name in detectors_in(root) if name != chosen.name)
-    return [Check("detector", "ok", f"{chosen.name} ({chosen.why}); --detector takes also {others}")]
+    detector = choose_detector("auto", "tiny", root)
+    others = ", ".join(name for name in detectors_in(root) if name != detector.name)
+    checks = [Check("detector", "ok", f"{detector.name} ({detector.why}); --detector takes also {others}")]
+    try:
+        models = load_models(None, "tiny", torch.device("cpu"))
+    except StrideError as error:
+        return [*checks, Check("screening", "problem", error.what, error.advice)]
+    name, why = models.classifier_choice
+    others = ", ".join(other for other in CLASSIFIERS if other != name)
+    words = models.explainer.facts
+    said = Check("descriptions", "ok", f"of every cell ({words.why}), above a cosine of {words.threshold or 0:.3f}")
+    return [
+        *checks,
+        Check("classifier", "ok", f"{name} ({why}); --classifier takes also {others}"),
+        said if words.made else Check("descriptions", "note", f"none: {words.why}", "train text_align"),
+    ]
 
 
 def _disk() -> Check:

@@ -1,14 +1,7 @@
-"""The networks that screening runs, loaded once from their bundles, and which detector it is.
-
-``yolo`` is the detector of the paper, which the configurations of the bundle ``detection`` name. Any other is an
-overlay of that bundle with a ``network_def`` of its own, and its file name is its name. With a profile goes the overlay
-``<profile>_<detector>.json`` where a bundle has one: its weights and small numbers.
-"""
+"""The networks that screening runs, loaded once from their bundles, and whether they fit together."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,35 +9,36 @@ from typing import Any, NamedTuple
 
 import torch
 
-from stride_monai.bundle_workflow import LoadedBundle, bundle_root, load_bundle_network
+from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.data.bag import chosen_by
 from stride_monai.errors import BundleError, ConfigError
-from stride_monai.findings import OperatingPoint
+from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, load_reranker
 from stride_monai.networks.detector import TileDetector
 from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.screening.choices import (
+    CLASSIFIERS,
+    Choice,
+    Chosen,
+    choose_detector,
+    find_bundle,
+    missing_weights,
+    overlays_in,
+)
+from stride_monai.screening.explain import TEXT_BUNDLE, Explainer, load_explainer
 
 __all__ = [
-    "Choice",
     "Models",
     "Rerank",
-    "choose_detector",
     "choose_device",
-    "detectors_in",
     "join",
+    "load_classifier",
     "load_detector",
     "load_models",
+    "slide_classifier_of",
 ]
 
-_PAPER, _FREE = "yolo", "fcos"
-_NO_OVERLAYS = {"train", "inference"}
-
-
-class Choice(NamedTuple):
-    """A detector's name, and in words why it was chosen."""
-
-    name: str
-    why: str
+_NO_WORDS = Explainer(Described(False, "not asked for"))
 
 
 class Rerank(NamedTuple):
@@ -52,49 +46,6 @@ class Rerank(NamedTuple):
 
     source: Path | str = CELL_BUNDLE
     candidates: int | None = None
-
-
-def detectors_in(detection: Path) -> list[str]:
-    """The detectors that a ``detection`` bundle has, that of the paper first.
-
-    Args:
-        detection: folder of the bundle.
-    """
-    overlays = [path for path in sorted((detection / "configs").glob("*.json")) if path.stem not in _NO_OVERLAYS]
-    return [_PAPER, *(path.stem for path in overlays if "network_def" in json.loads(path.read_text(encoding="utf-8")))]
-
-
-def choose_detector(name: str, profile: str, detection: Path) -> Choice:
-    """The detector of that name.
-
-    ``auto`` is that of the paper. Of the shipped weights it is the more sensitive one, but its extra may not be there
-    on purpose; then, in the tiny profile, it is the one that needs none. Which it was stands in the findings, in the
-    index of the run and on the screen.
-
-    Raises:
-        ConfigError: the bundle has none of that name.
-    """
-    if name == "auto":
-        if profile != "tiny":
-            return Choice(_PAPER, f"default of the {profile} profile")
-        if _installed("ultralytics"):
-            return Choice(_PAPER, "default where the extra yolo is installed")
-        return Choice(_FREE, "default where the extra yolo is not installed")
-    if name not in (known := detectors_in(detection)):
-        raise ConfigError(f"there is no detector '{name}'", f"use auto, {' or '.join(known)}")
-    return Choice(name, "as asked for")
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ImportError:
-        return False
-
-
-def _overlays(root: Path, profile: str, detector: str) -> list[str]:
-    names = (detector, f"{profile}_{detector}")
-    return [name for name in names if (root / "configs" / f"{name}.json").is_file()]
 
 
 def choose_device(name: str) -> torch.device:
@@ -119,22 +70,26 @@ class Models:
     """Detector and slide classifier (cell encoder, cell head, slide head), ready to run.
 
     Attributes:
-        choice: the detector's name and why it was chosen.
+        detector_choice: the detector's name and why it was chosen.
+        classifier_choice: the bundle of the slide classifier and why it was chosen.
         numbers: the inference settings of both bundles, by bundle name.
         weights: SHA-256 of each bundle's weights file.
         note: what the weights say of themselves, and what is to be known of the threshold.
         reranker: chooses among the detector's cells; None for the detector's own order.
+        explainer: describes the cells, or says why it does not.
     """
 
     detector: TileDetector
-    choice: Choice
+    detector_choice: Choice
     classifier: SlideClassifier
+    classifier_choice: Choice
     operating_point: OperatingPoint
     numbers: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, str]
     note: str
     device: torch.device
     reranker: CellReranker | None = None
+    explainer: Explainer = _NO_WORDS
 
 
 def load_models(
@@ -144,47 +99,118 @@ def load_models(
     detector: str = "auto",
     rerank: Rerank | None = None,
     force: bool = False,
+    classifier: str = "auto",
+    descriptions: bool | None = None,
 ) -> Models:
-    """Load detection and swift_mil, and with ``rerank`` a cell classifier.
+    """Load detection, a slide classifier, text_align where there is one, and with ``rerank`` a cell classifier.
 
     Args:
         bundles: folder that holds the bundles; None takes those that came with the package.
         profile: ``tiny`` or ``paper``.
-        detector: see :func:`choose_detector`.
+        detector: see :func:`~stride_monai.screening.choices.choose_detector`.
         rerank: None for the detector's own order.
         force: see :func:`join`.
+        classifier: see :func:`load_classifier`.
+        descriptions: see :func:`~stride_monai.screening.explain.load_explainer`. What came with the package never fails
+            for a ``text_align`` of another encoder unless something was asked for: the cells are not described then.
 
     Raises:
         BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
-            cells of another detector.
-        ConfigError: there is no such detector, or the classifier does not take such crops.
+            cells of another detector, or text_align was trained on another image encoder.
+        ConfigError: there is no such detector or classifier, or the classifier does not take such crops.
         MissingExtraError: the detector needs a package that is not installed.
     """
-    homes = {name: bundle_root(name) if bundles is None else bundles / name for name in ("detection", "swift_mil")}
-    chosen, detection = load_detector(homes["detection"], profile, device, detector)
-    overlays = _overlays(homes["swift_mil"], profile, chosen.name)
-    swift = load_bundle_network(homes["swift_mil"], profile, device, overlays=overlays)
+    home = bundle_root("detection") if bundles is None else bundles / "detection"
+    detection = load_detector(home, profile, device, detector)
     reranker = None
     if rerank is not None:
-        reranker = load_reranker(detection.numbers["top_k"], rerank.candidates, rerank.source, profile, device, bundles)
-    return join(chosen, detection, swift, reranker, device, force)
+        kept = detection.bundle.numbers["top_k"]
+        reranker = load_reranker(kept, rerank.candidates, rerank.source, profile, device, bundles)
+    slides = load_classifier(bundles, profile, device, detection, classifier, reranker, force)
+    encoder = slide_classifier_of(slides).encoder
+    strict = bundles is not None or classifier != "auto"
+    explainer = load_explainer(bundles, profile, device, encoder, descriptions, strict)
+    return join(detection, slides, reranker, device, force, explainer)
 
 
-def load_detector(
-    home: Path, profile: str, device: torch.device, detector: str = "auto"
-) -> tuple[Choice, LoadedBundle]:
+def load_detector(home: Path, profile: str, device: torch.device, detector: str = "auto") -> Chosen:
     """A bundle ``detection`` with the detector of that name; arguments and errors as for :func:`load_models`."""
-    chosen = choose_detector(detector, profile, home)
-    return chosen, load_bundle_network(home, profile, device, overlays=_overlays(home, profile, chosen.name))
+    choice = choose_detector(detector, profile, home)
+    return Chosen(choice, load_bundle_network(home, profile, device, overlays=overlays_in(home, profile, choice.name)))
+
+
+def load_classifier(
+    bundles: Path | None,
+    profile: str,
+    device: torch.device,
+    detection: Chosen,
+    name: str = "auto",
+    reranker: CellReranker | None = None,
+    force: bool = False,
+) -> Chosen:
+    """The slide classifier of that name.
+
+    Args:
+        bundles, profile: as for :func:`load_models`.
+        detection: what finds the cells.
+        name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is ``coloradv`` where it has weights, for the cells of
+            this detector, and else ``swift_mil``.
+        reranker: what chooses among the cells, if anything does.
+        force: as for :func:`join`; weights for the cells of any detector will do.
+
+    Raises:
+        BundleError: the bundle or its weights are missing or do not fit together.
+        ConfigError: there is no such classifier.
+    """
+    if name not in {"auto", *CLASSIFIERS}:
+        raise ConfigError(f"there is no slide classifier '{name}'", f"use auto, {' or '.join(CLASSIFIERS)}")
+    best, other = CLASSIFIERS
+    home = find_bundle(best, bundles)
+    if name != "auto":
+        other, why = name, "as asked for"
+    elif not (why := missing_weights(best, home, profile, _overlays(home, profile, detection))):
+        chosen = _load_classifier(best, bundles, profile, device, detection, "default where it has weights")
+        stored = slide_classifier_of(chosen).detector_sha256
+        detector = detection.bundle.weights_sha256
+        if force or stored in {"", detector, _chosen_by(detector, reranker)}:
+            return chosen
+        why = f"the threshold of {best} was set for another detector than {detection.choice.name}"
+    return _load_classifier(other, bundles, profile, device, detection, why)
+
+
+def _overlays(home: Path | None, profile: str, detection: Chosen) -> list[str]:
+    return [] if home is None else overlays_in(home, profile, detection.choice.name)
+
+
+def _load_classifier(
+    name: str, bundles: Path | None, profile: str, device: torch.device, detection: Chosen, why: str
+) -> Chosen:
+    home = bundle_root(name) if bundles is None else bundles / name
+    overlays = _overlays(home, profile, detection)
+    return Chosen(Choice(name, why), load_bundle_network(home, profile, device, overlays=overlays))
+
+
+def slide_classifier_of(slides: Chosen) -> SlideClassifier:
+    """The network of a slide classifier's bundle.
+
+    Raises:
+        BundleError: it is another kind of network.
+    """
+    network = slides.bundle.network
+    if not isinstance(network, SlideClassifier):
+        raise BundleError(
+            f"network_def of {slides.choice.name} is a {type(network).__name__}", "make it a SlideClassifier"
+        )
+    return network
 
 
 def join(
-    chosen: Choice,
-    detection: LoadedBundle,
-    swift: LoadedBundle,
+    detection: Chosen,
+    slides: Chosen,
     reranker: CellReranker | None,
     device: torch.device,
     force: bool = False,
+    explainer: Explainer = _NO_WORDS,
 ) -> Models:
     """Networks that are to work together, if they can.
 
@@ -195,36 +221,40 @@ def join(
     Raises:
         BundleError, ConfigError: as :func:`load_models`.
     """
-    classifier, network = swift.network, detection.network
-    if not isinstance(classifier, SlideClassifier):
-        raise BundleError(f"network_def of swift_mil is a {type(classifier).__name__}", "make it a SlideClassifier")
+    classifier, network = slide_classifier_of(slides), detection.bundle.network
     if not isinstance(network, TileDetector):
         raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
-    numbers = {"detection": detection.numbers, "swift_mil": swift.numbers}
-    weights = {"detection": detection.weights_sha256, "swift_mil": swift.weights_sha256}
-    notes = [bundle.metadata.get("note", "") for bundle in (detection, swift)]
+    parts = {"detection": detection.bundle, slides.choice.name: slides.bundle}
+    weights = {name: bundle.weights_sha256 for name, bundle in parts.items()}
+    notes = [bundle.metadata.get("note", "") for bundle in parts.values()]
     if reranker is not None:
-        reranker.check_crops(swift.numbers["crop_size"], swift.numbers["crop_mpp"])
+        reranker.check_crops(slides.bundle.numbers["crop_size"], slides.bundle.numbers["crop_mpp"])
         weights[CELL_BUNDLE] = reranker.weights
         notes.append(reranker.note)
+    if explainer.facts.made:
+        weights[TEXT_BUNDLE] = explainer.weights
+        notes.append(explainer.note)
     for part in (classifier, network):
         part.eval().requires_grad_(False)
-    point = _operating_point(classifier, swift, force)
-    point, caveat = _for_these_cells(point, classifier, chosen.name, weights["detection"], reranker, force)
+    point = _operating_point(classifier, slides, force)
+    point, caveat = _for_these_cells(point, classifier, detection.choice.name, weights["detection"], reranker, force)
     return Models(
         detector=network,
-        choice=chosen,
+        detector_choice=detection.choice,
         classifier=classifier,
+        classifier_choice=slides.choice,
         operating_point=point,
-        numbers=numbers,
+        numbers={name: bundle.numbers for name, bundle in parts.items()},
         weights=weights,
         note=" ".join(dict.fromkeys(note for note in [*notes, caveat] if note)),
         device=device,
         reranker=reranker,
+        explainer=explainer,
     )
 
 
-def _operating_point(classifier: SlideClassifier, bundle: LoadedBundle, force: bool) -> OperatingPoint:
+def _operating_point(classifier: SlideClassifier, slides: Chosen, force: bool) -> OperatingPoint:
+    bundle = slides.bundle
     point = classifier.operating_point(bundle.metadata.get("operating_point", "stored with the weights"))
     wanted = bundle.numbers["bag_size"]
     if point.bag_size == wanted:
@@ -232,7 +262,7 @@ def _operating_point(classifier: SlideClassifier, bundle: LoadedBundle, force: b
     if not force:
         raise BundleError(
             f"the slide head's threshold holds for bags of {point.bag_size} cells, the configuration asks for {wanted}",
-            f"set bag_size to {point.bag_size}, or evaluate swift_mil at the new size",
+            f"set bag_size to {point.bag_size}, or evaluate {slides.choice.name} at the new size",
         )
     return replace(point, source=f"{point.source}; forced on bags of {wanted} cells")
 
@@ -256,7 +286,7 @@ def _for_these_cells(
     stored = classifier.detector_sha256
     if not stored:
         return point, "It is not known for which detector the slide head's threshold holds."
-    wanted = detector if reranker is None else chosen_by(detector, reranker.weights, reranker.candidates)
+    wanted = _chosen_by(detector, reranker)
     if stored == wanted:
         return point, ""
     if force:
@@ -274,3 +304,8 @@ def _for_these_cells(
         " and a detector with re-ranking counts as another)",
         "choose cells as it was set for, or set it anew: bags with this detector, then calibrate.json of swift_mil",
     )
+
+
+def _chosen_by(detector: str, reranker: CellReranker | None) -> str:
+    """SHA-256 that names what chooses the cells; see :func:`stride_monai.data.bag.chosen_by`."""
+    return detector if reranker is None else chosen_by(detector, reranker.weights, reranker.candidates)

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 import stride_monai
 from stride_monai.artifacts import config_hash, fingerprint
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, binary_score
-from stride_monai.errors import ConfigError, RegionError, SlideError
-from stride_monai.findings import Cell, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
+from stride_monai.errors import ConfigError, SlideError
+from stride_monai.findings import Cell, Description, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import Models, Rerank, choose_device, load_models
-from stride_monai.slides import Slide, open_slide
+from stride_monai.screening.pictures import pictures_of
+from stride_monai.slides import open_slide
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
-__all__ = ["GALLERY_SIZE", "MIN_CELLS", "Options", "Screened", "Screener"]
+__all__ = ["MIN_CELLS", "Options", "Screened", "Screener"]
 
-GALLERY_SIZE = 32
-GALLERY_MPP = 0.25  # of the gallery's pictures, where the slide is as fine
 MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
 
@@ -47,8 +43,10 @@ class Options:
         detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
         rerank: a cell classifier chooses the best K of more cells than K; None for the detector's own order.
         activation: how much a cell speaks for the slide class, see
-            :func:`stride_monai.losses.swift.class_activation`; None for that of the bundle swift_mil.
+            :func:`stride_monai.losses.swift.class_activation`; None for that of the slide classifier's bundle.
         force: make a call although the threshold was set for another K or on cells that were chosen in another way.
+        classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
+        descriptions: whether cells are described in words; None for where the bundle text_align has weights.
     """
 
     mpp: float | None = None
@@ -60,6 +58,8 @@ class Options:
     rerank: Rerank | None = None
     activation: str | None = None
     force: bool = False
+    classifier: str = "auto"
+    descriptions: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +106,12 @@ class Screener:
             options.detector,
             options.rerank,
             options.force,
+            options.classifier,
+            options.descriptions,
         )
         reranker = self.models.reranker
-        detection, swift = self.models.numbers["detection"], self.models.numbers["swift_mil"]
+        numbers = self.models.numbers
+        detection, slides = numbers["detection"], numbers[self.models.classifier_choice.name]
         proposed = detection["top_k"] if reranker is None else reranker.candidates
         self._detect = SlideDetectionInferer(
             tile_px=detection["tile_size"],
@@ -119,9 +122,9 @@ class Screener:
             max_per_tile=detection["max_per_tile"],
             iou=detection["nms_iou"],
         )
-        self._patches = TopKCellPatches(k=proposed, crop_px=swift["crop_size"], crop_mpp=swift["crop_mpp"])
-        self._bag_size = int(swift["bag_size"])
-        self._activation = options.activation or str(swift.get("activation", ACTIVATIONS[0]))
+        self._patches = TopKCellPatches(k=proposed, crop_px=slides["crop_size"], crop_mpp=slides["crop_mpp"])
+        self._bag_size = int(slides["bag_size"])
+        self._activation = options.activation or str(slides.get("activation", ACTIVATIONS[0]))
         if self._activation not in ACTIVATIONS:
             raise ConfigError(f"'{self._activation}' is no class activation", f"use one of {', '.join(ACTIVATIONS)}")
 
@@ -160,11 +163,14 @@ class Screener:
                 raise SlideError(
                     f"{item.path.name}: the slide classifier gives values that are no numbers", "check its weights"
                 )
+            with clock.stage("describe"):
+                classes = [CELL_CLASSES[index] for index in evidence.cells.argmax(axis=1)]
+                words = self.models.explainer(features, classes, item.path.name)
             with clock.stage("crop"):
-                pictures = _pictures(slide, bag.boxes[: len(crops)], self._patches.crop_px * self._patches.crop_mpp)
+                pictures = pictures_of(slide, bag.boxes[: len(crops)], self._patches.crop_px * self._patches.crop_mpp)
         unreadable = detections.unreadable + bag.unreadable
         quality = _quality(detections, facts, unreadable)
-        findings = self._findings(item, facts, quality, _cells(bag, evidence), evidence.slide)
+        findings = self._findings(item, facts, quality, _cells(bag, evidence, words), evidence.slide)
         return Screened(findings, pictures, clock.seconds)
 
     def _findings(
@@ -192,6 +198,7 @@ class Screener:
             call=point.call(score, satisfactory=not reason),
             operating_point=point,
             cells=cells,
+            described=self.models.explainer.facts,
             provenance=Provenance(
                 package_version=stride_monai.__version__,
                 config_hash=self.config_hash(item),
@@ -215,27 +222,38 @@ class Screener:
             "bundles": "shipped" if options.bundles is None else "given",
             "activation": options.activation,
             "force": options.force,
+            "classifier": options.classifier,
+            "descriptions": "auto" if options.descriptions is None else options.descriptions,
         }
 
     def _settings(self) -> dict[str, Any]:
-        reranker = self.models.reranker
+        reranker, detector, classifier = (
+            self.models.reranker,
+            self.models.detector_choice,
+            self.models.classifier_choice,
+        )
+        words = self.models.explainer.facts
         crops = {"crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
         return {
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,
-            "detector": self.models.choice.name,
+            "detector": detector.name,
+            "classifier": classifier.name,
+            "why": {"detector": detector.why, "classifier": classifier.why},
+            "descriptions": words.made,
             "reranker": None if reranker is None else reranker.name,
             "candidates": None if reranker is None else reranker.candidates,
             "bundles": "shipped" if self.options.bundles is None else "given",
             "detection": {**self._detect.settings(), "top_k": self.models.numbers["detection"]["top_k"]},
-            "swift_mil": {**crops, "bag_size": self._bag_size, "activation": self._activation},
+            "text_align": {"threshold": words.threshold} if words.made else None,
+            classifier.name: {**crops, "bag_size": self._bag_size, "activation": self._activation},
             "weights": dict(self.models.weights),
             "version": stride_monai.__version__,
         }
 
 
-def _cells(bag: CellBag, evidence: Evidence) -> tuple[Cell, ...]:
+def _cells(bag: CellBag, evidence: Evidence, words: Sequence[tuple[Description, ...]]) -> tuple[Cell, ...]:
     return tuple(
         Cell(
             rank=row + 1,
@@ -244,6 +262,7 @@ def _cells(bag: CellBag, evidence: Evidence) -> tuple[Cell, ...]:
             cell_class=CELL_CLASSES[int(evidence.cells[row].argmax())],
             probabilities=tuple(evidence.cells[row].tolist()),
             attention=float(evidence.attention[row]),
+            descriptions=words[row],
             cam=float(evidence.cam[row]),
             rerank_score=None if bag.rerank_scores is None else float(bag.rerank_scores[row]),
         )
@@ -276,20 +295,3 @@ def _unsatisfactory(quality: Quality) -> str:
     if quality.adequate is False:
         return f"about {quality.estimated_cells:,} nucleated cells, fewer than the {MIN_CELLS:,} of an adequate slide"
     return ""
-
-
-def _pictures(slide: Slide, boxes: torch.Tensor, field_um: float) -> Pictures:
-    """Overview, and the field of view of the best cells at a resolution for the eye, finer than the networks'."""
-    overview, downsample = slide.overview(max_side=1600)
-    mpp = max(slide.mpp, GALLERY_MPP)
-    crops = {}
-    for rank, box in enumerate(boxes[:GALLERY_SIZE].tolist(), start=1):
-        with suppress(RegionError):  # the report says of this cell that there is no picture
-            crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).centre, field_um / slide.mpp), mpp=mpp))
-    return Pictures(overview=_jpeg(overview), overview_downsample=downsample, crop_mpp=mpp, crops=crops)
-
-
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=88)
-    return stream.getvalue()
