@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from stride_monai.bethesda import cell_class_of
+from stride_monai.bethesda import DESCRIPTIONS_BY_CLASS, cell_class_of
 from stride_monai.data.bag import BagCell, BagHeader, encode_crop, write_bag
 from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.slides import open_slide
@@ -47,6 +47,11 @@ def _draw(path: Path, slide: _Drawn, rng: np.random.Generator) -> None:
     Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, compress_level=1)
 
 
+def described(label: str) -> tuple[str, ...]:
+    """The texts of a cell: the first two of its class."""
+    return DESCRIPTIONS_BY_CLASS[cell_class_of(label)][:2]
+
+
 def _bag(folder: Path, image: Path, slide: _Drawn) -> None:
     header = BagHeader(slide.slide_id, MPP, CROP_MPP, CROP_PX, 64, slide_class=slide.label)
     with open_slide(image, mpp=MPP) as opened:
@@ -56,6 +61,7 @@ def _bag(folder: Path, image: Path, slide: _Drawn) -> None:
                 box=box,
                 jpeg=encode_crop(opened.read(Box.around(*box.centre, CROP_PX * CROP_MPP / MPP), mpp=CROP_MPP)),
                 cell_class=cell_class_of(label),
+                descriptions=described(label),
             )
             for k, (box, label) in enumerate(slide.cells)
         ]
@@ -95,7 +101,7 @@ def _drawn_once() -> TemporaryDirectory[str]:
 
 def _write_cells(folder: Path, slides: list[_Drawn]) -> None:
     records = [
-        CellRecord(slide.slide_id, f"{slide.slide_id}-{k}", *box, label=label)
+        CellRecord(slide.slide_id, f"{slide.slide_id}-{k}", *box, label=label, descriptions=described(label))
         for slide in slides
         for k, (box, label) in enumerate(slide.cells)
     ]

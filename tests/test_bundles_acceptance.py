@@ -40,6 +40,7 @@ EXPORT_SHAPE = {
     "cell_cls": [1, 3, 64, 64],
     "swift_mil": [1, 4, 3, 64, 64],
     "coloradv": [1, 4, 3, 64, 64],
+    "text_align": [1, 320],
 }
 REDUCED: dict[str, dict[str, dict[str, Any]]] = {
     "detection": {
@@ -59,6 +60,7 @@ REDUCED: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 REDUCED["coloradv"] = REDUCED["swift_mil"]
+REDUCED["text_align"] = {"train": {"batch_size": 8, "max_epochs": 1}, "evaluate": {}, "inference": {}}
 
 
 def files(root: Path, *names: str) -> list[str]:
@@ -85,7 +87,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_bundles_are_there() -> None:
-    assert {"detection", "cell_cls", "swift_mil", "coloradv"} <= set(NAMES)
+    assert {"detection", "cell_cls", "swift_mil", "coloradv", "text_align"} <= set(NAMES)
 
 
 def test_required_files(root: Path) -> None:
@@ -234,6 +236,7 @@ def test_trains_evaluates_and_infers(root: Path, overrides: dict[str, dict[str, 
         "cell_cls": {"test-NILM.cells.csv", "train-HSIL.cells.csv"},
         "swift_mil": {"slides.csv", "test-NILM.json", "train-HSIL.json"},
         "coloradv": {"slides.csv", "test-NILM.json", "train-HSIL.json"},
+        "text_align": {"test-NILM.descriptions.json", "train-HSIL.descriptions.json"},
     }
     assert expected[root.name] <= written
     assert {path.name for path in tmp_path.iterdir()} == {"train", "evaluate", "inference"}, "nothing beside output_dir"

@@ -18,6 +18,7 @@ from stride_monai.networks.text_encoders import TextEncoder
 __all__ = ["AlignmentStudent", "DescriptionAligner", "TextBranch", "encoder_sha256"]
 
 _SHA256_BYTES = 32
+_LEARNT_FROM = (10.0, -2.0)  # scale and bias
 
 
 def encoder_sha256(encoder: CellClassifier) -> str:
@@ -42,9 +43,9 @@ class DescriptionAligner(nn.Module):
     Args:
         feature_dim: D, length of the image encoder's features.
         dim: length of the common space.
-        learn_scale: training learns ``logit = scale * cosine + bias``. Without, the logit is the cosine, as in
-            equation 5. The order of cosines, and so what a threshold on them can say, is that of the logits.
-        scale, bias: where they start.
+        learn_scale: training learns ``logit = scale * cosine + bias`` (from 10 and -2: about two texts of fourteen
+            apply). Without, the logit is the cosine, as in equation 5, whose sigmoid lies in 0.27 to 0.73. Either way
+            the threshold is on the cosine, whose order is that of the logits.
         texts: the texts, in the order of the columns.
 
     Attributes:
@@ -63,16 +64,15 @@ class DescriptionAligner(nn.Module):
         feature_dim: int,
         dim: int = 256,
         learn_scale: bool = False,
-        scale: float = 1.0,
-        bias: float = 0.0,
         texts: Sequence[str] = DESCRIPTION_VOCABULARY,
     ) -> None:
         super().__init__()
         self.texts = tuple(texts)
         self.image_projection = nn.Linear(feature_dim, dim)
         # Always there, so that weights fit whether they are learnt or not.
+        scale, bias = _LEARNT_FROM if learn_scale else (1.0, 0.0)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
-        self.bias = nn.Parameter(torch.tensor(float(bias)), requires_grad=learn_scale)
+        self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learn_scale)
         self.register_buffer("threshold", torch.tensor(math.nan))
         self.register_buffer("text_features", torch.zeros(len(self.texts), dim))
         self.register_buffer("encoder", torch.zeros(_SHA256_BYTES, dtype=torch.uint8))
