@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -222,7 +222,11 @@ def _reader(folder: Path) -> tuple[Embed, str]:
         raise ConfigError(f"there is no folder '{folder}'", "give the folder of a Hugging Face text encoder, or none")
     from stride_monai.networks.text_encoders import HuggingFaceText
 
-    encoder = HuggingFaceText(str(folder)).eval()
+    try:
+        encoder = HuggingFaceText(str(folder)).eval()
+    except BundleError as error:
+        advice = "give a folder with a model and its tokenizer (save_pretrained), or leave --text-encoder out"
+        raise BundleError(error.what, advice) from error
 
     def embed(texts: Sequence[str]) -> NDArray[np.float64]:
         import torch

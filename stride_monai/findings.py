@@ -144,8 +144,8 @@ class Description:
     Attributes:
         text: of :data:`~stride_monai.bethesda.DESCRIPTION_VOCABULARY`.
         similarity: cosine of the cell's and the text's embeddings, -1..1; above the threshold of :class:`Described`.
-        fits_class: whether the text belongs to the class that the cell was called. Where not, one of the two is wrong:
-            the description contradicts the class, and every output says so.
+        fits_class: whether the text belongs to the class that the cell was called. Where not, the description
+            contradicts the class, and every output says so.
     """
 
     text: str
@@ -164,13 +164,18 @@ class Described:
 
     Attributes:
         made: a cell without descriptions has none that applies; False: nothing was looked for.
-        why: in words, e.g. ``the bundle text_align has no weights model.pt (paper profile)``.
+        why: in words, e.g. ``the bundle text_align has no weights model.pt``.
         threshold: on the cosine; texts above it are kept. None where no descriptions were made.
     """
 
     made: bool = False
     why: str = "the version that screened knew no descriptions"
     threshold: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, as in the findings file."""
+        plain: dict[str, Any] = _rounded(dataclasses.asdict(self))
+        return plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from stride_monai.bethesda import AGC_DESCRIPTION, DESCRIPTION_VOCABULARY, PAPER
 from stride_monai.cli import app
 from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.data.free_text import KNOWN_TEXTS, LEXICAL, free_texts, match_texts, write_matches
-from stride_monai.errors import ConfigError, OutputError
+from stride_monai.errors import BundleError, ConfigError, OutputError
 
 
 def cell(number: int, *descriptions: str) -> CellRecord:
@@ -115,6 +115,9 @@ def test_the_command_lists_every_typed_text_and_leaves_the_cohort_alone(tmp_path
     assert isinstance(again.exception, OutputError)
     absent = descriptions(tmp_path, "--out", tmp_path / "x.csv", "--text-encoder", tmp_path / "nowhere")
     assert isinstance(absent.exception, ConfigError)
+    empty = descriptions(tmp_path, "--out", tmp_path / "x.csv", "--text-encoder", tmp_path)
+    assert isinstance(empty.exception, BundleError)
+    assert "leave --text-encoder out" in str(empty.exception)
     assert not (tmp_path / "x.csv").exists()
 
 

@@ -150,7 +150,7 @@ def shown(cell: Cell) -> dict[str, str]:
         return {"Descriptions": "none above 0.31"}
     words: dict[str, str] = {}
     for text in cell.descriptions:
-        key = "Descriptions" if text.fits_class else f"Contradict {cell.cell_class}"
+        key = "Descriptions" if text.fits_class else "Descriptions against the class"
         words[key] = f"{words[key]}; " if key in words else ""
         words[key] += f"{text.text} ({text.similarity:.2f})"
     return words

@@ -156,7 +156,7 @@ def test_without_weights_or_without_the_bundle_nothing_is_said_and_that_is_said(
     (own / "text_align" / "model.safetensors").unlink()
     (own / "one.png").write_bytes((home / "one.png").read_bytes())
     found = screened(own)
-    assert found.described == Described(False, "the bundle text_align has no weights model.safetensors (paper profile)")
+    assert found.described == Described(False, "the bundle text_align has no weights model.safetensors")
     assert not any(cell.descriptions for cell in found.cells)
     assert found.provenance.used["text_align"] is None
     with pytest.raises(BundleError, match="cells cannot be described: the bundle text_align has no weights"):
@@ -224,7 +224,7 @@ def test_the_classifier_is_coloradv_where_it_has_weights_else_swift_mil_and_says
     with pytest.raises(BundleError, match="threshold does not hold"):
         choice(classifier="coloradv")
     (own / "coloradv" / "model.safetensors").unlink()
-    assert choice() == ("swift_mil", "the bundle coloradv has no weights model.safetensors (paper profile)")
+    assert choice() == ("swift_mil", "the bundle coloradv has no weights model.safetensors")
     with pytest.raises(BundleError, match="the bundle coloradv has no weights"):
         choice(classifier="coloradv")
     shutil.rmtree(own / "coloradv")

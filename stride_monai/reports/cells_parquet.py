@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +96,6 @@ def _metadata(findings: Findings) -> dict[str, str]:
         "config_hash": findings.provenance.config_hash,
         "weights_sha256": json.dumps(dict(findings.provenance.weights), sort_keys=True),
         "weights_note": findings.provenance.weights_note,
-        "described": json.dumps(dataclasses.asdict(findings.described), sort_keys=True),
+        "described": json.dumps(findings.described.to_dict(), sort_keys=True),
         "disclaimer": findings.disclaimer,
     }

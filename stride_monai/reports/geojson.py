@@ -6,7 +6,6 @@ origin is the content's corner as well and no offset is added.
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import json
 import math
@@ -57,7 +56,7 @@ def _header(findings: Findings) -> dict[str, Any]:
         "config_hash": findings.provenance.config_hash,
         "weights_sha256": dict(findings.provenance.weights),
         "weights_note": findings.provenance.weights_note,
-        "described": dataclasses.asdict(findings.described),
+        "described": findings.described.to_dict(),
         "disclaimer": findings.disclaimer,
     }
 
@@ -81,7 +80,7 @@ def _words(cell: Cell, described: Described) -> Mapping[str, str]:
     """What QuPath shows of an object as text, by name; nothing where cells were not described."""
     if not described.made:
         return {}
-    named = {True: "Descriptions", False: f"Contradict {cell.cell_class}"}
+    named = {True: "Descriptions", False: "Descriptions against the class"}
     words = {
         name: "; ".join(f"{text.text} ({text.similarity:.2f})" for text in cell.descriptions if text.fits_class is fits)
         for fits, name in named.items()

@@ -288,7 +288,7 @@ def _words(described: Described, cards: Sequence[Card]) -> str:
     said = f"Descriptions are those whose similarity (cosine) to the cell is above {described.threshold or 0:.2f}."
     if against:
         cells = "1 of these cells has" if against == 1 else f"{against} of these cells have"
-        said += f" {cells} a description that contradicts the class: one of the two is wrong."
+        said += f" {cells} a description that contradicts the class: look again."
     return said
 
 

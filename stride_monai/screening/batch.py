@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def screen_batch(
             "command": list(batch.command),
             "detector": models.detector_choice._asdict(),
             "classifier": models.classifier_choice._asdict(),
-            "descriptions": asdict(models.explainer.facts),
+            "descriptions": models.explainer.facts.to_dict(),
             "weights": dict(models.weights),
         }
         write_run(batch.out, info, outcomes)

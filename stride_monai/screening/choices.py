@@ -110,4 +110,4 @@ def missing_weights(name: str, home: Path | None, profile: str, overlays: list[s
     if home is None:
         return f"there is no bundle {name}"
     absent = [path.name for path in bundle_weights(home, profile, overlays or ()) if not path.is_file()]
-    return f"the bundle {name} has no weights {absent[0]} ({profile} profile)" if absent else ""
+    return f"the bundle {name} has no weights {absent[0]}" if absent else ""
