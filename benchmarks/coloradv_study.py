@@ -1,6 +1,6 @@
 """ColorAdv where it is meant to help: slides of centres with another stain, another scanner, or both.
 
-    python benchmarks/coloradv_study.py [--row NAME ...] [--seed N ...] [--table] [--work FOLDER]
+    python benchmarks/coloradv_study.py [--row NAME ...] [--seed N ...] [--table] [--picture JPEG]
 
 Cohort, few labels, network and settings are those of swift_ablation.py; two of its runs are rows here. What was done
 there is read, what was not is done there first. A run that has been done is not repeated.
@@ -41,9 +41,10 @@ import numpy as np
 import swift_ablation as ablation
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from stride_monai.artifacts import write_bytes
+from stride_monai.artifacts import replacing, write_bytes
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.bag import BAG_SUFFIX
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
@@ -324,6 +325,18 @@ def _gain(study: Study, figure: Callable[[Judged], float], name: str, seed: int)
     return ours - swift
 
 
+def draw(study: Study, path: Path, cells: int = 3) -> None:
+    """The first cells of a positive slide of each centre; one row for the seen centres and for each unseen kind."""
+    slides = test_slides(study)
+    first = {r.centre: k for k, r in reversed([*enumerate(slides["seen"])]) if r.slide_class != NEGATIVE}
+    bags = [load_bags([records[first[centre]] for centre in PAIRS])[0][:, :cells] for records in slides.values()]
+    side, (rows, columns) = ablation.BAGS.crop_px, (len(bags), len(PAIRS) * cells)
+    pixels = torch.stack(bags).view(rows, columns, 3, side, side).permute(0, 3, 1, 4, 2)
+    picture = Image.fromarray(pixels.reshape(rows * side, columns * side, 3).numpy())
+    with replacing(path) as temporary:
+        picture.resize((2 * picture.width, 2 * picture.height)).save(temporary, format="JPEG", quality=85)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/coloradv_study"))
@@ -331,9 +344,13 @@ def main() -> None:
     parser.add_argument("--row", action="append", choices=list(ROWS))
     parser.add_argument("--seed", action="append", type=int)
     parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--picture", type=Path, help="draw cells of every kind of centre into this JPEG file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     study = Study(arguments.ablation.absolute(), arguments.work.absolute())
+    if arguments.picture:
+        draw(study, arguments.picture)
+        return
     for seed in () if arguments.table else arguments.seed or (0, 1, 2):
         for name in arguments.row or ROWS:
             judge(study, name, seed)
