@@ -233,14 +233,6 @@ def test_the_classifier_is_coloradv_where_it_has_weights_else_swift_mil_and_says
         choice(classifier="resnet")
 
 
-def test_what_came_with_the_package_loads_as_it_comes_with_either_detector() -> None:
-    for detector in ("auto", "fcos"):
-        models = load_models(None, "tiny", CPU, detector)
-        assert models.classifier_choice.why
-        assert models.explainer.facts.why
-        assert models.operating_point.holds
-
-
 # The program, and the bundle.
 
 

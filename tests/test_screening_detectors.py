@@ -85,6 +85,8 @@ def test_each_detector_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> Non
     loaded = load_models(None, "tiny", torch.device("cpu"), "fcos")
     assert isinstance(loaded.detector, FcosDetector)
     assert loaded.classifier.detector_sha256 == loaded.weights["detection"], "the threshold was set on its cells"
+    assert loaded.operating_point.holds
+    assert loaded.explainer.facts.why
     base, _ = load_weights(BUNDLES / "swift_mil" / "models" / "tiny.safetensors")
     assert bytes(base["detector"].tolist()).hex() == sha256_of(BUNDLES / "detection" / "models" / "tiny.safetensors")
     with pytest.raises(MissingExtraError, match=r"stride-monai\[yolo\]"):
@@ -129,9 +131,19 @@ def test_everything_works_without_ultralytics(tmp_path: Path) -> None:
     assert "stride-monai[yolo]" in refused[2]
 
 
-def test_the_doctor_names_the_detector() -> None:
+def test_the_doctor_says_what_screens_and_which_bundles_have_weights() -> None:
     from stride_monai.screening.doctor import examine
 
-    (check,) = [check for check in examine() if check.name == "detector"]
-    assert check.detail.startswith(choose_detector("auto", "tiny", BUNDLES / "detection").name)
-    assert check.state == "ok"
+    checks = {check.name: check for check in examine()}
+    assert checks["detector"].detail.startswith(choose_detector("auto", "tiny", BUNDLES / "detection").name)
+    assert checks["detector"].state == checks["classifier"].state == "ok", (
+        "what came with the package screens as it comes"
+    )
+    assert checks["classifier"].detail.startswith(("swift_mil (", "coloradv ("))
+    for bundle, missed in (("coloradv", "uses swift_mil"), ("text_align", "describes no cell")):
+        shipped = list((BUNDLES / bundle / "models").glob("*.safetensors"))
+        assert checks[f"weights {bundle}"].state == ("ok" if shipped else "note")
+        assert (missed in checks[f"weights {bundle}"].detail) != bool(shipped)
+    described = bool(list((BUNDLES / "text_align" / "models").glob("*.safetensors")))
+    assert checks["descriptions"].state == ("ok" if described else "note")
+    assert {f"weights {name}" for name in ("detection", "cell_cls", "swift_mil")} <= checks.keys()

@@ -125,14 +125,6 @@ def load_explainer(
     aligner = loaded.network.eval().requires_grad_(False)
     if not isinstance(aligner, DescriptionAligner):
         raise BundleError(f"network_def of {TEXT_BUNDLE} is a {type(aligner).__name__}", "make it a DescriptionAligner")
-    if (width := aligner.image_projection.in_features) != encoder.feature_dim:
-        raise BundleError(
-            f"{TEXT_BUNDLE} takes {width} features, the image encoder has {encoder.feature_dim}",
-            "use the profile that fits, or screen with --no-descriptions",
-        )
-    threshold = float(aligner.threshold)
-    if math.isnan(threshold):
-        raise BundleError(f"{TEXT_BUNDLE} holds no threshold", "train it with validation cells, it sets one")
     try:
         aligner.check_encoder(encoder)
     except BundleError as error:
@@ -140,7 +132,21 @@ def load_explainer(
             advice = "use the slide classifier that it was trained on, train text_align on this one, or screen with"
             raise BundleError(error.what, f"{advice} --no-descriptions") from error
         return Explainer(Described(False, error.what))
+    _refuse_unusable(aligner, encoder)
     known = "" if aligner.encoder_sha256 else f"It is not known on which image encoder {TEXT_BUNDLE} was trained."
     note = " ".join(part for part in (loaded.metadata.get("note", ""), known) if part)
     why = "as asked for" if wanted else f"default where {TEXT_BUNDLE} has weights"
-    return Explainer(Described(True, why, threshold), aligner, loaded.weights_sha256, note)
+    return Explainer(Described(True, why, float(aligner.threshold)), aligner, loaded.weights_sha256, note)
+
+
+def _refuse_unusable(aligner: DescriptionAligner, encoder: CellClassifier) -> None:
+    if (width := aligner.image_projection.in_features) != encoder.feature_dim:
+        raise BundleError(
+            f"{TEXT_BUNDLE} takes {width} features, the image encoder has {encoder.feature_dim}",
+            "use the profile that fits, or screen with --no-descriptions",
+        )
+    if math.isnan(float(aligner.threshold)):
+        raise BundleError(
+            f"{TEXT_BUNDLE} holds no threshold",
+            "train it with validation cells, it sets one; or screen with --no-descriptions",
+        )
