@@ -125,7 +125,8 @@ def test_what_is_said_of_a_cell_hangs_on_no_other_and_on_no_number_of_threads() 
 
 def test_similarities_that_are_no_numbers_fail_the_slide() -> None:
     aligner = make_aligner()
-    nn.init.constant_(aligner.image_projection.bias, torch.nan)
+    for parameter in aligner.parameters():
+        nn.init.constant_(parameter, torch.nan)
     with pytest.raises(SlideError, match=r"a\.svs: text_align gives similarities that are no numbers"):
         Explainer(Described(True, "a test", 0.1), aligner)(torch.randn(2, 64), ["NILM", "NILM"], "a.svs")
 
@@ -183,15 +184,13 @@ def test_words_of_another_image_encoder_are_refused_with_ways_out(own: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("aligner", "says"),
-    [
-        (make_aligner(threshold=float("nan")), "holds no threshold"),
-        (DescriptionAligner(32, DIM), "takes 32 features, the image encoder has 64"),
-    ],
+    ("width", "threshold", "says"),
+    [(64, float("nan"), "holds no threshold"), (32, 0.1, "does not take the 64 features")],
 )
-def test_an_aligner_that_cannot_be_used_is_refused(own: Path, aligner: DescriptionAligner, says: str) -> None:
+def test_an_aligner_that_cannot_be_used_is_refused(own: Path, width: int, threshold: float, says: str) -> None:
+    aligner = DescriptionAligner(width, DIM)
+    aligner.threshold.fill_(threshold)
     shutil.rmtree(own / "text_align")
-    width = aligner.image_projection.in_features
     toy_bundle(own / "text_align", {"network_def": {**TEXTS["network_def"], "feature_dim": width}}, aligner)
     with pytest.raises(BundleError, match=says):
         load_models(own, "paper", CPU)

@@ -2,7 +2,7 @@
 
 The bundle ``text_align`` puts the features of the slide classifier's image encoder and the texts of the vocabulary into
 one space. A text applies to a cell if the cosine of the two is above the threshold that was set on validation cells. It
-takes the features that the classifier has anyway, so it costs one small product of matrices and changes no probability.
+takes the features that the classifier has anyway, so it costs next to nothing and changes no probability.
 """
 
 from __future__ import annotations
@@ -140,11 +140,13 @@ def load_explainer(
 
 
 def _refuse_unusable(aligner: DescriptionAligner, encoder: CellClassifier) -> None:
-    if (width := aligner.image_projection.in_features) != encoder.feature_dim:
+    try:
+        aligner.similarities(torch.zeros((1, encoder.feature_dim), device=aligner.threshold.device))
+    except RuntimeError as error:
         raise BundleError(
-            f"{TEXT_BUNDLE} takes {width} features, the image encoder has {encoder.feature_dim}",
+            f"{TEXT_BUNDLE} does not take the {encoder.feature_dim} features of the image encoder",
             "use the profile that fits, or screen with --no-descriptions",
-        )
+        ) from error
     if math.isnan(float(aligner.threshold)):
         raise BundleError(
             f"{TEXT_BUNDLE} holds no threshold",
