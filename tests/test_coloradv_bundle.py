@@ -36,6 +36,9 @@ def test_training_is_that_of_swift_but_for_the_trainer() -> None:
     assert {key: trainers[0].pop(key) for key in OWN} == {key: f"@{key}" for key in OWN}
     del trainers[1]["_target_"]
     assert trainers[0] == trainers[1]
+    pictures = ours["train"]["handlers"].pop()
+    assert pictures["_target_"] == "stride_monai.handlers.colour_pictures.ColourPictures"
+    assert pictures["_disabled_"] == "$@rank > 0"
     boards = [
         handler.pop("output_transform")
         for whole in (ours, theirs)
