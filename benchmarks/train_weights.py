@@ -14,7 +14,8 @@ Every step is a command that a user could type, and is skipped when its result i
 4. Extract bags from `slides` with the YOLO, and train the slide head on them. With the other detector extract those of
    the validation slides, set the threshold anew on them, and ship what that changes beside the head.
 5. Fine-tune encoder and head end to end in adversarial colours (coloradv), and do the same with its threshold.
-6. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
+6. Align the features of the slide classifier swift_mil with the descriptions of the cells of step 3 (text_align).
+7. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
 
@@ -61,6 +62,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "swift_mil": {"max_epochs": 60, "batch_size": 8},
     "coloradv": {},
+    "text_align": {},
 }
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
@@ -221,6 +223,7 @@ def make(work: Path, seed: int) -> None:
     bags = extract_bags(work, slides)
     train_slide_classifier("swift_mil", work, slides, bags, ("two_stage",))
     train_slide_classifier("coloradv", work, slides, bags, cell_dir=mined)
+    train("text_align", work / "text_align", dataset_dir=mined)
 
 
 def main() -> None:

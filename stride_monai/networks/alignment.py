@@ -36,13 +36,16 @@ def encoder_sha256(encoder: CellClassifier) -> str:
 class DescriptionAligner(nn.Module):
     """What screening needs of the alignment: one matrix product per cell, and no text encoder.
 
-    The image projection takes the features of a frozen image encoder into the space of the texts, whose projected
-    features are stored. A text is kept for a cell if its cosine is greater than the threshold (equation 6). The
-    threshold, the texts' features and the hash of the image encoder are buffers, so that any checkpoint has them.
+    The image projection, a fully connected layer, takes the features of a frozen image encoder into the space of the
+    texts, whose projected features are stored. A text is kept for a cell if its cosine is greater than the threshold
+    (equation 6). The threshold, the texts' features and the hash of the image encoder are buffers, so that any
+    checkpoint has them.
 
     Args:
         feature_dim: D, length of the image encoder's features.
         dim: length of the common space.
+        hidden_dim: ours: above 0 the image projection has a hidden layer of that size, for features that were learnt
+            from few cells and do not hold the texts linearly. 0 is the paper's single layer.
         learn_scale: training learns ``logit = scale * cosine + bias`` (from 10 and -2: about two texts of fourteen
             apply). Without, the logit is the cosine, as in equation 5, whose sigmoid lies in 0.27 to 0.73. Either way
             the threshold is on the cosine, whose order is that of the logits.
@@ -63,12 +66,14 @@ class DescriptionAligner(nn.Module):
         self,
         feature_dim: int,
         dim: int = 256,
+        hidden_dim: int = 0,
         learn_scale: bool = False,
         texts: Sequence[str] = DESCRIPTION_VOCABULARY,
     ) -> None:
         super().__init__()
         self.texts = tuple(texts)
-        self.image_projection = nn.Linear(feature_dim, dim)
+        self.image_projection = nn.Linear(feature_dim, hidden_dim or dim)
+        self.after_hidden = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, dim)) if hidden_dim else nn.Identity()
         # Always there, so that weights fit whether they are learnt or not.
         scale, bias = _LEARNT_FROM if learn_scale else (1.0, 0.0)
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
@@ -79,7 +84,7 @@ class DescriptionAligner(nn.Module):
 
     def cosines(self, features: Tensor, texts: Tensor) -> Tensor:
         """Cosines ``[B, N]`` of image features ``[B, D]`` with text features ``[N, dim]`` of any length."""
-        image = self.image_projection(features)
+        image: Tensor = self.after_hidden(self.image_projection(features))
         # In full precision: what a threshold on the cosine decides must not hang on 8 bits of a mantissa.
         with torch.autocast(image.device.type, enabled=False):
             wide = torch.float64 if image.dtype == torch.float64 else torch.float32
