@@ -118,10 +118,11 @@ class Pairs(NamedTuple):
 
 
 class Cosines(NamedTuple):
-    """``[n, N]`` of the original and of the changed cells."""
+    """``[n, N]`` of the original and of the changed cells; and the classes that the encoder's own head calls them."""
 
     before: Floats
     after: Floats
+    called: NDArray[np.int64]
 
 
 def rendered(name: str, number: int, centres: list[str], crop_px: int, crop_mpp: float, work: Path) -> Pairs:
@@ -173,7 +174,13 @@ class Reader:
         crops = torch.from_numpy(pairs.crops.reshape(-1, *pairs.crops.shape[2:])).permute(0, 3, 1, 2)
         features = torch.cat([self.encoder.encode(part) for part in crops.split(64)])
         found = self.aligner.similarities(features).numpy().reshape(len(pairs.crops), 2, -1)
-        return Cosines(found[:, 0], found[:, 1])
+        called = self.encoder.head(features).argmax(dim=1).numpy().reshape(-1, 2)
+        return Cosines(found[:, 0], found[:, 1], called)
+
+
+def of_truth(pairs: Pairs) -> Cosines:
+    """What a reader that makes no mistake would find."""
+    return Cosines(*pairs.truth.swapaxes(0, 1).astype(float), np.zeros((len(pairs.truth), 2), np.int64))
 
 
 class Rates(NamedTuple):
@@ -187,6 +194,7 @@ class Rates(NamedTuple):
         own: by how much the cosine of the expected texts moves the right way, on average over them.
         others: by how much that of the others moves, either way, on average.
         first: of all texts, an expected one moves its way the farthest.
+        recalled: the class that the encoder's head calls changes.
     """
 
     exact: Bools
@@ -196,6 +204,7 @@ class Rates(NamedTuple):
     own: Floats
     others: Floats
     first: Bools
+    recalled: Bools
 
 
 def rates(name: str, cosines: Cosines, threshold: float) -> Rates:
@@ -215,6 +224,7 @@ def rates(name: str, cosines: Cosines, threshold: float) -> Rates:
         own=moved[:, watched].mean(axis=1),
         others=np.abs(moved[:, ~watched]).mean(axis=1),
         first=watched[either.argmax(axis=1)],
+        recalled=cosines.called[:, 0] != cosines.called[:, 1],
     )
 
 
@@ -245,6 +255,7 @@ COLUMNS = (
     "shift of the expected",
     "of the others",
     "expected moves farthest",
+    "called class changes",
 )
 
 
@@ -255,7 +266,7 @@ def print_rates(every: dict[str, Rates]) -> None:
         shares = [share(r.exact), "-" if control else share(r.flips), share(r.same)]
         shares += ["-", "-"] if control else [share(r.read), share(r.flips[r.read])]
         print(f"| {name} | {len(r.exact)} | {' | '.join(shares)}", end=" | ")
-        print(f"{mean(r.own)} | {mean(r.others)} | {'-' if control else share(r.first)} |")
+        print(f"{mean(r.own)} | {mean(r.others)} | {'-' if control else share(r.first)} | {share(r.recalled)} |")
     changing = [r for name, r in every.items() if PROPERTIES[name].lost]
     exact, flips = (float(np.mean([getattr(r, key).mean() for r in changing])) for key in ("exact", "flips"))
     print(
@@ -280,7 +291,7 @@ def main() -> None:
     pairs = {
         name: rendered(name, arguments.pairs, centres, tiny["crop_size"], tiny["crop_mpp"], work) for name in PROPERTIES
     }
-    truth = {name: rates(name, Cosines(*p.truth.swapaxes(0, 1).astype(float)), 0.5) for name, p in pairs.items()}
+    truth = {name: rates(name, of_truth(p), 0.5) for name, p in pairs.items()}
     print(f"{len(test)} test slides of {len(centres)} centres: {', '.join(centres)}")
     exact = np.concatenate([of.exact for of in truth.values()])
     print(f"The truth itself changes by exactly the expected texts: {share(exact)}")
