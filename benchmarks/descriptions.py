@@ -9,7 +9,9 @@ too.
 
 The counterfactual pairs (stride_monai/phantom/counterfactual.py) are cells that no cohort holds, at the centres of the
 test slides, through their JPEG. A text that is read off the cell follows the property that was changed and nothing
-else; a text that is read off the class stays with the class. Nothing is chosen on either set.
+else; a text that is read off the class stays with the class. Whether the frozen features hold the property at all is
+asked of a linear probe: fitted on half of the pairs, does it rank the two cells of a pair of the other half rightly?
+Nothing is chosen on either set.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stride_monai.artifacts import replacing, sha256_of
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, description_targets
@@ -118,11 +122,18 @@ class Pairs(NamedTuple):
 
 
 class Cosines(NamedTuple):
-    """``[n, N]`` of the original and of the changed cells; and the classes that the encoder's own head calls them."""
+    """What is found of pairs.
+
+    Attributes:
+        before, after: cosines ``[n, N]`` of the original and of the changed cells.
+        called: classes ``[n, 2]`` that the encoder's own head gives them.
+        probed: ``[n]``, whether a linear probe on the features ranks the pair rightly.
+    """
 
     before: Floats
     after: Floats
     called: NDArray[np.int64]
+    probed: Bools
 
 
 def rendered(name: str, number: int, centres: list[str], crop_px: int, crop_mpp: float, work: Path) -> Pairs:
@@ -175,12 +186,37 @@ class Reader:
         features = torch.cat([self.encoder.encode(part) for part in crops.split(64)])
         found = self.aligner.similarities(features).numpy().reshape(len(pairs.crops), 2, -1)
         called = self.encoder.head(features).argmax(dim=1).numpy().reshape(-1, 2)
-        return Cosines(found[:, 0], found[:, 1], called)
+        return Cosines(found[:, 0], found[:, 1], called, probe(features.reshape(len(pairs.crops), 2, -1).double()))
+
+
+def probe(features: Tensor, penalty: float = 100.0) -> Bools:
+    """Logistic regression, original against changed, of features ``[n, 2, D]``: each half judged by the other's fit."""
+    right = np.zeros(len(features), bool)
+    for judged in (np.arange(len(features)) % 2 == half for half in (0, 1)):
+        fitted = features[~judged].flatten(0, 1)
+        mean, spread = fitted.mean(0), fitted.std(0).clamp(min=1e-6)
+        inputs, target = (fitted - mean) / spread, torch.tensor([1.0, 0.0]).double().repeat(len(fitted) // 2)
+        weight = torch.zeros(features.shape[2], dtype=torch.float64, requires_grad=True)
+        fit = torch.optim.LBFGS([weight], max_iter=200)
+
+        def loss() -> Tensor:
+            fit.zero_grad()  # noqa: B023
+            likelihood = binary_cross_entropy_with_logits(inputs @ weight, target, reduction="sum")  # noqa: B023
+            value = likelihood + penalty / 2 * weight.square().sum()  # noqa: B023
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            fit.step(loss)
+        scores = ((features[judged] - mean) / spread) @ weight.detach()
+        right[judged] = (scores[:, 0] > scores[:, 1]).numpy()
+    return right
 
 
 def of_truth(pairs: Pairs) -> Cosines:
     """What a reader that makes no mistake would find."""
-    return Cosines(*pairs.truth.swapaxes(0, 1).astype(float), np.zeros((len(pairs.truth), 2), np.int64))
+    n = len(pairs.truth)
+    return Cosines(*pairs.truth.swapaxes(0, 1).astype(float), np.zeros((n, 2), np.int64), np.ones(n, bool))
 
 
 class Rates(NamedTuple):
@@ -195,6 +231,7 @@ class Rates(NamedTuple):
         others: by how much that of the others moves, either way, on average.
         first: of all texts, an expected one moves its way the farthest.
         recalled: the class that the encoder's head calls changes.
+        probed: a linear probe on the features ranks the pair rightly; chance is a half.
     """
 
     exact: Bools
@@ -205,6 +242,7 @@ class Rates(NamedTuple):
     others: Floats
     first: Bools
     recalled: Bools
+    probed: Bools
 
 
 def rates(name: str, cosines: Cosines, threshold: float) -> Rates:
@@ -225,6 +263,7 @@ def rates(name: str, cosines: Cosines, threshold: float) -> Rates:
         others=np.abs(moved[:, ~watched]).mean(axis=1),
         first=watched[either.argmax(axis=1)],
         recalled=cosines.called[:, 0] != cosines.called[:, 1],
+        probed=cosines.probed,
     )
 
 
@@ -256,6 +295,7 @@ COLUMNS = (
     "of the others",
     "expected moves farthest",
     "called class changes",
+    "probe ranks rightly",
 )
 
 
@@ -266,7 +306,8 @@ def print_rates(every: dict[str, Rates]) -> None:
         shares = [share(r.exact), "-" if control else share(r.flips), share(r.same)]
         shares += ["-", "-"] if control else [share(r.read), share(r.flips[r.read])]
         print(f"| {name} | {len(r.exact)} | {' | '.join(shares)}", end=" | ")
-        print(f"{mean(r.own)} | {mean(r.others)} | {'-' if control else share(r.first)} | {share(r.recalled)} |")
+        print(f"{mean(r.own)} | {mean(r.others)} | {'-' if control else share(r.first)}", end=" | ")
+        print(f"{share(r.recalled)} | {share(r.probed)} |")
     changing = [r for name, r in every.items() if PROPERTIES[name].lost]
     exact, flips = (float(np.mean([getattr(r, key).mean() for r in changing])) for key in ("exact", "flips"))
     print(
