@@ -42,6 +42,13 @@ from stride_monai.units import Box
 
 ROWS = {"SWIFT": "C7", "SWIFT, stain jitter": "C0", "ColorAdv both": "C3"}
 
+FIGURES = {
+    "specificity": ("specificity, fixed threshold", (0.0, 1.0)),
+    "sensitivity": ("sensitivity, fixed threshold", (0.5, 1.0)),
+    "auc": ("AUC", (0.5, 1.0)),
+}
+"""Rows of the figure: title, and from where to where."""
+
 
 def recoloured(images: Tensor, hue: float = 0.0, saturation: float = 1.0, value: float = 1.0) -> Tensor:
     """All crops ``[n, 3, S, S]`` uint8 with one change of colour."""
@@ -160,26 +167,26 @@ def results(study: Study) -> Iterator[dict[str, Any]]:
 
 
 def draw(table: list[dict[str, Any]], path: Path) -> None:
-    """Specificity above, sensitivity below; mean over the seeds, and a band of one SD."""
+    """Specificity, sensitivity and AUC from top to bottom; mean over the seeds, and a band of one SD."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(2, len(AXES), figsize=(15, 5.6), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(len(FIGURES), len(AXES), figsize=(15, 8), sharey="row", layout="constrained")
     for (kind, axis), column in zip(AXES.items(), panels.T, strict=True):
-        for panel, what in zip(column, ("specificity", "sensitivity"), strict=True):
+        for panel, what in zip(column, FIGURES, strict=True):
             if axis.trained:
                 panel.axvspan(*axis.trained, color="0.93", lw=0)
             panel.axvline(axis.plain, color="0.6", lw=0.8)
             for row, colour in ROWS.items():
                 band(panel, [r for r in table if r["kind"] == kind and r["row"] == row], axis, what, colour, row)
-            panel.set(ylim=(0, 1), xlim=(min(axis.sizes), max(axis.sizes)))
+            panel.set(ylim=FIGURES[what][1], xlim=(min(axis.sizes), max(axis.sizes)))
             panel.grid(alpha=0.3)
-        column[1].set_xlabel(axis.title)
+        column[-1].set_xlabel(axis.title)
         if axis.sizes[0] > axis.sizes[-1]:
             for panel in column:
                 panel.invert_xaxis()
-    for panel, what in zip(panels[:, 0], ("specificity", "sensitivity"), strict=True):
-        panel.set_ylabel(f"{what}, fixed threshold")
+    for panel, (title, _) in zip(panels[:, 0], FIGURES.values(), strict=True):
+        panel.set_ylabel(title)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(ROWS), frameon=False)
     with replacing(path) as temporary:
@@ -196,16 +203,13 @@ def band(panel: Any, rows: list[dict[str, Any]], axis: Axis, what: str, colour: 
 
 
 def summary(table: list[dict[str, Any]]) -> None:
-    """Specificity and sensitivity, mean and SD over the seeds, of each row at each shift."""
-    print(f"\n| shift | size |{''.join(f' {row}: spec. | sens. |' for row in ROWS)}\n|---|---|{'---|---|' * len(ROWS)}")
+    """Specificity, sensitivity and AUC, mean and SD over the seeds, of each row at each shift."""
+    heads = "".join(f" {row}: spec. | sens. | AUC |" for row in ROWS)
+    print(f"\n| shift | size |{heads}\n|---|---|{'---|---|---|' * len(ROWS)}")
     for kind, axis in AXES.items():
         for size in axis.sizes:
             here = [r for r in table if (r["kind"], r["size"]) == (kind, size)]
-            cells = [
-                ablation.spread([r[what] for r in here if r["row"] == row])
-                for row in ROWS
-                for what in ("specificity", "sensitivity")
-            ]
+            cells = [ablation.spread([r[what] for r in here if r["row"] == row]) for row in ROWS for what in FIGURES]
             print(f"| {kind} | {size:g} | {' | '.join(cells)} |")
 
 
