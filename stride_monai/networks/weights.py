@@ -32,7 +32,10 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise BundleError(f"no weights at {path.parent.name}/{path.name}", "train the bundle that makes them, or name another file (--weights; in training --init_weights)")
+        raise BundleError(
+            f"no weights at {path.parent.name}/{path.name}",
+            "train the bundle that makes them, or name another file (--weights; in training --init_weights)",
+        )
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as stream:
