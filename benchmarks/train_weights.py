@@ -14,8 +14,7 @@ Every step is a command that a user could type, and is skipped when its result i
 4. Extract bags from `slides` with the YOLO, and train the slide head on them. With the other detector extract those of
    the validation slides, set the threshold anew on them, and ship what that changes beside the head.
 5. Fine-tune encoder and head end to end in adversarial colours (coloradv), and do the same with its threshold.
-6. Align the features of the slide classifier swift_mil with the descriptions of the cells of step 3, and of
-   counterfactual pairs of cells, so that a text does not always go with its class (text_align).
+6. Align the features of the slide classifier swift_mil with the descriptions of the cells of step 3 (text_align).
 7. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
@@ -34,16 +33,13 @@ import numpy as np
 import torch
 
 from stride_monai.bundle_workflow import bundle_root, load_bundle_network
-from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagHeader, encode_crop, write_bag
 from stride_monai.data.cells import CellRecord, read_cells, write_cells
-from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
+from stride_monai.data.manifest import read_manifest, write_manifest
 from stride_monai.findings import Findings
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.weights import load_weights, save_weights
-from stride_monai.phantom.centres import ANY, SITES, centre_named
+from stride_monai.phantom.centres import ANY, SITES
 from stride_monai.phantom.cohort import render_cohort
-from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
-from stride_monai.phantom.render import DENSITY_13_MM
 from stride_monai.slides import open_slide
 
 NOTE = "The shipped weights were trained on synthetic slides only; nothing they say is evidence about real cells."
@@ -66,16 +62,12 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "swift_mil": {"max_epochs": 60, "batch_size": 8},
     "coloradv": {},
-    "text_align": {"max_epochs": 24},
+    "text_align": {},
 }
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
 DEFAULT = "yolo"  # whose bags the slide head is trained on
 MINED = 64  # boxes of each negative slide
-CROP_PX, CROP_MPP = 96, 0.5  # of the tiny profile
-PAIRS = {"train": (100_000, 12, 2), "validation": (200_000, 3, 1)}
-"""Of counterfactual cells: the first seed, the number for each property and laboratory, and how often they stand in
-their bag: they are few beside the natural cells. descriptions.py judges with seeds from 700,000."""
 HIT_IOS = 0.5  # a truth box counts as found when a top-K box covers at least half of the smaller of the two
 
 
@@ -214,52 +206,9 @@ def train_slide_classifier(
             ship(name, folder / "calibrated.pt", f"tiny_{detector}", base="tiny")
 
 
-def write_pairs(bags: Path) -> list[SlideRecord]:
-    """Bags with both cells of counterfactual pairs, one for each split and laboratory, written unless they are there.
-
-    In a cohort a text goes with its class and is learnt as the class. These cells have it, or lack it, by themselves.
-    """
-    records = []
-    for split, (first, number, times) in PAIRS.items():
-        for place, centre in enumerate(SITES):
-            slide_id = f"pairs-{split}-{centre}"
-            path = bags / f"{slide_id}{BAG_SUFFIX}"
-            records.append(SlideRecord(slide_id, path, centre=centre, split=split))
-            if not path.exists():
-                cells: list[BagCell] = []
-                for k, name in enumerate(PROPERTIES):
-                    for seed in range(number):
-                        cells += pair_cells(name, first + 1000 * k + number * place + seed, centre)
-                top_k = times * len(cells)
-                header = BagHeader(slide_id, centre_named(centre).mpp, CROP_MPP, CROP_PX, top_k)
-                write_bag(path, header, times * cells)
-    return records
-
-
-def pair_cells(name: str, seed: int, centre: str) -> list[BagCell]:
-    """The original and the changed cell with their true descriptions, cut from pixels as a slide's file holds them."""
-    form: dict[str, Any] = {"crop_px": CROP_PX, "crop_mpp": CROP_MPP, "density_per_mm2": DENSITY_13_MM}
-    pair = counterfactual(name, seed=seed, centre=centre, compressed=True, **form)
-    middle = pair.truths[0].box.centre  # of both crops
-    return [
-        BagCell(1.0, truth.box, encode_crop(crop), truth.cell_class, truth.descriptions, crop_centre=middle)
-        for truth, crop in zip(pair.truths, (pair.original, pair.changed), strict=True)
-    ]
-
-
-def describe(cells: Path, described: Path) -> None:
-    """The labelled crops of `cells`, and beside them those of counterfactual pairs."""
-    bags = described / "crops"
-    form = {"crop_size": CROP_PX, "crop_mpp": CROP_MPP, "random_negatives": 0}
-    bundle("cell_cls", "crops", dataset_dir=cells, output_dir=bags, **form)
-    write_manifest(described / "manifest.csv", [*read_manifest(cells / "manifest.csv"), *write_pairs(bags)])
-
-
 def make(work: Path, seed: int) -> None:
     """Every step whose result is not there yet."""
-    tiles, dense, mined, described, slides = (
-        work / name for name in ("tiles", "dense", "mined", "described", "slides")
-    )
+    tiles, dense, mined, slides = (work / name for name in ("tiles", "dense", "mined", "slides"))
     small: dict[str, Any] = {"diameter_mm": 1.2, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
     every_laboratory = [name for site in SITES for name in (ANY, site)]
@@ -274,9 +223,7 @@ def make(work: Path, seed: int) -> None:
     bags = extract_bags(work, slides)
     train_slide_classifier("swift_mil", work, slides, bags, ("two_stage",))
     train_slide_classifier("coloradv", work, slides, bags, cell_dir=mined)
-    if not (described / "manifest.csv").exists():
-        describe(mined, described)
-    train("text_align", work / "text_align", ("from_crops",), dataset_dir=described)
+    train("text_align", work / "text_align", dataset_dir=mined)
 
 
 def main() -> None:
