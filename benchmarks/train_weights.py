@@ -13,9 +13,8 @@ Every step is a command that a user could type, and is skipped when its result i
 3. Train the cell classifier on them.
 4. Extract bags from `slides` with the YOLO, and train the slide head on them. With the other detector extract those of
    the validation slides, set the threshold anew on them, and ship what that changes beside the head.
-5. Fine-tune encoder and head end to end in adversarial colours (coloradv), and do the same with its threshold.
-6. Align the features of the slide classifier swift_mil with the descriptions of the cells of step 3 (text_align).
-7. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
+5. Align the features of the slide classifier swift_mil with the descriptions of the cells of step 3 (text_align).
+6. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
 
@@ -61,7 +60,6 @@ SETTINGS: dict[str, dict[str, object]] = {
         "val_interval": 7,
     },
     "swift_mil": {"max_epochs": 60, "batch_size": 8},
-    "coloradv": {},
     "text_align": {},
 }
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
@@ -192,18 +190,16 @@ def extract_bags(work: Path, slides: Path) -> dict[str, Path]:
     return bags
 
 
-def train_slide_classifier(
-    name: str, work: Path, slides: Path, bags: dict[str, Path], overlays: tuple[str, ...] = (), **data: Path
-) -> None:
-    """A slide classifier on bags of one detector; its threshold anew for each other."""
-    train(name, work / name, overlays, dataset_dir=slides, bag_dir=bags[DEFAULT], **data)
-    shipped = bundle_root(name) / "models" / "tiny.safetensors"
+def train_slide_head(work: Path, slides: Path, bags: dict[str, Path]) -> None:
+    """The head on bags of one detector; its threshold anew for each other."""
+    train("swift_mil", work / "swift_mil", ("two_stage",), dataset_dir=slides, bag_dir=bags[DEFAULT])
+    shipped = bundle_root("swift_mil") / "models" / "tiny.safetensors"
     for detector in DETECTORS:
         if detector != DEFAULT:
-            folder = work / f"{name}-{detector}"
+            folder = work / f"swift_mil-{detector}"
             run = {"dataset_dir": slides, "bag_dir": bags[detector], "output_dir": folder, "weights": shipped}
-            bundle(name, "train", "tiny", "evaluate", "calibrate", **run)
-            ship(name, folder / "calibrated.pt", f"tiny_{detector}", base="tiny")
+            bundle("swift_mil", "train", "tiny", "evaluate", "calibrate", **run)
+            ship("swift_mil", folder / "calibrated.pt", f"tiny_{detector}", base="tiny")
 
 
 def make(work: Path, seed: int) -> None:
@@ -220,9 +216,7 @@ def make(work: Path, seed: int) -> None:
     if not (mined / "manifest.csv").exists():
         mine_negatives(dense, mined)
     train("cell_cls", work / "cell_cls", dataset_dir=mined)
-    bags = extract_bags(work, slides)
-    train_slide_classifier("swift_mil", work, slides, bags, ("two_stage",))
-    train_slide_classifier("coloradv", work, slides, bags, cell_dir=mined)
+    train_slide_head(work, slides, extract_bags(work, slides))
     train("text_align", work / "text_align", dataset_dir=mined)
 
 
