@@ -23,7 +23,7 @@ def test_bundles_and_weights_travel_with_the_wheel(tmp_path: Path) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    for bundle in ("detection", "cell_cls", "swift_mil"):
+    for bundle in ("detection", "cell_cls", "swift_mil", "text_align"):
         for name in ("configs/metadata.json", "configs/inference.json", "LICENSE", "models/tiny.safetensors"):
             assert (site / "stride_monai" / "bundles" / bundle / name).is_file(), f"{bundle}/{name} is not in the wheel"
     doctor = [sys.executable, "-m", "stride_monai", "doctor", "--json"]
@@ -31,8 +31,9 @@ def test_bundles_and_weights_travel_with_the_wheel(tmp_path: Path) -> None:
     done = subprocess.run(doctor, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
     report = json.loads(done.stdout)
     weights = [check for check in report["checks"] if check["name"].startswith("weights")]
-    assert len(weights) == len(list(site.rglob("*.safetensors"))) >= 3
-    assert {check["state"] for check in weights} == {"ok"}
+    found = [check for check in weights if check["state"] == "ok"]
+    assert len(found) == len(list(site.rglob("*.safetensors"))) >= 4
+    assert [check["name"] for check in weights if check not in found] == ["weights coloradv"]  # none ship
     where = "import stride_monai; print(stride_monai.__file__)"
     done = subprocess.run([sys.executable, "-c", where], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert Path(done.stdout.strip()).is_relative_to(site)

@@ -168,7 +168,7 @@ def _weights() -> list[Check]:
         if not files:
             state: State = "note" if without else "problem"
             detail = f"none found{f'; {without}' if without else ''}"
-            checks.append(Check(f"weights {name}", state, detail, "train the bundle, or make weights"))
+            checks.append(Check(f"weights {name}", state, detail, "train the bundle"))
     return checks
 
 
