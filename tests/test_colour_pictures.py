@@ -117,13 +117,19 @@ def test_draws_so_often_in_a_run_and_at_its_end(times: int, epochs: list[int], m
 
 
 def test_without_a_board_nothing_is_loaded() -> None:
-    class Broken(Bags):
-        def __getitem__(self, place: int) -> dict[str, Any]:
-            raise AssertionError("a process that does not draw needs no bag")
+    loaded = []
 
-    engine = Engine(lambda engine, batch: None)
-    ColourPictures(classifier(), Broken(), {}, None).attach(engine)
-    engine.run([0], max_epochs=2)
+    class Counted(Bags):
+        def __getitem__(self, place: int) -> dict[str, Any]:
+            loaded.append(place)
+            return super().__getitem__(place)
+
+    for board, expected in ((None, 0), (Board(), 2)):
+        engine = Engine(lambda engine, batch: None)
+        loaded.clear()
+        ColourPictures(classifier(), Counted(), {}, board, most_centres=1).attach(engine)  # type: ignore[arg-type]
+        engine.run([0], max_epochs=2)
+        assert len(loaded) == expected
 
 
 def test_shows_a_few_slides_of_a_few_centres_positive_ones_first() -> None:
