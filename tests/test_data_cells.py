@@ -111,3 +111,10 @@ def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, ce
     path = tmp_path_factory.mktemp("cells") / "cells.csv"
     write_cells(path, cells)
     assert read_cells(path) == cells
+
+
+def test_an_open_quotation_mark_swallows_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    path.write_text('slide_id,x0,y0,x1,y1,label,descriptions\na,0,0,1,1,LSIL,"koilocyte\na,2,2,3,3,LSIL,\n')
+    with pytest.raises(ManifestError, match=r"cells\.csv line 3: unexpected end of data: .* quotation mark not closed"):
+        read_cells(path)

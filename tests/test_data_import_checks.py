@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -149,6 +150,218 @@ def test_broken_rows_of_every_format_are_named(
         _run(name, source, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("rows", "where"),
+    [
+        (
+            'aa.png,1,LSIL,50,60\naa.png,2,"LSIL,60,60\naa.png,3,LSIL,70,70\n',
+            r"classifications\.csv line 3: unexpected end",
+        ),
+        ('aa.png,"1,LSIL,50,60\naa.png,2",LSIL,60,60\naa.png,3,LSIL,9,9\n', r"csv lines 2-3: a quotation mark joins"),
+    ],
+)
+def test_an_open_quotation_mark_swallows_no_row(tmp_path: Path, rows: str, where: str) -> None:
+    with pytest.raises(ManifestError, match=where):
+        _run("cric", _cric(tmp_path / "in", rows), tmp_path / "out")
+
+
+def test_cells_without_an_id_take_none_that_is_given(tmp_path: Path) -> None:
+    rows = "aa.png,2,LSIL,50,60\naa.png,,LSIL,60,60\naa.png,,LSIL,70,60\naa.png,1,LSIL,80,60\n"
+    _run("cric", _cric(tmp_path / "in", rows), tmp_path / "out")
+    assert [cell.cell_id for cell in read_cells(tmp_path / "out" / "cells.csv")] == ["2", "3", "4", "1"]
+
+
+def test_labels_that_differ_in_a_sign_only_keep_their_targets(tmp_path: Path) -> None:
+    rows = "aa.png,1,p16+,50,60\naa.png,2,p16-,60,60\naa.png,3,lsil,70,60\n"
+    own = {"p16+": Target("HSIL"), "p16-": Target("NILM"), "LSIL ": Target("ASC-US")}
+    _run("cric", _cric(tmp_path / "in", rows), tmp_path / "out", own_map=own)
+    assert [cell.label for cell in read_cells(tmp_path / "out" / "cells.csv")] == ["HSIL", "NILM", "ASC-US"]
+    labels = LabelMap({}, own)
+    assert labels.get("P16") is None  # which of the two, nobody says
+    assert labels.get("?") is None
+    assert labels.unused(["p16-", "p16+"]) == ["LSIL "]
+
+
+def test_one_of_several_tables_is_not_taken_at_random(tmp_path: Path) -> None:
+    source = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n")
+    (source / "classifications.csv").rename(source / "part1.csv")
+    samples.text(source / "part2.csv", HEADER)
+    with pytest.raises(ManifestError, match=r"in holds 2 tables, part1\.csv and part2\.csv"):
+        _run("cric", source, tmp_path / "out")
+    _run("cric", source / "part1.csv", tmp_path / "out")
+
+
+def test_names_of_images_match_however_an_accent_is_written(tmp_path: Path) -> None:
+    source = _cric(tmp_path / "in", "u\u0308.png,1,LSIL,50,60\nx.1,2,LSIL,50,60\n")
+    samples.field(source / "\u00fc.png")
+    samples.field(source / "x.png")
+    with pytest.raises(ManifestError, match=r"in has 1 broken .* the image x\.1 does not exist"):
+        _run("cric", source, tmp_path / "out")
+
+
+def test_files_in_upper_case_are_read(tmp_path: Path) -> None:
+    voc, yolo, qupath = samples.voc(tmp_path / "v"), samples.yolo(tmp_path / "y"), samples.geojson(tmp_path / "g")
+    for path in (voc / "Annotations" / "a.xml", yolo / "labels" / "train" / "a.txt", qupath / "slide 1.png.geojson"):
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert _run("voc", voc, tmp_path / "v_out").counts["cells"] == 1
+    assert _run("yolo", yolo, tmp_path / "y_out").counts["cells"] == 3
+    assert _run("geojson", qupath, tmp_path / "g_out").counts["cells"] == 4
+
+
+def test_coco_ids_that_contradict_or_are_none(tmp_path: Path) -> None:
+    source = samples.coco(tmp_path / "in")
+    path = source / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    first, *_ = content["annotations"]
+    first["segmentation"] = [[]]  # as some tools write "no polygon"
+    samples.as_json(path, content)
+    assert _run("coco", source, tmp_path / "out").counts["cells"] == 3
+    first |= {"image_id": [7], "category_id": [0]}
+    content["annotations"].append({"id": 5, "image_id": 9, "category_id": [0], "bbox": [1, 1, 9, 9]})
+    samples.as_json(path, content)
+    with pytest.raises(ManifestError, match=r"1\): it names no image of the file; .* there is no category '\[0\]'"):
+        _run("coco", source, tmp_path / "b")
+    content["categories"].append({"id": 0, "name": "NILM"})
+    samples.as_json(path, content)
+    with pytest.raises(ManifestError, match="category 3: id 0 is 'ascus' and 'NILM'"):
+        _run("coco", source, tmp_path / "b")
+
+
+def test_coco_files_beside_the_images_of_their_split(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        samples.field(tmp_path / "in" / split / "001.png")
+        content = {
+            "images": [{"id": 0, "file_name": "001.png"}],
+            "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9]}],
+            "categories": [{"id": 1, "name": "LSIL"}],
+        }
+        samples.as_json(tmp_path / "in" / split / "_annotations.coco.json", content)
+    _run("coco", tmp_path / "in", tmp_path / "out")
+    records = read_manifest(tmp_path / "out" / "manifest.csv")
+    assert [(r.slide_id, r.split) for r in records] == [("train--001", "train"), ("valid--001", "validation")]
+    samples.as_json(tmp_path / "in" / "valid" / "_annotations.coco.json", [])
+    with pytest.raises(ManifestError, match=r"valid/_annotations\.coco\.json: it has no images"):
+        _run("coco", tmp_path / "in", tmp_path / "b")
+
+
+def test_yolo_files_that_contradict_or_are_left_over(tmp_path: Path) -> None:
+    source = samples.yolo(tmp_path / "in")
+    samples.field(source / "images" / "train" / "a.jpg")
+    _run("yolo", source, tmp_path / "out")  # two pictures of one label file: neither is empty
+    ids = [cell.slide_id for cell in read_cells(tmp_path / "out" / "cells.csv")]
+    assert sorted(set(ids)) == ["b", "images--train--a.jpg", "images--train--a.png"]
+    samples.text(source / "labels" / "train" / "gone.txt", "LSIL 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(ManifestError, match=r"labels/train/gone\.txt: the label file has no image"):
+        _run("yolo", source, tmp_path / "b")
+    samples.text(source / "old.yaml", "names: [NILM, LSIL]\n")
+    with pytest.raises(ManifestError, match=r"data\.yaml and old\.yaml name the classes otherwise"):
+        _run("yolo", source, tmp_path / "b")
+
+
+def test_an_image_is_in_one_split(tmp_path: Path) -> None:
+    source = samples.voc(tmp_path / "voc")
+    samples.text(source / "ImageSets" / "Main" / "test.txt", "a\n")
+    with pytest.raises(ManifestError, match=r"val\.txt line 1: 'a' is in the list of another split too"):
+        _run("voc", source, tmp_path / "out")
+    source = samples.riva(tmp_path / "riva")
+    with (source / "annotations" / "val.csv").open("a") as stream:
+        stream.write("LSIL_45_3.png,50,50,100,100,LSIL,4\n")
+    with pytest.raises(
+        ManifestError, match=r"val\.csv line 3: image 'LSIL_45_3' is in another split too, .*train\.csv line 2"
+    ):
+        _run("riva", source, tmp_path / "out")
+    source = samples.cervix93(tmp_path / "c")
+    table = source / "dataset" / "labels.csv"
+    table.write_text(table.read_text().replace("H,0", "H,2"))
+    with pytest.raises(ManifestError, match=r"labels\.csv line 2: set is '2'"):
+        _run("cervix93", source, tmp_path / "out")
+
+
+def test_two_files_of_one_image_are_not_joined(tmp_path: Path) -> None:
+    source = samples.voc(tmp_path / "voc")
+    text = (source / "Annotations" / "a.xml").read_text()
+    samples.text(source / "Annotations" / "b.xml", text.replace(">68<", ">99<"))
+    with pytest.raises(ManifestError, match=r"Annotations/b\.xml: image 'a' is that of Annotations/a\.xml too"):
+        _run("voc", source, tmp_path / "out")
+    assert _run("voc", source, tmp_path / "out", skip=True).counts["cells"] == 1
+    source = samples.tianchi(tmp_path / "t")
+    (source / "labels" / "T2.json").unlink()
+    samples.as_json(source / "more" / "T1.json", [{"x": 1, "y": 1, "w": 9, "h": 9, "class": "HSIL"}])
+    with pytest.raises(ManifestError, match=r"more/T1\.json: image 'T1' is that of labels/T1\.json too"):
+        _run("tianchi", source, tmp_path / "out2")
+
+
+def test_a_region_that_lost_a_cell_is_no_longer_complete(tmp_path: Path) -> None:
+    source = samples.tianchi(tmp_path / "t")
+    path = source / "labels" / "T1.json"
+    (source / "labels" / "T2.json").unlink()
+    path.write_text(path.read_text().replace('"w": 30', '"w": -30', 1))
+    report = _run("tianchi", source, tmp_path / "out", skip=True)
+    assert read_regions(tmp_path / "out") == {}
+    assert report.problems == {"box": 1, "note: region": 3}  # two regions, and the lesion outside of both
+    source = samples.riva(tmp_path / "r")
+    (source / "images" / "val" / "HSIL_2_1.png").rename(source / "images" / "val" / "ENDO_1_1.png")
+    table = source / "annotations" / "val.csv"
+    table.write_text(table.read_text().replace("HSIL_2_1", "ENDO_1_1") + "ENDO_1_1.png,1,1,100,100,HSIL,5,7,7\n")
+    _run("riva", source, tmp_path / "out2", skip=True)
+    assert set(read_regions(tmp_path / "out2")) == {"LSIL_45_3"}  # two images have the stem of the row that was lost
+
+
+def test_qupath_objects_without_ids_or_shape(tmp_path: Path) -> None:
+    source = samples.geojson(tmp_path / "g")
+    path = source / "slide 1.png.geojson"
+    content = json.loads(path.read_text())
+    for feature in content["features"]:
+        feature["id"] = "PathAnnotationObject"  # QuPath 0.2
+    content["features"][2]["geometry"] = {"type": "MultiPolygon", "coordinates": [[[[1, 1], [9, 1], [9, 9]]]] * 2}
+    content["features"][2]["geometry"]["coordinates"][1] = [[[11, 1], [19, 1], [19, 9]]]
+    samples.as_json(path, content["features"])
+    report = _run("geojson", source, tmp_path / "out")
+    assert [cell.cell_id for cell in read_cells(tmp_path / "out" / "cells.csv")] == ["1", "2", "3", "4"]
+    assert report.problems == {"note: parts": 1}
+    _run("geojson", path.rename(source / "slide 1.json"), tmp_path / "b")  # by name, whatever its suffix
+    content["features"][2]["geometry"]["coordinates"] = []
+    content["features"][1]["nucleusGeometry"] = {"type": "Point", "coordinates": [60, 60]}
+    samples.as_json(path, content)
+    with pytest.raises(
+        ManifestError, match=r"feature 2: the nucleus is a point.* feature 3: the feature's geometry is empty"
+    ):
+        _run("geojson", source, tmp_path / "c")
+
+
+def test_qupath_files_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    source = samples.geojson(tmp_path / "g")
+    packed = bytearray(gzip.compress((source / "slide 1.png.geojson").read_bytes()))
+    (source / "slide 1.png.geojson").unlink()
+    (source / "slide 1.geojson.gz").write_bytes(packed)
+    with pytest.raises(ManifestError, match="unknown encoding: klingon"):
+        _run("geojson", source, tmp_path / "out", encoding="klingon")
+    packed[20:30] = b"0123456789"
+    (source / "slide 1.geojson.gz").write_bytes(packed)
+    with pytest.raises(ManifestError, match=r"slide 1\.geojson\.gz cannot be read"):
+        _run("geojson", source, tmp_path / "out")
+
+
+def test_files_that_nothing_names_are_told(tmp_path: Path) -> None:
+    source = samples.sipakmed(tmp_path / "s")
+    samples.field(source / "im_Koilocytotic" / "im_Koilocytotic" / "002.bmp")
+    assert any("named by no annotation" in note for note in _run("sipakmed", source, tmp_path / "a").warnings)
+    source = samples.cervix93(tmp_path / "c")
+    samples.field(source / "dataset" / "EDF" / "frame009.png")
+    assert any("e.g. frame009.png" in note for note in _run("cervix93", source, tmp_path / "b").warnings)
+    source = samples.folder_per_class(tmp_path / "f")
+    samples.text(source / "train" / "NILM" / "x.gif", "")
+    assert any("e.g. train/NILM/x.gif" in note for note in _run("folder", source, tmp_path / "d").warnings)
+    source = samples.herlev(tmp_path / "h")
+    (source / "normal_columnar" / "153-001.BMP").unlink()
+    with pytest.raises(ManifestError, match=r"normal_columnar/153-001-d\.bmp: the mask has no picture"):
+        _run("herlev", source, tmp_path / "e")
+    source = samples.voc(tmp_path / "v")
+    path = source / "Annotations" / "a.xml"
+    path.write_text(path.read_text().replace("<xmin>1<", "<xmin>0<"))
+    assert any("1 boxes begin at pixel 0" in note for note in _run("voc", source, tmp_path / "g").warnings)
+
+
 def test_images_that_are_damaged_are_named(tmp_path: Path) -> None:
     source = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\nbb.png,2,LSIL,50,60\n")
     content = samples.field(source / "bb.png").read_bytes()
@@ -264,6 +477,8 @@ def test_patients_and_slides_from_file_names(tmp_path: Path) -> None:
     assert not any("is not known" in warning for warning in report.warnings)
     with pytest.raises(ManifestError, match=r"--slide-from '\(x\)' finds nothing in images/train/LSIL_45_3\.png"):
         _run("riva", source, tmp_path / "b", slide_from="(x)")
+    with pytest.raises(ManifestError, match="finds nothing in images"):
+        _run("riva", source, tmp_path / "b", slide_from=r"(\d{9})?_")
     with pytest.raises(ConfigError, match="has no group"):
         _run("riva", source, tmp_path / "b", slide_from="x")
     with pytest.raises(ConfigError, match="is no regular expression"):
@@ -279,6 +494,10 @@ def test_options_that_a_format_does_not_know_are_refused(tmp_path: Path) -> None
 
 def test_a_cohort_is_replaced_only_on_request_and_then_wholly(tmp_path: Path) -> None:
     source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
+    own = samples.text(out / "cells.csv", "made by hand\n")  # also what an interrupted import leaves
+    with pytest.raises(OutputError, match=r"holds a cells\.csv already"):
+        _run("cric", source, out)
+    own.unlink()
     _run("cric", source, out, complete=True)
     (out / "split.json").write_text("{}")
     with pytest.raises(OutputError, match=r"holds a manifest\.csv already"):
@@ -297,6 +516,10 @@ def test_nothing_to_import_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ManifestError, match=r"holds no \*\.json or \*\.csv"):
         _run("cric", tmp_path / "empty", tmp_path / "out")
+    broken = _cric(tmp_path / "broken", "aa.png,1,LSIL,nan,60\n")
+    (broken / "aa.png").unlink()
+    with pytest.raises(ManifestError, match=r"no labelled cell or image that can be used: see .*problems\.csv"):
+        _run("cric", broken, tmp_path / "out", skip=True)
     with pytest.raises(ManifestError, match="does not exist"):
         _run("coco", tmp_path / "nowhere", tmp_path / "out")
     with pytest.raises(ManifestError, match="holds no labelled cell or image"):

@@ -198,8 +198,8 @@ def test_tianchi_outside_a_roi_nothing_is_known(imported: Callable[..., Imported
     with (result.folder / "problems.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["file"], row["line"], row["left_out"]) for row in rows] == [
-        ("T1.json", "entry 5", ""),  # a lesion outside every roi
-        ("T2.json", "", "yes"),
+        ("labels/T1.json", "entry 5", ""),  # a lesion outside every roi
+        ("labels/T2.json", "", "yes"),
     ]
 
 
@@ -265,8 +265,10 @@ def test_voc_counts_pixels_from_one(imported: Callable[..., Imported], tmp_path:
     assert cell.box == Box(0, 42, 68, samples.SIDE)
     assert cell.label == "HSIL"
     assert result.slides["a"].split == "validation"
-    (result.folder / "manifest.csv").unlink()
-    result = imported("voc", source, values={"origin": "0"})
+
+
+def test_voc_of_edges_counted_from_zero(imported: Callable[..., Imported], tmp_path: Path) -> None:
+    result = imported("voc", samples.voc(tmp_path / "voc"), values={"origin": "0"})
     assert result.cells[0].box == Box(1, 43, 68, samples.SIDE)
 
 

@@ -80,7 +80,7 @@ def read_csv(path: Path) -> tuple[list[str], list[Row]]:
     text = read_text(path)
     first = text.split("\n", 1)[0]
     delimiter = next((mark for mark in (",", ";", "\t") if mark in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     rows: list[Row] = []
     problems = Problems(path.name, "correct the listed lines")
@@ -96,7 +96,8 @@ def read_csv(path: Path) -> tuple[list[str], list[Row]]:
                 cells = {name: value.strip() for name, value in zip(header, values, strict=False)}
                 rows.append(Row(f"line {reader.line_num}", cells))
     except csv.Error as error:
-        raise ManifestError(f"{path.name} line {reader.line_num}: {error}", "save it as plain CSV") from error
+        advice = "save it as plain CSV; is a quotation mark not closed?"
+        raise ManifestError(f"{path.name} line {reader.line_num}: {error}", advice) from error
     if not header:
         raise ManifestError(f"{path.name} is empty", "give it a header line with the column names")
     problems.raise_if_any()

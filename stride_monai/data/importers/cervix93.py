@@ -13,7 +13,7 @@ from stride_monai.bethesda import UNLABELLED
 from stride_monai.data._tables import read_text
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import csv_rows, to_number
+from stride_monai.data.importers.reading import ImageIndex, csv_rows, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ConfigError, ManifestError
 
@@ -52,6 +52,9 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             problems.add(place, "duplicate", f"frame '{frame}' is that of {images[frame].place} too", frame)
             continue
         path, split = folder / f"{frame}.png", _SPLITS.get(row.get("set"))
+        if row.get("set") and split is None:
+            problems.add(place, "split", f"set is '{row.get('set')}', not 0 (train) or 1 (test)", frame)
+            continue
         images[frame] = SourceImage(frame, path, place, split=split, label=row.get("label"))
         with problems.catching(place, "file", frame):
             points += _points(folder / f"{frame}.csv", frame, options, problems)
@@ -65,7 +68,9 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         )
         for point in points
     ]
-    return Source(list(images.values()), cells, notes=[note, "the focal planes of the stacks are not imported"])
+    others = ImageIndex(folder).not_named(image.path for image in images.values())
+    notes = [note, "the focal planes of the stacks are not imported", *others]
+    return Source(list(images.values()), cells, notes=notes)
 
 
 def _points(path: Path, frame: str, options: Options, problems: ProblemLog) -> list[_Point]:

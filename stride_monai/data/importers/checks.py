@@ -199,7 +199,8 @@ def whole_regions(
 
     Args:
         complete: of images that say nothing of it themselves.
-        doubtful: images of which a cell was left out: nobody can say any more that all of it is marked.
+        doubtful: images, by id or stem, of which a cell was left out: nobody can say any more that all of it is
+            marked. An empty name stands for every image.
     """
     own: dict[str, list[SourceRegion]] = defaultdict(list)
     for region in source.regions:
@@ -215,8 +216,11 @@ def whole_regions(
     regions: list[SourceRegion] = []
     for slide_id, image in images.items():
         said = image.source.complete
-        if slide_id in own:
+        if doubtful & {"", slide_id, image.source.path.stem}:
+            for region in own[slide_id]:
+                problems.note(region.place, "region", "not used as annotated completely: a cell was left out")
+        elif slide_id in own:
             regions += own[slide_id]
-        elif slide_id not in doubtful and (complete if said is None else said):
+        elif complete if said is None else said:
             regions.append(SourceRegion(slide_id, image.box, image.source.place))
     return regions

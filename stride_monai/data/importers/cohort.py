@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,9 @@ def import_dataset(
     """
     source, out, options = Path(source), Path(out), options or Options()
     _check_options(form, options)
-    if not overwrite and (out / "manifest.csv").exists():
-        raise OutputError(f"{out} holds a manifest.csv already", "choose another folder, or add --overwrite")
+    standing = _standing_files(out, keep=True)
+    if standing and not overwrite:
+        raise OutputError(f"{out} holds a {standing[0]} already", "choose another folder, or add --overwrite")
     problems = ProblemLog()
     read = form.read(source, options, problems)
     read.images[:] = _grouped(read.images, options, source, problems)
@@ -103,7 +105,8 @@ def import_dataset(
     if problems.fatal and not skip_broken:
         raise problems.refusal(source.name, listing)
     if not slides or not (cells or any(slide.slide_class for slide in slides)):
-        raise ManifestError(f"{source.name} holds no labelled cell or image that can be used", "check the folder")
+        advice = f"see {listing}" if problems.found else "check the folder"
+        raise ManifestError(f"{source.name} holds no labelled cell or image that can be used", advice)
     report = ImportReport(
         folder=out,
         labels=labels.table(met),
@@ -149,7 +152,7 @@ def _grouped(images: Sequence[SourceImage], options: Options, source: Path, prob
         found: dict[str, str] = {}
         for name, pattern in patterns.items():
             match = pattern.search(path.as_posix())
-            if match:
+            if match and match.group(1):
                 found[name] = match.group(1)
             else:
                 what = f"--{name}-from '{pattern.pattern}' finds nothing in {path.as_posix()}"
@@ -201,16 +204,17 @@ def _cell_records(
     """The cells in the Bethesda vocabulary, and how many of each label the map excludes."""
     records: list[CellRecord] = []
     excluded: Counter[str] = Counter()
-    numbers: Counter[str] = Counter()
+    numbers = {slide_id: count(1) for slide_id in slide_classes}
+    taken = {(cell.slide_id, cell.cell_id) for cell, _ in boxed}
     for cell, box in boxed:
         target = labels.get(cell.label)
         if target is None or target.label == EXCLUDED:
             excluded[cell.label] += 1
             continue
-        numbers[cell.slide_id] += 1
+        free = (str(n) for n in numbers[cell.slide_id] if (cell.slide_id, str(n)) not in taken)
         record = CellRecord(
             cell.slide_id,
-            cell.cell_id or str(numbers[cell.slide_id]),
+            cell.cell_id or next(free),
             *box,
             label=target.label,
             raw_label=cell.label,
@@ -228,7 +232,8 @@ def _cell_records(
 
 
 def _doubtful(problems: ProblemLog) -> set[str]:
-    return {problem.image for problem in problems.fatal}
+    """Images, by id or stem, of which a cell was left out; an empty name where nobody knows of which."""
+    return {problem.image for problem in problems.fatal if problem.kind not in {"region", "patient", "slide"}}
 
 
 def _counts(

@@ -8,7 +8,7 @@ from typing import Any
 from stride_monai.data.importers.geometry import pixel_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, csv_rows, files_in, load_json, to_number
+from stride_monai.data.importers.reading import ImageIndex, csv_rows, files_in, load_json, place_of, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
 
@@ -62,8 +62,15 @@ def _table(source: Path) -> Path:
     for name in ("classifications.json", "classifications.csv", "points.csv"):
         found = sorted(source.rglob(name)) if source.is_dir() else []
         if found:
-            return found[0]
-    return files_in(source, "*.json", "*.csv")[0]
+            return _only(found, source)
+    return _only(files_in(source, "*.json", "*.csv"), source)
+
+
+def _only(tables: list[Path], source: Path) -> Path:
+    if len(tables) > 1:
+        named = " and ".join(place_of(table, source).file for table in tables[:2])
+        raise ManifestError(f"{source.name} holds {len(tables)} tables, {named} among them", "name the one to read")
+    return tables[0]
 
 
 def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, str]]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, split_in_path
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, split_in_path
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
 
@@ -27,6 +27,10 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         split = split_in_path(path, source)
         result.images.append(SourceImage(slide_id, path, place, split=split))
         result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
+    other = sorted(set(files_in(source, "*")) - set(index.paths)) if index.paths else []
+    if other:
+        named = place_of(other[0], source).file
+        result.notes.append(f"{len(other)} files are no images that can be read, e.g. {named}, and are not imported")
     return result
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
 from stride_monai.data.importers.labels import BETHESDA, Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
@@ -22,6 +24,8 @@ from stride_monai.units import Box
 __all__ = ["FORMAT", "read"]
 
 _REGIONS = frozenset({"region", "region*", "roi"})
+_SUFFIX = re.compile(r"(\.geojson|\.json)?(\.gz)?$", re.IGNORECASE)
+_KIND = re.compile(r"Path\w+Object")  # what QuPath 0.2 wrote for the id of every object
 _RECTANGLE = 0.99  # share of its box that a rectangle, drawn by hand or rounded, fills
 
 
@@ -35,28 +39,28 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     regions = {options.values["region"].lower()} if "region" in options.values else _REGIONS
     result = Source()
     for table in files_in(source, "*.geojson", "*.geojson.gz"):
-        stem = table.name.removesuffix(".gz").removesuffix(".geojson")
-        with problems.catching(Place(table.name), "file", stem):
+        stem, file = _SUFFIX.sub("", table.name), place_of(table, source)
+        with problems.catching(file, "file", stem):
             path = index.find(stem)
             slide_id = index.id_of(path)
-            result.images.append(SourceImage(slide_id, path, Place(table.name)))
+            result.add_image(SourceImage(slide_id, path, file))
             for number, feature in enumerate(_features(table, options.encoding), start=1):
-                place = Place(table.name, f"feature {number}")
+                place = file._replace(where=f"feature {number}")
                 with problems.catching(place, "row", slide_id):
-                    _feature(feature, slide_id, place, regions, result)
+                    _feature(feature, slide_id, place, regions, result, problems)
     result.notes = index.not_named(image.path for image in result.images)
     return result
 
 
 def _features(table: Path, encoding: str) -> list[Any]:
     try:
-        if table.suffix == ".gz":
+        if table.suffix.lower() == ".gz":
             content = json.loads(gzip.decompress(table.read_bytes()).decode(encoding))
         else:
             content = json.loads(read_text(table, encoding))
     except json.JSONDecodeError as error:
         raise ManifestError(f"{table.name} line {error.lineno} is not JSON ({error.msg})", "export it again") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError) as error:
         raise ManifestError(f"{table.name} cannot be read ({error})", "export it again") from error
     if isinstance(content, dict):
         content = content.get("features") if content.get("type") == "FeatureCollection" else [content]
@@ -65,17 +69,31 @@ def _features(table: Path, encoding: str) -> list[Any]:
     return content
 
 
-def _feature(feature: Any, slide_id: str, place: Place, regions: frozenset[str] | set[str], result: Source) -> None:
+def _feature(
+    feature: Any,
+    slide_id: str,
+    place: Place,
+    regions: frozenset[str] | set[str],
+    result: Source,
+    problems: ProblemLog,
+) -> None:
     if not isinstance(feature, dict) or not isinstance(feature.get("geometry"), dict):
         raise ManifestError("the feature has no geometry")
     label = _class_name(feature.get("properties"))
     shapes = list(_shapes(feature["geometry"]))
+    if not shapes:
+        raise ManifestError("the feature's geometry is empty")
     if label.lower() in regions:
         for shape in shapes:
-            result.regions.append(SourceRegion(slide_id, _rectangle(shape), place))
+            with problems.catching(place, "region", slide_id):
+                result.regions.append(SourceRegion(slide_id, _rectangle(shape), place))
         return
-    given = str(feature.get("id") or "")
+    if sum(len(shape) > 1 for shape in shapes) > 1:
+        problems.note(place, "parts", f"the object has {len(shapes)} parts: each becomes a cell")
+    given = "" if _KIND.fullmatch(str(feature.get("id") or "")) else str(feature.get("id") or "")
     nucleus = next(iter(_shapes(feature["nucleusGeometry"])), ()) if feature.get("nucleusGeometry") else ()
+    if len(nucleus) == 1:
+        raise ManifestError("the nucleus is a point", "remove it, or draw it as a polygon")
     for number, shape in enumerate(shapes):
         cell_id = f"{given}-{number}" if given and len(shapes) > 1 else given
         if len(shape) == 1:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.labels import Target
-from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex
+from stride_monai.data.importers.problems import ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
@@ -34,16 +34,20 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     index = ImageIndex(folder, skip=_MASKS)
     masks = {path.with_suffix("").as_posix().lower(): path for path in folder.rglob("*") if _is_mask(path)}
     result = Source()
+    pictures = {path.with_suffix("").as_posix().lower() for path in index.paths}
+    for stem, mask in sorted(masks.items()):
+        if stem.removesuffix("-d") not in pictures:
+            problems.add(place_of(mask, folder), "mask", "the mask has no picture", mask.stem)
     for path in index.paths:
-        slide_id, place = index.id_of(path), Place(path.relative_to(folder).as_posix())
+        slide_id, place = index.id_of(path), place_of(path, folder)
         result.images.append(SourceImage(slide_id, path, place))
-        mask = masks.get(f"{path.with_suffix('').as_posix()}-d".lower())
-        if mask is None:
+        mask_of = masks.get(f"{path.with_suffix('').as_posix()}-d".lower())
+        if mask_of is None:
             problems.note(place, "mask", "there is no mask: the whole picture is taken for the cell")
             result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
             continue
-        with problems.catching(Place(mask.relative_to(folder).as_posix()), "mask", slide_id):
-            box, cell, nucleus = _outlines(mask, path)
+        with problems.catching(place_of(mask_of, folder), "mask", slide_id):
+            box, cell, nucleus = _outlines(mask_of, path)
             result.cells.append(
                 SourceCell(slide_id, path.parent.name, place, box=box, cell_id="1", outline=cell, nucleus=nucleus)
             )

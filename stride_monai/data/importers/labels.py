@@ -67,8 +67,24 @@ def _plain(label: str) -> str:
     return "".join(c for c in label.casefold() if c.isalnum())
 
 
+class _Targets:
+    """Targets by label: as written, else without regard to case, spaces and punctuation, where that tells labels apart
+    (``p16+`` and ``p16-`` it does not)."""
+
+    def __init__(self, targets: Mapping[str, Target]) -> None:
+        self._exact = dict(targets)
+        by_plain: dict[str, set[Target]] = {}
+        for label, target in targets.items():
+            by_plain.setdefault(_plain(label), set()).add(target)
+        self._plain = {plain: found.pop() for plain, found in by_plain.items() if plain and len(found) == 1}
+
+    def get(self, label: str) -> Target | None:
+        return self._exact.get(label) or self._plain.get(_plain(label))
+
+
 class LabelMap:
-    """Label of a data set -> :class:`Target`. Case, spaces and punctuation of a label do not matter.
+    """Label of a data set -> :class:`Target`. Case, spaces and punctuation of a label do not matter, unless the map
+    itself has labels that differ in nothing else.
 
     Args:
         default: of the format.
@@ -80,13 +96,13 @@ class LabelMap:
         self, default: Mapping[str, Target], own: Mapping[str, Target] | None = None, bethesda: bool = True
     ) -> None:
         self._own = dict(own or {})
-        merged = {**default, **self._own}
-        self._targets = {_plain(label): target for label, target in merged.items()}
+        self._layers = (_Targets(self._own), _Targets(default))
         self._bethesda = bethesda
 
     def get(self, label: str) -> Target | None:
         """The target of a label; None where the map has none."""
-        target = self._targets.get(_plain(label))
+        own, default = (layer.get(label) for layer in self._layers)
+        target = own or default
         if target is None and self._bethesda:
             if label in CELL_CLASSES:
                 return Target(label)
@@ -98,8 +114,9 @@ class LabelMap:
 
     def unused(self, labels: Iterable[str]) -> list[str]:
         """Labels of the user's own map that the data set does not have: likely misspelt."""
-        met = {_plain(label) for label in labels}
-        return [label for label in self._own if _plain(label) not in met]
+        met = set(labels)
+        plain = {_plain(label) for label in met}
+        return [label for label in self._own if label not in met and _plain(label) not in plain - {""}]
 
     def refuse_missing(self, labels: Iterable[str], name: str) -> None:
         """Refuse labels without a target.

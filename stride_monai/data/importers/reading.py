@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ __all__ = [
     "image_ids",
     "load_json",
     "picture_size",
+    "place_of",
     "split_in_path",
     "to_number",
 ]
@@ -54,7 +57,8 @@ def to_number(text: object, name: str) -> float:
 def csv_rows(
     path: Path, columns: Mapping[str, Sequence[str]], encoding: str, problems: ProblemLog, optional: Sequence[str] = ()
 ) -> list[Row]:
-    """Rows of a table with a header; a row with more cells than the header is a problem and left out.
+    """Rows of a table with a header; a row that cannot be told from its neighbours, or with more cells than the header,
+    is a problem and left out.
 
     Args:
         columns: name of a column -> its names in files, tried in order; case does not matter.
@@ -69,8 +73,9 @@ def csv_rows(
     text = read_text(path, encoding)
     first = text.split("\n", 1)[0]
     delimiter = next((mark for mark in (",", ";", "\t") if mark in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = [name.strip().lower() for name in next(reader, [])]
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = _numbered(lines, path.name)
+    header = [name.strip().lower() for name in next(reader, ("", []))[1]]
     positions: dict[str, int] = {}
     for name, aliases in columns.items():
         found = [header.index(alias.lower()) for alias in aliases if alias.lower() in header]
@@ -81,17 +86,28 @@ def csv_rows(
                 f"{path.name} has no column {' or '.join(aliases)}", f"its columns are {', '.join(header) or 'none'}"
             )
     rows: list[Row] = []
+    for place, values in reader:
+        cells = {name: values[at].strip() if at < len(values) else "" for name, at in positions.items()}
+        if len(values) > len(header):
+            what = f"{len(values)} cells under {len(header)} columns"
+            problems.add(Place(path.name, place), "row", what, Path(cells.get("image", "")).stem)
+        elif any("\n" in value for value in values):
+            problems.add(Place(path.name, place), "row", "a quotation mark joins these lines to one row")
+        elif any(value.strip() for value in values):
+            rows.append(Row(place, cells))
+    return rows
+
+
+def _numbered(reader: Any, file_name: str) -> Iterator[tuple[str, list[str]]]:
+    """Rows of a CSV reader, each with its line or lines."""
+    first = 1
     try:
         for values in reader:
-            place = f"line {reader.line_num}"
-            if len(values) > len(header):
-                problems.add(Place(path.name, place), "row", f"{len(values)} cells under {len(header)} columns")
-            elif any(value.strip() for value in values):
-                cells = {name: values[at].strip() if at < len(values) else "" for name, at in positions.items()}
-                rows.append(Row(place, cells))
+            yield (f"line {first}" if reader.line_num == first else f"lines {first}-{reader.line_num}"), values
+            first = reader.line_num + 1
     except csv.Error as error:
-        raise ManifestError(f"{path.name} line {reader.line_num}: {error}", "save it as plain CSV") from error
-    return rows
+        advice = "save it as plain CSV; is a quotation mark not closed?"
+        raise ManifestError(f"{file_name} line {first}: {error}", advice) from error
 
 
 def load_json(path: Path, encoding: str) -> Any:
@@ -109,6 +125,8 @@ def load_json(path: Path, encoding: str) -> Any:
 def files_in(source: Path, *patterns: str) -> list[Path]:
     """The file itself, or the files below a folder that match any of the patterns, sorted, hidden ones left out.
 
+    Patterns are in lower case; that of the files does not matter.
+
     Raises:
         ManifestError: there is nothing at ``source``, or nothing that matches.
     """
@@ -116,8 +134,13 @@ def files_in(source: Path, *patterns: str) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ManifestError(f"{source} does not exist", "check the path")
-    found = {path for pattern in patterns for path in source.rglob(pattern) if path.is_file()}
-    kept = sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(source).parts))
+    kept = sorted(
+        path
+        for path in source.rglob("*")
+        if any(fnmatchcase(path.name.lower(), pattern) for pattern in patterns)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(source).parts)
+    )
     if not kept:
         raise ManifestError(f"{source.name} holds no {' or '.join(patterns)}", "check the folder")
     return kept
@@ -153,6 +176,16 @@ def _long_id(path: Path, root: Path, same: Sequence[Path]) -> str:
     return folders if twins == 1 else f"{folders}{relative.suffix}"
 
 
+def _plain(name: str) -> str:
+    """A file name without regard to case, and to whether an accent is a character of its own, as on macOS."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def place_of(path: Path, source: Path, where: str = "") -> Place:
+    """Where something stands in a data set: the path from its folder, since several files may have one name."""
+    return Place(path.relative_to(source).as_posix() if source in path.parents else path.name, where)
+
+
 class ImageIndex:
     """Images by the names that annotations give them.
 
@@ -168,8 +201,8 @@ class ImageIndex:
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
         for path in self.paths:
-            self._by_name[path.name.casefold()].append(path)
-            self._by_stem[path.stem.casefold()].append(path)
+            self._by_name[_plain(path.name)].append(path)
+            self._by_stem[_plain(path.stem)].append(path)
 
     def find(self, name: str, under: str = "") -> Path:
         """The image of a name as annotations write it: a relative path, a file name, or the stem of one.
@@ -187,10 +220,12 @@ class ImageIndex:
         exact = self.folder / relative
         if relative and exact.is_file():
             return exact
-        base = relative.rsplit("/", 1)[-1].casefold()
-        found = self._by_name.get(base) or self._by_stem.get(base) or self._by_stem.get(base.rsplit(".", 1)[0]) or []
+        base = _plain(relative.rsplit("/", 1)[-1])
+        found = self._by_name.get(base) or self._by_stem.get(base) or []
+        if not found and is_slide_path(Path(base)):  # the same image, saved in another format
+            found = self._by_stem.get(base.rsplit(".", 1)[0], [])
         if len(found) > 1:
-            closer = [path for path in found if path.as_posix().casefold().endswith("/" + relative.casefold())]
+            closer = [path for path in found if _plain(path.as_posix()).endswith("/" + _plain(relative))]
             found = closer or [path for path in found if under and under in path.parts] or found
         if len(found) > 1:
             raise ManifestError(f"{len(found)} images are named '{name}'", "name each by its path, or rename them")

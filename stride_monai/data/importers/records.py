@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
 __all__ = ["Format", "Options", "Place", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"]
@@ -95,6 +96,18 @@ class Source:
     regions: list[SourceRegion] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unit: Unit | None = None
+    _from_file: dict[str, SourceImage] = field(default_factory=dict, repr=False)
+
+    def add_image(self, image: SourceImage) -> None:
+        """Add an image whose annotations are one file.
+
+        Raises:
+            ManifestError: another file has it already; which of the two means it, nobody knows.
+        """
+        first = self._from_file.setdefault(image.slide_id, image)
+        if first is not image:
+            raise ManifestError(f"image '{image.slide_id}' is that of {first.place} too", "keep one of the two files")
+        self.images.append(image)
 
 
 @dataclass(frozen=True, slots=True)

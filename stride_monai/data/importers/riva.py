@@ -6,8 +6,8 @@ from pathlib import Path
 
 from stride_monai.data.importers.geometry import from_centre
 from stride_monai.data.importers.labels import Target
-from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, csv_rows, files_in, to_number
+from stride_monai.data.importers.problems import ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, csv_rows, files_in, place_of, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
@@ -34,13 +34,15 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     images: dict[str, SourceImage] = {}
     result = Source()
     for table in tables:
-        split = _split(table)
+        split, file = _split(table), place_of(table, source)
         for row in csv_rows(table, _COLUMNS, options.encoding, problems):
-            place = Place(table.name, row.place)
+            place = file._replace(where=row.place)
             with problems.catching(place, "row", Path(row.get("image")).stem):
                 path = index.find(row.get("image"), under=table.stem)
                 slide_id = index.id_of(path)
-                images.setdefault(slide_id, SourceImage(slide_id, path, place, split=split))
+                first = images.setdefault(slide_id, SourceImage(slide_id, path, place, split=split))
+                if first.split != split:
+                    raise ManifestError(f"image '{slide_id}' is in another split too, {first.place}", "leave it in one")
                 x, y, width, height = (to_number(row.get(n), n) for n in ("x", "y", "width", "height"))
                 box = from_centre(x, y, width, height)
                 result.cells.append(SourceCell(slide_id, row.get("label"), place, box=box, fixed=True))

@@ -11,8 +11,8 @@ from stride_monai.data._tables import read_text
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
 from stride_monai.data.importers.labels import Target, benign
-from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import files_in, to_number
+from stride_monai.data.importers.problems import ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ConfigError, ManifestError
 
@@ -34,12 +34,12 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         raise ConfigError(f"part is '{part}'", f"use one of {', '.join(_PARTS)}")
     cropped = part == "cropped"
     polygons: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
-    for path in files_in(source, "*.dat", "*.DAT"):
-        if ("cropped" in path.parent.name.lower()) != cropped:
+    for path in files_in(source, "*.dat"):
+        if _is_cropped(path) != cropped:
             continue
         match = (_CROPPED if cropped else _CELL).fullmatch(path.stem)
         if match is None:
-            problems.add(Place(path.name), "name", "the file's name says no image and cell")
+            problems.add(place_of(path, source), "name", "the file's name says no image and cell")
             continue
         polygons[path.parent, match["image"], match["cell"]][match["part"].lower()] = path
     result = Source(unit="cell" if cropped else "field")
@@ -48,7 +48,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         label = _class_of(folder, source)
         name = f"{number}_{cell}" if cropped else number
         slide_id = f"{label}-{name}"
-        place = Place((files.get("cyt") or files["nuc"]).relative_to(source).as_posix())
+        place = place_of(files.get("cyt") or files["nuc"], source)
         pictures = [picture for picture in sorted(folder.glob(f"{name}.*")) if picture.suffix.lower() == ".bmp"]
         picture = pictures[0] if pictures else folder / f"{name}.bmp"
         specimen = f"{label}-{number}" if cropped else None
@@ -65,7 +65,14 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 SourceCell(slide_id, label, place, box=box, cell_id=cell, outline=outline, nucleus=nucleus)
             )
     result.images = list(images.values())
+    index = ImageIndex(source)
+    index.paths = [path for path in index.paths if _is_cropped(path) == cropped]
+    result.notes = index.not_named(image.path for image in result.images)
     return result
+
+
+def _is_cropped(path: Path) -> bool:
+    return "cropped" in path.parent.name.lower()
 
 
 def _class_of(folder: Path, source: Path) -> str:

@@ -9,7 +9,7 @@ from stride_monai.bethesda import ABNORMAL
 from stride_monai.data.importers.geometry import from_corner
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, load_json, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, load_json, place_of, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
@@ -34,12 +34,12 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     result = Source()
     seen: set[str] = set()
     for table in files_in(source, "*.json"):
-        place = Place(table.name)
+        place = place_of(table, source)
         with problems.catching(place, "image", table.stem):
             seen.add(table.stem)
             path = _slide(table.stem, index, kfb)
-            result.images.append(SourceImage(table.stem, path, place))
-            _entries(table, scale, options, result, problems)
+            result.add_image(SourceImage(table.stem, path, place))
+            _entries(table, place, scale, options, result, problems)
     negative = [path for path in (*index.paths, *kfb.values()) if path.parent.name.lower().startswith("neg")]
     for stem in sorted({path.stem for path in negative} - seen):
         place = Place(next(path for path in negative if path.stem == stem).relative_to(root).as_posix())
@@ -76,13 +76,13 @@ def _kfb_text(stem: str) -> str:
     )
 
 
-def _entries(table: Path, scale: float, options: Options, result: Source, problems: ProblemLog) -> None:
+def _entries(table: Path, file: Place, scale: float, options: Options, result: Source, problems: ProblemLog) -> None:
     content = load_json(table, options.encoding)
     if not isinstance(content, list):
         raise ManifestError(f"{table.name} is no list", "use the JSON file as it is published")
     boxes: list[tuple[Place, str, Box]] = []
     for number, entry in enumerate(content, start=1):
-        place = Place(table.name, f"entry {number}")
+        place = file._replace(where=f"entry {number}")
         with problems.catching(place, "row", table.stem):
             boxes.append((place, *_entry(entry, scale)))
     regions = [(place, box) for place, label, box in boxes if label.lower() == _ROI]

@@ -9,10 +9,10 @@ from xml.etree import ElementTree
 from stride_monai.data._tables import read_text
 from stride_monai.data.importers.geometry import from_voc
 from stride_monai.data.importers.labels import BETHESDA
-from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, split_in_path, to_number
+from stride_monai.data.importers.problems import ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, split_in_path, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.manifest import SPLITS, parse_split
+from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 
@@ -31,23 +31,27 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     splits = _splits(index.folder, options.encoding)
     result = Source()
     for table in files_in(source, "*.xml"):
-        with problems.catching(Place(table.name), "file", table.stem):
+        file = place_of(table, source)
+        with problems.catching(file, "file", table.stem):
             text = read_text(table, options.encoding)
             root = _parsed(text, table)
             name = (root.findtext("filename") or table.stem).strip()
             path = index.find(name if index.find(name).is_file() else table.stem)
             slide_id = index.id_of(path)
             split = splits.get(path.stem) or split_in_path(path, index.folder)
-            result.images.append(SourceImage(slide_id, path, Place(table.name), split=split, size=_size(root)))
+            result.add_image(SourceImage(slide_id, path, file, split=split, size=_size(root)))
             objects = list(root.iter("object"))
             lines = [text.count("\n", 0, match.start()) + 1 for match in re.finditer(r"<object[\s>]", text)]
             exact = len(lines) == len(objects)
             for number, element in enumerate(objects):
-                place = Place(table.name, f"line {lines[number]}" if exact else f"object {number + 1}")
+                place = file._replace(where=f"line {lines[number]}" if exact else f"object {number + 1}")
                 with problems.catching(place, "row", slide_id):
                     label = (element.findtext("name") or "").strip()
                     result.cells.append(SourceCell(slide_id, label, place, box=_box(element, int(origin))))
     result.notes = index.not_named(image.path for image in result.images)
+    zeros = sum(cell.box is not None and min(cell.box.x0, cell.box.y0) == -1 for cell in result.cells)
+    if zeros:
+        result.notes.append(f"{zeros} boxes begin at pixel 0, where the first is number 1: should it be origin=0?")
     return result
 
 
@@ -60,15 +64,23 @@ def _parsed(text: str, table: Path) -> ElementTree.Element:
 
 
 def _splits(folder: Path, encoding: str) -> dict[str, str]:
-    """Stem of an image -> split."""
+    """Stem of an image -> split.
+
+    Raises:
+        ManifestError: an image is in the lists of two splits.
+    """
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("ImageSets/Main/*.txt")):
         try:
             split = parse_split(path.stem)
         except ManifestError:
             continue  # a class's list, or trainval
-        if split in SPLITS:
-            found |= {line.split()[0]: split for line in read_text(path, encoding).splitlines() if line.strip()}
+        for number, line in enumerate(read_text(path, encoding).splitlines(), start=1):
+            if line.strip() and found.setdefault(line.split()[0], split) != split:
+                raise ManifestError(
+                    f"{path.name} line {number}: '{line.split()[0]}' is in the list of another split too",
+                    "leave it in one of them",
+                )
     return found
 
 

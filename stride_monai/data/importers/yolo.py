@@ -12,7 +12,7 @@ from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import from_yolo, hull, polygon
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, picture_size, split_in_path, to_number
+from stride_monai.data.importers.reading import ImageIndex, picture_size, place_of, split_in_path, to_number
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
@@ -35,41 +35,54 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         )
     index = ImageIndex(options.images or source)
     names = _class_names(source, options.encoding)
-    labels = {path for path in source.rglob("*.txt") if path.name not in _NAME_FILES}
+    labels = {path for path in source.rglob("*") if path.suffix.lower() == ".txt" and path.name not in _NAME_FILES}
+    by_name = {path.with_suffix(".txt"): path for path in labels}
+    used: set[Path] = set()
     result = Source()
     empty = 0
     for path in index.paths:
         slide_id = index.id_of(path)
-        table = _label_file(path, index.folder, source, labels)
+        table = _label_file(path, index.folder, source, by_name)
         split = split_in_path(path, index.folder)
-        place = Place((table or path).name)
+        place = place_of(table, source) if table else place_of(path, index.folder)
         result.images.append(SourceImage(slide_id, path, place, split=split))
         if table is None:
             empty += 1
             continue
-        labels.discard(table)
+        used.add(table)
         with problems.catching(place, "file", slide_id):
-            _cells(table, slide_id, picture_size(path), names, options, result, problems)
-    for table in sorted(labels):
-        if _looks_like_labels(table):
-            problems.add(Place(table.relative_to(source).as_posix()), "image", "the label file has no image")
+            _cells(table, place, slide_id, picture_size(path), names, options, result, problems)
+    for table in sorted(labels - used):
+        if _looks_like_labels(table, source):
+            problems.add(place_of(table, source), "image", "the label file has no image", table.stem)
     if empty:
         result.notes.append(f"{empty} images have no label file and count as images without a cell")
     return result
 
 
 def _class_names(source: Path, encoding: str) -> dict[str, str]:
-    """Number of a class as text -> its name."""
-    for path in sorted((*source.rglob("*.yaml"), *source.rglob("*.yml"))):
+    """Number of a class as text -> its name.
+
+    Raises:
+        ManifestError: a YAML file that is none, or two that name the classes otherwise.
+    """
+    found: dict[Path, dict[str, str]] = {}
+    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in {".yaml", ".yml"}):
         try:
             content = yaml.safe_load(read_text(path, encoding))
         except yaml.YAMLError as error:
             raise ManifestError(f"{path.name} is no YAML ({error})", "correct it") from error
         names: Any = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict):
-            return {str(number): str(name) for number, name in names.items()}
-        if isinstance(names, list):
-            return {str(number): str(name) for number, name in enumerate(names)}
+            found[path] = {str(number): str(name) for number, name in names.items()}
+        elif isinstance(names, list):
+            found[path] = {str(number): str(name) for number, name in enumerate(names)}
+    for path, other in found.items():
+        first = next(iter(found))
+        if other != found[first]:
+            raise ManifestError(f"{first.name} and {path.name} name the classes otherwise", "keep one of them")
+    if found:
+        return next(iter(found.values()))
     for name in _NAME_FILES:
         for path in sorted(source.rglob(name)):
             lines = read_text(path, encoding).splitlines()
@@ -77,7 +90,7 @@ def _class_names(source: Path, encoding: str) -> dict[str, str]:
     return {}
 
 
-def _label_file(image: Path, root: Path, source: Path, labels: set[Path]) -> Path | None:
+def _label_file(image: Path, root: Path, source: Path, by_name: dict[Path, Path]) -> Path | None:
     """Beside the image, or at the same place below ``labels`` instead of ``images``."""
     places = [image.with_suffix(".txt")]
     parts = image.relative_to(root).parts
@@ -87,11 +100,13 @@ def _label_file(image: Path, root: Path, source: Path, labels: set[Path]) -> Pat
     if root.name == "images":
         places.append(root.parent.joinpath("labels", *parts).with_suffix(".txt"))
     places.append(source.joinpath("labels", *parts).with_suffix(".txt"))
-    return next((place for place in places if place in labels), None)
+    return next((by_name[place] for place in places if place in by_name), None)
 
 
-def _looks_like_labels(path: Path) -> bool:
-    """Whether the first line holds numbers only: other text files of a data set are not for us."""
+def _looks_like_labels(path: Path, source: Path) -> bool:
+    """Whether it lies below ``labels`` or its first line holds numbers only: other text files are not for us."""
+    if "labels" in path.relative_to(source).parts:
+        return True
     try:
         first = read_text(path).split("\n", 1)[0].split()
         return len(first) >= 5 and all(float(part) is not None for part in first)
@@ -101,6 +116,7 @@ def _looks_like_labels(path: Path) -> bool:
 
 def _cells(
     table: Path,
+    file: Place,
     slide_id: str,
     size: tuple[int, int],
     names: dict[str, str],
@@ -112,7 +128,7 @@ def _cells(
         values = line.split()
         if not values:
             continue
-        place = Place(table.name, f"line {number}")
+        place = file._replace(where=f"line {number}")
         with problems.catching(place, "row", slide_id):
             box, outline = _shape([to_number(value, "value") for value in values[1:]], size)
             label = names.get(values[0], f"class {values[0]}")
