@@ -19,11 +19,10 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
-from swift_step import crops, parts, spent
+from swift_step import crops, parts, resident_peak, spent
 from torch import Tensor
 
 from stride_monai.engines.coloradv import ColorAdvTrainer
@@ -124,12 +123,6 @@ def peak_of(kind: str) -> None:
     print(resident_peak())
     steps(kind, *batch(MEMORY_FACTOR))()
     print(resident_peak())
-
-
-def resident_peak() -> int:
-    """MiB, of Linux. Not ``ru_maxrss``, in which a process begins with the peak of the one that started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
 def main() -> None:
