@@ -110,9 +110,31 @@ def test_detect_leaves_training_mode_as_it_was() -> None:
     assert all(torch.equal(before[k], v) for k, v in network.state_dict().items())
 
 
+@pytest.mark.parametrize("name", ["yolov8n", "yolo26n"])
+def test_other_yolos_train_and_detect(name: str) -> None:
+    """The newest have two branches; one is left, which learns wholly, as on several processes it has to."""
+    torch.manual_seed(0)
+    other = YoloDetector(name).train()
+    image, boxes = torch.rand(2, 3, 64, 64), [torch.tensor([[10.0, 10, 40, 40]]), torch.zeros(0, 4)]
+    loss, parts = other.training_loss(image, boxes)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), 2 * sum(parts.values()))
+    assert all(p.grad is not None for p in other.parameters() if p.requires_grad)
+    assert other(image).shape == other.eval()(image).shape == (2, 5, 84)
+    found = other.detect(image, min_score=0.0, max_detections=5)
+    assert all(0 < len(d.scores) <= 5 for d in found)
+
+
 def test_unknown_name() -> None:
     with pytest.raises(ConfigError, match="yolov99"):
         YoloDetector("yolov99")
+    with pytest.raises(ConfigError, match="no plain detector"):
+        YoloDetector("yolov8n-seg")
+
+
+def test_sides_that_cannot_be_halved_are_refused(network: YoloDetector) -> None:
+    with pytest.raises(ConfigError, match=r"100 x 96 px: .* multiple of 32"):
+        network(torch.rand(1, 3, 100, 96))
 
 
 def test_without_ultralytics_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

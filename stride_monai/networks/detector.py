@@ -30,6 +30,8 @@ __all__ = ["TileDetections", "TileDetector", "YoloDetector", "detect_on_tiles"]
 
 LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 """Weights of the parts of the loss: the defaults of the network's authors."""
+_PLAIN_HEADS = {"Detect", "v10Detect"}
+"""Heads of ultralytics that give boxes and nothing else."""
 
 
 class TileDetections(NamedTuple):
@@ -85,7 +87,8 @@ class YoloDetector(nn.Module):
 
     Raises:
         MissingExtraError: ultralytics is not installed.
-        ConfigError: ultralytics knows no such architecture.
+        ConfigError: ultralytics knows no such architecture, or it is no plain detector; when called, an image whose
+            sides the network cannot halve as often as it has to.
     """
 
     def __init__(self, name: str = "yolov5m", num_classes: int = 1, channels_last: bool = True) -> None:
@@ -102,6 +105,7 @@ class YoloDetector(nn.Module):
         and its parts are this process's share: summed over the processes they are those of the whole batch.
         """
         image = image.contiguous(memory_format=self.memory_format)
+        self._check_size(image)
         if boxes is not None:
             return self._loss(image, boxes)
         output = self.yolo(image)
@@ -119,7 +123,8 @@ class YoloDetector(nn.Module):
 
         Returns:
             the scalar to minimise, summed over the batch (so that the learning rate of METHOD, given for a batch of
-            64, means what it meant there), and its detached parts per image: ``box``, ``cls``, ``dfl``.
+            64, means what it meant there), and its detached parts per image: ``box``, ``cls`` and ``dfl`` (``l1``
+            where the network predicts distances, no distribution over them).
         """
         parts = self._loss(image.contiguous(memory_format=self.memory_format), boxes)
         return parts.pop("loss"), parts
@@ -129,6 +134,16 @@ class YoloDetector(nn.Module):
     ) -> list[TileDetections]:
         """See :func:`detect_on_tiles`."""
         return detect_on_tiles(self, image, min_score, max_detections, iou)
+
+    def _check_size(self, image: Tensor) -> None:
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return
+        (height, width), stride = image.shape[-2:], int(max(self.yolo.stride.tolist()))
+        if height % stride or width % stride:
+            raise ConfigError(
+                f"{self.name} cannot take tiles of {height} x {width} px",
+                f"choose a tile_size that is a multiple of {stride}",
+            )
 
     def _loss(self, image: Tensor, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
         if len(boxes) != len(image):
@@ -195,10 +210,16 @@ def _build(name: str, num_classes: int) -> Any:
             raise ConfigError(f"ultralytics has no detector '{name}'", "use for example yolov5m or yolov5n") from error
     model.args = SimpleNamespace(**LOSS_GAINS)
     head = model.model[-1]
+    if type(head).__name__ not in _PLAIN_HEADS:
+        raise ConfigError(f"'{name}' is no plain detector of boxes", "use for example yolov5m or yolov5n")
     head.xyxy = True
     head.export = True  # one plain tensor in eval mode
     head.dynamic = True  # no grid kept from an earlier image size, which would be baked into a trace
-    head.end2end = False  # newer YOLOs: the branch that keeps every candidate, so that recall is ours to choose
+    # Newer YOLOs have a second branch, which keeps one candidate of each cell. The one that keeps every candidate is
+    # all that trains and detects here, so that recall is ours to choose.
+    for branch in ("one2one_cv2", "one2one_cv3"):
+        if hasattr(head, branch):
+            delattr(head, branch)
     return model
 
 
