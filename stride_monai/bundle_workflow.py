@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pydoc import locate
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -194,6 +195,8 @@ def check_overrides() -> None:
         ConfigError: an override names nothing, or ``bundle_root`` is wrong (``SystemExit`` with that message in a
             ``python -m monai.bundle`` process, where a traceback would hide it).
     """
+    if _is_command():
+        _say_last_what_happened()
     workflow, files = _running_workflow()
     if workflow is None:
         raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
@@ -236,9 +239,40 @@ def speaking_plainly(function: Callable[..., Any], *args: Any) -> Any:
     try:
         return function(*args)
     except StrideError as error:
-        if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
+        if _is_command():
             raise SystemExit(f"error: {error}") from error
         raise
+
+
+def _is_command() -> bool:
+    """Whether this process is ``python -m monai.bundle``."""
+    return Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py")
+
+
+def _say_last_what_happened() -> None:
+    """End this process's traceback, if it comes to one, with what began it.
+
+    MONAI wraps what a component raises in errors of its own, which say only where in the configuration it happened, and
+    prints the advice of the package's errors a hundred lines before the end.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.__excepthook__(kind, error, trace)
+        if isinstance(error, Exception):
+            sys.stderr.write(f"\nerror: {_beginning(error)}\n")
+
+    sys.excepthook = hook
+
+
+def _beginning(error: BaseException) -> str:
+    """What happened first, in one line: what the package or the system said."""
+    if isinstance(cause := _stride_error(error), StrideError):
+        return str(cause)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    # A process that loads data hands on its traceback as text alone.
+    said = re.findall(rf"\b{re.escape(StrideError.__module__)}\.\w+: (.+)$", str(error), re.MULTILINE)
+    return str(said[0]) if said else f"{type(error).__name__}: {error}"
 
 
 def refuse_unknown(

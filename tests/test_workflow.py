@@ -11,9 +11,16 @@ import processes
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from torch.utils.data import DataLoader, Dataset
 
-from stride_monai.bundle_workflow import StrideWorkflow, bundle_root, load_bundle_network, refuse_unknown
-from stride_monai.errors import BundleError, ConfigError
+from stride_monai.bundle_workflow import (
+    StrideWorkflow,
+    _beginning,
+    bundle_root,
+    load_bundle_network,
+    refuse_unknown,
+)
+from stride_monai.errors import BundleError, ConfigError, SlideError
 from stride_monai.networks.weights import save_weights
 
 ROOT = bundle_root("cell_cls")
@@ -98,6 +105,40 @@ def test_command_line_refuses_and_trains_nothing(way: str, tmp_path: Path) -> No
     assert last == "error: there is no option '--max_epoch': did you mean '--max_epochs'?"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_fails_ends_with_what_happened(tmp_path: Path) -> None:
+    """MONAI's own last line is "Failed to evaluate ConfigExpression"."""
+    arguments = ["run", "--config_file", str(FILES), "--bundle_root", str(ROOT), "--dataset_dir", "nowhere"]
+    done = processes.run("monai.bundle", arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1].startswith("error: there is no manifest.csv in nowhere")
+
+
+def test_what_happened_first_is_found_through_wrappers_and_loading_processes() -> None:
+    def wrapped(first: Exception) -> Exception:
+        outer = RuntimeError("Failed to evaluate ConfigExpression")
+        outer.__cause__ = RuntimeError("applying transform")
+        outer.__cause__.__cause__ = first
+        return outer
+
+    assert _beginning(wrapped(SlideError("a.tiff cannot be opened", "copy it again"))) == (
+        "a.tiff cannot be opened: copy it again"
+    )
+    assert _beginning(wrapped(OSError(30, "Read-only file system", "out"))) == (
+        "OSError: [Errno 30] Read-only file system: 'out'"
+    )
+
+    class Broken(Dataset[int]):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> int:
+            raise RuntimeError("applying transform") from SlideError("a.tiff cannot be opened", "copy it again")
+
+    with pytest.raises(RuntimeError) as caught:
+        list(DataLoader(Broken(), num_workers=1))
+    assert _beginning(wrapped(caught.value)) == "a.tiff cannot be opened: copy it again"
 
 
 def test_bundle_root_names_what_there_is() -> None:

@@ -220,7 +220,7 @@ def bags(
 
     Raises:
         ManifestError: a slide of the split has no label, or there is no slide in the split.
-        BagError: a bag is damaged; or absent or empty and that is not allowed.
+        BagError: a bag is damaged; or absent or empty and that is not allowed; or no slide has one.
     """
     records = _records(Path(manifest), split)
     unlabelled = [record.slide_id for record in records if record.slide_class is None]
@@ -237,6 +237,11 @@ def bags(
         raise BagError(
             f"{len(unusable)} of {len(records)} slides have no bag with cells, e.g. '{unusable[0]}'",
             "make the bags of these slides, or pass allow_missing=True to leave them out",
+        )
+    if len(unusable) == len(records):
+        raise BagError(
+            f"none of the {len(records)} slides has a bag with cells in '{Path(bag_dir).name}'",
+            "make the bags with the bundle detection (extract.json) and name their folder with --bag_dir",
         )
     if unusable:
         _log.warning("%d slides without a bag or with an empty one are left out: %s", len(unusable), unusable)
@@ -256,10 +261,12 @@ def _has_cells(path: Path | None) -> bool:
 
 
 def _records(manifest: Path, split: str | None) -> list[SlideRecord]:
-    path = manifest / "manifest.csv" if manifest.is_dir() else manifest
+    is_file = manifest.is_file() or manifest.suffix in {".csv", ".json"}
+    path = manifest if is_file else manifest / "manifest.csv"
     if not path.exists():
+        folder = path.parent.name if path.parent.is_dir() else f"{path.parent.name}, since there is no such folder"
         raise ManifestError(
-            f"there is no {path.name} in {path.parent.name}",
+            f"there is no {path.name} in {folder}",
             "a cohort folder holds manifest.csv, cells.csv and the slides; render one, or write them for your slides",
         )
     records = read_manifest(path)
