@@ -130,10 +130,14 @@ def test_a_path_resumes_and_a_finished_training_is_left_alone(tmp_path: Path) ->
 
 def test_without_resume_training_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     first = Run(tmp_path)
+    first.trainer.logger.propagate = True
     first.trainer.run()
+    assert "will replace" not in caplog.text
     second = Run(tmp_path)
+    second.trainer.logger.propagate = True
     second.trainer.run()
     assert second.losses == first.losses
+    assert f"will replace the one in {tmp_path.name}" in caplog.text
     with caplog.at_level(logging.INFO):
         third = Run(tmp_path / "empty", resume="auto")
         third.trainer.logger.propagate = True

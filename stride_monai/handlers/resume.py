@@ -65,6 +65,13 @@ class TrainingState:
         if not self.resume or (self.resume == AUTO and not path.is_file()):
             if self.resume:
                 engine.logger.info("no %s to resume from: training starts anew", LAST_NAME)
+            elif self.path.is_file() and idist.get_rank() == 0:
+                engine.logger.warning(
+                    "training starts anew and will replace the one in %s: stop now and add --resume %s to go on with "
+                    "that, or give another output_dir to keep it",
+                    self.path.parent.name,
+                    AUTO,
+                )
             return
         content = self._read(path, engine)
         self._check(content, engine, path)
