@@ -152,3 +152,37 @@ def test_twins_of_many_are_found_without_comparing_pictures_one_by_one() -> None
 
 def test_luminance() -> None:
     assert to_grey(np.array([[[255, 255, 255], [255, 0, 0], [0, 0, 0]]], np.uint8)).tolist() == [[255, 76, 0]]
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_copy_that_was_turned_or_mirrored(turn: int) -> None:
+    own = np.stack([to_grey(_picture(seed)[::8, ::8]) for seed in range(6)])
+    turned = np.rot90(own[::-1] if turn < 4 else own[::-1, :, ::-1], turn, axes=(1, 2))
+    twins = find_twins(np.concatenate([own[:3], turned[:4]]), np.array([0, 0, 0, 2, 2, 2, 2]))
+    assert [(twin.first, twin.second) for twin in twins] == [(2, 6)]  # seed 2 on both sides
+    assert twins[0].correlation > 0.99
+
+
+def test_small_pictures_of_one_cell_each(tmp_path: Path) -> None:
+    """Cut-out cells with dark nuclei in their middle are alike in all but detail, and so are their frames."""
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:80, :80] - 39.5
+    scenes = np.full((12, 80, 80), 200.0)
+    scenes[:, np.hypot(x, y) < 20] = 110
+    scenes += rng.normal(0, 14, (12, 20, 20)).repeat(4, axis=1).repeat(4, axis=2)  # chromatin
+    records, cells = [], []
+
+    def add(name: str, pixels: np.ndarray, split: str) -> None:
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).convert("RGB").save(tmp_path / f"{name}.jpg", quality=80)
+        records.append(SlideRecord(name, tmp_path / f"{name}.jpg", 0.25, split=split))
+        cells.append(CellRecord(name, "1", 0, 0, pixels.shape[1], pixels.shape[0], "LSIL"))
+
+    for number, scene in enumerate(scenes):
+        add(f"s{number:02}", scene, "train" if number < 8 else "test")
+    assert audit_cohort(_cohort(tmp_path, records, cells)).findings == []
+    add("copy", np.pad(scenes[3], 4, mode="edge")[5:85, 2:82], "test")  # cut 1 and 2 px beside
+    add("mirrored", scenes[5, :, ::-1], "test")
+    assert _kinds(audit_cohort(_cohort(tmp_path, records, cells))) == [
+        ("near-duplicate", ("s03", "copy")),
+        ("near-duplicate", ("s05", "mirrored")),
+    ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,10 @@ __all__ = ["Audit", "Finding", "audit_cohort"]
 
 _SCHEMA_VERSION = "1.0"
 _THREADS = 4
+_FINEST_MPP = 0.25
+
+_Pairs = dict[tuple[str, str], dict[tuple[str, str], float]]
+"""Ids of two images -> ids of two cells -> correlation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,14 @@ class Audit:
             "cells_compared": self.cells,
             "findings": [asdict(finding) for finding in self.findings],
         }
+
+
+class _Look(NamedTuple):
+    """An image with thumbnails of its cells, and its shorter side in um."""
+
+    record: SlideRecord
+    thumbs: npt.NDArray[np.uint8]
+    side: float
 
 
 def audit_cohort(folder: Path | str, looks: bool = True, on_image: Callable[[int, int], None] | None = None) -> Audit:
@@ -154,52 +166,75 @@ def _near_duplicates(
         marked[cell.slide_id].append(cell)
     unreadable = {finding.images[0] for finding in audit.findings if finding.kind == "unreadable"}
     chosen = [record for record in records if marked[record.slide_id] and record.slide_id not in unreadable]
-    thumbs: list[npt.NDArray[np.uint8]] = []
-    owners: list[tuple[SlideRecord, CellRecord]] = []
+    looks = _looks(chosen, marked, THUMB_MPP, audit, on_image)
+    audit.cells = sum(len(look.thumbs) for look in looks)
+    pairs: _Pairs = defaultdict(dict)
+    large = [look for look in looks if look.side >= THUMB_PX * THUMB_MPP]
+    _compare(large, marked, pairs)
+    if len(large) < len(looks):
+        # A thumbnail of a small image would be white around it, and equal frames would look the same.
+        mpp = max(_FINEST_MPP, min(look.side for look in looks) / THUMB_PX)
+        _compare(_looks([look.record for look in looks], marked, mpp, audit), marked, pairs)
+    by_id = {record.slide_id: record for record in records}
+    for ids, twins in pairs.items():
+        if frozenset(ids) not in same:
+            audit.findings.append(_looks_alike(by_id[ids[0]], by_id[ids[1]], twins))
+
+
+def _looks(
+    records: Sequence[SlideRecord],
+    marked: Mapping[str, Sequence[CellRecord]],
+    mpp: float,
+    audit: Audit,
+    on_image: Callable[[int, int], None] | None = None,
+) -> list[_Look]:
+    """The images that can be read, with thumbnails of their cells; the others go to the audit."""
+    looks: list[_Look] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        jobs = pool.map(_thumbnails, chosen, [marked[record.slide_id] for record in chosen])
-        for done, (record, result) in enumerate(zip(chosen, jobs, strict=True), start=1):
+        jobs = pool.map(lambda record: _look(record, marked[record.slide_id], mpp), records)
+        for done, (record, result) in enumerate(zip(records, jobs, strict=True), start=1):
             if isinstance(result, str):
                 what = f"{record.slide_id} ({record.split}) cannot be read ({result})"
                 audit.findings.append(_finding("unreadable", [record], what))
             else:
-                thumbs.append(result)
-                owners += [(record, cell) for cell in marked[record.slide_id]]
+                looks.append(result)
             if on_image:
-                on_image(done, len(chosen))
-    audit.cells = len(owners)
-    if not owners:
-        return
-    parts = np.array([SPLITS.index(record.split or SPLITS[0]) for record, _ in owners])
-    pairs: dict[tuple[str, str], list[tuple[float, int, int]]] = defaultdict(list)
-    for first, second, correlation in find_twins(np.concatenate(thumbs), parts):
-        ids = owners[first][0].slide_id, owners[second][0].slide_id
-        if frozenset(ids) not in same:
-            pairs[ids].append((correlation, first, second))
-    for twins in pairs.values():
-        audit.findings.append(_looks_alike(sorted(twins, reverse=True), owners))
+                on_image(done, len(records))
+    return looks
 
 
-def _looks_alike(twins: Sequence[tuple[float, int, int]], owners: Sequence[tuple[SlideRecord, CellRecord]]) -> Finding:
-    best, first, second = twins[0]
-    (a, cell_a), (b, cell_b) = owners[first], owners[second]
-    number = "a cell" if len(twins) == 1 else f"{len(twins)} cells"
-    what = (
-        f"{number} of {a.slide_id} ({a.split}) and {b.slide_id} ({b.split}) look the same, "
-        f"e.g. cells {cell_a.cell_id} and {cell_b.cell_id} (correlation {best:.3f})"
-    )
-    ids = tuple((owners[i][1].cell_id, owners[j][1].cell_id) for _, i, j in twins)
-    return _finding("near-duplicate", (a, b), what, cells=ids, correlation=round(best, 4))
-
-
-def _thumbnails(record: SlideRecord, cells: Sequence[CellRecord]) -> npt.NDArray[np.uint8] | str:
-    """Grey thumbnails of the cells, or why there are none."""
+def _look(record: SlideRecord, cells: Sequence[CellRecord], mpp: float) -> _Look | str:
+    """An image with thumbnails of its cells, or why there are none."""
     thumbs = np.empty((len(cells), THUMB_PX, THUMB_PX), np.uint8)
     try:
         with open_slide(record.path, mpp=record.mpp) as slide:
-            side = THUMB_PX * THUMB_MPP / slide.mpp
+            side = THUMB_PX * mpp / slide.mpp
             for k, cell in enumerate(cells):
-                thumbs[k] = to_grey(slide.read(Box.around(*cell.box.centre, side), mpp=THUMB_MPP))
+                thumbs[k] = to_grey(slide.read(Box.around(*cell.box.centre, side), mpp=mpp))
+            return _Look(record, thumbs, min(slide.width, slide.height) * slide.mpp)
     except StrideError as error:
         return str(error)
-    return thumbs
+
+
+def _compare(looks: Sequence[_Look], marked: Mapping[str, Sequence[CellRecord]], pairs: _Pairs) -> None:
+    """Add the cells that look the same: images, cells -> correlation."""
+    owners = [(look.record, cell) for look in looks for cell in marked[look.record.slide_id]]
+    if not owners:
+        return
+    parts = np.array([SPLITS.index(record.split or SPLITS[0]) for record, _ in owners])
+    for first, second, correlation in find_twins(np.concatenate([look.thumbs for look in looks]), parts):
+        (a, cell_a), (b, cell_b) = owners[first], owners[second]
+        cells = cell_a.cell_id, cell_b.cell_id
+        known = pairs[a.slide_id, b.slide_id]
+        known[cells] = max(correlation, known.get(cells, 0.0))
+
+
+def _looks_alike(a: SlideRecord, b: SlideRecord, twins: Mapping[tuple[str, str], float]) -> Finding:
+    cells = sorted(twins, key=lambda pair: (-twins[pair], pair))
+    best = twins[cells[0]]
+    number = "a cell" if len(twins) == 1 else f"{len(twins)} pairs of cells"
+    what = (
+        f"{number} of {a.slide_id} ({a.split}) and {b.slide_id} ({b.split}) look the same, "
+        f"e.g. cells {cells[0][0]} and {cells[0][1]} (correlation {best:.3f})"
+    )
+    return _finding("near-duplicate", (a, b), what, cells=tuple(cells), correlation=round(best, 4))
