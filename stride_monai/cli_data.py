@@ -154,6 +154,8 @@ def split(
         table.add_row(name, str(count), _listed(facts["cells"][name]))
     _out.print(table)
     _say(f"kept together: {_listed(facts['groups'])}")
+    for name, kinds in facts["lacking"].items():
+        _out.print(f"[yellow]note[/yellow] {name} has no {', no '.join(kinds)}", highlight=False, soft_wrap=True)
     if facts["warning"]:
         _out.print(f"[bold red]LEAKS[/bold red] {escape(facts['warning'])}", highlight=False, soft_wrap=True)
     _say(f"manifest {cohort / 'manifest.csv'}")

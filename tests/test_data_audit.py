@@ -135,6 +135,15 @@ def test_a_cohort_without_splits_is_refused(clean: tuple[Path, list[SlideRecord]
     assert audit_cohort(_cohort(folder, records, cells)).findings == []
 
 
+def test_cells_that_belong_to_no_image_are_not_passed_over(
+    clean: tuple[Path, list[SlideRecord], list[CellRecord]],
+) -> None:
+    folder, records, cells = clean
+    cells[0] = replace(cells[0], slide_id="s9")
+    with pytest.raises(ManifestError, match=r"names 1 slides that .* e\.g\. 's9'"):
+        audit_cohort(_cohort(folder, records, cells))
+
+
 def test_empty_glass_is_like_nothing() -> None:
     glass = np.full((4, 64, 64), 240, np.uint8)
     assert find_twins(glass, np.array([0, 0, 1, 1])) == []

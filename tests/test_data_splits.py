@@ -12,8 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_monai.bethesda import SLIDE_CLASSES
-from stride_monai.data import CellRecord, SlideRecord, read_manifest, split_by_patient, write_cells, write_manifest
+from stride_monai.data import (
+    CellRecord,
+    SlideRecord,
+    read_cells,
+    read_manifest,
+    split_by_patient,
+    write_cells,
+    write_manifest,
+)
 from stride_monai.data.hashing import unit_interval
+from stride_monai.data.manifest import SPLITS
 from stride_monai.data.splits import leak_groups, leak_warning, refuse_straddling, split_cohort
 from stride_monai.errors import ManifestError
 
@@ -204,3 +213,24 @@ def test_less_known_than_asked_for_is_refused(cohort: Path) -> None:
         split_cohort(cohort, at_least="slide", overwrite=True)
     with pytest.raises(ManifestError, match="'cell' is nothing to split by"):
         split_cohort(cohort, at_least="cell", overwrite=True)
+
+
+def test_what_a_split_has_none_of_is_said(cohort: Path) -> None:
+    cells = read_cells(cohort / "cells.csv")
+    write_cells(cohort / "cells.csv", [*cells[1:], replace(cells[0], label="HSIL")])
+    facts = split_cohort(cohort, 0.25, 0.25)
+    (holder,) = {record.split for record in read_manifest(cohort / "manifest.csv") if record.slide_id == "s0"}
+    assert {name for name, kinds in facts["lacking"].items() if "ASC-H/HSIL cells" in kinds} == set(SPLITS) - {holder}
+    facts = split_cohort(cohort, 0.01, 0.25, overwrite=True)
+    assert facts["images"]["test"] == 0
+    assert facts["lacking"]["test"] == ["images"]
+
+
+def test_cells_of_a_slide_that_the_manifest_does_not_have(cohort: Path) -> None:
+    cells = read_cells(cohort / "cells.csv")
+    write_cells(cohort / "cells.csv", [*cells, replace(cells[0], slide_id="gone")])
+    with pytest.raises(ManifestError, match=r"names 1 slides that manifest\.csv does not have, e\.g\. 'gone'"):
+        split_cohort(cohort)
+    assert {record.split for record in read_manifest(cohort / "manifest.csv")} == {None}
+    (cohort / "cells.csv").unlink()
+    split_cohort(cohort)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stride_monai.artifacts import fingerprint
-from stride_monai.data.cells import CellRecord, read_cells
+from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest
 from stride_monai.data.near_duplicates import THUMB_MPP, THUMB_PX, find_twins, to_grey
 from stride_monai.errors import ManifestError, StrideError
@@ -103,8 +103,9 @@ def audit_cohort(folder: Path | str, looks: bool = True, on_image: Callable[[int
     audit.findings += _shared("patient", records, lambda record: record.patient)
     audit.findings += _shared("specimen", records, lambda record: record.specimen)
     same = _same_content(records, audit)
-    if looks and (folder / "cells.csv").exists():
-        _near_duplicates(records, read_cells(folder / "cells.csv"), same, audit, on_image)
+    if looks:
+        cells = cells_of(folder, {record.slide_id for record in everything})
+        _near_duplicates(records, cells, same, audit, on_image)
     return audit
 
 

@@ -6,7 +6,7 @@ slide can end in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from stride_monai.data._tables import Problems, Row, number, read_csv, table_tex
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
-__all__ = ["COLUMNS", "WITHOUT_CLASS", "CellRecord", "Polygon", "read_cells", "write_cells"]
+__all__ = ["COLUMNS", "WITHOUT_CLASS", "CellRecord", "Polygon", "cells_of", "read_cells", "write_cells"]
 
 Polygon = tuple[tuple[float, float], ...]
 """Corners (x, y) in level-0 px; empty where there is no outline."""
@@ -130,6 +130,27 @@ def read_cells(path: Path | str) -> list[CellRecord]:
         records.append(record)
     problems.raise_if_any()
     return records
+
+
+def cells_of(folder: Path, slide_ids: Collection[str]) -> list[CellRecord]:
+    """The cells of a cohort folder; none where it has no ``cells.csv``.
+
+    Args:
+        slide_ids: of its manifest.
+
+    Raises:
+        ManifestError: a broken table, or cells of slides that the manifest does not have.
+    """
+    if not (folder / "cells.csv").exists():
+        return []
+    cells = read_cells(folder / "cells.csv")
+    strange = sorted({cell.slide_id for cell in cells} - set(slide_ids))
+    if strange:
+        raise ManifestError(
+            f"cells.csv names {len(strange)} slides that manifest.csv does not have, e.g. '{strange[0]}'",
+            "correct one of them",
+        )
+    return cells
 
 
 def _record(row: Row, default_id: str) -> CellRecord:

@@ -13,7 +13,7 @@ from typing import Any
 from stride_monai import __version__
 from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
-from stride_monai.data.cells import CellRecord, read_cells
+from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.hashing import digest
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest, write_manifest
 from stride_monai.errors import ManifestError
@@ -206,7 +206,7 @@ def split_cohort(
             "manifest.csv has splits already, maybe those of the data set", "add --overwrite to replace"
         )
     _refuse_unknown(records, at_least)
-    cells = read_cells(folder / "cells.csv") if (folder / "cells.csv").exists() else []
+    cells = cells_of(folder, {record.slide_id for record in records})
     records = split_by_patient(
         records, test_fraction, validation_fraction, seed, held_out_centres, labels_by_slide(cells)
     )
@@ -227,11 +227,24 @@ def split_cohort(
             )
             for name in SPLITS
         },
+        "lacking": _lacking(records, cells),
         "warning": leak_warning(records),
     }
     write_bytes(folder / SPLIT_NAME, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
     write_manifest(folder / "manifest.csv", records)
     return facts
+
+
+def _lacking(records: Sequence[SlideRecord], cells: Iterable[CellRecord]) -> dict[str, list[str]]:
+    """What a split has none of though the cohort has: images, slide classes, cell classes."""
+    split_of = {record.slide_id: record.split or "" for record in records}
+    has: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for record in records:
+        has[record.split or ""] |= {"images"} | ({f"{record.slide_class} slides"} if record.slide_class else set())
+    for cell in cells:
+        has[split_of[cell.slide_id]].add(f"{cell.cell_class or cell.label} cells")
+    every = set().union(*has.values())
+    return {name: ["images"] if not own else sorted(every - own) for name, own in has.items() if every - own}
 
 
 def _refuse_unknown(records: Sequence[SlideRecord], at_least: str) -> None:
