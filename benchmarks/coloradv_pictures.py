@@ -18,8 +18,8 @@ import torch
 from coloradv_study import load_network
 from matplotlib.figure import Figure
 
-from stride_monai.artifacts import replacing
 from stride_monai.data import datalists
+from stride_monai.files import replacing
 from stride_monai.handlers.colour_figures import ORIGINAL, stain_figure, triplets_figure
 from stride_monai.handlers.colour_pictures import attacked, chosen_slides
 from stride_monai.transforms.loading import LoadBagd

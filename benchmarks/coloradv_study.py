@@ -44,10 +44,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from stride_monai.artifacts import replacing, write_bytes
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.bag import BAG_SUFFIX
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
+from stride_monai.files import replacing, write_bytes
 from stride_monai.metrics.slide import auc, specificity_at_sensitivity
 from stride_monai.networks.cell_encoder import CellClassifier
 from stride_monai.networks.heads import slide_head

@@ -29,8 +29,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 import stride_monai
-from stride_monai.artifacts import sha256_of
 from stride_monai.errors import BundleError, ConfigError, StrideError
+from stride_monai.files import sha256_of
 from stride_monai.networks.weights import load_into
 
 __all__ = [

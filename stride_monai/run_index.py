@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai import __version__
-from stride_monai.artifacts import write_bytes
+from stride_monai.files import write_bytes
 from stride_monai.findings import DISCLAIMER, SCHEMA_VERSION, Findings, SlideStatus
 
 __all__ = ["ERRORS_NAME", "RUN_NAME", "SUMMARY_COLUMNS", "SUMMARY_NAME", "Outcome", "write_run", "write_summary"]

@@ -12,9 +12,9 @@ import torch
 from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser
 
-from stride_monai.artifacts import sha256_of
 from stride_monai.bundle_workflow import bundle_root
 from stride_monai.data.bag import BagFile
+from stride_monai.files import sha256_of
 from stride_monai.networks.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights
 

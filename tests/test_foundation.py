@@ -1,4 +1,4 @@
-"""Units, artifacts, errors and the command line's first impression."""
+"""Units, files, errors and the command line's first impression."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import stride_monai
-from stride_monai.artifacts import config_hash, fingerprint, replacing, sha256_of, write_bytes
 from stride_monai.errors import MissingExtraError, OutputError, StrideError
+from stride_monai.files import config_hash, files_below, fingerprint, replacing, sha256_of, write_bytes
 from stride_monai.units import Box, Microns, MicronsPerPixel, to_microns, to_pixels
 
 coordinates = st.floats(-1e6, 1e6)
@@ -105,3 +105,25 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "HEAVY []" in done.stdout, f"took {time.perf_counter() - start:.1f} s\n{done.stdout}"
+
+
+def test_files_below_a_folder_are_found_through_links_once_and_loops_end(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for name in ("a/1.png", "b/.hidden/2.png", "b/.3.png", "b/4.png"):
+        write_bytes(inside / name, b"x")
+    write_bytes(outside / "5.png", b"x")
+    (inside / "a" / "back").symlink_to(inside)
+    (inside / "0").symlink_to(inside / "b")  # sorts before the folder that it names
+    (inside / "c").symlink_to(outside)
+    (inside / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(inside / "pipe.png")
+    found = [path.relative_to(inside).as_posix() for path in files_below(inside)]
+    assert found == ["a/1.png", "b/4.png", "c/5.png", "gone.png"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StrideError, match="nowhere cannot be listed"):
+        files_below(tmp_path / "nowhere")
+    told: list[OSError] = []
+    assert files_below(tmp_path / "nowhere", told.append) == []
+    assert [Path(error.filename).name for error in told] == ["nowhere"]

@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 from test_findings import make_findings
 
-from stride_monai.artifacts import fingerprint
 from stride_monai.errors import OutputError, SlideError
+from stride_monai.files import fingerprint
 from stride_monai.findings import Described, Findings, Pictures, SlideStatus
 from stride_monai.screening.batch import Batch, screen_batch
 from stride_monai.screening.choices import Choice

@@ -16,11 +16,11 @@ from test_slide_inference import DETECTION, SLIDES, findings_in, infer, make_cla
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from stride_monai.artifacts import sha256_of
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.bundle_workflow import bundle_root
 from stride_monai.cli import app
 from stride_monai.errors import BundleError, ConfigError, SlideError
+from stride_monai.files import sha256_of
 from stride_monai.findings import Described, Findings
 from stride_monai.networks.alignment import DescriptionAligner
 from stride_monai.networks.cell_encoder import CellClassifier

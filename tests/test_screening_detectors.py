@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stride_monai.artifacts import sha256_of
 from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError
+from stride_monai.files import sha256_of
 from stride_monai.networks.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.screening import choices

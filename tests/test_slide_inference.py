@@ -17,12 +17,12 @@ from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
 
-from stride_monai.artifacts import sha256_of
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.bundle_workflow import bundle_root
 from stride_monai.cli import app
 from stride_monai.data.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.errors import BagError, BundleError, ConfigError, SlideError, StrideError
+from stride_monai.files import sha256_of
 from stride_monai.findings import Findings
 from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.networks.cell_encoder import CellClassifier

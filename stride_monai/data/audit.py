@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stride_monai.artifacts import fingerprint
 from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest
 from stride_monai.data.near_duplicates import THUMB_MPP, THUMB_PX, find_twins, to_grey
 from stride_monai.errors import ManifestError, StrideError
+from stride_monai.files import fingerprint
 from stride_monai.slides import open_slide
 from stride_monai.units import Box
 

@@ -23,9 +23,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stride_monai import __version__
-from stride_monai.artifacts import replacing
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.errors import BagError
+from stride_monai.files import replacing
 from stride_monai.units import Box
 
 __all__ = [
@@ -89,7 +89,7 @@ class BagHeader:
         slide_class: one of :data:`~stride_monai.bethesda.SLIDE_CLASSES`, None if not labelled.
         config_hash: of the configuration that made the bag.
         package_version: of stride_monai that wrote the bag.
-        slide_fingerprint: of the slide's file (:func:`stride_monai.artifacts.fingerprint`); empty where not known.
+        slide_fingerprint: of the slide's file (:func:`stride_monai.files.fingerprint`); empty where not known.
         reranker_sha256: of the weights of the cell classifier that re-ranked the detector's cells; empty for none.
         candidates: the most cells that the detector was asked to propose to it; 0 for none.
     """

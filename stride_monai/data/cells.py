@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, parse_label
 from stride_monai.data._tables import Problems, Row, number, read_csv, table_text, to_columns
 from stride_monai.errors import ManifestError
+from stride_monai.files import write_bytes
 from stride_monai.units import Box
 
 __all__ = ["COLUMNS", "WITHOUT_CLASS", "CellRecord", "Polygon", "cells_of", "read_cells", "write_cells"]

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import AGC_DESCRIPTION, DESCRIPTION_VOCABULARY, PAPER_DESCRIPTIONS
 from stride_monai.data._tables import table_text
 from stride_monai.data.cells import CellRecord
 from stride_monai.errors import OutputError
+from stride_monai.files import write_bytes
 
 __all__ = ["KNOWN_TEXTS", "LEXICAL", "Embed", "Match", "free_texts", "lexical", "match_texts", "write_matches"]
 

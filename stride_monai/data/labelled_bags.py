@@ -9,13 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from stride_monai.artifacts import config_hash
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.data.cells import CellRecord, read_cells
 from stride_monai.data.datalists import cell_crops
 from stride_monai.data.manifest import SPLITS, read_manifest
 from stride_monai.errors import BagError, ManifestError
+from stride_monai.files import config_hash
 from stride_monai.slides import open_slide
 from stride_monai.units import Box
 

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
 from stride_monai.data._tables import Problems, Row, number, read_csv, read_json, table_text, to_columns
 from stride_monai.errors import ManifestError
+from stride_monai.files import write_bytes
 
 __all__ = ["COLUMNS", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
 

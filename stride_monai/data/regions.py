@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.data._tables import Problems, number, read_csv, table_text, to_columns
 from stride_monai.errors import ManifestError
+from stride_monai.files import write_bytes
 from stride_monai.units import Box
 
 __all__ = ["COLUMNS", "REGIONS_NAME", "RegionRecord", "read_regions", "write_regions"]

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai import __version__
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
 from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.hashing import digest
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest, write_manifest
 from stride_monai.errors import ManifestError
+from stride_monai.files import write_bytes
 
 __all__ = [
     "KNOWN",

@@ -12,8 +12,8 @@ from ignite.engine import Events
 from monai.engines import PrepareBatchExtraInput, Trainer
 from torch import Tensor
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.errors import BagError, ConfigError
+from stride_monai.files import write_bytes
 from stride_monai.networks.slide_classifier import SlideClassifier
 from stride_monai.networks.zhu2021 import ZhuHead
 

@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.artifacts import config_hash, fingerprint, sha256_of, write_bytes
 from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.engines.progress import Progress
 from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
+from stride_monai.files import config_hash, fingerprint, sha256_of, write_bytes
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.detector import TileDetector

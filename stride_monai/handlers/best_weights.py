@@ -10,7 +10,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from torch import nn
 
-from stride_monai.artifacts import replacing
+from stride_monai.files import replacing
 
 __all__ = ["BestWeights"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stride_monai.artifacts import replacing
+from stride_monai.files import replacing
 from stride_monai.metrics.cell import Reliability
 
 __all__ = ["confusion_figure", "f1_by_count_figure", "reliability_figure", "save_figure"]

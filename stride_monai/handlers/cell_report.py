@@ -17,8 +17,8 @@ from monai.utils import evenly_divisible_all_gather
 from numpy.typing import NDArray
 
 from stride_monai import __version__
-from stride_monai.artifacts import sha256_of, write_bytes
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.cell_figures import confusion_figure, f1_by_count_figure, reliability_figure, save_figure
 from stride_monai.handlers.predictions import Predictions

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stride_monai import __version__
-from stride_monai.artifacts import sha256_of, write_bytes
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
 from stride_monai.errors import BundleError, ManifestError
+from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.cell_figures import save_figure
 from stride_monai.handlers.description_figures import scores_figure, threshold_figure

@@ -11,8 +11,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from stride_monai import __version__
-from stride_monai.artifacts import sha256_of, write_bytes
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.description_report import allowed_texts
 from stride_monai.inferers.descriptions import Described

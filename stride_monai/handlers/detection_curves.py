@@ -14,9 +14,9 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from stride_monai import __version__
-from stride_monai.artifacts import write_bytes
 from stride_monai.data._tables import table_text
 from stride_monai.engines.slide_recall import SlideResult
+from stride_monai.files import write_bytes
 from stride_monai.handlers.detection_figures import froc_figure, precision_recall_figure, top_k_figure
 from stride_monai.metrics.detection import TileResult, gathered_results, tile_results
 from stride_monai.metrics.detection_curves import (

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stride_monai.artifacts import replacing
+from stride_monai.files import replacing
 from stride_monai.metrics.detection_curves import FROC_RATES, Froc
 
 __all__ = ["froc_figure", "precision_recall_figure", "top_k_figure"]

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.io import encode_png
 from torchvision.utils import draw_bounding_boxes, make_grid
 
-from stride_monai.artifacts import write_bytes
+from stride_monai.files import write_bytes
 
 __all__ = ["FOUND_COLOUR", "IGNORED_COLOUR", "TRUTH_COLOUR", "DetectionPictures", "draw_tile"]
 

@@ -11,8 +11,8 @@ import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from stride_monai.artifacts import replacing
 from stride_monai.errors import BundleError, ConfigError
+from stride_monai.files import replacing
 
 __all__ = ["AUTO", "LAST_NAME", "TrainingState"]
 

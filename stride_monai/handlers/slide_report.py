@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stride_monai import __version__
-from stride_monai.artifacts import sha256_of, write_bytes
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
+from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.cell_figures import confusion_figure, save_figure
 from stride_monai.handlers.slide_figures import roc_figure

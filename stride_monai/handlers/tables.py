@@ -14,9 +14,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.errors import BagError
+from stride_monai.files import write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.predictions import detectors_of
 from stride_monai.metrics.slide import positive_scores

@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from stride_monai.artifacts import replacing
 from stride_monai.errors import BundleError
+from stride_monai.files import replacing
 
 __all__ = ["load_into", "load_weights", "save_weights"]
 

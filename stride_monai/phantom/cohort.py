@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai import __version__
-from stride_monai.artifacts import config_hash, write_bytes
 from stride_monai.bethesda import NEGATIVE
 from stride_monai.data.bag import BAG_SUFFIX, BagFile
 from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.errors import BagError, ConfigError, ManifestError, OutputError
+from stride_monai.files import config_hash, write_bytes
 from stride_monai.phantom.bags import check_crops, write_phantom_bag
 from stride_monai.phantom.design import Case, CohortDesign, design_of
 from stride_monai.phantom.production import (

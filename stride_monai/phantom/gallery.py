@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import ConfigError, StrideError
+from stride_monai.files import write_bytes
 from stride_monai.phantom.artefacts import ARTEFACTS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual

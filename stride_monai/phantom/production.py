@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stride_monai import __version__
-from stride_monai.artifacts import config_hash, write_bytes
 from stride_monai.errors import ConfigError, OutputError
+from stride_monai.files import config_hash, write_bytes
 
 __all__ = [
     "SETTINGS_FILE",

@@ -12,8 +12,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from stride_monai.artifacts import replacing
 from stride_monai.errors import OutputError
+from stride_monai.files import replacing
 from stride_monai.phantom.background import GLASS_PERIOD
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.slide_files import (

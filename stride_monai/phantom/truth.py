@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE, cell_class_of, most_severe
+from stride_monai.files import write_bytes
 from stride_monai.units import Box
 
 __all__ = ["SlideTruth", "TruthCell", "write_truth_geojson"]

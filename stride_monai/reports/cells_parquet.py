@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stride_monai.artifacts import replacing
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.files import replacing
 from stride_monai.findings import Findings, Pictures
 
 __all__ = ["FILE_NAME", "SCHEMA", "probability_column", "table_of", "write"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.errors import OutputError
+from stride_monai.files import write_bytes
 from stride_monai.findings import Findings, Pictures
 
 __all__ = ["FILE_NAME", "write"]

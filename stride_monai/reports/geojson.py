@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import OutputError
+from stride_monai.files import write_bytes
 from stride_monai.findings import Cell, Described, Findings, Pictures
 
 __all__ = ["FILE_NAME", "collection_text", "write"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from stride_monai.artifacts import write_bytes
+from stride_monai.files import write_bytes
 from stride_monai.findings import Findings, Pictures
 from stride_monai.reports.view import view_of
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from stride_monai.artifacts import fingerprint, write_bytes
 from stride_monai.errors import OutputError, StrideError
+from stride_monai.files import fingerprint, write_bytes
 from stride_monai.findings import Findings, Pictures, SlideStatus
 from stride_monai.run_index import ERRORS_NAME, Outcome, write_run, write_summary
 from stride_monai.screening.inputs import SlideInput

@@ -154,7 +154,7 @@ def _device() -> list[Check]:
 
 def _weights() -> list[Check]:
     """The weights of the five bundles; screening works without the last two, with less to say."""
-    from stride_monai.artifacts import sha256_of
+    from stride_monai.files import sha256_of
     from stride_monai.screening.choices import find_bundle
 
     checks = []

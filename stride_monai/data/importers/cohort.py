@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai import __version__
-from stride_monai.artifacts import write_bytes
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, slide_class_of
 from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
@@ -23,6 +22,7 @@ from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.data.regions import REGIONS_NAME, RegionRecord, write_regions
 from stride_monai.data.splits import leak_warning
 from stride_monai.errors import ConfigError, ManifestError, OutputError
+from stride_monai.files import write_bytes
 from stride_monai.units import Box
 
 __all__ = ["IMPORT_NAME", "LABELS_NAME", "ImportReport", "import_dataset"]

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from stride_monai.artifacts import write_bytes
 from stride_monai.data._tables import table_text
 from stride_monai.errors import ManifestError
+from stride_monai.files import write_bytes
 
 __all__ = ["PROBLEMS_NAME", "Place", "Problem", "ProblemLog"]
 

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and the hashes that name what made them."""
+"""Files: complete or absent, named by their hashes, and found below a folder."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stride_monai.errors import OutputError
+from stride_monai.errors import OutputError, StrideError
 
-__all__ = ["config_hash", "fingerprint", "replacing", "sha256_of", "write_bytes"]
+__all__ = ["config_hash", "files_below", "fingerprint", "replacing", "sha256_of", "write_bytes"]
 
 
 @contextmanager
@@ -79,3 +79,43 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """First 16 hexadecimal digits of the SHA-256 of a configuration as canonical JSON."""
     text = json.dumps(config, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def files_below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+    """The regular files below a folder, sorted by path, those of linked folders among them.
+
+    A folder is entered once, whatever links lead to it (so a link to a parent ends), and under its own name rather than
+    a link's. Hidden files and folders are left out, and so are pipes, sockets and devices, which nobody can read twice.
+    A link that leads nowhere counts as a file, so that whoever opens it says so.
+
+    Args:
+        on_error: told of a folder that cannot be listed; without it, that is an error.
+
+    Raises:
+        StrideError: a folder cannot be listed.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    waiting = [folder]
+    while waiting:
+        links: list[Path] = []
+        for start in waiting:
+            for place, folders, names in os.walk(start, onerror=on_error or _unreadable):
+                if (real := os.path.realpath(place)) in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                here = Path(place)
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                links += [here / name for name in folders if (here / name).is_symlink()]
+                found += [here / name for name in names if not name.startswith(".") and _holds_data(here / name)]
+        waiting = sorted(links)
+    return sorted(found)
+
+
+def _holds_data(path: Path) -> bool:
+    return path.is_file() or (path.is_symlink() and not path.exists())
+
+
+def _unreadable(error: OSError) -> None:
+    raise StrideError(f"{error.filename} cannot be listed ({error.strerror})", "check its permissions")
