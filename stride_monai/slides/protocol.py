@@ -43,6 +43,10 @@ class StatedFacts:
 class Reader(Protocol):
     """One open slide file. Label and macro images are never part of it.
 
+    The picture is upright: an orientation that the file states is applied
+    (:func:`~stride_monai.slides.orientation.upright_reader`). A reader that enlarges the canvas says by an attribute
+    ``origin`` where on it (x, y, level-0 px) the file's picture begins.
+
     Attributes:
         name: of the reader, as ``--reader`` takes it.
         format: of the file, in one word.

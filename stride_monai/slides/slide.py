@@ -77,6 +77,7 @@ class Slide:
         self._scales = _level_scales(reader.level_sizes)
         self._closed = False
         x, y, width, height = reader.bounds
+        origin: tuple[int, int] = getattr(reader, "origin", (0, 0))
         spacing = choose_spacing(path.name, reader.stated, mpp)
         self.mpp = spacing.mpp
         self.width, self.height = width, height
@@ -95,7 +96,7 @@ class Slide:
                 LevelFacts(w, h, (sx + sy) / 2)
                 for (w, h), (sx, sy) in zip(reader.level_sizes, self._scales, strict=True)
             ),
-            bounds_offset=(x, y),
+            bounds_offset=(x - origin[0], y - origin[1]),
         )
 
     @property
