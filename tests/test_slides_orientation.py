@@ -79,7 +79,7 @@ def test_an_unknown_tag_means_upright(tag: object) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(TAGS), st.integers(200, 260), st.integers(150, 200), st.sampled_from([(1, 2, 4), (1, 3, 12)]))
+@given(st.sampled_from(TAGS), st.integers(200, 260), st.integers(150, 200), st.sampled_from([(1, 2, 4), (1, 3, 6)]))
 def test_a_turned_pyramid_reads_as_the_pyramid_of_the_upright_picture(
     tag: int, width: int, height: int, downsamples: tuple[int, ...]
 ) -> None:
