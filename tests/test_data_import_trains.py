@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,9 +49,9 @@ def test_tiles_and_crops_show_the_cells(cohort: Path) -> None:
     assert np.abs(nucleus.astype(int) - samples.NUCLEUS).max() <= 12
 
 
-def _workflow(bundle: str, cohort: Path, out: Path, **settings: Any) -> ConfigWorkflow:
+def _workflow(bundle: str, cohort: Path, out: Path, overlays: Sequence[str] = (), **settings: Any) -> ConfigWorkflow:
     root = bundle_root(bundle)
-    files = [str(root / "configs" / f"{name}.json") for name in ("train", "tiny")]
+    files = [str(root / "configs" / f"{name}.json") for name in ("train", "tiny", *overlays)]
     common = {"bundle_root": str(root), "dataset_dir": str(cohort), "output_dir": str(out), "max_epochs": 1}
     made = ConfigWorkflow(files, logging_file=False, **common, val_interval=1, **settings)
     made.initialize()
@@ -68,3 +70,28 @@ def test_the_cell_classifier_trains_on_it(cohort: Path, tmp_path: Path) -> None:
 def test_the_detector_trains_on_it(cohort: Path, tmp_path: Path) -> None:
     _workflow("detection", cohort, tmp_path, tile_size=64, batch_size=2, warmup_iterations=1).run()
     assert (tmp_path / "model.pt").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 0.3])
+def test_the_detector_trains_on_pictures_smaller_than_a_tile(tmp_path: Path, mpp: float) -> None:
+    """At whole and other factors of the tile's um/px; what lies beyond a picture is painted white. What is kept in the
+    cache stays as it was loaded, whatever augmentation and network do with it."""
+    source = samples.yolo(tmp_path / "source")
+    samples.text(source / "labels" / "val" / "b.txt", "0 0.25 0.6 0.18 0.36\n")
+    import_dataset(source, tmp_path / "cohort", load_format("yolo"), Options(mpp=mpp))
+    assert all(tile["limits"] for tile in detection_tiles(tmp_path / "cohort", "train", tile_px=64, tile_mpp=1.0))
+
+    small = {"tile_size": 64, "batch_size": 2, "warmup_iterations": 1, "backbone": "test_resnet", "pyramid_width": 8}
+    overlays = ("fcos", "tiny_fcos")
+    workflow = _workflow("detection", tmp_path / "cohort", tmp_path / "out", overlays, augmentation="strong", **small)
+    cached = [workflow.parser.get_parsed_content(f"{part}#dataset")._cache for part in ("train", "validate")]
+    before = copy.deepcopy(cached)
+    workflow.run()
+    assert (tmp_path / "out" / "model.pt").is_file()
+    for items, originals in zip(cached, before, strict=True):
+        assert items
+        for item, original in zip(items, originals, strict=True):
+            assert torch.equal(item["image"], original["image"])
+            assert torch.equal(item["boxes"], original["boxes"])

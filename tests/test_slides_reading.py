@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from slide_files import area_weights, shrink, textured, write_pyramid
 
 from stride_monai.errors import RegionError, SlideError
@@ -180,6 +181,45 @@ def test_a_large_region_is_read_in_parts() -> None:
     assert downsample == pytest.approx(30)
     assert overview[:, 134:].min() == 200
     assert overview[:, :133].max() == 0
+
+
+class Frozen(ArrayReader):
+    """Gives read-only views of what it keeps, as Pillow's arrays and a plug-in's cache are."""
+
+    def __init__(self, levels: list[Pixels]) -> None:
+        super().__init__(levels)
+        for level in levels:
+            level.setflags(write=False)
+
+
+@pytest.mark.parametrize("mpp", [0.125, 0.25, 0.31, 0.5, 0.75, 1.0, 3.0, 4.0, 8.0])
+@pytest.mark.parametrize("box", [Box(0, 0, 512, 384), Box(-64, -64, 192, 192), Box(3.3, 4.4, 300, 200)])
+def test_what_is_read_is_the_callers_own(mpp: float, box: Box) -> None:
+    """Whatever the factor: painting on it neither fails nor changes what is read next."""
+    slide = slide_of(Frozen([textured(600, 800)]))
+    pixels = slide.read(box, mpp)
+    before = pixels.copy()
+    assert pixels.flags.writeable
+    pixels[...] = 255
+    assert np.array_equal(slide.read(box, mpp), before)
+    assert not np.shares_memory(pixels, slide.read(box, mpp))
+
+
+@pytest.mark.parametrize("reader", ["openslide", "tiff", "image"])
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0])
+def test_so_it_is_with_every_reader(tmp_path: Path, reader: str, mpp: float) -> None:
+    path = tmp_path / ("field.png" if reader == "image" else "slide.tif")
+    if reader == "image":
+        Image.fromarray(textured(300, 400)).save(path)
+    else:
+        write_pyramid(path, textured(300, 400), 0.25, (1,), compression=None)
+    with open_slide(path, mpp=0.25, reader=reader) as slide:
+        pixels, overview = slide.read(Box(0, 0, 256, 256), mpp), slide.overview(100)[0]
+        before = slide.read(Box(0, 0, 256, 256), mpp)
+        for made in (pixels, overview):
+            assert made.flags.writeable
+            made[...] = 0
+        assert np.array_equal(slide.read(Box(0, 0, 256, 256), mpp), before)
 
 
 @pytest.mark.parametrize("box", [Box(0, 0, 0, 5), Box(5, 5, 1, 9)])

@@ -26,6 +26,7 @@ from stride_monai.transforms import (
     ScaleUint8d,
     cached_slide,
 )
+from stride_monai.transforms.loading import channel_first
 from stride_monai.units import Box
 
 
@@ -53,6 +54,23 @@ def test_a_region_is_what_the_slide_reads(slide_path: Path) -> None:
 def test_no_boxes_are_an_empty_tensor(slide_path: Path) -> None:
     sample = LoadSlideRegiond()({"image": slide_path, "box": (0, 0, 64, 64), "boxes": []})
     assert sample["boxes"].shape == (0, 4)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 1, 3), (1, 7, 3), (2, 5, 7, 3)])
+def test_tensors_of_pixels_are_copies(shape: tuple[int, ...]) -> None:
+    pixels = np.zeros(shape, np.uint8)
+    pixels.setflags(write=False)
+    tensor = channel_first(pixels)
+    tensor += 1
+    assert tensor.is_contiguous()
+    assert not pixels.any()
+
+
+def test_the_boxes_of_the_dataset_stay_as_they_are(slide_path: Path) -> None:
+    boxes = np.array([[1, 2, 3, 4]], np.float32)
+    sample = LoadSlideRegiond()({"image": slide_path, "box": (0, 0, 64, 64), "boxes": boxes})
+    sample["boxes"] += 1
+    assert boxes.tolist() == [[1, 2, 3, 4]]
 
 
 def test_a_cell_crop_is_a_fixed_field_of_view_around_its_centre(slide_path: Path) -> None:

@@ -67,7 +67,8 @@ class Reader(Protocol):
         Must be safe to call from several threads.
 
         Returns:
-            uint8 ``[height, width, 3]`` RGB, white where the scanner recorded nothing.
+            uint8 ``[height, width, 3]`` RGB, white where the scanner recorded nothing. Nobody writes to it: it may be
+            read-only, or a view of what the reader keeps.
 
         Raises:
             RegionError: the region cannot be decoded. The rest of the slide stays readable.

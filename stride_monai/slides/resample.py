@@ -31,7 +31,8 @@ def resample(source: Pixels, x0: float, y0: float, x1: float, y1: float, width: 
 
     Returns:
         uint8 ``[height, width, 3]``: the mean over the area of each output pixel where it is larger than a source
-        pixel, linear interpolation at its centre where it is smaller.
+        pixel, linear interpolation at its centre where it is smaller. Always memory of its own, to be written to:
+        ``source`` may be read-only, or a reader's cache.
     """
     rows = _whole(y0, y1, height)
     columns = _whole(x0, x1, width)
@@ -56,7 +57,7 @@ def _block_means(source: Pixels, side: int) -> Pixels:
     missing = tuple(-n % side for n in source.shape[:2])
     if any(missing):
         source = np.pad(source, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-    return np.asarray(Image.fromarray(source).reduce(side))
+    return np.array(Image.fromarray(source).reduce(side))  # a copy: Pillow's own array is read-only
 
 
 def _whole(start: float, end: float, count: int) -> int:

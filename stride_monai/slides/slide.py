@@ -119,7 +119,7 @@ class Slide:
 
         Returns:
             uint8 ``[H, W, 3]`` RGB with ``H = max(1, round(box.height * self.mpp / mpp))`` and W likewise. The box maps
-            onto it exactly: its edges are the picture's edges.
+            onto it exactly: its edges are the picture's edges. The array is the caller's, to be written to.
 
         Raises:
             RegionError: the region cannot be decoded.

@@ -50,8 +50,8 @@ def _opened(path: str, mpp: float | None, version: tuple[int, int], process: int
 
 
 def channel_first(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 ``[H, W, 3]`` (or ``[N, H, W, 3]``) as a contiguous tensor ``[3, H, W]`` (``[N, 3, H, W]``)."""
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3)))
+    """uint8 ``[H, W, 3]`` (or ``[N, H, W, 3]``) as a contiguous tensor ``[3, H, W]`` (``[N, 3, H, W]``), a copy."""
+    return torch.from_numpy(np.array(np.moveaxis(pixels, -1, -3), order="C"))
 
 
 class LoadSlideRegiond(MapTransform):
@@ -98,7 +98,9 @@ class LoadSlideRegiond(MapTransform):
             sample[key] = channel_first(pixels)
             sample[self._mpp_key] = slide.mpp
         if self._boxes_key is not None and self._boxes_key in sample:
-            boxes = np.asarray(sample[self._boxes_key], dtype=np.float32).reshape(-1, 4)
+            boxes = np.array(sample[self._boxes_key], dtype=np.float32).reshape(
+                -1, 4
+            )  # a copy: the list is the dataset's
             sample[self._boxes_key] = torch.from_numpy(boxes)
         return sample
 
