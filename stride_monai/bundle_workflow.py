@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-import stride_monai
+from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError, StrideError
 from stride_monai.files import sha256_of
 from stride_monai.networks.weights import load_into
@@ -47,21 +47,6 @@ __all__ = [
 
 PROFILES = ("paper", "tiny")
 _COMPONENT_KEYS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
-
-
-def bundle_root(name: str) -> Path:
-    """Folder of a bundle that came with the package: in an installed wheel or in a checkout.
-
-    Raises:
-        BundleError: there is no bundle of that name.
-    """
-    package = Path(stride_monai.__file__).parent
-    homes = (package / "bundles", package.parent / "bundles")
-    for home in homes:
-        if (home / name / "configs" / "metadata.json").is_file():
-            return home / name
-    found = sorted({path.parent.parent.name for home in homes for path in home.glob("*/configs/metadata.json")})
-    raise BundleError(f"there is no bundle '{name}'", f"choose one of {', '.join(found)}" if found else "")
 
 
 class LoadedBundle(NamedTuple):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
-    from stride_monai.screening.models import Models, Rerank
+    from stride_monai.screening.models import Models
+    from stride_monai.screening.options import Rerank
     from stride_monai.screening.screener import Screener
 
 __all__ = ["app", "main"]
@@ -135,7 +136,7 @@ def screen(
 
 
 def _rerank(rerank: bool, reranker: str | None, candidates: int | None) -> Rerank | None:
-    from stride_monai.screening.models import Rerank
+    from stride_monai.screening.options import Rerank
 
     if rerank:
         return Rerank(candidates=candidates) if reranker is None else Rerank(reranker, candidates)

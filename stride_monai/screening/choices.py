@@ -12,10 +12,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from stride_monai.bundle_workflow import LoadedBundle, bundle_root, bundle_weights
+from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError
+
+if TYPE_CHECKING:
+    from stride_monai.bundle_workflow import LoadedBundle
 
 __all__ = [
     "CLASSIFIERS",
@@ -107,6 +110,8 @@ def find_bundle(name: str, bundles: Path | None) -> Path | None:
 
 def missing_weights(name: str, home: Path | None, profile: str, overlays: list[str] | None = None) -> str:
     """Why a bundle cannot be used as it stands, in words; empty where all its weights files are there."""
+    from stride_monai.bundle_workflow import bundle_weights  # imports MONAI, which naming a choice does not need
+
     if home is None:
         return f"there is no bundle {name}"
     absent = [path.name for path in bundle_weights(home, profile, overlays or ()) if not path.is_file()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -26,6 +26,7 @@ from stride_monai.screening.choices import (
     overlays_in,
 )
 from stride_monai.screening.explain import TEXT_BUNDLE, Explainer, load_explainer
+from stride_monai.screening.options import Rerank
 
 __all__ = [
     "Models",
@@ -39,13 +40,6 @@ __all__ = [
 ]
 
 _NO_WORDS = Explainer(Described(False, "not asked for"))
-
-
-class Rerank(NamedTuple):
-    """That a cell classifier is to choose among more cells than K, and which; see ``load_reranker``."""
-
-    source: Path | str = CELL_BUNDLE
-    candidates: int | None = None
 
 
 def choose_device(name: str) -> torch.device:

@@ -21,7 +21,8 @@ from stride_monai.inferers.slide_detection import Detections, SlideDetectionInfe
 from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.models import Models, Rerank, choose_device, load_models
+from stride_monai.screening.models import Models, choose_device, load_models
+from stride_monai.screening.options import Options
 from stride_monai.screening.pictures import pictures_of
 from stride_monai.slides import open_slide
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
@@ -31,35 +32,6 @@ __all__ = ["MIN_CELLS", "Options", "Screened", "Screener"]
 
 MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the user asked for.
-
-    Attributes:
-        mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
-        bundles: folder of the bundles; None for those of the package.
-        detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
-        rerank: a cell classifier chooses the best K of more cells than K; None for the detector's own order.
-        activation: how much a cell speaks for the slide class, see
-            :func:`stride_monai.losses.swift.class_activation`; None for that of the slide classifier's bundle.
-        force: make a call although the threshold was set for another K or on cells that were chosen in another way.
-        classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
-        descriptions: whether cells are described in words; None for where the bundle text_align has weights.
-    """
-
-    mpp: float | None = None
-    reader: str = "auto"
-    device: str = "auto"
-    profile: str = "tiny"
-    bundles: Path | None = None
-    detector: str = "auto"
-    rerank: Rerank | None = None
-    activation: str | None = None
-    force: bool = False
-    classifier: str = "auto"
-    descriptions: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

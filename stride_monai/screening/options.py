@@ -1,0 +1,45 @@
+"""What the user asked of screening. Imports nothing heavy: a wrong word is refused before networks are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Options", "Rerank"]
+
+
+class Rerank(NamedTuple):
+    """That a cell classifier is to choose among more cells than K, and which; see ``load_reranker``."""
+
+    source: Path | str = "cell_cls"
+    candidates: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for.
+
+    Attributes:
+        mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
+        bundles: folder of the bundles; None for those of the package.
+        detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
+        rerank: a cell classifier chooses the best K of more cells than K; None for the detector's own order.
+        activation: how much a cell speaks for the slide class, see
+            :func:`stride_monai.losses.swift.class_activation`; None for that of the slide classifier's bundle.
+        force: make a call although the threshold was set for another K or on cells that were chosen in another way.
+        classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
+        descriptions: whether cells are described in words; None for where the bundle text_align has weights.
+    """
+
+    mpp: float | None = None
+    reader: str = "auto"
+    device: str = "auto"
+    profile: str = "tiny"
+    bundles: Path | None = None
+    detector: str = "auto"
+    rerank: Rerank | None = None
+    activation: str | None = None
+    force: bool = False
+    classifier: str = "auto"
+    descriptions: bool | None = None
