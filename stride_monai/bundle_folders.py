@@ -1,13 +1,37 @@
-"""Where the bundles are that came with the package. Imports nothing heavy: looking for a bundle needs no network."""
+"""Where bundles lie: those that came with the package, their neighbours, and copies of them to train."""
 
 from __future__ import annotations
 
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import stride_monai
-from stride_monai.errors import BundleError
+from stride_monai.errors import BundleError, OutputError
 
-__all__ = ["bundle_root"]
+__all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "neighbour"]
+
+_log = logging.getLogger(__name__)
+_LEFT_BEHIND = ("__pycache__", "*.part", ".gitkeep")
+
+
+class BundleFacts(NamedTuple):
+    """What a bundle that came with the package is.
+
+    Attributes:
+        weights: names of the weights files that it has.
+        title: what it does, one line.
+    """
+
+    name: str
+    version: str
+    title: str
+    weights: tuple[str, ...]
+    root: Path
 
 
 def bundle_root(name: str) -> Path:
@@ -16,10 +40,71 @@ def bundle_root(name: str) -> Path:
     Raises:
         BundleError: there is no bundle of that name.
     """
+    found = _shipped()
+    if name not in found:
+        raise BundleError(f"there is no bundle '{name}'", f"choose one of {', '.join(found)}" if found else "")
+    return found[name]
+
+
+def bundle_facts() -> list[BundleFacts]:
+    """The bundles that came with the package, by name."""
+    return [_facts(name, root) for name, root in _shipped().items()]
+
+
+def _shipped() -> dict[str, Path]:
     package = Path(stride_monai.__file__).parent
-    homes = (package / "bundles", package.parent / "bundles")
-    for home in homes:
-        if (home / name / "configs" / "metadata.json").is_file():
-            return home / name
-    found = sorted({path.parent.parent.name for home in homes for path in home.glob("*/configs/metadata.json")})
-    raise BundleError(f"there is no bundle '{name}'", f"choose one of {', '.join(found)}" if found else "")
+    homes = (package.parent / "bundles", package / "bundles")  # a wheel's own come last and win
+    found = {file.parent.parent.name: file.parent.parent for home in homes for file in _metadata_in(home)}
+    return dict(sorted(found.items()))
+
+
+def _metadata_in(home: Path) -> Iterable[Path]:
+    return home.glob("*/configs/metadata.json")
+
+
+def _facts(name: str, root: Path) -> BundleFacts:
+    meta = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    models = (root / "models").glob("*")
+    weights = sorted(path.name for path in models if path.suffix in {".pt", ".ts", ".safetensors"})
+    return BundleFacts(name, str(meta["version"]), str(meta["name"]), tuple(weights), root)
+
+
+def neighbour(root: Path | str, name: str, weights: str) -> str:
+    """Path of a weights file of another bundle: in the folder beside this one, else as it came with the package.
+
+    A bundle that is shared alone has no neighbours; where the package has the file, that is used, and said in the log.
+
+    Args:
+        root: folder of the bundle that asks.
+        name: the other bundle.
+        weights: name of the file in its ``models`` folder.
+
+    Returns:
+        The path; where the file is nowhere, that beside this bundle, so that whoever reads it says what is missing.
+    """
+    beside = Path(root).resolve().parent / name / "models" / weights
+    shipped = _shipped().get(name, beside.parent.parent) / "models" / weights
+    if beside.is_file() or not shipped.is_file():
+        return str(beside)
+    _log.warning("%s has no neighbour with %s/models/%s: the package's own is used, %s", root, name, weights, shipped)
+    return str(shipped)
+
+
+def copy_bundle(name: str, folder: Path) -> Path:
+    """Copy a bundle that came with the package, weights and all, to ``folder/name``, to be changed or trained there.
+
+    Raises:
+        BundleError: there is no bundle of that name.
+        OutputError: something stands at ``folder/name``, or it cannot be written.
+    """
+    root, target = bundle_root(name), folder / name
+    if target.exists() or target.is_symlink():
+        raise OutputError(f"{target} exists already", "choose another folder, or move it away")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
+            made = shutil.copytree(root, Path(temporary) / name, ignore=shutil.ignore_patterns(*_LEFT_BEHIND))
+            made.rename(target)
+    except (OSError, shutil.Error) as error:
+        raise OutputError(f"cannot write {target} ({error.strerror or error})", "choose another folder") from error
+    return target

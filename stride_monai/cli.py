@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from stride_monai.cli_bundle import app as bundle_app
 from stride_monai.cli_data import app as data_app
 from stride_monai.errors import ConfigError, StrideError
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data_app)
+app.add_typer(bundle_app)
 # Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short.
 _out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 _err = Console(stderr=True)

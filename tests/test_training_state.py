@@ -24,7 +24,7 @@ from stride_monai.errors import BundleError, ConfigError
 from stride_monai.handlers.best_weights import BestWeights
 from stride_monai.handlers.early_stop import EarlyStop
 from stride_monai.handlers.ema import EmaUpdater
-from stride_monai.handlers.resume import TrainingState
+from stride_monai.handlers.resume import TrainingState, wind_on
 from stride_monai.handlers.seeding import EpochSeeds, SeededCacheDataset, seed_everything
 from stride_monai.networks.ema import EmaModel
 
@@ -137,7 +137,7 @@ def test_without_resume_training_starts_anew(tmp_path: Path, caplog: pytest.LogC
     second.trainer.logger.propagate = True
     second.trainer.run()
     assert second.losses == first.losses
-    assert f"will replace the one in {tmp_path.name}" in caplog.text
+    assert f"will replace the one in {tmp_path}" in caplog.text
     with caplog.at_level(logging.INFO):
         third = Run(tmp_path / "empty", resume="auto")
         third.trainer.logger.propagate = True
@@ -203,12 +203,76 @@ def test_early_stop_counts_on_after_a_resumption(tmp_path: Path) -> None:
     assert rest.trainer.state.epoch == 4
 
 
+@pytest.mark.parametrize("stopped", [3, 5])
+def test_a_training_is_extended_along_the_longer_schedule(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stopped: int
+) -> None:
+    first = Run(tmp_path)
+    first.stopped_after(stopped) if stopped < 5 else first.trainer.run()
+    longer = Run(tmp_path, resume="auto", max_epochs=8)
+    longer.trainer.logger.propagate = True
+    rates: list[float] = []
+    optimizer = longer.trainer.optimizer
+    longer.trainer.add_event_handler(Events.ITERATION_STARTED, lambda: rates.append(optimizer.param_groups[0]["lr"]))
+    longer.trainer.run()
+    assert rates == pytest.approx([0.1 * (1 - step / 24) for step in range(stopped * 3, 24)])
+    assert len(longer.losses) == (8 - stopped) * 3
+    assert "extended from 5 to 8 epochs" in caplog.text
+    again = Run(tmp_path, resume="auto", max_epochs=8)
+    again.trainer.run()
+    assert again.losses == [], "what was extended counts as a training of 8 epochs"
+    assert equal(again.state(), longer.state())
+
+
+def test_an_extended_training_that_is_interrupted_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    for name in ("whole", "parts"):
+        Run(tmp_path / name).trainer.run()
+    whole = Run(tmp_path / "whole", resume="auto", max_epochs=8)
+    whole.trainer.run()
+    Run(tmp_path / "parts", resume="auto", max_epochs=8).stopped_after(6)
+    rest = Run(tmp_path / "parts", resume="auto", max_epochs=8)
+    rest.trainer.run()
+    assert equal(rest.state(), whole.state())
+
+
+def test_a_chained_schedule_is_wound_on(tmp_path: Path) -> None:
+    def chained(total: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.ChainedScheduler]:
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+        warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, 1.0, total_iters=4)
+        down = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total)
+        return optimizer, torch.optim.lr_scheduler.ChainedScheduler([warm, down], optimizer)
+
+    _, old = chained(10)
+    optimizer, new = chained(20)
+    expected, whole = chained(20)
+    start = [group["lr"] for group in optimizer.param_groups]
+    for _ in range(7):
+        old.optimizer.step()
+        old.step()
+        whole.step()
+    optimizer.param_groups[0]["lr"] = 0.0  # as the loaded state of a finished training has it
+    wind_on(new, start, old.state_dict())
+    for _ in range(5):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(expected.param_groups[0]["lr"])
+        new.step()
+        whole.step()
+
+
+def test_an_early_stop_is_lifted_by_more_epochs(tmp_path: Path) -> None:
+    scores = {1: 0.6, 2: 0.5, 3: 0.5, 4: 0.5, 5: 0.7, 6: 0.1, 7: 0.1}
+    Run(tmp_path, scores=scores, patience=2).trainer.run()
+    longer = Run(tmp_path, scores=scores, patience=2, resume="auto", max_epochs=8)
+    longer.trainer.run()
+    assert longer.trainer.state.epoch == 7  # the better one after 3 was met, then two without
+    assert longer.validator.state.best_metric == 0.7
+
+
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no last\.pt"):
+    with pytest.raises(BundleError, match=r"no .*last\.pt"):
         Run(tmp_path, resume=str(tmp_path / "last.pt")).trainer.run()
     Run(tmp_path).trainer.run()
-    with pytest.raises(ConfigError, match="max_epochs 5, now it is 7"):
-        Run(tmp_path, resume="auto", max_epochs=7).trainer.run()
+    with pytest.raises(ConfigError, match="max_epochs 5, now it is 4"):
+        Run(tmp_path, resume="auto", max_epochs=4).trainer.run()
     with pytest.raises(BundleError, match=r"model\.pt holds no training state"):
         Run(tmp_path, resume=str(tmp_path / "model.pt")).trainer.run()
     (tmp_path / "broken.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:500])

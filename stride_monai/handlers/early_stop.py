@@ -46,6 +46,11 @@ class EarlyStop:
         if self._stopping is not None and state:
             self._stopping.load_state_dict(state)
 
+    def begin_anew(self) -> None:
+        """Wait for ``patience`` validations again; the best score so far stays."""
+        if self._stopping is not None:
+            self._stopping.counter = 0
+
     def _score(self, _: Engine) -> float:
         state = self.validator.state
         return float(state.metrics[state.key_metric_name])

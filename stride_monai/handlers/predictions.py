@@ -92,8 +92,9 @@ class OperatingPointHandler:
     """Sets or judges the threshold on the slide score after every epoch of an evaluator.
 
     With ``update`` the highest threshold whose sensitivity on these slides is at least ``sensitivity`` goes into the
-    network's buffer, with the detector that chose the cells (``detector`` of the batch, see
-    :class:`~stride_monai.transforms.loading.LoadBagd`); list this handler before the checkpoint saver, so that the
+    network's buffer, with the number of cells in a bag (of the batch's ``mask``) and the detector that chose them
+    (``detector`` of the batch, see :class:`~stride_monai.transforms.loading.LoadBagd`); weights that a training started
+    from have those of other bags. List this handler before the checkpoint saver, so that the
     checkpoint has them. Without, the stored threshold stays and is judged; cells of another detector are refused.
     Either way ``threshold``, ``sensitivity`` and ``specificity`` as achieved join the engine's metrics.
 
@@ -123,6 +124,7 @@ class OperatingPointHandler:
         self.force = force
         self._predictions = Predictions()
         self._detectors: set[str] = set()
+        self._bag_size: int | None = None
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
@@ -135,13 +137,15 @@ class OperatingPointHandler:
     def _collect(self, engine: Engine) -> None:
         self._predictions.add(*self.output_transform(engine.state.output))
         self._detectors |= detectors_of(engine.state.batch)
+        if isinstance(batch := engine.state.batch, Mapping) and "mask" in batch:
+            self._bag_size = int(batch["mask"].shape[-1])
 
     def _finish(self, engine: Engine) -> None:
         probabilities, labels = self._predictions.of_all_processes()
         scores, positive = positive_scores(probabilities), labels != SLIDE_CLASSES.index(NEGATIVE)
         if self.update:
             point = specificity_at_sensitivity(scores, positive, self.sensitivity)
-            self.network.set_operating_point(point.threshold, detector=_only(self._detectors))
+            self.network.set_operating_point(point.threshold, self._bag_size, _only(self._detectors))
         else:
             for detector in self._detectors:
                 self.network.check_detector(detector, self.force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from torch.optim.lr_scheduler import LRScheduler
 
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.files import replacing
+from stride_monai.handlers.early_stop import EarlyStop
 
-__all__ = ["AUTO", "LAST_NAME", "TrainingState"]
+__all__ = ["AUTO", "LAST_NAME", "TrainingState", "wind_on"]
 
 LAST_NAME = "last.pt"
 AUTO = "auto"
@@ -27,6 +30,10 @@ class TrainingState:
     with the weights of one that never stopped (bit by bit on a CPU). List it last among the trainer's handlers, so that
     the file holds what validation and early stopping concluded.
 
+    A training is extended by resuming it with more epochs: the learning rate then follows the longer schedule from
+    there, and an early stop is lifted. That is not the training that had more epochs from the start, and the log says
+    so. Fewer epochs are refused.
+
     Args:
         save_dir: where ``last.pt`` goes. Process 0 writes; it appears complete or not at all.
         objects: by name, whatever has ``state_dict`` and ``load_state_dict``: network, optimiser, schedulers, moving
@@ -37,8 +44,8 @@ class TrainingState:
 
     Raises:
         BundleError: at the start, if the file cannot be read or is of another training.
-        ConfigError: at the start, if the number of epochs or of iterations per epoch is another: the schedule of the
-            learning rate would not be the one that was begun.
+        ConfigError: at the start, if there are fewer epochs than before or another number of iterations per epoch: the
+            schedule of the learning rate would not be the one that was begun.
     """
 
     def __init__(
@@ -64,27 +71,44 @@ class TrainingState:
         path = self.path if self.resume == AUTO else Path(self.resume)
         if not self.resume or (self.resume == AUTO and not path.is_file()):
             if self.resume:
-                engine.logger.info("no %s to resume from: training starts anew", LAST_NAME)
+                engine.logger.info("no %s to resume from: training starts anew", path)
             elif self.path.is_file() and idist.get_rank() == 0:
                 engine.logger.warning(
                     "training starts anew and will replace the one in %s: stop now and add --resume %s to go on with "
                     "that, or give another output_dir to keep it",
-                    self.path.parent.name,
+                    self.path.parent,
                     AUTO,
                 )
             return
         content = self._read(path, engine)
-        self._check(content, engine, path)
-        for name, thing in self._everything(engine).items():
-            thing.load_state_dict(content["objects"][name])
+        extended = self._extended(content, engine, path)
+        things = self._everything(engine)
+        schedules = {name: thing for name, thing in things.items() if extended and isinstance(thing, LRScheduler)}
+        rates = {name: [group["lr"] for group in thing.optimizer.param_groups] for name, thing in schedules.items()}
+        for name, thing in things.items():
+            if name not in schedules:
+                thing.load_state_dict(content["objects"][name])
+        for name, schedule in schedules.items():
+            wind_on(schedule, rates[name], content["objects"][name])
         engine.state.epoch, engine.state.iteration = content["epoch"], content["epoch"] * content["epoch_length"]
         engine.state.best_metric, engine.state.best_metric_epoch = content["best"]["trainer"]
         if self.validator is not None:
             self.validator.state.best_metric, self.validator.state.best_metric_epoch = content["best"]["validator"]
-        engine.logger.info("resumed %s after epoch %d of %d", path.name, engine.state.epoch, engine.state.max_epochs)
-        if content["stopped"]:
-            engine.logger.info("that training had been stopped early: nothing is left to do")
+        engine.logger.info("resumed %s after epoch %d of %d", path, engine.state.epoch, engine.state.max_epochs)
+        if extended:
+            engine.logger.warning(
+                "extended from %d to %d epochs: the learning rate follows the longer schedule from here",
+                content["max_epochs"],
+                engine.state.max_epochs,
+            )
+            for thing in things.values():
+                if isinstance(thing, EarlyStop):
+                    thing.begin_anew()
+        elif content["stopped"]:
+            engine.logger.info("that training had been stopped early: more max_epochs would extend it")
             engine.terminate()
+        elif content["epoch"] >= engine.state.max_epochs:
+            engine.logger.info("that training is finished: more max_epochs would extend it")
 
     def save(self, engine: Any) -> None:
         """Write the file."""
@@ -110,26 +134,51 @@ class TrainingState:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
-            raise BundleError(f"there is no {path.name} to resume from", "give the path of a last.pt") from error
+            raise BundleError(f"there is no {path} to resume from", "give the path of a last.pt") from error
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise BundleError(f"{path.name} cannot be read", "resume from another checkpoint, or start anew") from error
+            raise BundleError(f"{path} cannot be read", "resume from another checkpoint, or start anew") from error
         names = set(self._everything(engine))
         found = set(content.get("objects", ())) if isinstance(content, dict) else set()
         if found != names:
             raise BundleError(
-                f"{path.name} holds {', '.join(sorted(found)) or 'no training state'}, not {', '.join(sorted(names))}",
+                f"{path} holds {', '.join(sorted(found)) or 'no training state'}, not {', '.join(sorted(names))}",
                 "resume with the configuration that it was made with; only last.pt can be resumed",
             )
         return dict(content)
 
-    def _check(self, content: Mapping[str, Any], engine: Any, path: Path) -> None:
-        for key in ("max_epochs", "epoch_length"):
-            now = getattr(engine.state, key)
-            if content[key] != now:
-                raise ConfigError(
-                    f"{path.name} is of a training with {key} {content[key]}, now it is {now}",
-                    "resume with the same data, global batch and number of epochs",
-                )
+    def _extended(self, content: Mapping[str, Any], engine: Any, path: Path) -> bool:
+        """Whether there are more epochs than the training was begun with."""
+        before, now = content["max_epochs"], engine.state.max_epochs
+        if content["epoch_length"] != engine.state.epoch_length:
+            raise ConfigError(
+                f"{path} is of a training with epoch_length {content['epoch_length']}, now it is "
+                f"{engine.state.epoch_length}",
+                "resume with the same data and global batch",
+            )
+        if now < before:
+            raise ConfigError(
+                f"{path} is of a training with max_epochs {before}, now it is {now}",
+                f"give {before} to finish it, more to extend it, or another output_dir to start anew",
+            )
+        return bool(now > before)
+
+
+def wind_on(schedule: Any, rates: list[float], state: Mapping[str, Any]) -> None:
+    """Put a new schedule where the old one had come to.
+
+    The state of a schedule holds its length, so it cannot be loaded into a longer one.
+
+    Args:
+        rates: learning rates of the groups when the schedule was new.
+        state: of the old schedule.
+    """
+    steps = state["last_epoch"] if "last_epoch" in state else state["_schedulers"][0]["last_epoch"]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch expects a step of the optimizer before each of the schedule
+        for _ in range(steps):
+            schedule.step()
 
 
 def _best(engine: Any) -> tuple[float, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.errors import BundleError
 from stride_monai.networks.cell_encoder import CellClassifier
 from stride_monai.networks.text_encoders import TextEncoder
+from stride_monai.networks.weights import load_into
 
-__all__ = ["AlignmentStudent", "DescriptionAligner", "TextBranch", "encoder_sha256"]
+__all__ = ["AlignmentStudent", "DescriptionAligner", "TextBranch", "encoder_sha256", "load_start"]
 
 _SHA256_BYTES = 32
 _LEARNT_FROM = (10.0, -2.0)  # scale and bias
@@ -215,3 +217,19 @@ class AlignmentStudent(nn.Module):
         self.aligner.store_texts(self.text_branch())
         self.aligner.store_encoder(self.encoder)
         self.train(training)
+
+
+def load_start(aligner: DescriptionAligner, text_branch: TextBranch, start_from: Path | str) -> None:
+    """Take up an earlier training's weights: its ``model.pt``, and the ``text_branch.pt`` beside it.
+
+    Args:
+        start_from: the ``model.pt``, or the folder that holds both; empty for none.
+
+    Raises:
+        BundleError: a file is missing or does not fit.
+    """
+    if start_from:
+        path = Path(start_from)
+        model = path / "model.pt" if path.is_dir() else path
+        load_into(aligner, model)
+        load_into(text_branch, model.parent / "text_branch.pt")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stride_monai.errors import BundleError
 from stride_monai.files import replacing
 
-__all__ = ["load_into", "load_weights", "save_weights"]
+__all__ = ["load_initial", "load_into", "load_weights", "save_weights"]
 
 _STATE_KEYS = ("model", "network", "state_dict")
 
@@ -24,8 +24,8 @@ _STATE_KEYS = ("model", "network", "state_dict")
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """State dict (on the CPU) and metadata of a ``.pt`` or ``.safetensors`` file.
 
-    A ``.pt`` file may hold the state dict itself or a checkpoint with it under ``model``; it is read with
-    ``weights_only=True`` and has no metadata.
+    A ``.pt`` file may hold the state dict itself, a checkpoint with it under ``model``, or the state of a training
+    (``last.pt``); it is read with ``weights_only=True`` and has no metadata.
 
     Raises:
         BundleError: the file is missing, damaged, of another kind, or holds no state dict.
@@ -50,6 +50,8 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
+    if isinstance(content, Mapping) and isinstance(content.get("objects"), Mapping):  # a last.pt: all that has a state
+        content = content["objects"]
     for key in _STATE_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -131,3 +133,28 @@ def load_into(network: nn.Module, path: Path | str | Sequence[Path | str], sourc
             "use the configuration that the weights were trained with, e.g. add configs/tiny.json for tiny weights",
         ) from error
     return metadata
+
+
+def load_initial(
+    network: nn.Module,
+    start_from: Path | str | Sequence[Path | str],
+    part: nn.Module | None = None,
+    init_weights: Path | str = "",
+    init_part: str = "",
+) -> None:
+    """What a training begins with: a whole network, else a part of it, else the weights that it was made with.
+
+    Args:
+        network: all that is trained.
+        start_from: weights of the whole network, to be trained on (fine-tuned); empty for none.
+        part: what ``init_weights`` belongs to, e.g. the encoder.
+        init_weights: weights of the part, looked at where ``start_from`` is empty; empty for none.
+        init_part: take only the part of that file under this name.
+
+    Raises:
+        BundleError: a file cannot be read or does not fit.
+    """
+    if start_from:
+        load_into(network, start_from)
+    elif init_weights and part is not None:
+        load_into(part, init_weights, init_part)

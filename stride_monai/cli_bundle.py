@@ -1,0 +1,43 @@
+"""The commands ``stride-monai bundle ...``: which bundles came with the package, and copies of them to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+__all__ = ["app"]
+
+app = typer.Typer(name="bundle", help="The MONAI bundles: where they lie, a copy of your own.", no_args_is_help=True)
+_out = Console(soft_wrap=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """The bundles that came with the package: version, weights, folder (for --bundle_root)."""
+    from stride_monai.bundle_folders import bundle_facts
+
+    for facts in bundle_facts():
+        weights = ", ".join(facts.weights) or "none: train it"
+        _out.print(f"[bold]{facts.name}[/bold] {facts.version}  {escape(facts.title)}", highlight=False)
+        _out.print(f"  weights {escape(weights)}\n  folder  {escape(str(facts.root))}", highlight=False)
+
+
+@app.command()
+def copy(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Bundles; all of them if none is named.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder that takes them, one folder each.")] = Path("bundles"),
+) -> None:
+    """Copy bundles, weights and all, to a folder of your own, to change or train them there."""
+    from stride_monai.bundle_folders import bundle_facts, bundle_root, copy_bundle
+
+    wanted = names or [facts.name for facts in bundle_facts()]
+    for name in wanted:
+        bundle_root(name)  # a misspelt one is refused before any is copied
+    for name in wanted:
+        _out.print(escape(str(copy_bundle(name, out))), highlight=False)
