@@ -26,7 +26,7 @@ from stride_monai.slides import (
     probe_readers,
     readers,
 )
-from stride_monai.slides.spacing import choose_spacing
+from stride_monai.slides.spacing import choose_spacing, stated_number
 from stride_monai.units import Box
 
 BOXES = [Box(0, 0, 700, 500), Box(-40, -30, 90, 70), Box(333.3, 211.7, 611.1, 470.2), Box(600, 400, 760, 560)]
@@ -136,7 +136,7 @@ def test_an_image_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monk
     path = tmp_path / "a.png"
     Image.fromarray(textured(50, 50)).save(path)
     limit = Image.MAX_IMAGE_PIXELS
-    monkeypatch.setattr(image_reader, "MAX_PIXELS", 2000)
+    monkeypatch.setattr(image_reader, "MAX_BYTES", 9000)
     with pytest.raises(SlideError, match="too large"):
         open_slide(path, 0.25)
     assert limit == Image.MAX_IMAGE_PIXELS
@@ -293,6 +293,11 @@ def test_slide_suffixes() -> None:
         (StatedFacts(None, None, 40), None, (0.25, "objective", None)),
         (StatedFacts(352.8, 352.8, 40), 0.5, (0.5, "given", 352.8)),
         (StatedFacts(), 0.5, (0.5, "given", None)),
+        (StatedFacts(0.0, 0.0, 40), None, (0.25, "objective", None)),  # 0 is no statement
+        (StatedFacts(-1.0, 0.25, 40), None, (0.25, "metadata", 0.25)),
+        (StatedFacts(None, None, 40), 0.0325, (0.0325, "given", None)),  # 100x and a small camera's pixels
+        (StatedFacts(), 0.0913, (0.0913, "given", None)),
+        (StatedFacts(), 1.6, (1.6, "given", None)),
     ],
 )
 def test_spacing_chosen(stated: StatedFacts, given: float | None, expected: tuple[float, str, float | None]) -> None:
@@ -306,7 +311,9 @@ def test_spacing_chosen(stated: StatedFacts, given: float | None, expected: tupl
         (StatedFacts(), None, "neither um/px nor objective"),
         (StatedFacts(352.8, 352.8, 40), None, "352.8"),
         (StatedFacts(0.25, 0.27), None, "0.25 and 0.27"),
-        (StatedFacts(0.0, 0.0), None, "different|outside"),
+        (StatedFacts(0.0, 0.0), None, "neither um/px nor objective"),
+        (StatedFacts(0.0, 0.0, 0.0), None, "neither um/px nor objective"),
+        (StatedFacts(0.065, 0.065), None, "states 0.065 um/px, which is outside"),
         (StatedFacts(None, None, 2), None, "2x objective"),
         (StatedFacts(float("nan"), float("inf")), None, "neither"),
         (StatedFacts(0.25, 0.25), 25.0, "--mpp 25"),
@@ -317,6 +324,23 @@ def test_spacing_refused(stated: StatedFacts, given: float | None, words: str) -
     with pytest.raises(SpacingError, match=words) as caught:
         choose_spacing("a.svs", stated, given)
     assert "--mpp" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.25", 0.25),
+        (" 0,2527 ", 0.2527),
+        ("40", 40.0),
+        ("1,234.5", None),
+        ("1,2,3", None),
+        ("", None),
+        (None, None),
+        ("nan", None),
+    ],
+)
+def test_numbers_as_files_state_them(text: str | None, value: float | None) -> None:
+    assert stated_number(text) == value
 
 
 # cuCIM: never imported here; a stand-in takes its place

@@ -83,6 +83,7 @@ def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
                 Check("slide", "ok", f"{facts.file_name}: {facts.width}x{facts.height} px, read by {facts.reader}"),
                 Check("um/px", "ok", f"{facts.mpp:g} ({facts.mpp_source}; in the file: {stated})"),
                 Check("levels", "ok", levels),
+                *(Check("chosen", "ok", note) for note in slide.notes),
             ]
             checks.append(_pixels(slide))
     except StrideError as error:

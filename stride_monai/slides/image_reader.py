@@ -1,4 +1,4 @@
-"""Plain images (PNG, JPEG, WebP, BMP, TIFF without tiles) as slides of one level."""
+"""Plain images (PNG, JPEG, JPEG 2000, WebP, BMP, TIFF without tiles) as slides of one level."""
 
 from __future__ import annotations
 
@@ -7,91 +7,206 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from stride_monai.errors import SlideError
+from stride_monai.slides.orientation import TAG, orientation_of
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
 
-__all__ = ["MAX_PIXELS", "ImageReader"]
+__all__ = ["MAX_BYTES", "ImageReader"]
 
-MAX_PIXELS = 1_000_000_000
-"""Largest plain image that is opened: it is held in memory whole, at 3 bytes per pixel."""
+MAX_BYTES = 4_000_000_000
+"""Largest memory that decoding a plain image may take: it is held whole, a colour image at 4 bytes per pixel."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_MAX_TEXT = 256 * 2**20  # bytes of a PNG's texts and colour profile, which are not used
+
+
+class _Kind(NamedTuple):
+    """What a format costs and what it can promise.
+
+    Attributes:
+        overhead: bytes of memory per pixel that the decoder takes besides the picture, at most.
+        ratio: bytes of pixels in a byte of the file, at most; a header that promises more is false.
+        magic: how such files begin.
+    """
+
+    overhead: float
+    ratio: float
+    magic: tuple[bytes, ...]
+
+
+_KINDS = {
+    "PNG": _Kind(0, 1032, (b"\x89PNG",)),  # the most that Deflate can do
+    "JPEG": _Kind(0, 4096, (b"\xff\xd8\xff",)),  # at least a bit for each block of 64 pixels and 3 colours
+    "MPO": _Kind(0, 4096, ()),
+    "JPEG2000": _Kind(16, float("inf"), (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")),
+    "WEBP": _Kind(12, float("inf"), (b"RIFF",)),
+    "BMP": _Kind(0, float("inf"), (b"BM",)),
+    "TIFF": _Kind(4, float("inf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+}
+_PROGRESSIVE_BYTES = 6  # the coefficients of a JPEG that gets better from scan to scan are all kept
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_ONE_BYTE = {"1", "L", "P"}
+_TRANSPARENT = {"LA", "PA", "RGBA"}
 _TILE_WIDTH_TAG = 322
-_limit_lock = threading.Lock()
+_globals_lock = threading.Lock()
 
 
 class ImageReader:
-    """A field image held in memory (:class:`~stride_monai.slides.protocol.Reader`).
+    """A field image held in memory (:class:`~stride_monai.slides.protocol.Reader`), as Pillow decodes it.
 
-    Pixels are taken as stored: an orientation flag is not applied, so coordinates are those of the file.
+    The picture is upright: the orientation tag of EXIF or TIFF is applied. Transparency is seen on white.
+
+    Attributes:
+        notes: what was decided where the file leaves a choice.
     """
 
     name = "image"
 
     def __init__(self, path: Path) -> None:
-        try:
-            with _own_limit(), Image.open(path, formats=_FORMATS) as image:
-                _check(path, image)
-                self.format = str(image.format).lower()
-                dpi = image.info.get("dpi")
-                self._pixels: Pixels | None = _rgb(image)
-        except UnidentifiedImageError as error:
-            raise UnknownFormatError(f"{path.name}: not an image") from error
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise SlideError(f"{path.name}: the image is damaged ({error})") from error
-        height, width = self._pixels.shape[:2]
         self._name = path.name
-        self.level_sizes: tuple[tuple[int, int], ...] = ((width, height),)
-        self.bounds = (0, 0, width, height)
-        self.stated = StatedFacts(*_um_per_px(dpi))
+        try:
+            with _own_limits():
+                image, self.format, turn = _decoded(path)
+        except UnidentifiedImageError as error:
+            raise _unknown(path) from error
+        except MemoryError as error:
+            raise SlideError(f"{path.name}: there is not enough memory for this image", _TO_PYRAMID) from error
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise SlideError(f"{path.name}: the image is damaged ({error})", "copy it again from its source") from error
+        self._image: Image.Image | None = image
+        self._turn = orientation_of(turn)
+        self.level_sizes: tuple[tuple[int, int], ...] = (self._turn.pixel_size(*image.size),)
+        self.bounds = (0, 0, *self.level_sizes[0])
+        x, y = _um_per_px(image.info.get("dpi"))
+        self.stated = StatedFacts(y, x) if self._turn.swaps else StatedFacts(x, y)
+        self.notes = _notes(image, self._turn.tag)
+        image.info = {key: value for key, value in image.info.items() if key == "transparency"}  # the rest may be large
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        if self._pixels is None:
+        image = self._image
+        if image is None:
             raise SlideError(f"{self._name} is closed")
-        return self._pixels[y : y + height, x : x + width].copy()
+        box = self._turn.box_stored(x, y, x + width, y + height, *image.size)
+        x0, y0, x1, y1 = (round(edge) for edge in box)
+        return np.ascontiguousarray(self._turn.upright(_rgb(image.crop((x0, y0, x1, y1)))))
 
     def close(self) -> None:
-        self._pixels = None
+        self._image = None
 
 
 @contextmanager
-def _own_limit() -> Iterator[None]:
-    """Pillow's guard against decompression bombs is a module global: set it aside, our own check follows."""
-    with _limit_lock, warnings.catch_warnings():
+def _own_limits() -> Iterator[None]:
+    """Pillow's guards are module globals: that on a picture's size is set aside, our own check follows; that on texts
+    is raised, since a long text says nothing against the picture."""
+    with _globals_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
+        Image.MAX_IMAGE_PIXELS = None
+        PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = _MAX_TEXT
         try:
             yield
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = before
 
 
-def _check(path: Path, image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
+def _decoded(path: Path) -> tuple[Image.Image, str, object]:
+    """The picture, decoded, its format, and the orientation that is still to be applied."""
+    with Image.open(path, formats=[kind for kind in _KINDS if kind != "MPO"]) as image:
+        _check_kind(path, image)
+        _check_size(path, image)
+        image.load()
+        kind = str(image.format).lower()
+        if kind == "tiff":  # which Pillow turns upright when it loads it
+            return image, kind, 1
+        try:
+            turn = image.getexif().get(TAG)
+        except Exception:  # a damaged EXIF block raises anything; viewers pass over it, and so its picture is upright
+            turn = 1
+        return (image.copy() if kind == "webp" else image), kind, turn  # a copy, since WebP's decoder keeps its canvas
+
+
+_TO_PYRAMID = "convert it to a tiled pyramid, e.g. by 'vips tiffsave --tile --pyramid'"
+
+
+def _check_kind(path: Path, image: Image.Image) -> None:
+    """Raises:
+    SlideError: a kind of picture that cannot be shown as it is meant.
+    """
+    what, advice = "", "convert it to 8-bit RGB"
+    if image.format in {"PNG", "TIFF"} and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        what = "16-bit samples, only 8-bit ones are supported"
+        advice = "convert it to 8 bits, by the range that its values really have"
+    elif image.mode not in _EIGHT_BIT:
+        what = f"pixels of kind {image.mode} are not supported"
+    elif image.format == "TIFF" and _TILE_WIDTH_TAG in getattr(image, "tag_v2", {}):
+        what = "a tiled TIFF is no plain image"
+    elif getattr(image, "is_animated", False) and image.format not in {"MPO", "TIFF"}:
+        what = f"an animation of {_pictures(image)} pictures, not one picture"
+        advice = "save the picture that is meant as a file of its own"
+    if what:
+        raise SlideError(f"{path.name}: {what}", advice)
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    """Before anything is decoded: is the size possible, and does the picture fit in memory?
+
+    Raises:
+        SlideError: it is not, or does not.
+    """
+    width, height = image.size
+    kind = _KINDS[str(image.format)]
+    if width < 1 or height < 1:
+        raise SlideError(f"{path.name}: the header states a size of {width}x{height} px", "copy it again")
+    bits = 1 if image.mode in _ONE_BYTE else 8 * len(image.getbands())  # a palette may be stored at 1 bit per pixel
+    if width * height * bits / 8 > path.stat().st_size * kind.ratio:
         raise SlideError(
-            f"{path.name}: {image.width}x{image.height} px is too large for a plain image "
-            f"(at most {MAX_PIXELS / 1e6:.0f} Mpx)",
-            "convert it to a tiled pyramid, e.g. by 'vips tiffsave --tile --pyramid'",
+            f"{path.name}: the header states {width}x{height} px, more than a file of {path.stat().st_size:,} bytes "
+            "can hold",
+            "it is damaged or cut short; copy it again",
         )
-    if image.mode not in _EIGHT_BIT:
-        raise SlideError(f"{path.name}: pixels of kind {image.mode} are not supported", "convert it to 8-bit RGB")
-    if image.format == "TIFF" and _TILE_WIDTH_TAG in getattr(image, "tag_v2", {}):
-        raise SlideError(f"{path.name}: a tiled TIFF is no plain image")
+    overhead = _PROGRESSIVE_BYTES if image.info.get("progressive") else kind.overhead
+    needed = width * height * ((1 if image.mode in _ONE_BYTE else 4) + overhead)
+    if needed > MAX_BYTES:
+        raise SlideError(
+            f"{path.name}: {width}x{height} px is too large for a plain image, which is held in memory whole "
+            f"({needed / 1e9:.1f} GB, at most {MAX_BYTES / 1e9:.1f})",
+            _TO_PYRAMID,
+        )
+
+
+def _unknown(path: Path) -> SlideError:
+    """Why Pillow knows no such image: a damaged file of a format that it knows is told from a foreign one."""
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    for name, kind in _KINDS.items():
+        if name not in {"TIFF", "BMP"} and head.startswith(kind.magic) and (name != "WEBP" or head[8:12] == b"WEBP"):
+            what = f"it begins as a {name} file but cannot be read as one"
+            return SlideError(f"{path.name}: {what}", "it is damaged or of a rare kind; save it as 8-bit RGB")
+    return UnknownFormatError(f"{path.name}: not an image")
+
+
+def _pictures(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1))
+
+
+def _notes(image: Image.Image, tag: int) -> tuple[str, ...]:
+    several = _pictures(image)
+    notes = [f"turned upright (orientation {tag} of the file)"] if tag != 1 else []
+    return (*notes, f"the first of {several} pictures in the file") if several > 1 else tuple(notes)
 
 
 def _rgb(image: Image.Image) -> Pixels:
-    if image.mode in {"LA", "PA", "RGBA"} or "transparency" in image.info:
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.asarray(image.convert("RGB")).copy()
+    return np.asarray(image.convert("RGB"))
 
 
-def _um_per_px(dpi: object) -> tuple[float | None, float | None]:
+def _um_per_px(dpi: Any) -> tuple[float | None, float | None]:
     if not isinstance(dpi, tuple) or len(dpi) != 2:
         return None, None
     x, y = (25_400.0 / float(d) if float(d) > 0 else None for d in dpi)

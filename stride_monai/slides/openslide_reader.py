@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import openslide
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
+from stride_monai.slides.spacing import stated_number
 
 __all__ = ["OpenSlideReader", "dicom_series"]
 
@@ -116,9 +116,7 @@ def _rgb(image: Any) -> Pixels:
 
 
 def _number(properties: Mapping[str, str], key: str) -> float | None:
-    with contextlib.suppress(KeyError, ValueError):
-        return float(properties[key])
-    return None
+    return stated_number(properties.get(key))
 
 
 def _bounds(properties: Mapping[str, str], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -126,11 +126,14 @@ class UprightReader:
 
     Attributes:
         origin: level-0 px (x, y) of the upright picture's corner on this canvas.
+        notes: that it is turned, and those of the reader itself.
     """
 
     def __init__(self, reader: Reader, orientation: Orientation) -> None:
         self._reader, self._orientation = reader, orientation
         self.name, self.format = reader.name, reader.format
+        turned = f"turned upright (orientation {orientation.tag} of the file)"
+        self.notes: tuple[str, ...] = (turned, *getattr(reader, "notes", ()))
         stated = reader.stated
         mpp = (stated.mpp_y, stated.mpp_x) if orientation.swaps else (stated.mpp_x, stated.mpp_y)
         self.stated = StatedFacts(*mpp, stated.objective)

@@ -45,7 +45,8 @@ class Reader(Protocol):
 
     The picture is upright: an orientation that the file states is applied
     (:func:`~stride_monai.slides.orientation.upright_reader`). A reader that enlarges the canvas says by an attribute
-    ``origin`` where on it (x, y, level-0 px) the file's picture begins.
+    ``origin`` where on it (x, y, level-0 px) the file's picture begins. One that had to choose (a picture of several,
+    say) says what it chose in an attribute ``notes``, a tuple of short texts.
 
     Attributes:
         name: of the reader, as ``--reader`` takes it.

@@ -70,6 +70,7 @@ class Slide:
         facts: what the file is and which reader opened it.
         mpp: um/px at level 0.
         width, height: of the content, level-0 px.
+        notes: what the reader decided where the file leaves a choice, in words.
     """
 
     def __init__(self, path: Path, reader: Reader, mpp: float | None = None) -> None:
@@ -80,6 +81,7 @@ class Slide:
         origin: tuple[int, int] = getattr(reader, "origin", (0, 0))
         spacing = choose_spacing(path.name, reader.stated, mpp)
         self.mpp = spacing.mpp
+        self.notes: tuple[str, ...] = getattr(reader, "notes", ())
         self.width, self.height = width, height
         self.facts = SlideFacts(
             slide_id=path.stem,
