@@ -1,0 +1,66 @@
+"""Ctrl-C, and the signals by which a scheduler or a closed terminal ends a command, as one exception."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Stopped", "stoppable"]
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Stopped(BaseException):
+    """The user or the system asked this process to stop.
+
+    Attributes:
+        number: of the signal.
+        done: what the command says of its work so far, and how to go on; set by whoever knows.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+        self.done = ""
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell gives a process that the signal ended."""
+        return 128 + self.number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """The first signal raises :class:`Stopped` in the block, for an orderly end; a second one kills at once.
+
+    What is ignored (``nohup``) stays ignored. Nothing changes outside the main thread, and in processes forked from
+    this one the signals do what they do anywhere.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mine = os.getpid()
+    begun = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal begun
+        if begun or os.getpid() != mine:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        begun = True
+        raise Stopped(number)
+
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
