@@ -86,7 +86,7 @@ def test_wrong_headers_are_refused(tmp_path: Path, text: str, message: str) -> N
 def test_absent_and_binary_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"m\.csv does not exist"):
         read_manifest(tmp_path / "m.csv")
-    (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x81")
+    (tmp_path / "b.csv").write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF")
     with pytest.raises(ManifestError, match="cannot be read as text"):
         read_manifest(tmp_path / "b.csv")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, parse_label
-from stride_monai.data._tables import Problems, Row, number, read_csv, table_text, to_columns
+from stride_monai.data._tables import Problems, Row, number, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box
@@ -28,6 +28,7 @@ COLUMNS: tuple[str, ...] = (
 _ALWAYS = 9  # columns that are written whether they are used or not
 _REQUIRED = ("slide_id", "x0", "y0", "x1", "y1")
 _ALIASES = {"slide": "slide_id", "description": "descriptions"}
+_MAY_BE_UNKNOWN = ("cell_id", "descriptions", "raw_label", "subtype", "lossy", "outline", "nucleus")
 _SEPARATOR = "|"
 
 WITHOUT_CLASS = frozenset({ABNORMAL, UNLABELLED})
@@ -105,8 +106,7 @@ def read_cells(path: Path | str) -> list[CellRecord]:
             class, a cell id that occurs twice in a slide; or naming a missing or misspelt column.
     """
     path = Path(path)
-    header, raw_rows = read_csv(path)
-    present, rows = to_columns(header, raw_rows, COLUMNS, _ALIASES, path.name)
+    present, rows = read_table(path, COLUMNS, _ALIASES, _MAY_BE_UNKNOWN)
     missing = [name for name in _REQUIRED if name not in present]
     if missing or not present & {"label", "cell_class"}:
         named = ", ".join(missing or ["label"])
@@ -176,7 +176,7 @@ def _record(row: Row, default_id: str) -> CellRecord:
 
 def _coordinate(row: Row, name: str) -> float:
     try:
-        return number(row.get(name))
+        return row.number(name)
     except ValueError as error:
         raise ManifestError(f"{name} '{row.get(name)}' is no number") from error
 

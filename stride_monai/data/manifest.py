@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
-from stride_monai.data._tables import Problems, Row, number, read_csv, read_json, table_text, to_columns
+from stride_monai.data._tables import Problems, Row, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 
@@ -29,6 +29,7 @@ _COLUMN_ALIASES = {
     "patient_id": "patient",
     "slide": "slide_id",
 }
+_MAY_BE_UNKNOWN = ("slide_id", "patient", "centre", "slide_class", "split", "specimen")
 _SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
 
 
@@ -93,10 +94,12 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
             unknown class or split; or naming a misspelt column.
     """
     path = Path(path)
-    header, raw_rows = read_json(path) if path.suffix.lower() == ".json" else read_csv(path)
-    present, rows = to_columns(header, raw_rows, COLUMNS, _COLUMN_ALIASES, path.name)
-    if rows and "path" not in present:
-        raise ManifestError(f"{path.name} has no column 'path'", f"columns are {', '.join(COLUMNS)}")
+    present, rows = read_table(path, COLUMNS, _COLUMN_ALIASES, _MAY_BE_UNKNOWN)
+    if "path" not in present and (rows or path.suffix.lower() != ".json"):
+        advice = f"its first line must name the columns: path, and of {', '.join(COLUMNS)} what is known"
+        raise ManifestError(f"{path.name} has no column 'path'", advice)
+    if not rows:
+        raise ManifestError(f"{path.name} lists no slide", "give it a line for each slide")
     folder = path.resolve().parent
     problems = Problems(path.name, "correct the listed lines")
     records: list[SlideRecord] = []
@@ -125,7 +128,7 @@ def _record(row: Row, folder: Path) -> SlideRecord:
     return SlideRecord(
         slide_id=row.get("slide_id") or path.stem,
         path=path,
-        mpp=_mpp(row.get("mpp")),
+        mpp=_mpp(row),
         patient=row.get("patient") or None,
         centre=row.get("centre") or None,
         slide_class=slide_class_of(label) if label else None,
@@ -134,11 +137,12 @@ def _record(row: Row, folder: Path) -> SlideRecord:
     )
 
 
-def _mpp(text: str) -> float | None:
+def _mpp(row: Row) -> float | None:
+    text = row.get("mpp")
     if not text:
         return None
     try:
-        return number(text)
+        return row.number("mpp")
     except ValueError as error:
         raise ManifestError(f"um/px '{text}' is no number", "give um per pixel, e.g. 0.25") from error
 

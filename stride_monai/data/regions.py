@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.data._tables import Problems, number, read_csv, table_text, to_columns
+from stride_monai.data._tables import Problems, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box
@@ -46,8 +46,7 @@ def read_regions(folder: Path | str) -> dict[str, list[Box]]:
     path = Path(folder) / REGIONS_NAME
     if not path.exists():
         return {}
-    header, raw_rows = read_csv(path)
-    present, rows = to_columns(header, raw_rows, COLUMNS, {"slide": "slide_id"}, path.name)
+    present, rows = read_table(path, COLUMNS, {"slide": "slide_id"})
     missing = [name for name in COLUMNS if name not in present]
     if missing:
         raise ManifestError(f"{path.name} has no column {', '.join(missing)}", f"columns are {', '.join(COLUMNS)}")
@@ -55,7 +54,7 @@ def read_regions(folder: Path | str) -> dict[str, list[Box]]:
     regions: dict[str, list[Box]] = {}
     for row in rows:
         try:
-            sides = [number(row.get(name)) for name in COLUMNS[1:]]
+            sides = [row.number(name) for name in COLUMNS[1:]]
         except ValueError as error:
             problems.add(row.place, f"'{error}' is no number")
             continue
