@@ -117,7 +117,7 @@ def screen(
     )
     with _err.status("loading the networks"):
         screener = Screener(options)
-    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv)
+    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv, inputs=slides)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
         tiles = progress.add_task("tiles", total=None, visible=False)
@@ -131,7 +131,10 @@ def screen(
             if outcome.status == "failed":
                 progress.console.print(f"[red]failed[/red] {_escape(outcome.reason)}", highlight=False, soft_wrap=True)
 
-        outcomes = screen_batch(batch, items, on_progress, on_done)
+        def on_note(text: str) -> None:
+            progress.console.print(f"[yellow]note[/yellow] {_escape(text)}", highlight=False, soft_wrap=True)
+
+        outcomes = screen_batch(batch, items, on_progress, on_done, on_note)
     _summarise(outcomes, out, screener)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)

@@ -2,56 +2,173 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import platform
+import re
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from stride_monai.errors import OutputError, StrideError
 
-__all__ = ["config_hash", "files_below", "fingerprint", "replacing", "sha256_of", "write_bytes"]
+__all__ = [
+    "config_hash",
+    "files_below",
+    "fingerprint",
+    "free_name",
+    "moved",
+    "remove_leftovers",
+    "replacing",
+    "sha256_of",
+    "temporary_folder",
+    "to_disk",
+    "write_bytes",
+]
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_PROCESS = secrets.token_hex(4)  # tells this process from an earlier one of the same number
+_LEFTOVER = re.compile(r"\.stride_monai-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.part")
+_DAY = 86_400.0
+# What file systems say that lack a call, as network shares do; anything else is a real failure.
+_NOT_SUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EPERM, errno.EACCES}
+_IN_USE = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY}
+_PATIENCE = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries
+
+
+def _temporary_name() -> str:
+    """A name that nobody else gives: tells whose it is, so that what a killed process left behind can be removed."""
+    # Child processes that were forked share the token; their number tells them apart.
+    return f".stride_monai-{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}.part"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends without an error.
 
-    On an error the temporary file is removed and what stood at ``path`` before is untouched.
+    On an error the temporary file is removed and what stood at ``path`` before is untouched. Whether that may be
+    replaced at all is for :mod:`stride_monai.ownership` to say, beforehand.
 
     Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
+        OutputError: the folder cannot be written to, the disk is full, or another program keeps the file open.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
+        temporary = path.parent / _temporary_name()
+        os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
         raise OutputError(f"cannot write {path.name} ({error.strerror})", "check the output folder") from error
-    temporary = Path(name)
     try:
         yield temporary
-        _to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        to_disk(temporary)
+        moved(temporary, path)
     except OSError as error:
         raise OutputError(f"cannot write {path.name} ({error.strerror or error})", "check the disk space") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def moved(source: Path, target: Path) -> None:
+    """Rename a file, in place of what is called ``target``; patient where that is open in another program.
+
+    Raises:
+        OSError: as of :func:`os.replace`, of the last try.
+    """
+    for wait in (*_PATIENCE, None):
+        try:
+            source.replace(target)
+            return
+        except OSError as error:
+            if wait is None or error.errno not in _IN_USE or target.is_dir():
+                raise
+            time.sleep(wait)
+
+
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder in ``parent`` under a temporary name; it and the files in it are gone when the block ends.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    temporary = parent / _temporary_name()
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that are gone had half-written into a folder, told by their form of temporary name.
+
+    Those of another machine, whose processes cannot be seen from here, are kept for a day.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            match = _LEFTOVER.fullmatch(path.name)
+            if match and not _in_work(path, *match.groups()):
+                _remove(path)
+
+
+def _in_work(path: Path, host: str, process: str, token: str) -> bool:
+    if host == _HOST and os.name == "posix":
+        if int(process) == os.getpid():
+            return token == _PROCESS
+        try:
+            os.kill(int(process), 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except OSError:
+            return True
+        return True
+    try:
+        return time.time() - path.lstat().st_mtime < _DAY
+    except OSError:
+        return True
+
+
+def _remove(path: Path) -> None:
+    """A temporary file of ours, or a temporary folder with its files; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return
+        for inner in path.iterdir():
+            _remove(inner)
+        path.rmdir()
+
+
+def free_name(path: Path) -> Path:
+    """``path``, or where something is called so already, ``name (2).suffix`` and so on."""
+    free = path
+    for number in count(2):
+        if not os.path.lexists(free):
+            break
+        free = path.with_name(f"{path.stem} ({number}){path.suffix}")
+    return free
+
+
+def to_disk(path: Path) -> None:
+    """Have a file's content on the disk, as far as the file system can say so.
+
+    Raises:
+        OSError: it could not be written there.
+    """
     with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        try:
+            os.fsync(stream.fileno())
+        except OSError as error:
+            if error.errno not in _NOT_SUPPORTED:
+                raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -1,29 +1,54 @@
 """The index of one run: ``summary.csv`` for people and spreadsheets, ``run.json`` for machines.
 
 ``run.json`` is the one file that holds full paths; ``summary.csv`` and everything in a slide's folder know a slide by
-its id and its file name.
+its id and its file name. While a run goes on, each outcome is first added to a log, so that none is lost however the
+run ends, and the index is made anew from time to time: it never costs more than a small share of the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import hashlib
 import io
 import json
+import os
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from stride_monai import __version__
-from stride_monai.files import write_bytes
+from stride_monai.errors import OutputError
+from stride_monai.files import free_name, sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER, SCHEMA_VERSION, Findings, SlideStatus
+from stride_monai.ownership import read_json, refuse_foreign
+from stride_monai.spreadsheet import harmless
 
-__all__ = ["ERRORS_NAME", "RUN_NAME", "SUMMARY_COLUMNS", "SUMMARY_NAME", "Outcome", "write_run", "write_summary"]
+__all__ = [
+    "ERRORS_NAME",
+    "INDEX_NAMES",
+    "LOG_NAME",
+    "RUN_NAME",
+    "SUMMARY_COLUMNS",
+    "SUMMARY_NAME",
+    "Outcome",
+    "RunIndex",
+    "without_folders",
+    "write_run",
+    "write_summary",
+]
 
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run.json"
+LOG_NAME = "run.log"
+INDEX_NAMES = (SUMMARY_NAME, RUN_NAME, LOG_NAME)
 ERRORS_NAME = "errors"
+_LOG_HEAD = "stride-monai: slides of a run that is going on or was cut off, one per line as in run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +123,19 @@ SUMMARY_COLUMNS: tuple[str, ...] = tuple(
 )
 """Columns of ``summary.csv``, in order."""
 
+_SHARE = 20.0  # the run goes on for so many times what an index took before the next one is made
+
 
 def write_summary(folder: Path, outcomes: Iterable[Outcome]) -> Path:
     """Write ``folder/summary.csv``, one row per slide in the order given; unknown values are empty.
 
+    Text that a spreadsheet would take for a formula has an apostrophe before it.
+
     Raises:
         OutputError: the folder cannot be written to.
     """
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(SUMMARY_COLUMNS)
-    for outcome in outcomes:
-        writer.writerow([_text(outcome, name) for name in SUMMARY_COLUMNS])
     path = folder / SUMMARY_NAME
-    write_bytes(path, stream.getvalue().encode())
+    write_bytes(path, _summary(folder, outcomes))
     return path
 
 
@@ -124,38 +148,197 @@ def write_run(folder: Path, info: Mapping[str, Any], outcomes: Sequence[Outcome]
     Raises:
         OutputError: the folder cannot be written to.
     """
+    path = folder / RUN_NAME
+    write_bytes(path, _run(info, outcomes, [_line(outcome) for outcome in outcomes]))
+    return path
+
+
+def _run(info: Mapping[str, Any], outcomes: Iterable[Outcome], lines: Sequence[str]) -> bytes:
+    counts = Counter(outcome.status for outcome in outcomes)
     content = {
         "schema_version": SCHEMA_VERSION,
         "package_version": __version__,
         "disclaimer": DISCLAIMER,
         "run": dict(info),
-        "counts": {status.value: sum(outcome.status == status for outcome in outcomes) for status in SlideStatus},
-        "slides": [_record(outcome) for outcome in outcomes],
+        "counts": {status.value: counts[status] for status in SlideStatus},
     }
-    path = folder / RUN_NAME
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, default=str) + "\n").encode())
-    return path
+    text = json.dumps(content, indent=1, sort_keys=True, default=str).removesuffix("\n}")
+    slides = "[\n  " + ",\n  ".join(lines) + "\n ]" if lines else "[]"
+    return f'{text},\n "slides": {slides}\n}}\n'.encode()
 
 
-def _record(outcome: Outcome) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(outcome),
-        "seconds": round(outcome.seconds, 3),
-        "stages": {name: round(seconds, 3) for name, seconds in outcome.stages.items()},
-    }
+_RECORDED = tuple(sorted(item.name for item in dataclasses.fields(Outcome)))
+_recorded = attrgetter(*_RECORDED)
+_encode = json.JSONEncoder(default=str).encode
 
 
-def _text(outcome: Outcome, name: str) -> str:
-    value = getattr(outcome, name)
-    if value is None:
+def _line(outcome: Outcome) -> str:
+    """One slide of ``run.json``; a line, so that the file can also be searched as text."""
+    record = dict(zip(_RECORDED, _recorded(outcome), strict=True))
+    record["seconds"] = round(outcome.seconds, 3)
+    record["stages"] = {name: round(seconds, 3) for name, seconds in sorted(outcome.stages.items())}
+    return _encode(record)
+
+
+def _summary(folder: Path, outcomes: Iterable[Outcome]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(SUMMARY_COLUMNS)
+    writer.writerows(_row(outcome, folder) for outcome in outcomes)
+    return stream.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _row(outcome: Outcome, folder: Path) -> tuple[object, ...]:
+    """In the order of the columns; None is an empty cell."""
+    reason = outcome.reason and without_folders(" ".join(outcome.reason.split()), Path(outcome.path), folder)
+    return (
+        harmless(outcome.slide_id),
+        harmless(outcome.file_name),
+        outcome.status,
+        harmless(reason),
+        f"{outcome.seconds:.3f}",
+        _number(outcome.score),
+        outcome.slide_class,
+        outcome.call,
+        outcome.cells,
+        _number(outcome.mpp),
+        outcome.mpp_source,
+        outcome.unreadable_regions,
+        outcome.resumed,
+    )
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{round(value, 6):g}"
+
+
+def without_folders(text: str, *paths: Path) -> str:
+    """A text without the folders of these paths and above: names of folders may be those of patients.
+
+    Reasons may come from a library's exception, which likes to name the whole path.
+    """
+    for path in paths:
+        for place in (path, path.absolute(), path.resolve()):
+            if place.name and len(place.parts) > 1:
+                text = text.replace(f"{place.parent}{os.sep}".replace(os.sep * 2, os.sep), "")
+    return text
+
+
+class RunIndex:
+    """The index of a run that is going on.
+
+    Args:
+        folder: of the results; it must be there.
+        info: as for :func:`write_run`, without ``finished``.
+    """
+
+    def __init__(self, folder: Path, info: Mapping[str, Any]) -> None:
+        self.folder, self.info = folder, dict(info)
+        self.outcomes: list[Outcome] = []
+        self._lines: list[str] = []
+        self._summary_sha256: str | None = None
+        self._due = 0.0
+
+    @staticmethod
+    def own(folder: Path, name: str) -> bool:
+        """Whether a file of the index was written by a run, whichever."""
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            return False
+        if name == SUMMARY_NAME:
+            return _first_line(path) == ",".join(SUMMARY_COLUMNS)
+        if name == LOG_NAME:
+            return _first_line(path) == _LOG_HEAD
+        raw = read_json(path)
+        return isinstance(raw, dict) and raw.get("disclaimer") == DISCLAIMER and {"run", "slides", "counts"} <= set(raw)
+
+    def start(self) -> list[str]:
+        """Take over from the run before.
+
+        A table that somebody has edited since it was written is kept under another name.
+
+        Returns:
+            What the user must know, a sentence each.
+
+        Raises:
+            OutputError: something that no run wrote has a name of the index, or nothing can be written.
+        """
+        refuse_foreign(self.folder, INDEX_NAMES, lambda name: self.own(self.folder, name))
+        notes = []
+        summary, run = self.folder / SUMMARY_NAME, read_json(self.folder / RUN_NAME)
+        try:
+            killed = (self.folder / LOG_NAME).exists()
+            wanted = run["run"].get("summary_sha256") if isinstance(run, dict) else None
+            if wanted and not killed and summary.exists() and sha256_of(summary) != wanted:
+                kept = free_name(summary)
+                summary.rename(kept)
+                notes.append(f"{summary} was changed since it was written: it is kept as {kept.name}")
+            with (self.folder / LOG_NAME).open("w", encoding="utf-8") as log:
+                log.write(f"{_LOG_HEAD}\n")
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.folder} ({error.strerror})", "choose another --out") from error
+        with contextlib.suppress(OutputError):
+            self._write(finished=False)
+        return notes
+
+    def add(self, outcome: Outcome) -> None:
+        """Note how a slide ended: in the log at once, in the index when it is time.
+
+        Trouble with the index ends no run: what is missing there stands in the log, and comes with the next one.
+        """
+        self.outcomes.append(outcome)
+        self._lines.append(_line(outcome))
+        with contextlib.suppress(OSError), (self.folder / LOG_NAME).open("a", encoding="utf-8") as log:
+            log.write(f"{self._lines[-1]}\n")
+            log.flush()
+            os.fsync(log.fileno())
+        if time.monotonic() >= self._due:
+            with contextlib.suppress(OutputError):
+                self._write(finished=False)
+
+    def finish(self, finished: bool) -> list[str]:
+        """Make the index for the last time; the log is no longer needed then.
+
+        Returns:
+            What the user must know, a sentence each.
+
+        Raises:
+            OutputError: it cannot be written, under another name neither.
+        """
+        notes = []
+        for name in (SUMMARY_NAME, RUN_NAME):
+            try:
+                self._write_one(name, finished)
+            except OutputError as error:
+                other = free_name(self.folder / name).name
+                self._write_one(other, finished)
+                notes.append(f"{error.what}: what belongs there is in {other}")
+        with contextlib.suppress(OSError):
+            (self.folder / LOG_NAME).unlink(missing_ok=True)
+        return notes
+
+    def _write(self, finished: bool) -> None:
+        start = time.monotonic()
+        try:
+            for name in (SUMMARY_NAME, RUN_NAME):
+                self._write_one(name, finished)
+        finally:
+            end = time.monotonic()
+            self._due = end + _SHARE * (end - start)
+
+    def _write_one(self, name: str, finished: bool) -> None:
+        if name.endswith(".csv"):
+            content = _summary(self.folder, self.outcomes)
+            self._summary_sha256 = hashlib.sha256(content).hexdigest() if name == SUMMARY_NAME else None
+        else:
+            info = {**self.info, "finished": finished, "summary_sha256": self._summary_sha256}
+            content = _run(info, self.outcomes, self._lines)
+        write_bytes(self.folder / name, content)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(4096).decode("utf-8-sig", "replace").rstrip("\r\n")
+    except OSError:
         return ""
-    if isinstance(value, float):
-        return f"{value:.3f}" if name == "seconds" else f"{round(value, 6):g}"
-    if name == "reason":
-        return _without_path(" ".join(value.split()), outcome)
-    return str(value)
-
-
-def _without_path(reason: str, outcome: Outcome) -> str:
-    # Reasons may come from a library's exception, which likes to name the whole path.
-    return reason.replace(outcome.path, outcome.file_name) if outcome.path else reason

@@ -50,6 +50,7 @@ def test_a_rendered_slide_is_screened_and_agrees_with_the_truth(cohort: Path, tm
     for slide_id in rows:
         folder = tmp_path / slide_id
         assert {p.name for p in folder.iterdir()} == {
+            "files.json",
             "findings.json",
             "cells.parquet",
             "overlay.geojson.gz",
