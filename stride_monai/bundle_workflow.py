@@ -43,6 +43,7 @@ __all__ = [
     "load_bundle_network",
     "refuse_unknown",
     "speaking_plainly",
+    "untrained_network",
 ]
 
 PROFILES = ("paper", "tiny")
@@ -57,19 +58,21 @@ class LoadedBundle(NamedTuple):
         numbers: the plain numbers, switches and names of ``inference.json`` (and its overlays) at top level.
         weights_sha256: of the weights file; of several, that of their hashes one after the other.
         metadata: what the weights file says of itself (text), e.g. ``note``; and ``bundle_version``.
+        files: the weights files.
     """
 
     network: torch.nn.Module
     numbers: dict[str, Any]
     weights_sha256: str
     metadata: dict[str, str]
+    files: tuple[Path, ...] = ()
 
 
 def load_bundle_network(
     root: Path | str,
     profile: str = "paper",
     device: torch.device | str = "cpu",
-    weights: Path | str | None = None,
+    weights: Path | str | Sequence[Path | str] | None = None,
     overlays: Sequence[str] = (),
 ) -> LoadedBundle:
     """Build ``network_def`` of a bundle's ``inference.json`` and load its weights.
@@ -77,7 +80,8 @@ def load_bundle_network(
     Args:
         root: the bundle's folder. Its configuration is code (``$`` expressions): never load one you do not trust.
         profile: ``paper``, or ``tiny`` to lay ``tiny.json`` over it.
-        weights: another weights file than the configuration's.
+        weights: another weights file than the configuration's; or several, see
+            :func:`~stride_monai.networks.weights.load_into`.
         overlays: names of further overlays of the bundle, laid over the profile in this order.
 
     Raises:
@@ -88,15 +92,26 @@ def load_bundle_network(
         parser = _inference(root, profile, overlays)
         paths = _paths(weights or parser.get_parsed_content("weights"))
         for path in paths:
-            if not path.is_file():
+            if weights is None and not path.is_file():
                 named = ", ".join([*(["tiny"] if profile == "tiny" else []), *overlays]) or profile
                 raise BundleError(
-                    f"the bundle {root.name} has no weights {path.name} ({named} profile)", _advice(profile)
+                    f"the bundle {root.name} has no weights {path.absolute()} ({named} profile)", _advice(profile)
                 )
         network = parser.get_parsed_content("network_def").to(device).eval()
     metadata = {**load_into(network, paths), "bundle_version": str(parser["_meta_"]["version"])}
     numbers = {key: value for key, value in parser.get().items() if _is_plain(value)}
-    return LoadedBundle(network, numbers, hash_of(paths), metadata)
+    return LoadedBundle(network, numbers, hash_of(paths), metadata, tuple(paths))
+
+
+def untrained_network(root: Path | str, profile: str, overlays: Sequence[str] = ()) -> torch.nn.Module:
+    """``network_def`` as :func:`load_bundle_network` builds it, without weights.
+
+    Raises:
+        BundleError: the bundle or its configuration is missing or cannot be read.
+    """
+    with _usable(Path(root)):
+        network: torch.nn.Module = _inference(Path(root), profile, overlays).get_parsed_content("network_def")
+        return network
 
 
 def bundle_weights(root: Path | str, profile: str = "paper", overlays: Sequence[str] = ()) -> list[Path]:
@@ -154,8 +169,8 @@ def hash_of(paths: Sequence[Path]) -> str:
 
 def _advice(profile: str) -> str:
     if profile == "paper":
-        return "weights at the paper's settings do not ship: train the bundle, or use the tiny profile"
-    return "make them with 'make weights'"
+        return "none at the paper's settings ship: train the bundle and name its model.pt, or use the tiny profile"
+    return "train the bundle with tiny.json, or name another weights file"
 
 
 class StrideWorkflow(ConfigWorkflow):

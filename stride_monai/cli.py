@@ -48,6 +48,14 @@ _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "fail
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um per pixel at full resolution; wins over what the file states.")
 ]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="STAGE=FILE",
+        help="Weights of yours for detection, cell_cls, swift_mil, coloradv or text_align; again for each stage.",
+    ),
+]
 
 
 def main() -> None:
@@ -98,7 +106,10 @@ def screen(
         bool | None,
         typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights."),
     ] = None,
-    bundles: Annotated[Path | None, typer.Option(help="Folder with your trained bundles.")] = None,
+    bundles: Annotated[
+        Path | None, typer.Option(help="Folder with bundles of yours, some or all; the others are the package's.")
+    ] = None,
+    weights: WeightsOption = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
@@ -109,12 +120,23 @@ def screen(
     from stride_monai.screening.batch import Batch, screen_batch
     from stride_monai.screening.inputs import collect
     from stride_monai.screening.screener import Options, Screener
+    from stride_monai.screening.sources import check_options, parse_weights
 
-    items = collect(slides)
     again = _rerank(rerank, reranker, candidates)
     options = Options(
-        mpp, reader, device, profile, bundles, detector, again, classifier=classifier, descriptions=descriptions
+        mpp,
+        reader,
+        device,
+        profile,
+        bundles,
+        detector,
+        again,
+        classifier=classifier,
+        descriptions=descriptions,
+        weights=parse_weights(weights or []),
     )
+    check_options(options)
+    items = collect(slides)
     with _err.status("loading the networks"):
         screener = Screener(options)
     batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv, inputs=slides)
@@ -194,21 +216,27 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
 def _say_what_screened(models: Models) -> None:
     parts = (("detector", "detection", models.detector_choice), ("classifier", "", models.classifier_choice))
     for part, bundle, (name, why) in parts:
-        weights = models.weights[bundle or name][:12]
-        _out.print(f"{part} {name} ({why}), weights {weights}", highlight=False, soft_wrap=True)
+        said = f"{part} {name} ({why}), {_which_weights(models, bundle or name)}"
+        _out.print(_escape(said), highlight=False, soft_wrap=True)
     if models.reranker is not None:
-        how = f"{models.reranker.name}, weights {models.reranker.weights[:12]}"
+        how = _escape(f"{models.reranker.name}, {_which_weights(models, 'cell_cls')}")
         kept = f"the best {models.reranker.k} of {models.reranker.candidates} candidates"
         _out.print(f"re-ranked by {how}: {kept}", highlight=False, soft_wrap=True)
     words = models.explainer.facts
     if words.made:
-        how = f"cosine above {words.threshold:.3f}, weights {models.explainer.weights[:12]}"
+        how = _escape(f"cosine above {words.threshold:.3f}, {_which_weights(models, 'text_align')}")
         _out.print(f"described by text_align ({words.why}): {how}", highlight=False, soft_wrap=True)
     else:
         _out.print(f"[yellow]no descriptions[/yellow]: {_escape(words.why)}", highlight=False, soft_wrap=True)
     if not models.operating_point.holds:
         _out.print("[yellow]no call[/yellow]: the threshold does not hold for these cells", highlight=False)
     _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)
+
+
+def _which_weights(models: Models, bundle: str) -> str:
+    said = f"weights {models.weights[bundle][:12]}"
+    origin = models.origins.get(bundle)
+    return said if origin is None else f"{said} ({' + '.join(file.name for file in origin.files)}, {origin.how})"
 
 
 @app.command()

@@ -28,6 +28,7 @@ from stride_monai.screening.explain import Explainer, load_explainer
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import load_models
 from stride_monai.screening.screener import Options, Screener
+from stride_monai.screening.sources import Sources
 
 CPU = torch.device("cpu")
 DIM = 8
@@ -163,7 +164,8 @@ def test_without_weights_or_without_the_bundle_nothing_is_said_and_that_is_said(
     with pytest.raises(BundleError, match="cells cannot be described: the bundle text_align has no weights"):
         screened(own, descriptions=True)
     shutil.rmtree(own / "text_align")
-    assert screened(own).described.why == "there is no bundle text_align"
+    why = "the bundle text_align has no weights model.pt"
+    assert screened(own).described.why == why, "what is missing is the package's, which has none of this profile"
 
 
 def test_words_of_another_image_encoder_are_refused_with_ways_out(own: Path) -> None:
@@ -176,11 +178,11 @@ def test_words_of_another_image_encoder_are_refused_with_ways_out(own: Path) -> 
             load_models(own, "paper", CPU, **options)  # type: ignore[arg-type]
     assert not load_models(own, "paper", CPU, descriptions=False).explainer.facts.made
     # What came with the package never fails as it comes: cells are not described then.
-    encoder = make_classifier().encoder
-    told = load_explainer(own, "paper", CPU, encoder, strict=False)
+    encoder, source = make_classifier().encoder, Sources(own)["text_align"]
+    told = load_explainer(source, "paper", CPU, encoder, strict=False)
     assert not told.facts.made
     assert "image encoder" in told.facts.why
-    assert load_explainer(own, "paper", CPU, other).facts.made
+    assert load_explainer(source, "paper", CPU, other).facts.made
 
 
 @pytest.mark.parametrize(
@@ -227,7 +229,7 @@ def test_the_classifier_is_coloradv_where_it_has_weights_else_swift_mil_and_says
     with pytest.raises(BundleError, match="the bundle coloradv has no weights"):
         choice(classifier="coloradv")
     shutil.rmtree(own / "coloradv")
-    assert choice() == ("swift_mil", "there is no bundle coloradv")
+    assert choice() == ("swift_mil", "the one in the bundles that were given")
     with pytest.raises(ConfigError, match="use auto, coloradv or swift_mil"):
         choice(classifier="resnet")
 

@@ -6,6 +6,7 @@ looks at tiles at 1.0 um/px with a small network and has to find; the classifier
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
-from stride_monai.bundle_workflow import bundle_root, load_bundle_network
+from stride_monai.bundle_workflow import LoadedBundle, bundle_root, load_bundle_network
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.inferers.crops import over_crops
 from stride_monai.transforms.loading import padded
 from stride_monai.transforms.topk_patches import CellBag
 
-__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "load_reranker"]
+__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "load_reranker", "reranker_of"]
+
+_log = logging.getLogger(__name__)
 
 CELL_BUNDLE = "cell_cls"
 CANDIDATES_PER_CELL = 4
@@ -147,18 +150,29 @@ def load_reranker(
         ConfigError: fewer candidates than k.
     """
     home = bundle_root(CELL_BUNDLE) if bundles is None else Path(bundles) / CELL_BUNDLE
+    if not home.is_dir():
+        home = bundle_root(CELL_BUNDLE)
+        _log.warning("%s holds no %s: the package's own is used, %s", bundles, CELL_BUNDLE, home)
     weights = None
     if str(source) != CELL_BUNDLE:
         home, weights = (Path(source), None) if Path(source).is_dir() else (home, Path(source))
     loaded = load_bundle_network(home, profile, device, weights)
-    network = loaded.network.eval().requires_grad_(False)
+    return reranker_of(loaded, k, candidates, CELL_BUNDLE if str(source) == CELL_BUNDLE else Path(source).name)
+
+
+def reranker_of(loaded: LoadedBundle, k: int, candidates: int | None = None, name: str = CELL_BUNDLE) -> CellReranker:
+    """The re-ranker of a loaded bundle of the kind of ``cell_cls``; arguments as for :class:`CellReranker`.
+
+    Raises:
+        ConfigError: fewer candidates than k.
+    """
     return CellReranker(
-        network,
+        loaded.network.eval().requires_grad_(False),
         loaded.weights_sha256,
         k,
         candidates,
         crop_px=int(loaded.numbers["crop_size"]),
         crop_mpp=float(loaded.numbers["crop_mpp"]),
-        name=CELL_BUNDLE if str(source) == CELL_BUNDLE else Path(source).name,
+        name=name,
         note=loaded.metadata.get("note", ""),
     )

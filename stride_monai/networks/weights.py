@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +15,89 @@ from torch import Tensor, nn
 
 from stride_monai.errors import BundleError
 from stride_monai.files import replacing
+from stride_monai.weights_files import kind_of_weights
 
-__all__ = ["load_initial", "load_into", "load_weights", "save_weights"]
+__all__ = ["UnfitWeightsError", "load_initial", "load_into", "load_weights", "save_weights"]
 
-_STATE_KEYS = ("model", "network", "state_dict")
+_PREFERRED = ("ema", "model", "network", "net", "state_dict", "model_state_dict")
+"""Names of a network in a checkpoint, the one to take first: the moving average is what training validates."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.")
+"""What data-parallel, compiled and averaged networks and some trainers put before the names of all tensors."""
+_State = dict[str, Tensor]
+
+
+class UnfitWeightsError(BundleError):
+    """The tensors of a weights file are not those of the network.
+
+    Attributes:
+        state: the tensors of the file.
+    """
+
+    def __init__(self, what: str, advice: str = "", state: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(what, advice)
+        self.state = dict(state or {})
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """State dict (on the CPU) and metadata of a ``.pt`` or ``.safetensors`` file.
+    """State dict (on the CPU) and metadata of a ``.pt`` or ``.safetensors`` file, which its content tells apart.
 
     A ``.pt`` file may hold the state dict itself, a checkpoint with it under ``model``, or the state of a training
-    (``last.pt``); it is read with ``weights_only=True`` and has no metadata.
+    (``last.pt``); it is read with ``weights_only=True`` and has no metadata. Where it holds a network and its moving
+    average, the average is taken.
 
     Raises:
         BundleError: the file is missing, damaged, of another kind, or holds no state dict.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise BundleError(
-            f"no weights at {path.parent.name}/{path.name}",
-            "train the bundle that makes them, or name another file (--weights; in training --init_weights)",
-        )
+    states, metadata = _read(Path(path))
+    return states[0], metadata
+
+
+def _read(path: Path) -> tuple[list[_State], dict[str, str]]:
+    """All state dicts of a file, the preferred one first, and its metadata."""
+    kind = kind_of_weights(path)
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             with safe_open(path, framework="pt") as stream:
-                return {key: stream.get_tensor(key) for key in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
+                return [{key: stream.get_tensor(key) for key in stream.keys()}], dict(stream.metadata() or {})  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        code = _code_in(path)
+        needs = f"needs code of its own ({code}), which is never run" if code else "cannot be read safely"
         raise BundleError(
-            f"{path.name} is not a weights file that can be read safely",
-            "give a .safetensors file, or a .pt file that torch.load(weights_only=True) reads",
+            f"the weights file {path.absolute()} {needs}",
+            "give a .safetensors file, or a .pt file that holds the network's state_dict()",
         ) from error
-    return _state_dict(content, path.name), {}
+    states = _states(content)
+    if not states:
+        raise BundleError(f"{path.absolute()} holds no state dict", "give the checkpoint that training wrote")
+    return states, {}
 
 
-def _state_dict(content: Any, name: str) -> dict[str, Tensor]:
-    if isinstance(content, Mapping) and isinstance(content.get("objects"), Mapping):  # a last.pt: all that has a state
+def _code_in(path: Path) -> str:
+    """Names of what a checkpoint would have to run, as far as they can be told."""
+    try:
+        return ", ".join(sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))[:2])
+    except Exception:  # it is damaged, or of the format before 2020
+        return ""
+
+
+def _states(content: Any) -> list[_State]:
+    if not isinstance(content, Mapping):
+        return []
+    if isinstance(content.get("objects"), Mapping):  # a last.pt: all that has a state
         content = content["objects"]
-    for key in _STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise BundleError(f"{name} holds no state dict", "give the checkpoint that training wrote")
-    return dict(content)
+    if _is_state(content):
+        return [dict(content)]
+    names = sorted(content, key=lambda name: _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED))
+    return [dict(content[name]) for name in names if _is_state(content[name])]
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items())
+    )
 
 
 def save_weights(
@@ -116,23 +155,61 @@ def load_into(network: nn.Module, path: Path | str | Sequence[Path | str], sourc
         BundleError: the file cannot be read, or its tensors are not this network's.
     """
     paths = [Path(path)] if isinstance(path, Path | str) else [Path(part) for part in path]
-    state: dict[str, Tensor] = {}
+    wanted = network.state_dict()
+    names = {f"{source}.{name}" if source else name for name in wanted}
+    state: _State = {}
     metadata: dict[str, str] = {}
     for part in paths:
-        tensors, facts = load_weights(part)
+        states, facts = _read(part)
+        found = [_unwrapped(each, names) for each in states]
+        parts = [_below(each, f"{source}.") for each in found] if source else found
+        tensors = max(parts, key=lambda each: _in_common(each, wanted))
+        if state and state.keys() <= tensors.keys():
+            raise BundleError(
+                f"{part.absolute()} holds the whole network, not what differs from {paths[0].name}", "give it alone"
+            )
         state, metadata = state | tensors, metadata | facts
-    if source:
-        prefix = f"{source}."
-        state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
-        raise BundleError(
-            f"{' + '.join(part.name for part in paths)} does not fit the network ({reason})",
+        raise UnfitWeightsError(
+            f"{' + '.join([str(paths[0].absolute()), *(part.name for part in paths[1:])])} does not fit the network "
+            f"({_difference(state, wanted) or ' '.join(str(error).split())[:300]})",
             "use the configuration that the weights were trained with, e.g. add configs/tiny.json for tiny weights",
+            state,
         ) from error
     return metadata
+
+
+def _unwrapped(state: _State, names: Set[str]) -> _State:
+    """A state dict without what wrappers of the network have put before its names."""
+    while not state.keys() & names:
+        inner = next((found for prefix in _WRAPPERS if len(found := _below(state, prefix)) >= len(state) - 1), {})
+        if not inner:
+            break
+        state = inner  # a moving average counts its steps beside the network
+    return state
+
+
+def _below(state: _State, prefix: str) -> _State:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _in_common(state: _State, wanted: Mapping[str, Tensor]) -> int:
+    return sum(name in wanted and value.shape == wanted[name].shape for name, value in state.items())
+
+
+def _difference(state: _State, wanted: Mapping[str, Tensor]) -> str:
+    """In words, what a network lacks in a state dict and cannot take from it."""
+    missing = [name for name in wanted if name not in state]
+    unknown = [name for name in state if name not in wanted]
+    other = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
+    parts = [f"{len(missing)} of {len(wanted)} tensors are missing, first {missing[0]}"] if missing else []
+    parts += [f"{len(unknown)} are not the network's, first {unknown[0]}"] if unknown else []
+    if other:
+        shapes = " instead of ".join(str(tuple(each[other[0]].shape)) for each in (state, wanted))
+        parts.append(f"{len(other)} have another shape, first {other[0]}: {shapes}")
+    return "; ".join(parts)
 
 
 def load_initial(

@@ -108,6 +108,10 @@ def _info(batch: Batch, slides: int) -> dict[str, object]:
         "classifier": models.classifier_choice._asdict(),
         "descriptions": models.explainer.facts.to_dict(),
         "weights": dict(models.weights),
+        "weights_from": {
+            name: {"from": origin.how, "files": [str(file.absolute()) for file in origin.files]}
+            for name, origin in models.origins.items()
+        },
     }
 
 

@@ -13,15 +13,16 @@ from torch import nn
 
 from stride_monai.bundle_workflow import LoadedBundle, hash_of
 from stride_monai.errors import SlideError
-from stride_monai.inferers.rerank import load_reranker
+from stride_monai.inferers.rerank import CELL_BUNDLE
 from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
 from stride_monai.screening.batch import Batch, Writer, screen_batch
 from stride_monai.screening.choices import Choice, Chosen
-from stride_monai.screening.explain import load_explainer
+from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
 from stride_monai.screening.inputs import collect
-from stride_monai.screening.models import Models, join, load_detector, slide_classifier_of
+from stride_monai.screening.models import Models, join, load_cell_reranker, load_detector, slide_classifier_of
 from stride_monai.screening.screener import Options, Screener
+from stride_monai.screening.sources import Sources
 
 __all__ = ["SlideInference"]
 
@@ -102,14 +103,16 @@ class SlideInference:
         metadata = load_into(self.network, self.weights)
         loaded = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
         slides = Chosen(Choice(self.name, "the bundle that was run"), loaded)
-        detection = load_detector(self.bundles / "detection", options.profile, device, options.detector)
+        sources = Sources(self.bundles)
+        for name in ("detection", CELL_BUNDLE, TEXT_BUNDLE):
+            if sources[name].home.parent.resolve() != self.bundles.resolve():
+                _log.warning("%s holds no %s: the package's own is used, if any is", self.bundles, name)
+        detection = load_detector(sources["detection"], options.profile, device, options.detector)
         reranker = None
         if options.rerank is not None:
-            kept = detection.bundle.numbers["top_k"]
-            source, candidates = options.rerank
-            reranker = load_reranker(kept, candidates, source, options.profile, device, self.bundles)
+            reranker, _ = load_cell_reranker(options.rerank, detection, sources[CELL_BUNDLE], options.profile, device)
         encoder, wanted = slide_classifier_of(slides).encoder, options.descriptions
-        explainer = load_explainer(self.bundles, options.profile, device, encoder, wanted, strict=False)
+        explainer = load_explainer(sources[TEXT_BUNDLE], options.profile, device, encoder, wanted, strict=False)
         return join(detection, slides, reranker, device, options.force, explainer)
 
 

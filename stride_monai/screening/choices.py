@@ -27,7 +27,6 @@ __all__ = [
     "choose_detector",
     "detectors_in",
     "find_bundle",
-    "missing_weights",
     "overlays_in",
 ]
 
@@ -46,10 +45,15 @@ class Choice(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """A choice and its network."""
+    """A choice and its network.
+
+    Attributes:
+        how: where its weights were taken from, see :class:`~stride_monai.screening.sources.Origin`.
+    """
 
     choice: Choice
     bundle: LoadedBundle
+    how: str = "own bundle"
 
 
 def detectors_in(detection: Path) -> list[str]:
@@ -106,13 +110,3 @@ def find_bundle(name: str, bundles: Path | None) -> Path | None:
     except BundleError:
         return None
     return home if (home / "configs" / "inference.json").is_file() else None
-
-
-def missing_weights(name: str, home: Path | None, profile: str, overlays: list[str] | None = None) -> str:
-    """Why a bundle cannot be used as it stands, in words; empty where all its weights files are there."""
-    from stride_monai.bundle_workflow import bundle_weights  # imports MONAI, which naming a choice does not need
-
-    if home is None:
-        return f"there is no bundle {name}"
-    absent = [path.name for path in bundle_weights(home, profile, overlays or ()) if not path.is_file()]
-    return f"the bundle {name} has no weights {absent[0]}" if absent else ""

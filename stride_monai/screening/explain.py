@@ -10,18 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stride_monai.bundle_workflow import load_bundle_network
 from stride_monai.errors import BundleError, SlideError
 from stride_monai.findings import Described, Description
 from stride_monai.inferers.cpu import one_thread
 from stride_monai.networks.alignment import DescriptionAligner
 from stride_monai.networks.cell_encoder import CellClassifier
-from stride_monai.screening.choices import find_bundle, missing_weights
+from stride_monai.screening.recognise import load_source
+from stride_monai.screening.sources import Origin, Source
 
 __all__ = ["TEXT_BUNDLE", "Explainer", "load_explainer"]
 
@@ -39,6 +38,7 @@ class Explainer:
         facts: for the findings.
         aligner: None where cells are not described.
         weights: SHA-256 of its weights file, empty likewise.
+        origin: where they were taken from, None likewise.
         note: what the weights say of themselves.
     """
 
@@ -46,6 +46,7 @@ class Explainer:
     aligner: DescriptionAligner | None = None
     weights: str = ""
     note: str = ""
+    origin: Origin | None = None
 
     def __call__(
         self, features: Tensor, classes: Sequence[str], slide: str = "the slide"
@@ -92,7 +93,7 @@ def _descriptions(
 
 
 def load_explainer(
-    bundles: Path | None,
+    source: Source,
     profile: str,
     device: torch.device,
     encoder: CellClassifier,
@@ -102,7 +103,7 @@ def load_explainer(
     """The bundle ``text_align`` for the image encoder of a slide classifier.
 
     Args:
-        bundles: folder that holds the bundles; None for those that came with the package.
+        source: where ``text_align`` comes from.
         profile: ``tiny`` or ``paper``.
         encoder: the image encoder whose features it will be given.
         wanted: True: cells must be described; False: they are not; None: where the bundle has weights.
@@ -115,13 +116,11 @@ def load_explainer(
     """
     if wanted is False:
         return Explainer(Described(False, "switched off"))
-    home = find_bundle(TEXT_BUNDLE, bundles)
-    lacking = missing_weights(TEXT_BUNDLE, home, profile)
-    if home is None or lacking:
+    if not source.given and (lacking := source.lacks(profile)):
         if wanted:
             raise BundleError(f"cells cannot be described: {lacking}", "train text_align, or screen without words")
         return Explainer(Described(False, lacking))
-    loaded = load_bundle_network(home, profile, device)
+    loaded = load_source(source, profile, device)
     aligner = loaded.network.eval().requires_grad_(False)
     if not isinstance(aligner, DescriptionAligner):
         raise BundleError(f"network_def of {TEXT_BUNDLE} is a {type(aligner).__name__}", "make it a DescriptionAligner")
@@ -135,8 +134,10 @@ def load_explainer(
     _refuse_unusable(aligner, encoder)
     known = "" if aligner.encoder_sha256 else f"It is not known on which image encoder {TEXT_BUNDLE} was trained."
     note = " ".join(part for part in (loaded.metadata.get("note", ""), known) if part)
-    why = "as asked for" if wanted else f"default where {TEXT_BUNDLE} has weights"
-    return Explainer(Described(True, why, float(aligner.threshold)), aligner, loaded.weights_sha256, note)
+    default = f"default where {TEXT_BUNDLE} has weights"
+    why = "as asked for" if wanted else "its weights were given" if source.given else default
+    origin = Origin(source.how, loaded.files)
+    return Explainer(Described(True, why, float(aligner.threshold)), aligner, loaded.weights_sha256, note, origin)
 
 
 def _refuse_unusable(aligner: DescriptionAligner, encoder: CellClassifier) -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.data.bag import chosen_by
-from stride_monai.errors import BundleError, ConfigError
+from stride_monai.errors import BundleError, ConfigError, MissingExtraError, StrideError
 from stride_monai.findings import Described, OperatingPoint
-from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, load_reranker
+from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, reranker_of
 from stride_monai.networks.detector import TileDetector
 from stride_monai.networks.slide_classifier import SlideClassifier
 from stride_monai.screening.choices import (
@@ -21,18 +21,20 @@ from stride_monai.screening.choices import (
     Choice,
     Chosen,
     choose_detector,
-    find_bundle,
-    missing_weights,
+    detectors_in,
     overlays_in,
 )
 from stride_monai.screening.explain import TEXT_BUNDLE, Explainer, load_explainer
 from stride_monai.screening.options import Rerank
+from stride_monai.screening.recognise import load_source
+from stride_monai.screening.sources import Origin, Source, Sources
 
 __all__ = [
     "Models",
     "Rerank",
     "choose_device",
     "join",
+    "load_cell_reranker",
     "load_classifier",
     "load_detector",
     "load_models",
@@ -71,6 +73,7 @@ class Models:
         note: what the weights say of themselves, and what is to be known of the threshold.
         reranker: chooses among the detector's cells; None for the detector's own order.
         explainer: describes the cells, or says why it does not.
+        origins: where the weights of each bundle were taken from.
     """
 
     detector: TileDetector
@@ -84,6 +87,7 @@ class Models:
     device: torch.device
     reranker: CellReranker | None = None
     explainer: Explainer = _NO_WORDS
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 def load_models(
@@ -95,46 +99,85 @@ def load_models(
     force: bool = False,
     classifier: str = "auto",
     descriptions: bool | None = None,
+    weights: Mapping[str, Sequence[Path]] | None = None,
 ) -> Models:
     """Load detection, a slide classifier, text_align where there is one, and with ``rerank`` a cell classifier.
 
     Args:
-        bundles: folder that holds the bundles; None takes those that came with the package.
+        bundles: folder with bundles of the user's; those that it does not hold, or with None all, are the package's.
         profile: ``tiny`` or ``paper``.
-        detector: see :func:`~stride_monai.screening.choices.choose_detector`.
+        detector: see :func:`load_detector`.
         rerank: None for the detector's own order.
         force: see :func:`join`.
         classifier: see :func:`load_classifier`.
         descriptions: see :func:`~stride_monai.screening.explain.load_explainer`. What came with the package never fails
             for a ``text_align`` of another encoder unless something was asked for: the cells are not described then.
+        weights: by stage the weights files to use in place of the bundle's own.
 
     Raises:
         BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
             cells of another detector, or text_align was trained on another image encoder.
-        ConfigError: there is no such detector or classifier, or the classifier does not take such crops.
+        ConfigError: there is no such stage, detector or classifier, or the classifier does not take such crops.
         MissingExtraError: the detector needs a package that is not installed.
     """
-    home = bundle_root("detection") if bundles is None else bundles / "detection"
-    detection = load_detector(home, profile, device, detector)
-    reranker = None
+    sources = Sources(bundles, weights)
+    detection = load_detector(sources["detection"], profile, device, detector)
+    reranker, again = None, sources[CELL_BUNDLE]
     if rerank is not None:
-        kept = detection.bundle.numbers["top_k"]
-        reranker = load_reranker(kept, rerank.candidates, rerank.source, profile, device, bundles)
-    slides = load_classifier(bundles, profile, device, detection, classifier, reranker, force)
-    encoder = slide_classifier_of(slides).encoder
-    strict = bundles is not None or classifier != "auto"
-    explainer = load_explainer(bundles, profile, device, encoder, descriptions, strict)
-    return join(detection, slides, reranker, device, force, explainer)
+        reranker, again = load_cell_reranker(rerank, detection, again, profile, device)
+    slides = load_classifier(sources, profile, device, detection, classifier, reranker, force)
+    words = sources[TEXT_BUNDLE]
+    # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
+    strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or classifier != "auto"))
+    explainer = load_explainer(words, profile, device, slide_classifier_of(slides).encoder, descriptions, strict)
+    models = join(detection, slides, reranker, device, force, explainer)
+    if reranker is None:
+        return models
+    return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files(profile)))})
 
 
-def load_detector(home: Path, profile: str, device: torch.device, detector: str = "auto") -> Chosen:
-    """A bundle ``detection`` with the detector of that name; arguments and errors as for :func:`load_models`."""
-    choice = choose_detector(detector, profile, home)
-    return Chosen(choice, load_bundle_network(home, profile, device, overlays=overlays_in(home, profile, choice.name)))
+def load_cell_reranker(
+    rerank: Rerank, detection: Chosen, source: Source, profile: str, device: torch.device
+) -> tuple[CellReranker, Source]:
+    """What re-ranks the cells of a detector, and where it comes from: ``source`` unless ``rerank`` names another.
+
+    Raises:
+        BundleError: the bundle or the weights are missing or do not fit together.
+        ConfigError: fewer candidates than the detector's ``top_k``.
+    """
+    name = CELL_BUNDLE
+    if str(rerank.source) != CELL_BUNDLE:
+        path = Path(rerank.source)
+        name = path.name
+        source = Source(CELL_BUNDLE, path, own=True) if path.is_dir() else source._replace(given=(path,))
+    loaded = load_source(source, profile, device)
+    return reranker_of(loaded, detection.bundle.numbers["top_k"], rerank.candidates, name), source
+
+
+def load_detector(source: Source, profile: str, device: torch.device, detector: str = "auto") -> Chosen:
+    """The detector of that name (:func:`~stride_monai.screening.choices.choose_detector`) with its weights.
+
+    Where its weights were named and it was not, it is the one that they fit. Arguments and errors as for
+    :func:`load_models`.
+    """
+    choice = choose_detector(detector, profile, source.home)
+    choices = [choice]
+    if detector == "auto" and source.how != "shipped":
+        others = [name for name in detectors_in(source.home) if name != choice.name]
+        choices += [Choice(name, "the one that its weights fit") for name in others]
+    refused: StrideError | None = None
+    for choice in choices:
+        overlays = overlays_in(source.home, profile, choice.name)
+        try:
+            return Chosen(choice, load_source(source, profile, device, overlays, choice.name), source.how)
+        except (BundleError, MissingExtraError) as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
 
 
 def load_classifier(
-    bundles: Path | None,
+    sources: Sources,
     profile: str,
     device: torch.device,
     detection: Chosen,
@@ -145,10 +188,12 @@ def load_classifier(
     """The slide classifier of that name.
 
     Args:
-        bundles, profile: as for :func:`load_models`.
+        sources: where the stages come from.
+        profile: as for :func:`load_models`.
         detection: what finds the cells.
-        name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is ``coloradv`` where it has weights, for the cells of
-            this detector, and else ``swift_mil``.
+        name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is the one whose weights were named; else, of those of
+            the user's bundles where there are such, ``coloradv`` where it has weights, for the cells of this detector,
+            and else ``swift_mil``.
         reranker: what chooses among the cells, if anything does.
         force: as for :func:`join`; weights for the cells of any detector will do.
 
@@ -159,29 +204,28 @@ def load_classifier(
     if name not in {"auto", *CLASSIFIERS}:
         raise ConfigError(f"there is no slide classifier '{name}'", f"use auto, {' or '.join(CLASSIFIERS)}")
     best, other = CLASSIFIERS
-    home = find_bundle(best, bundles)
+    overlays = partial(overlays_in, profile=profile, detector=detection.choice.name)
+
+    def load(name: str, why: str) -> Chosen:
+        source = sources[name]
+        return Chosen(Choice(name, why), load_source(source, profile, device, overlays(source.home)), source.how)
+
     if name != "auto":
-        other, why = name, "as asked for"
-    elif not (why := missing_weights(best, home, profile, _overlays(home, profile, detection))):
-        chosen = _load_classifier(best, bundles, profile, device, detection, "default where it has weights")
+        return load(name, "as asked for")
+    if named := [name for name in CLASSIFIERS if name in sources.weights]:
+        return load(named[0], "its weights were given")
+    preferred = sources[best]
+    own = [name for name in CLASSIFIERS if sources[name].own]
+    if len(own) == 1 and not sources[own[0]].lacks(profile, overlays(sources[own[0]].home)):
+        return load(own[0], "the one in the bundles that were given")
+    if not (why := preferred.lacks(profile, overlays(preferred.home))):
+        chosen = load(best, "default where it has weights")
         stored = slide_classifier_of(chosen).detector_sha256
         detector = detection.bundle.weights_sha256
         if force or stored in {"", detector, _chosen_by(detector, reranker)}:
             return chosen
         why = f"the threshold of {best} was set for another detector than {detection.choice.name}"
-    return _load_classifier(other, bundles, profile, device, detection, why)
-
-
-def _overlays(home: Path | None, profile: str, detection: Chosen) -> list[str]:
-    return [] if home is None else overlays_in(home, profile, detection.choice.name)
-
-
-def _load_classifier(
-    name: str, bundles: Path | None, profile: str, device: torch.device, detection: Chosen, why: str
-) -> Chosen:
-    home = bundle_root(name) if bundles is None else bundles / name
-    overlays = _overlays(home, profile, detection)
-    return Chosen(Choice(name, why), load_bundle_network(home, profile, device, overlays=overlays))
+    return load(other, why)
 
 
 def slide_classifier_of(slides: Chosen) -> SlideClassifier:
@@ -220,6 +264,10 @@ def join(
         raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
     parts = {"detection": detection.bundle, slides.choice.name: slides.bundle}
     weights = {name: bundle.weights_sha256 for name, bundle in parts.items()}
+    origins = {
+        "detection": Origin(detection.how, detection.bundle.files),
+        slides.choice.name: Origin(slides.how, slides.bundle.files),
+    }
     notes = [bundle.metadata.get("note", "") for bundle in parts.values()]
     if reranker is not None:
         reranker.check_crops(slides.bundle.numbers["crop_size"], slides.bundle.numbers["crop_mpp"])
@@ -227,57 +275,64 @@ def join(
         notes.append(reranker.note)
     if explainer.facts.made:
         weights[TEXT_BUNDLE] = explainer.weights
+        if explainer.origin is not None:
+            origins[TEXT_BUNDLE] = explainer.origin
         notes.append(explainer.note)
     for part in (classifier, network):
         part.eval().requires_grad_(False)
-    point = _operating_point(classifier, slides, force)
-    point, caveat = _for_these_cells(point, classifier, detection.choice.name, weights["detection"], reranker, force)
+    point, slides = _operating_point(classifier, slides, force)
+    mixed = "given" in {detection.how, slides.how} or detection.how != slides.how
+    point, caveat = _for_these_cells(point, classifier, detection, reranker, force, mixed)
     return Models(
         detector=network,
         detector_choice=detection.choice,
         classifier=classifier,
         classifier_choice=slides.choice,
         operating_point=point,
-        numbers={name: bundle.numbers for name, bundle in parts.items()},
+        numbers={"detection": detection.bundle.numbers, slides.choice.name: slides.bundle.numbers},
         weights=weights,
         note=" ".join(dict.fromkeys(note for note in [*notes, caveat] if note)),
         device=device,
         reranker=reranker,
         explainer=explainer,
+        origins=origins,
     )
 
 
-def _operating_point(classifier: SlideClassifier, slides: Chosen, force: bool) -> OperatingPoint:
+def _operating_point(classifier: SlideClassifier, slides: Chosen, force: bool) -> tuple[OperatingPoint, Chosen]:
+    """The stored operating point; and the classifier with its K, where its weights were named: those know their K."""
     bundle = slides.bundle
     point = classifier.operating_point(bundle.metadata.get("operating_point", "stored with the weights"))
     wanted = bundle.numbers["bag_size"]
     if point.bag_size == wanted:
-        return point
-    if not force:
-        raise BundleError(
-            f"the slide head's threshold holds for bags of {point.bag_size} cells, the configuration asks for {wanted}",
-            f"set bag_size to {point.bag_size}, or evaluate {slides.choice.name} at the new size",
-        )
-    return replace(point, source=f"{point.source}; forced on bags of {wanted} cells")
+        return point, slides
+    if force:
+        return replace(point, source=f"{point.source}; forced on bags of {wanted} cells"), slides
+    if slides.how == "given":
+        return point, slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "bag_size": point.bag_size}))
+    raise BundleError(
+        f"the slide head's threshold holds for bags of {point.bag_size} cells, the configuration asks for {wanted}",
+        f"set bag_size to {point.bag_size}, or evaluate {slides.choice.name} at the new size",
+    )
 
 
 def _for_these_cells(
     point: OperatingPoint,
     classifier: SlideClassifier,
-    name: str,
-    detector: str,
+    detection: Chosen,
     reranker: CellReranker | None,
     force: bool,
+    mixed: bool,
 ) -> tuple[OperatingPoint, str]:
     """The operating point as far as it holds for the cells of this detector, and what a reader has to know of it.
 
-    A threshold of the same detector without re-ranking does not hold for re-ranked cells: the slide is screened, scored
-    and explained, but not called.
+    A threshold of the same detector without re-ranking does not hold for re-ranked cells, nor one of another detector
+    where the user has put the two together (``mixed``): the slide is screened, scored and explained, but not called.
 
     Raises:
-        BundleError: the threshold belongs to another detector.
+        BundleError: the threshold belongs to another detector, in one set of bundles.
     """
-    stored = classifier.detector_sha256
+    stored, detector = classifier.detector_sha256, detection.bundle.weights_sha256
     if not stored:
         return point, "It is not known for which detector the slide head's threshold holds."
     wanted = _chosen_by(detector, reranker)
@@ -292,7 +347,13 @@ def _for_these_cells(
             "The slide head's threshold was set without re-ranking and does not hold for re-ranked cells: no call is "
             "made. To set it, make bags with re-ranking and run calibrate.json of swift_mil on them."
         )
-    how = name if reranker is None else f"{name} with re-ranking"
+    how = detection.choice.name if reranker is None else f"{detection.choice.name} with re-ranking"
+    if mixed:
+        return replace(point, holds=False, source=f"{point.source}; set on the cells of another detector"), (
+            f"The slide head's threshold was set on the cells of another detector ({stored[:12]}) and does not hold "
+            f"for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this detector and run "
+            "calibrate.json of swift_mil on them."
+        )
     raise BundleError(
         f"the slide head's threshold does not hold for the detector {how} ({wanted[:12]}; it was set for {stored[:12]},"
         " and a detector with re-ranking counts as another)",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ class Options:
 
     Attributes:
         mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
-        bundles: folder of the bundles; None for those of the package.
+        bundles: folder with bundles of the user's, some or all; None for those of the package.
         detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
         rerank: a cell classifier chooses the best K of more cells than K; None for the detector's own order.
         activation: how much a cell speaks for the slide class, see
@@ -30,6 +31,8 @@ class Options:
         force: make a call although the threshold was set for another K or on cells that were chosen in another way.
         classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
         descriptions: whether cells are described in words; None for where the bundle text_align has weights.
+        weights: by stage (:data:`stride_monai.screening.sources.STAGES`) the weights files to use: one, or a base and
+            files of what differs from it. What is not named here is in the bundles.
     """
 
     mpp: float | None = None
@@ -43,3 +46,4 @@ class Options:
     force: bool = False
     classifier: str = "auto"
     descriptions: bool | None = None
+    weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)

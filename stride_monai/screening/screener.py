@@ -80,6 +80,7 @@ class Screener:
             options.force,
             options.classifier,
             options.descriptions,
+            options.weights,
         )
         reranker = self.models.reranker
         numbers = self.models.numbers
@@ -183,7 +184,9 @@ class Screener:
 
     def _requested(self, item: SlideInput) -> dict[str, Any]:
         options = self.options
+        named = {name: [Path(file).name for file in files] for name, files in options.weights.items()}
         return {
+            **({"weights": named} if named else {}),
             "mpp": item.mpp or options.mpp,
             "reader": options.reader,
             "device": options.device,
@@ -205,8 +208,11 @@ class Screener:
             self.models.classifier_choice,
         )
         words = self.models.explainer.facts
+        own = self.options.bundles is not None or bool(self.options.weights)
+        origins = {name: origin.to_dict() for name, origin in self.models.origins.items()}
         crops = {"crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
         return {
+            **({"weights_from": origins} if own else {}),
             "device": self.models.device.type,
             "precision": "float32",
             "profile": self.options.profile,

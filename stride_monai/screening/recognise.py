@@ -1,0 +1,115 @@
+"""What weights that do not fit seem to be, so that a refusal can say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from stride_monai.bundle_workflow import LoadedBundle, load_bundle_network, untrained_network
+from stride_monai.errors import BundleError, StrideError
+from stride_monai.networks.weights import UnfitWeightsError
+from stride_monai.screening.choices import detectors_in, overlays_in
+from stride_monai.screening.sources import PROFILES, STAGES, Source, Sources
+
+__all__ = ["load_source"]
+
+_SAME_NETWORK = {"swift_mil", "coloradv"}
+
+
+class _Kind(NamedTuple):
+    """A network of a stage; ``whole`` is False for a file of what differs from a base."""
+
+    stage: str
+    profile: str
+    detector: str
+    whole: bool
+
+
+def load_source(
+    source: Source, profile: str, device: torch.device, overlays: Sequence[str] = (), detector: str = ""
+) -> LoadedBundle:
+    """The network of a stage with its weights.
+
+    Args:
+        detector: name of the detector, for the stage ``detection``.
+
+    Raises:
+        BundleError: the weights are missing or do not fit; the message says what they seem to be and what to do.
+    """
+    files = source.files(profile, overlays)
+    named = bool(source.given) or all(file.is_file() for file in files)
+    try:
+        return load_bundle_network(source.home, profile, device, files if named else None, overlays)
+    except UnfitWeightsError as error:
+        what, advice = _explained(source, files, profile, detector, error)
+        raise BundleError(what, advice) from error
+    except BundleError as error:
+        if named:
+            raise
+        raise BundleError(error.what, _ways_out(source, profile)) from error
+
+
+def _ways_out(source: Source, profile: str) -> str:
+    """Advice where a bundle has no weights."""
+    named = f"name weights of yours by --weights {source.name}=FILE"
+    if source.own:
+        return f"train it, {named}, or take {source.name} out of that folder: what came with the package is used then"
+    if profile == "paper":
+        return f"no weights at the paper's settings ship: train {source.name} and {named}, or leave out --profile paper"
+    return f"train {source.name} and {named}"
+
+
+def _explained(
+    source: Source, files: Sequence[Path], profile: str, detector: str, error: UnfitWeightsError
+) -> tuple[str, str]:
+    """What the files are, as far as it can be told, and what to do."""
+    kind = _kind_of(error.state, source, profile)
+    where = f"{source.name} in the {profile} profile"
+    if kind is None:
+        return f"{error.what}, which is that of {where}", (
+            "weights of other settings (--encoder_name, --head ...) need a bundle with these: stride-monai bundle copy "
+            f"{source.name} --out DIR, set them in its inference.json, and screen with --bundles DIR"
+        )
+    known = f"{kind.stage} in the {kind.profile} profile" + (f" ({kind.detector})" if kind.detector else "")
+    if not kind.whole:
+        return f"{files[-1].absolute()} holds only what differs from other weights of {known}", (
+            f"give those first: --weights {source.name}=BASE --weights {source.name}={files[-1]}"
+        )
+    what = f"{files[0].absolute()} does not fit {where}: it holds the weights of {known}"
+    if {kind.stage, source.name} - _SAME_NETWORK and kind.stage != source.name:
+        return what, f"say --weights {kind.stage}={files[0]}"
+    if kind.profile != profile:
+        change = "add --profile paper" if kind.profile == "paper" else "leave out --profile paper"
+        return what, f"{change}, for which all other weights are needed at these settings too"
+    return what, f"add --detector {kind.detector}" if kind.detector != detector else "check its configuration"
+
+
+def _kind_of(state: Mapping[str, Tensor], source: Source, profile: str) -> _Kind | None:
+    """The network that has just these tensors; or, where none has, one that has these among others."""
+    part = None
+    for kind, home, overlays in _kinds(source, profile):
+        try:
+            network = untrained_network(home, kind.profile, overlays).state_dict()
+        except (StrideError, ImportError):  # an extra is not installed: it may be that one, but nobody can tell
+            continue
+        if any(name not in network or network[name].shape != value.shape for name, value in state.items()):
+            continue
+        if len(state) == len(network):
+            return kind
+        part = part or kind._replace(whole=False)
+    return part
+
+
+def _kinds(source: Source, profile: str) -> Iterator[tuple[_Kind, Path, list[str]]]:
+    """Every network that screening knows, the nearest first."""
+    sources = Sources(None)
+    homes = [(source.name, source.home), *((name, sources[name].home) for name in STAGES if name != source.name)]
+    for name, home in homes:
+        for own in (profile, *(other for other in PROFILES if other != profile)):
+            for detector in detectors_in(home) if name == "detection" else [""]:
+                overlays = overlays_in(home, own, detector) if detector else []
+                yield _Kind(name, own, detector, True), home, overlays
