@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from stride_monai.cli_bundle import app as bundle_app
 from stride_monai.cli_data import app as data_app
 from stride_monai.errors import ConfigError, StrideError
+from stride_monai.names import printable
+from stride_monai.terminal import console, forgive, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,9 +40,8 @@ app = typer.Typer(
 )
 app.add_typer(data_app)
 app.add_typer(bundle_app)
-# Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short.
-_out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
-_err = Console(stderr=True)
+_out = console()
+_err = console(stderr=True)
 _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
 
 MppOption = Annotated[
@@ -60,6 +59,7 @@ WeightsOption = Annotated[
 
 def main() -> None:
     """Entry point: a :class:`StrideError` is one line on standard error and exit status 2."""
+    forgive()
     try:
         app()
     except StrideError as error:
@@ -139,13 +139,13 @@ def screen(
     items = collect(slides)
     with _err.status("loading the networks"):
         screener = Screener(options)
-    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=sys.argv, inputs=slides)
+    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=[printable(word) for word in sys.argv], inputs=slides)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
         tiles = progress.add_task("tiles", total=None, visible=False)
 
         def on_progress(item: SlideInput, done: int, total: int) -> None:
-            progress.update(tiles, description=item.slide_id[:30], completed=done, total=total, visible=True)
+            progress.update(tiles, description=_escape(item.slide_id[:30]), completed=done, total=total, visible=True)
 
         def on_done(outcome: Outcome) -> None:
             progress.update(bar, advance=1)
@@ -354,6 +354,4 @@ def _design(cohort: str | None, changes: dict[str, Any]) -> CohortDesign:
 
 
 def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    return plain(text)

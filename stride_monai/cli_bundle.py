@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+
+from stride_monai.terminal import console, plain
 
 __all__ = ["app"]
 
 app = typer.Typer(name="bundle", help="The MONAI bundles: where they lie, a copy of your own.", no_args_is_help=True)
-_out = Console(soft_wrap=True)
+_out = console(soft_wrap=True)
 
 
 @app.command("list")
@@ -22,8 +22,8 @@ def list_() -> None:
 
     for facts in bundle_facts():
         weights = ", ".join(facts.weights) or "none: train it"
-        _out.print(f"[bold]{facts.name}[/bold] {facts.version}  {escape(facts.title)}", highlight=False)
-        _out.print(f"  weights {escape(weights)}\n  folder  {escape(str(facts.root))}", highlight=False)
+        _out.print(f"[bold]{facts.name}[/bold] {facts.version}  {plain(facts.title)}", highlight=False)
+        _out.print(f"  weights {plain(weights)}\n  folder  {plain(str(facts.root))}", highlight=False)
 
 
 @app.command()
@@ -40,4 +40,4 @@ def copy(
     for name in wanted:
         bundle_root(name)  # a misspelt one is refused before any is copied
     for name in wanted:
-        _out.print(escape(str(copy_bundle(name, out))), highlight=False)
+        _out.print(plain(str(copy_bundle(name, out))), highlight=False)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from stride_monai.errors import BundleError, ConfigError
+from stride_monai.terminal import console, plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(name="data", help="Annotated data: import, split, audit, typed descriptions.", no_args_is_help=True)
-_out = Console()
-_err = Console(stderr=True)
+_out = console()
+_err = console(stderr=True)
 
 Cohort = Annotated[Path, typer.Argument(help="Cohort folder: manifest.csv, cells.csv.")]
 
@@ -104,7 +103,7 @@ def _show(report: ImportReport) -> None:
     table = Table("label", "cells or images", "becomes", "subtype", "")
     for label, target in report.labels.items():
         lossy = "[yellow]lossy[/yellow]" if target["lossy"] else ""
-        table.add_row(escape(label), str(target["count"]), target["label"], escape(target["subtype"]), lossy)
+        table.add_row(plain(label), str(target["count"]), target["label"], plain(target["subtype"]), lossy)
     _out.print(table)
     counts = report.counts
     classes = ", ".join(f"{name} {count}" for name, count in counts["cells_by_class"].items())
@@ -113,11 +112,11 @@ def _show(report: ImportReport) -> None:
     if counts["cells_excluded"]:
         _say(f"excluded by the map: {_listed(counts['cells_excluded'])}")
     for warning in report.warnings:
-        _out.print(f"[yellow]note[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+        _out.print(f"[yellow]note[/yellow] {plain(warning)}", highlight=False, soft_wrap=True)
     if report.problems:
         _out.print(
-            f"[yellow]problems[/yellow] {escape(_listed(report.problems))}: "
-            f"all in {escape(str(report.folder / 'problems.csv'))}",
+            f"[yellow]problems[/yellow] {plain(_listed(report.problems))}: "
+            f"all in {plain(str(report.folder / 'problems.csv'))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -130,7 +129,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _say(text: str) -> None:
-    _out.print(escape(text), highlight=False, soft_wrap=True)
+    _out.print(plain(text), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -157,7 +156,7 @@ def split(
     for name, kinds in facts["lacking"].items():
         _out.print(f"[yellow]note[/yellow] {name} has no {', no '.join(kinds)}", highlight=False, soft_wrap=True)
     if facts["warning"]:
-        _out.print(f"[bold red]LEAKS[/bold red] {escape(facts['warning'])}", highlight=False, soft_wrap=True)
+        _out.print(f"[bold red]LEAKS[/bold red] {plain(facts['warning'])}", highlight=False, soft_wrap=True)
     _say(f"manifest {cohort / 'manifest.csv'}")
 
 
@@ -176,10 +175,10 @@ def audit(
     with _err.status("looking at the images"):
         result = audit_cohort(cohort, looks)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(result.to_dict(), indent=1))
     else:
         for finding in result.findings:
-            _out.print(f"[red]{finding.kind}[/red] {escape(finding.what)}", highlight=False, soft_wrap=True)
+            _out.print(f"[red]{finding.kind}[/red] {plain(finding.what)}", highlight=False, soft_wrap=True)
         found = f"{len(result.findings)} findings" if result.findings else "no leak found"
         compared = f"; the looks of {result.cells} cells compared" if looks else "; looks not compared"
         _say(f"{found} in {_listed(result.images)} images{compared}")
@@ -210,7 +209,7 @@ def descriptions(
     table = Table("typed", "cells", "nearest of the vocabulary", "distance", "")
     for match in matches:
         far = "[yellow]far[/yellow]" if match.far else ""
-        table.add_row(escape(match.text), str(match.cells), escape(match.nearest), f"{match.distance:.3f}", far)
+        table.add_row(plain(match.text), str(match.cells), plain(match.nearest), f"{match.distance:.3f}", far)
     if matches:
         _out.print(table)
     _say(f"{len(matches)} typed texts, {sum(match.far for match in matches)} of them far from all known ones")

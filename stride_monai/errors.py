@@ -6,6 +6,8 @@ An error is one line for the user: what happened, to which file, and what to do 
 
 from __future__ import annotations
 
+from stride_monai.names import printable
+
 __all__ = [
     "BagError",
     "BundleError",
@@ -28,10 +30,10 @@ class StrideError(Exception):
         advice: what the user can do about it; may be empty where nothing can be done.
     """
 
-    def __init__(self, what: str, advice: str = "") -> None:
-        self.what = what
-        self.advice = advice
-        super().__init__(what, advice)
+    def __init__(self, what: str, advice: str = "") -> None:  # a name in either may hold anything
+        self.what = printable(what)
+        self.advice = printable(advice)
+        super().__init__(self.what, self.advice)
 
     def __str__(self) -> str:
         return f"{self.what}: {self.advice}" if self.advice else self.what

@@ -26,6 +26,7 @@ from stride_monai import __version__
 from stride_monai.errors import OutputError
 from stride_monai.files import free_name, sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER, SCHEMA_VERSION, Findings, SlideStatus
+from stride_monai.names import printable
 from stride_monai.ownership import read_json, refuse_foreign
 from stride_monai.spreadsheet import harmless
 
@@ -87,6 +88,10 @@ class Outcome:
     resumed: bool = False
     path: str = ""
     stages: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("slide_id", "file_name", "reason", "path"):  # the bytes of a name go where text is expected
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     @classmethod
     def of(

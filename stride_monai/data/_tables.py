@@ -13,6 +13,7 @@ import io
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -360,6 +361,8 @@ def _renamed(
             problems.add(row.place, f"{raw} is {text.removeprefix(_NESTED)}, not one value")
         if name in may_be_unknown and text.lower() in NOT_KNOWN:
             text = ""
+        if name != "path":  # of one patient, spelt in two ways, there are not two; a file is found under both
+            text = unicodedata.normalize("NFC", text)
         if cells.get(name) and text:
             raise ManifestError(f"{file_name} {row.place}: '{raw}' gives {name} a second time", "keep one column")
         cells[name] = cells.get(name) or text

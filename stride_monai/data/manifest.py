@@ -15,6 +15,7 @@ from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
 from stride_monai.data._tables import Problems, Row, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
+from stride_monai.names import found, name_key, readable, why_no_folder_name
 
 __all__ = ["COLUMNS", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
 
@@ -59,8 +60,8 @@ class SlideRecord:
     specimen: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.slide_id or self.slide_id in {".", ".."} or any(c in "/\\" or ord(c) < 32 for c in self.slide_id):
-            raise ManifestError(f"'{self.slide_id}' is no slide id", "use a plain name without / or \\")
+        if why := why_no_folder_name(self.slide_id):
+            raise ManifestError(f"'{self.slide_id}' is no slide id: {why}", "use a short plain name without / or \\")
         if self.mpp is not None and not 0 < self.mpp < float("inf"):
             raise ManifestError(f"um/px of {self.slide_id} is {self.mpp}", "give um per pixel, e.g. 0.25")
         if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
@@ -85,7 +86,8 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
     Args:
         path: a CSV file (comma, semicolon or tab; header with the names of :data:`COLUMNS`) or a JSON file: a list of
             objects with those names, or decathlon style, lists named ``training``, ``validation``, ``test``.
-            Relative slide paths are relative to the manifest's folder. ``slide_id`` defaults to the file stem,
+            Relative slide paths are relative to the manifest's folder, ``~`` is the home folder, and a path is found
+            whichever way its accents are spelt. ``slide_id`` defaults to the file stem,
             ``image`` stands for ``path`` and ``label`` for ``slide_class``. Whether the slides exist is not checked:
             a missing slide is that slide's failure, not the batch's.
 
@@ -108,13 +110,14 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
         try:
             record = _record(row, folder)
         except ManifestError as error:
-            slide_id = row.get("slide_id") or Path(row.get("path")).stem
+            slide_id = row.get("slide_id") or readable(Path(row.get("path")).stem)
             problems.add(row.place, f"{error} (slide '{slide_id}')" if slide_id else str(error))
             continue
-        if record.slide_id in place_of:
-            what = f"slide id '{record.slide_id}' is that of {place_of[record.slide_id]} too"
+        key = name_key(record.slide_id)  # ids name files, and some file systems take A and a for one
+        if key in place_of:
+            what = f"slide id '{record.slide_id}' is that of {place_of[key]} too"
             problems.add(row.place, f"{what} (give each slide its own slide_id)")
-        place_of.setdefault(record.slide_id, row.place)
+        place_of.setdefault(key, row.place)
         records.append(record)
     problems.raise_if_any()
     return records
@@ -123,10 +126,10 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
 def _record(row: Row, folder: Path) -> SlideRecord:
     if not row.get("path"):
         raise ManifestError("no path")
-    path = folder / row.get("path")
+    path = _located(folder, row.get("path"))
     label, split = row.get("slide_class"), row.get("split")
     return SlideRecord(
-        slide_id=row.get("slide_id") or path.stem,
+        slide_id=row.get("slide_id") or readable(Path(path.name.rsplit("\\", 1)[-1]).stem),
         path=path,
         mpp=_mpp(row),
         patient=row.get("patient") or None,
@@ -135,6 +138,14 @@ def _record(row: Row, folder: Path) -> SlideRecord:
         split=parse_split(split) if split else None,
         specimen=row.get("specimen") or None,
     )
+
+
+def _located(folder: Path, text: str) -> Path:
+    """The slide's path from the cell of a list; ``~`` is the home folder."""
+    try:
+        return found(folder / Path(text).expanduser())
+    except RuntimeError:  # ~name of nobody
+        return found(folder / text)
 
 
 def _mpp(row: Row) -> float | None:

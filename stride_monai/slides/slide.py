@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
+from stride_monai.names import readable
 from stride_monai.slides.protocol import Pixels, Reader
 from stride_monai.slides.readers import AUTO, open_reader
 from stride_monai.slides.resample import resample
@@ -84,8 +85,8 @@ class Slide:
         self.notes: tuple[str, ...] = getattr(reader, "notes", ())
         self.width, self.height = width, height
         self.facts = SlideFacts(
-            slide_id=path.stem,
-            file_name=path.name,
+            slide_id=readable(path.stem),
+            file_name=readable(path.name),
             width=width,
             height=height,
             mpp=spacing.mpp,

@@ -1,0 +1,38 @@
+"""What the commands print: never an error for want of a character, never a name that the terminal obeys."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+
+from stride_monai.names import printable
+
+__all__ = ["console", "forgive", "plain"]
+
+_WIDTH_OF_A_FILE = 200  # Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short
+
+
+def forgive() -> None:
+    """Let standard output and error write any text.
+
+    A character that the terminal's code page lacks comes out as ``\\u5207``; else a Chinese file name would end a
+    command after its work. Called once, when a command starts.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def console(stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """A console that takes ``:name:`` for text."""
+    wide = stderr or sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if wide else _WIDTH_OF_A_FILE, emoji=False, soft_wrap=soft_wrap)
+
+
+def plain(text: str) -> str:
+    """A name or message as it is, for a console that takes ``[red]`` for a colour."""
+    return escape(printable(text))
