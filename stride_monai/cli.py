@@ -139,7 +139,8 @@ def screen(
     items = collect(slides)
     with _err.status("loading the networks"):
         screener = Screener(options)
-    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=[printable(word) for word in sys.argv], inputs=slides)
+    command = [printable(word) for word in sys.argv]
+    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=command, inputs=slides)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
         tiles = progress.add_task("tiles", total=None, visible=False)
