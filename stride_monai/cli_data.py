@@ -60,6 +60,9 @@ def import_(
         str | None, typer.Option(help="Likewise for the glass slide, or the larger picture, that an image is from.")
     ] = None,
     encoding: Annotated[str, typer.Option(help="Of text files, e.g. gbk.")] = "utf-8-sig",
+    labels_on: Annotated[
+        str, typer.Option(help="'stored': labels were drawn on pictures as stored, without their orientation tag.")
+    ] = "",
     option: Annotated[
         list[str] | None, typer.Option("--option", help="NAME=VALUE, an option of the format; may be given again.")
     ] = None,
@@ -74,7 +77,7 @@ def import_(
     from stride_monai.data.importers.labels import read_map
 
     options = Options(
-        mpp, point_um, images, centre, complete, patient_from, slide_from, encoding, _values(option or [])
+        mpp, point_um, images, centre, complete, patient_from, slide_from, encoding, _values(option or []), labels_on
     )
     with _err.status("reading"):
         report = import_dataset(
@@ -109,6 +112,8 @@ def _show(report: ImportReport) -> None:
     classes = ", ".join(f"{name} {count}" for name, count in counts["cells_by_class"].items())
     regions = f"{counts['annotated_regions']} annotated regions"
     _say(f"{counts['images']} images, {counts['cells']} cells ({classes}), {regions}")
+    if set(counts["images_by_split"]) != {"none"}:
+        _say(f"splits: {_listed(counts['images_by_split'])}")
     if counts["cells_excluded"]:
         _say(f"excluded by the map: {_listed(counts['cells_excluded'])}")
     for warning in report.warnings:

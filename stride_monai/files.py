@@ -198,7 +198,9 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def files_below(folder: Path, on_error: Callable[[OSError], None] | None = None) -> list[Path]:
+def files_below(
+    folder: Path, on_error: Callable[[OSError], None] | None = None, links: dict[Path, Path] | None = None
+) -> list[Path]:
     """The regular files below a folder, sorted by path, those of linked folders among them.
 
     A folder is entered once, whatever links lead to it (so a link to a parent ends), and under its own name rather than
@@ -207,26 +209,28 @@ def files_below(folder: Path, on_error: Callable[[OSError], None] | None = None)
 
     Args:
         on_error: told of a folder that cannot be listed; without it, that is an error.
+        links: filled with the folders that are listed under another name -> the folder of that name.
 
     Raises:
         StrideError: a folder cannot be listed.
     """
     found: list[Path] = []
-    seen: set[str] = set()
+    seen: dict[str, Path] = {}
     waiting = [folder]
     while waiting:
-        links: list[Path] = []
+        linked: list[Path] = []
         for start in waiting:
             for place, folders, names in os.walk(start, onerror=on_error or _unreadable):
-                if (real := os.path.realpath(place)) in seen:
-                    folders.clear()
-                    continue
-                seen.add(real)
                 here = Path(place)
+                if (first := seen.setdefault(os.path.realpath(place), here)) is not here:
+                    folders.clear()
+                    if links is not None:
+                        links[here] = first
+                    continue
                 folders[:] = [name for name in folders if not name.startswith(".")]
-                links += [here / name for name in folders if (here / name).is_symlink()]
+                linked += [here / name for name in folders if (here / name).is_symlink()]
                 found += [here / name for name in names if not name.startswith(".") and _holds_data(here / name)]
-        waiting = sorted(links)
+        waiting = sorted(linked)
     return sorted(found)
 
 

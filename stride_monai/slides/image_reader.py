@@ -16,7 +16,7 @@ from stride_monai.errors import SlideError
 from stride_monai.slides.orientation import TAG, orientation_of
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
 
-__all__ = ["MAX_BYTES", "ImageReader"]
+__all__ = ["MAX_BYTES", "ImageReader", "own_limits"]
 
 MAX_BYTES = 4_000_000_000
 """Largest memory that decoding a plain image may take: it is held whole, a colour image at 4 bytes per pixel."""
@@ -69,7 +69,7 @@ class ImageReader:
     def __init__(self, path: Path) -> None:
         self._name = path.name
         try:
-            with _own_limits():
+            with own_limits():
                 image, self.format, turn = _decoded(path)
         except UnidentifiedImageError as error:
             raise _unknown(path) from error
@@ -99,7 +99,7 @@ class ImageReader:
 
 
 @contextmanager
-def _own_limits() -> Iterator[None]:
+def own_limits() -> Iterator[None]:
     """Pillow's guards are module globals: that on a picture's size is set aside, our own check follows; that on texts
     is raised, since a long text says nothing against the picture."""
     with _globals_lock, warnings.catch_warnings():

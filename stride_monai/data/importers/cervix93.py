@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from stride_monai.bethesda import UNLABELLED
-from stride_monai.data._tables import read_text
 from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.pictures import upright_pixels
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, csv_rows, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.tables import csv_rows, to_number
+from stride_monai.data.importers.texts import text_of
 from stride_monai.errors import ConfigError, ManifestError
 
 __all__ = ["FORMAT", "read"]
@@ -22,6 +23,7 @@ __all__ = ["FORMAT", "read"]
 _ORDERS = ("xy", "yx")
 _REACH = 3  # px around a point whose brightness is averaged
 _CERTAIN = 3.0  # standard errors by which nuclei must be darker in one order than in the other
+_LUMA = (0.299, 0.587, 0.114)
 _SPLITS = {"0": "train", "1": "test"}
 
 
@@ -38,10 +40,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     Which of the two is x is found from the images: nuclei are darker than what else the points would hit, and no point
     is outside its frame. A point has no class of its own: in negative frames it is NILM, in others unlabelled.
     """
-    found = sorted(source.rglob("labels.csv"))
-    if not found:
-        raise ManifestError(f"{source.name} holds no labels.csv", "name the data set's folder")
-    table = found[0]
+    table = only_table(files_in(source, "labels.csv"), source)
     folder = options.images or table.parent / "EDF"
     columns = {"frame": ("frame",), "label": ("label",), "set": ("set",)}
     images: dict[str, SourceImage] = {}
@@ -68,14 +67,14 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         )
         for point in points
     ]
-    others = ImageIndex(folder).not_named(image.path for image in images.values())
+    others = ImageIndex(folder).remarks(image.path for image in images.values())
     notes = [note, "the focal planes of the stacks are not imported", *others]
     return Source(list(images.values()), cells, notes=notes)
 
 
 def _points(path: Path, frame: str, options: Options, problems: ProblemLog) -> list[_Point]:
     points = []
-    for number, line in enumerate(read_text(path, options.encoding).splitlines(), start=1):
+    for number, line in enumerate(text_of(path, options.encoding).splitlines(), start=1):
         place = Place(path.name, f"line {number}")
         if not line.strip():
             continue
@@ -100,9 +99,8 @@ def _order(points: list[_Point], images: dict[str, SourceImage], asked: str | No
         if not len(own) or not image.path.is_file():
             continue
         try:
-            with Image.open(image.path) as opened:
-                grey = np.asarray(opened.convert("L"), np.float32)
-        except (OSError, SyntaxError, ValueError):
+            grey = upright_pixels(image.path).astype(np.float32) @ np.array(_LUMA, np.float32)
+        except ManifestError:
             continue  # the checks name it
         height, width = grey.shape
         fits = {"xy": (own < (width, height)).all(axis=1), "yx": (own < (height, width)).all(axis=1)}

@@ -20,6 +20,7 @@ from stride_monai.units import Box
 __all__ = ["KnownImage", "boxed_cells", "known_images", "whole_regions"]
 
 _ROUNDING_PX = 2.0  # a box may be so far over the border by rounding
+_SMALL_PX = 8  # in images of such a side a cell can be a pixel
 _THREADS = 4
 
 
@@ -162,6 +163,8 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
     if box.width <= 0 or box.height <= 0:
         return "box", f"box {_text(box)} is empty"
     size = f"{image.width}x{image.height} px"
+    if box is not image.box and _in_first_pixel(cell, box) and image.box.area > _SMALL_PX**2:
+        return "box", "all of it lies in the image's first pixel: are these shares of the image's sides, not pixels?"
     if cell.point is not None or cell.fixed:
         x, y = box.centre
         if not (0 <= x <= image.width and 0 <= y <= image.height):
@@ -171,6 +174,11 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
     if over > _ROUNDING_PX:
         return "box", f"box {_text(box)} is {over:g} px outside the image of {size}"
     return None
+
+
+def _in_first_pixel(cell: SourceCell, box: Box) -> bool:
+    x0, y0, x1, y1 = box if cell.point is None else (*cell.point, *cell.point)
+    return min(x0, y0) >= 0 and max(x1, y1) <= 1
 
 
 def _wrong_twin(

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.geometry import from_corner, hull, polygon
+from stride_monai.data.importers.coco_shapes import shape_of
+from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, load_json, place_of, split_in_path, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.manifest import parse_split
+from stride_monai.data.importers.split_names import split_named
+from stride_monai.data.importers.tables import to_id, to_number
+from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ManifestError
-from stride_monai.units import Box
 
 __all__ = ["FORMAT", "read"]
 
-_SPLIT = re.compile(r"(?:^|[^a-z])(train|training|val|valid|validation|test|testing)(?:[^a-z]|$)", re.IGNORECASE)
+_NO_CROWD = frozenset({"0", "0.0", "false"})
 
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
@@ -38,7 +38,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         if not isinstance(content, dict) or not all(
             isinstance(content.get(name), list) for name in ("images", "annotations", "categories")
         ):
-            what = "it has no images, annotations and categories: no COCO file"
+            what = f"it has no images, annotations and categories: {json_of(content) or 'no COCO file'}"
             problems.add(place_of(table, source), "file", what, table.stem)
             continue
         by_id = _images(content["images"], table, source, index, problems)
@@ -49,7 +49,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 problems.add(image.place, "duplicate", what, image.slide_id)
         _annotations(content, table, source, by_id, images, result, problems)
     result.images = list(images.values())
-    result.notes = index.not_named(image.path for image in result.images)
+    result.notes = index.remarks(image.path for image in result.images)
     return result
 
 
@@ -60,10 +60,9 @@ def _image_root(table: Path) -> Path:
 
 def _images(
     entries: list[Any], table: Path, source: Path, index: ImageIndex, problems: ProblemLog
-) -> dict[Any, SourceImage]:
-    match = _SPLIT.search(table.stem)
-    split = parse_split(match.group(1)) if match else None
-    found: dict[Any, SourceImage] = {}
+) -> dict[str, SourceImage]:
+    split = split_named(table.stem)
+    found: dict[str, SourceImage] = {}
     for number, entry in enumerate(entries, start=1):
         place = place_of(table, source, f"image {number}")
         with problems.catching(place, "image"):
@@ -74,13 +73,13 @@ def _images(
                 raise ManifestError(f"image id {key} is that of {found[key].place} too")
             name = str(entry["file_name"])
             beside = table.parent / name  # as Roboflow exports: every split with its images and a file of its own
-            path = beside if beside in index.ids else index.find(name, under=match.group(1) if match else "")
+            path = beside if beside in index.ids else index.find(name, under=table.stem)
             stated = [to_number(entry[side], side) for side in ("width", "height") if entry.get(side)]
             found[key] = SourceImage(
                 index.id_of(path),
                 path,
                 place,
-                split=split or split_in_path(path, index.folder),
+                split=split,
                 size=(stated[0], stated[1]) if len(stated) == 2 else None,
             )
     return found
@@ -90,7 +89,7 @@ def _annotations(
     content: dict[str, Any],
     table: Path,
     source: Path,
-    by_id: dict[Any, SourceImage],
+    by_id: dict[str, SourceImage],
     images: dict[str, SourceImage],
     result: Source,
     problems: ProblemLog,
@@ -99,69 +98,61 @@ def _annotations(
     for number, entry in enumerate(content["annotations"], start=1):
         given = entry.get("id") if isinstance(entry, dict) else None
         place = place_of(table, source, f"annotation {number}" + ("" if given is None else f" (id {given})"))
-        image = by_id.get(_key(entry, "image_id")) if isinstance(entry, dict) else None
+        image = by_id.get(_shown_key(entry, "image_id"))
         with problems.catching(place, "row", image.slide_id if image else ""):
             if image is None:
                 raise ManifestError("it names no image of the file")
-            if entry.get("iscrowd"):
+            if entry.get("iscrowd") in {1, "1"}:
                 problems.note(place, "crowd", "a crowd is no cell and is not imported")
                 images[image.slide_id] = replace(images[image.slide_id], complete=False)
                 continue
             category = _key(entry, "category_id")
             if category not in names:
-                raise ManifestError(f"there is no category {category!r}")
-            box, outline = _shape(entry)
+                raise ManifestError(f"there is no category {category}")
+            box, outline = shape_of(entry, result.tally)
+            cell_id = to_id(given, "id")
             result.cells.append(
-                SourceCell(
-                    image.slide_id,
-                    names[category],
-                    place,
-                    box=box,
-                    cell_id="" if given is None else str(given),
-                    outline=outline,
-                )
+                SourceCell(image.slide_id, names[category], place, box=box, cell_id=cell_id, outline=outline)
             )
 
 
-def _key(entry: dict[str, Any], name: str) -> Any:
-    """A number or text to look up by; anything else as its text."""
-    value = entry.get(name)
-    return value if isinstance(value, int | float | str | None) else str(value)
+def _key(entry: dict[str, Any], name: str) -> str:
+    """A number or text to look up by, the same however it is written.
+
+    Raises:
+        ManifestError: there is none, or it is neither.
+    """
+    key = to_id(entry.get(name), name)
+    if not key:
+        raise ManifestError(f"it has no {name}")
+    return key
 
 
-def _names(categories: list[Any], table: Path, source: Path, problems: ProblemLog) -> dict[Any, str]:
-    """Id of a category -> its name."""
-    names: dict[Any, str] = {}
+def _shown_key(entry: Any, name: str) -> str:
+    """:func:`_key`, empty where there is none."""
+    try:
+        return _key(entry, name) if isinstance(entry, dict) else ""
+    except ManifestError:
+        return ""
+
+
+def _names(categories: list[Any], table: Path, source: Path, problems: ProblemLog) -> dict[str, str]:
+    """Id of a category -> its name.
+
+    Raises:
+        ManifestError: one id has two names.
+    """
+    names: dict[str, str] = {}
     for number, entry in enumerate(categories, start=1):
         place = place_of(table, source, f"category {number}")
-        if not isinstance(entry, dict):
-            problems.add(place, "row", "the entry is no object", table.stem)
-            continue
-        key, name = _key(entry, "id"), str(entry.get("name", ""))
-        if names.setdefault(key, name) != name:
-            raise ManifestError(f"{place}: id {key!r} is '{names[key]}' and '{name}'", "give each category its own id")
+        with problems.catching(place, "row", table.stem):
+            if not isinstance(entry, dict):
+                raise ManifestError("the entry is no object")
+            key, name = _key(entry, "id"), str(entry.get("name") or "").strip()
+            if names.get(key, name) != name:
+                raise ManifestError(f"id {key} is '{names[key]}' and '{name}'", "give each category its own id")
+            names[key] = name
     return names
-
-
-def _shape(entry: dict[str, Any]) -> tuple[Box, Polygon]:
-    """Box and outline; the outline only where it is one polygon."""
-    polygons = [polygon([to_number(n, "segmentation") for n in part]) for part in _polygons(entry.get("segmentation"))]
-    corners = entry.get("bbox")
-    if isinstance(corners, list) and len(corners) == 4:
-        x, y, width, height = (
-            to_number(n, name) for n, name in zip(corners, ("x", "y", "width", "height"), strict=True)
-        )
-        box = from_corner(x, y, width, height)
-    elif polygons:
-        box = hull(point for part in polygons for point in part)
-    else:
-        raise ManifestError("it has neither bbox nor polygon")
-    return box, polygons[0] if len(polygons) == 1 else ()
-
-
-def _polygons(parts: Any) -> list[list[Any]]:
-    """Lists of numbers; none for a mask in run lengths."""
-    return [part for part in parts if isinstance(part, list) and part] if isinstance(parts, list) else []
 
 
 FORMAT = Format(

@@ -18,6 +18,8 @@ from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_im
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, Target
 from stride_monai.data.importers.problems import PROBLEMS_NAME, ProblemLog
 from stride_monai.data.importers.records import Format, Options, SourceCell, SourceImage, Unit
+from stride_monai.data.importers.split_lists import with_splits
+from stride_monai.data.importers.upright import LABELS_ON, labels_upright
 from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.data.regions import REGIONS_NAME, RegionRecord, write_regions
 from stride_monai.data.splits import leak_warning
@@ -90,7 +92,11 @@ def import_dataset(
         raise OutputError(f"{out} holds a {standing[0]} already", "choose another folder, or add --overwrite")
     problems = ProblemLog()
     read = form.read(source, options, problems)
-    read.images[:] = _grouped(read.images, options, source, problems)
+    labels_upright(read, options.labels_on)
+    root = options.images or (source if source.is_dir() else source.parent)
+    with_splits(read, source, root, options.encoding, problems)
+    read.images[:] = _grouped(read.images, options, root, problems)
+    read.notes += [f"{count} {what}" for what, count in read.tally.items()]
     labels = LabelMap(form.labels, own_map, form.bethesda)
     met = [cell.label for cell in read.cells if cell.label] + [image.label for image in read.images if image.label]
     labels.refuse_missing(met, source.name)
@@ -136,16 +142,17 @@ def _check_options(form: Format, options: Options) -> None:
     if unknown:
         known = ", ".join(f"{name} ({what})" for name, what in form.options.items()) or "none"
         raise ConfigError(f"the importer '{form.name}' has no option '{unknown[0]}'", f"its options are: {known}")
+    if options.labels_on not in {"", *LABELS_ON}:
+        raise ConfigError(f"--labels-on is '{options.labels_on}'", f"use {' or '.join(LABELS_ON)}")
     for name, value in (("--mpp", options.mpp), ("--point-um", options.point_um)):
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"{name} is {value}", "give a positive number of um")
 
 
-def _grouped(images: Sequence[SourceImage], options: Options, source: Path, problems: ProblemLog) -> list[SourceImage]:
+def _grouped(images: Sequence[SourceImage], options: Options, root: Path, problems: ProblemLog) -> list[SourceImage]:
     """The images with the centre, and with the patients and slides that the user's expressions find in their paths."""
     rules = [(name, rule) for name, rule in (("patient", options.patient_from), ("slide", options.slide_from)) if rule]
     patterns = {name: _pattern(name, rule) for name, rule in rules}
-    root = options.images or (source if source.is_dir() else source.parent)
     result: list[SourceImage] = []
     for image in images:
         path = image.path.relative_to(root) if image.path.is_relative_to(root) else Path(image.path.name)
@@ -233,7 +240,7 @@ def _cell_records(
 
 def _doubtful(problems: ProblemLog) -> set[str]:
     """Images, by id or stem, of which a cell was left out; an empty name where nobody knows of which."""
-    return {problem.image for problem in problems.fatal if problem.kind not in {"region", "patient", "slide"}}
+    return {problem.image for problem in problems.fatal if problem.kind not in {"region", "patient", "slide", "split"}}
 
 
 def _counts(
@@ -278,6 +285,7 @@ def _write_facts(out: Path, form: Format, unit: Unit, options: Options, source: 
     head = {"schema_version": _SCHEMA_VERSION, "package_version": __version__, "format": form.name}
     asked = {"mpp": options.mpp, "point_um": options.point_um, "centre": options.centre, "complete": options.complete}
     asked |= {"patient_from": options.patient_from, "slide_from": options.slide_from, **options.values}
+    asked |= {"labels_on": options.labels_on or None}
     facts = {
         "title": form.title,
         "source": source.name,

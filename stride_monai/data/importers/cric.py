@@ -8,9 +8,12 @@ from typing import Any
 from stride_monai.data.importers.geometry import pixel_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, csv_rows, files_in, load_json, place_of, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.tables import NOTHING, csv_rows, to_id, to_number
+from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ManifestError
+from stride_monai.files import files_below
 
 __all__ = ["FORMAT", "read"]
 
@@ -36,7 +39,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     images: dict[str, SourceImage] = {}
     result = Source()
     for place, row in rows:
-        if not row["image"]:
+        if row["image"].lower() in {"", *NOTHING}:
             problems.add(place, "image", "the row names no image")
             continue
         with problems.catching(place, "row", Path(row["image"]).stem):
@@ -49,10 +52,10 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             if row.get("x") is None:
                 continue  # an image without cells
             point = pixel_centre(to_number(row["x"], "nucleus_x"), to_number(row["y"], "nucleus_y"))
-            cell_id = row.get("cell_id") or ""
+            cell_id = to_id(row.get("cell_id"), "cell_id")
             result.cells.append(SourceCell(slide_id, row["label"], place, point=point, cell_id=cell_id))
     result.images = list(images.values())
-    result.notes = index.not_named(image.path for image in result.images)
+    result.notes = index.remarks(image.path for image in result.images)
     return result
 
 
@@ -60,17 +63,10 @@ def _table(source: Path) -> Path:
     if source.is_file():
         return source
     for name in ("classifications.json", "classifications.csv", "points.csv"):
-        found = sorted(source.rglob(name)) if source.is_dir() else []
+        found = [path for path in files_below(source) if path.name.lower() == name] if source.is_dir() else []
         if found:
-            return _only(found, source)
-    return _only(files_in(source, "*.json", "*.csv"), source)
-
-
-def _only(tables: list[Path], source: Path) -> Path:
-    if len(tables) > 1:
-        named = " and ".join(place_of(table, source).file for table in tables[:2])
-        raise ManifestError(f"{source.name} holds {len(tables)} tables, {named} among them", "name the one to read")
-    return tables[0]
+            return only_table(found, source)
+    return only_table(files_in(source, "*.json", "*.csv"), source)
 
 
 def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, str]]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, split_in_path
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
 
@@ -24,9 +24,9 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         if path.parent == source:
             problems.add(place, "label", "the picture lies in no class's folder", slide_id)
             continue
-        split = split_in_path(path, source)
-        result.images.append(SourceImage(slide_id, path, place, split=split))
+        result.images.append(SourceImage(slide_id, path, place))
         result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
+    result.notes += index.remarks(index.paths)
     other = sorted(set(files_in(source, "*")) - set(index.paths)) if index.paths else []
     if other:
         named = place_of(other[0], source).file

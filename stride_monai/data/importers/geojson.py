@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -11,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.bethesda import UNLABELLED
-from stride_monai.data._tables import read_text
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
 from stride_monai.data.importers.labels import BETHESDA, Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.data.importers.tables import to_id, to_number
+from stride_monai.data.importers.texts import decoded, parsed_json
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
@@ -48,20 +48,17 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 place = file._replace(where=f"feature {number}")
                 with problems.catching(place, "row", slide_id):
                     _feature(feature, slide_id, place, regions, result, problems)
-    result.notes = index.not_named(image.path for image in result.images)
+    result.notes = index.remarks(image.path for image in result.images)
     return result
 
 
 def _features(table: Path, encoding: str) -> list[Any]:
     try:
-        if table.suffix.lower() == ".gz":
-            content = json.loads(gzip.decompress(table.read_bytes()).decode(encoding))
-        else:
-            content = json.loads(read_text(table, encoding))
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{table.name} line {error.lineno} is not JSON ({error.msg})", "export it again") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, LookupError) as error:
+        stored = table.read_bytes()
+        plain = gzip.decompress(stored) if table.suffix.lower() == ".gz" else stored
+    except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(f"{table.name} cannot be read ({error})", "export it again") from error
+    content = parsed_json(decoded(plain, table.name, encoding), table.name)
     if isinstance(content, dict):
         content = content.get("features") if content.get("type") == "FeatureCollection" else [content]
     if not isinstance(content, list):
@@ -90,8 +87,12 @@ def _feature(
         return
     if sum(len(shape) > 1 for shape in shapes) > 1:
         problems.note(place, "parts", f"the object has {len(shapes)} parts: each becomes a cell")
-    given = "" if _KIND.fullmatch(str(feature.get("id") or "")) else str(feature.get("id") or "")
-    nucleus = next(iter(_shapes(feature["nucleusGeometry"])), ()) if feature.get("nucleusGeometry") else ()
+    given = to_id(feature.get("id"), "id")
+    given = "" if _KIND.fullmatch(given) else given
+    nuclei = list(_shapes(feature["nucleusGeometry"])) if isinstance(feature.get("nucleusGeometry"), dict) else []
+    nucleus = nuclei[0] if nuclei else ()
+    if len(nuclei) > 1:
+        result.tally["cells have a nucleus of several parts, of which the first is taken"] += 1
     if len(nucleus) == 1:
         raise ManifestError("the nucleus is a point", "remove it, or draw it as a polygon")
     for number, shape in enumerate(shapes):

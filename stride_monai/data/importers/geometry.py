@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from stride_monai.data.cells import Polygon
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
-__all__ = ["from_centre", "from_corner", "from_voc", "from_yolo", "hull", "pixel_centre", "polygon"]
+__all__ = ["from_centre", "from_corner", "from_voc", "from_yolo", "hull", "pixel_centre", "polygon", "simple", "turned"]
 
 
 def from_corner(x: float, y: float, width: float, height: float) -> Box:
@@ -51,3 +52,31 @@ def hull(points: Iterable[tuple[float, float]]) -> Box:
     """The smallest box that holds the points."""
     xs, ys = zip(*points, strict=True)
     return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+def turned(box: Box, degrees: float) -> Polygon:
+    """Corners of a rectangle that is turned about its middle, clockwise as one looks at the picture (CVAT)."""
+    (x, y), angle = box.centre, math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = ((box.x0 - x, box.y0 - y), (box.x1 - x, box.y0 - y), (box.x1 - x, box.y1 - y), (box.x0 - x, box.y1 - y))
+    return tuple((round(x + dx * cos - dy * sin, 6), round(y + dx * sin + dy * cos, 6)) for dx, dy in corners)
+
+
+def simple(shape: Polygon) -> bool:
+    """Whether no two edges of a polygon cross."""
+    edges = list(zip(shape, (*shape[1:], shape[0]), strict=True))
+    return not any(
+        _cross(*first, *second)
+        for number, first in enumerate(edges)
+        for second in edges[number + 2 : len(edges) - (number == 0)]
+    )
+
+
+_Corner = tuple[float, float]
+
+
+def _cross(a: _Corner, b: _Corner, c: _Corner, d: _Corner) -> bool:
+    def side(p: _Corner, q: _Corner, r: _Corner) -> float:
+        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+
+    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0

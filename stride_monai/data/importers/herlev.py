@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.pictures import header, upright_pixels
 from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, place_of
+from stride_monai.data.importers.reading import PLAIN_SUFFIXES, ImageIndex, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
+from stride_monai.files import files_below
 from stride_monai.units import Box
 
 __all__ = ["FORMAT", "read"]
@@ -32,7 +33,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     if not folder.is_dir():
         raise ManifestError(f"{folder} is no folder", "name the folder that holds a folder per class")
     index = ImageIndex(folder, skip=_MASKS)
-    masks = {path.with_suffix("").as_posix().lower(): path for path in folder.rglob("*") if _is_mask(path)}
+    masks = {path.with_suffix("").as_posix().lower(): path for path in files_below(folder) if _is_mask(path)}
     result = Source()
     pictures = {path.with_suffix("").as_posix().lower() for path in index.paths}
     for stem, mask in sorted(masks.items()):
@@ -40,39 +41,40 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             problems.add(place_of(mask, folder), "mask", "the mask has no picture", mask.stem)
     for path in index.paths:
         slide_id, place = index.id_of(path), place_of(path, folder)
-        result.images.append(SourceImage(slide_id, path, place))
         mask_of = masks.get(f"{path.with_suffix('').as_posix()}-d".lower())
         if mask_of is None:
+            result.images.append(SourceImage(slide_id, path, place))
             problems.note(place, "mask", "there is no mask: the whole picture is taken for the cell")
             result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
             continue
+        size: tuple[int, int] | None = None
         with problems.catching(place_of(mask_of, folder), "mask", slide_id):
-            box, cell, nucleus = _outlines(mask_of, path)
+            size, (box, cell, nucleus) = _outlines(mask_of, path)
             result.cells.append(
                 SourceCell(slide_id, path.parent.name, place, box=box, cell_id="1", outline=cell, nucleus=nucleus)
             )
+        result.images.append(SourceImage(slide_id, path, place, size=size))
+    result.notes = index.remarks(index.paths)
     return result
 
 
 def _is_mask(path: Path) -> bool:
-    return path.suffix.lower() == ".bmp" and path.stem.lower().endswith("-d")
+    return path.suffix.lower() in PLAIN_SUFFIXES and path.stem.lower().endswith("-d")
 
 
-def _outlines(mask: Path, picture: Path) -> tuple[Box, Polygon, Polygon]:
-    """Box of the cell, outline of the cell and of its nucleus."""
-    try:
-        with Image.open(mask) as image, Image.open(picture) as other:
-            if image.size != other.size:
-                raise ManifestError(f"the mask is {image.width}x{image.height} px, the picture another size")
-            pixels = np.asarray(image.convert("RGB"), np.int16)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ManifestError(f"the mask or its picture cannot be read ({error})", "copy them again") from error
+def _outlines(mask: Path, picture: Path) -> tuple[tuple[int, int], tuple[Box, Polygon, Polygon]]:
+    """Size of the mask; box of the cell, outline of the cell and of its nucleus."""
+    shown, facts = header(mask), header(picture)
+    size = shown.upright
+    if size not in {facts.stored, facts.upright}:  # which of them it is, is for the labels of all pictures
+        raise ManifestError(f"the mask is {size[0]}x{size[1]} px, the picture another size")
+    pixels = upright_pixels(mask).astype(np.int16)
     blue = (pixels[..., 0] < _RED) & (pixels[..., 2] >= _CYTOPLASM)
     if not blue.any():
         raise ManifestError("the mask shows no cell", "nucleus and cytoplasm are blue in it")
     rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
     box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    return box, _contour(blue), _contour(blue & (pixels[..., 2] >= _NUCLEUS))
+    return size, (box, _contour(blue), _contour(blue & (pixels[..., 2] >= _NUCLEUS)))
 
 
 def _contour(mask: npt.NDArray[np.bool_]) -> Polygon:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -13,7 +14,7 @@ from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
-__all__ = ["Format", "Options", "Place", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"]
+__all__ = ["Format", "Listed", "Options", "Place", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"]
 
 Unit = Literal["slide", "field", "cell"]
 """What one image is: a whole slide, a field of view with many cells, or the crop of one cell."""
@@ -74,6 +75,13 @@ class SourceCell:
     nucleus: Polygon = ()
 
 
+class Listed(NamedTuple):
+    """An entry of a list of images: a name, a path, or a path of another machine; and where it stands."""
+
+    name: str
+    place: Place
+
+
 class SourceRegion(NamedTuple):
     """A rectangle of an image in which every lesion was marked, level-0 px."""
 
@@ -88,13 +96,17 @@ class Source:
 
     Attributes:
         notes: sentences that the user must read.
+        tally: what was changed or left out of a cell, as the end of a sentence -> for how many.
         unit: what one image is, where it is not what the format says.
+        lists: lists of images by split, each with the folder that the images lie next to, if any.
     """
 
     images: list[SourceImage] = field(default_factory=list)
     cells: list[SourceCell] = field(default_factory=list)
     regions: list[SourceRegion] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tally: Counter[str] = field(default_factory=Counter)
+    lists: list[tuple[str, Sequence[Listed], Path | None]] = field(default_factory=list)
     unit: Unit | None = None
     _from_file: dict[str, SourceImage] = field(default_factory=dict, repr=False)
 
@@ -122,8 +134,10 @@ class Options:
         complete: whether every lesion of the images was marked.
         patient_from, slide_from: regular expressions whose first group, found in an image's path (from the data set's
             folder, with ``/``), is its patient or its slide.
-        encoding: of text files.
+        encoding: of text files that do not show or declare their own.
         values: further options by name, those that the format knows.
+        labels_on: ``upright`` or ``stored``: on which of the two the labels of pictures with an orientation tag were
+            drawn; empty to take it from the stated sizes, else upright.
     """
 
     mpp: float | None = None
@@ -135,6 +149,7 @@ class Options:
     slide_from: str | None = None
     encoding: str = "utf-8-sig"
     values: Mapping[str, str] = field(default_factory=dict)
+    labels_on: str = ""
 
 
 class ReadSource(Protocol):

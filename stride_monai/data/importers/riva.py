@@ -7,8 +7,10 @@ from pathlib import Path
 from stride_monai.data.importers.geometry import from_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, csv_rows, files_in, place_of, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.split_names import split_named
+from stride_monai.data.importers.tables import NOTHING, csv_rows, to_number
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
 
@@ -27,16 +29,20 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     Other CSV files of the folder (samples, submissions) are passed over where one has the name of a split.
     """
     tables = files_in(source, "*.csv")
-    named = [table for table in tables if _split(table)]
-    tables = named or tables
+    exact = [table for table in tables if _is_split(table.stem)]
+    others = tables
+    tables = exact or [table for table in tables if split_named(table.stem)] or tables
     folder = source if source.is_dir() else source.parent
     index = ImageIndex(options.images or (folder.parent if folder.name == "annotations" else folder))
     images: dict[str, SourceImage] = {}
     result = Source()
     for table in tables:
-        split, file = _split(table), place_of(table, source)
+        split, file = split_named(table.stem), place_of(table, source)
         for row in csv_rows(table, _COLUMNS, options.encoding, problems):
             place = file._replace(where=row.place)
+            if row.get("image").lower() in {"", *NOTHING}:
+                problems.add(place, "image", "the row names no image")
+                continue
             with problems.catching(place, "row", Path(row.get("image")).stem):
                 path = index.find(row.get("image"), under=table.stem)
                 slide_id = index.id_of(path)
@@ -47,15 +53,19 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 box = from_centre(x, y, width, height)
                 result.cells.append(SourceCell(slide_id, row.get("label"), place, box=box, fixed=True))
     result.images = list(images.values())
-    result.notes = index.not_named(image.path for image in result.images)
+    result.notes = index.remarks(image.path for image in result.images)
+    passed = sorted(set(others) - set(tables))
+    if passed:
+        named = place_of(passed[0], source).file
+        result.notes.append(f"{len(passed)} tables are named after no split and are passed over, e.g. {named}")
     return result
 
 
-def _split(table: Path) -> str | None:
+def _is_split(name: str) -> bool:
     try:
-        return parse_split(table.stem)
+        return bool(parse_split(name))
     except ManifestError:
-        return None
+        return False
 
 
 FORMAT = Format(

@@ -7,13 +7,14 @@ from collections import defaultdict
 from pathlib import Path
 
 from stride_monai.bethesda import ABNORMAL
-from stride_monai.data._tables import read_text
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
 from stride_monai.data.importers.labels import Target, benign
 from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.tables import to_number
+from stride_monai.data.importers.texts import text_of
 from stride_monai.errors import ConfigError, ManifestError
 
 __all__ = ["FORMAT", "read"]
@@ -42,6 +43,8 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             problems.add(place_of(path, source), "name", "the file's name says no image and cell")
             continue
         polygons[path.parent, match["image"], match["cell"]][match["part"].lower()] = path
+    index = ImageIndex(options.images or source)
+    pictures = {(path.parent, path.stem): path for path in index.paths}
     result = Source(unit="cell" if cropped else "field")
     images: dict[str, SourceImage] = {}
     for (folder, number, cell), files in sorted(polygons.items()):
@@ -49,15 +52,14 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         name = f"{number}_{cell}" if cropped else number
         slide_id = f"{label}-{name}"
         place = place_of(files.get("cyt") or files["nuc"], source)
-        pictures = [picture for picture in sorted(folder.glob(f"{name}.*")) if picture.suffix.lower() == ".bmp"]
-        picture = pictures[0] if pictures else folder / f"{name}.bmp"
+        picture = pictures.get((folder, name), folder / f"{name}.bmp")
         specimen = f"{label}-{number}" if cropped else None
         images.setdefault(slide_id, SourceImage(slide_id, picture, place, specimen=specimen))
         with problems.catching(place, "polygon", slide_id):
             if "cyt" not in files:
                 raise ManifestError("the cell has a nucleus but no cytoplasm", "add its _cyt file")
-            outline = _polygon(files["cyt"])
-            nucleus = _polygon(files["nuc"]) if "nuc" in files else ()
+            outline = _polygon(files["cyt"], options.encoding)
+            nucleus = _polygon(files["nuc"], options.encoding) if "nuc" in files else ()
             if not nucleus:
                 problems.note(place, "polygon", "the cell has no nucleus")
             box = hull([*outline, *nucleus])
@@ -65,9 +67,8 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 SourceCell(slide_id, label, place, box=box, cell_id=cell, outline=outline, nucleus=nucleus)
             )
     result.images = list(images.values())
-    index = ImageIndex(source)
-    index.paths = [path for path in index.paths if _is_cropped(path) == cropped]
-    result.notes = index.not_named(image.path for image in result.images)
+    other = [path for path in index.paths if _is_cropped(path) != cropped]
+    result.notes = index.remarks([*other, *(image.path for image in result.images)])
     return result
 
 
@@ -83,10 +84,10 @@ def _class_of(folder: Path, source: Path) -> str:
     return folder.name
 
 
-def _polygon(path: Path) -> Polygon:
+def _polygon(path: Path, encoding: str) -> Polygon:
     """One ``x,y`` per line."""
     corners = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(text_of(path, encoding).splitlines(), start=1):
         if not line.strip():
             continue
         numbers = re.split(r"[,;\s]+", line.strip())

@@ -9,9 +9,12 @@ from stride_monai.bethesda import ABNORMAL
 from stride_monai.data.importers.geometry import from_corner
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, load_json, place_of, to_number
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, plain_name
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.data.importers.tables import to_number
+from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ConfigError, ManifestError
+from stride_monai.files import files_below
 from stride_monai.units import Box
 
 __all__ = ["FORMAT", "read"]
@@ -30,7 +33,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     scale = _scale(options)
     root = options.images or (source if source.is_dir() else source.parent)
     index = ImageIndex(root)
-    kfb = {path.stem: path for path in root.rglob("*") if path.suffix.lower() == ".kfb"}
+    kfb = {path.stem: path for path in files_below(root) if path.suffix.lower() == ".kfb"}
     result = Source()
     seen: set[str] = set()
     for table in files_in(source, "*.json"):
@@ -45,7 +48,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         place = Place(next(path for path in negative if path.stem == stem).relative_to(root).as_posix())
         with problems.catching(place, "image", stem):
             result.images.append(SourceImage(stem, _slide(stem, index, kfb), place, label=_NEGATIVE))
-    result.notes = index.not_named(image.path for image in result.images)
+    result.notes = index.remarks(image.path for image in result.images)
     return result
 
 
@@ -57,7 +60,8 @@ def _scale(options: Options) -> float:
 
 
 def _slide(stem: str, index: ImageIndex, kfb: dict[str, Path]) -> Path:
-    converted = [path for path in index.paths if path.stem == stem and path.suffix.lower() != ".kfb"]
+    same = [path for path in index.paths if plain_name(path.stem) == plain_name(stem)]
+    converted = [path for path in same if path.suffix.lower() != ".kfb"]
     if len(converted) > 1:
         raise ManifestError(f"{len(converted)} images are named '{stem}'", "keep one")
     if converted:

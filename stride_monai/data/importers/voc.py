@@ -2,86 +2,78 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from stride_monai.data._tables import read_text
-from stride_monai.data.importers.geometry import from_voc
+from stride_monai.data.cells import Polygon
+from stride_monai.data.importers.foreign import xml_of
+from stride_monai.data.importers.geometry import from_centre, from_voc, hull, turned
 from stride_monai.data.importers.labels import BETHESDA
-from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, split_in_path, to_number
+from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.manifest import parse_split
+from stride_monai.data.importers.tables import to_number
+from stride_monai.data.importers.texts import load_xml
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 
 __all__ = ["FORMAT", "read"]
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_TURNED = "boxes are turned rectangles: the box is the one around it, the outline is the rectangle"
 
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
-    """Read ``Annotations/NAME.xml``, the images they name, and the splits of ``ImageSets/Main/*.txt``."""
+    """Read ``Annotations/NAME.xml`` and the images they name."""
     origin = options.values.get("origin", "1")
     if origin not in {"0", "1"}:
         raise ConfigError(f"origin is '{origin}'", "give 1 where pixels are counted from 1 (Pascal VOC), else 0")
     folder = source if source.is_dir() else source.parent
     index = ImageIndex(options.images or (folder.parent if folder.name == "Annotations" else folder))
-    splits = _splits(index.folder, options.encoding)
     result = Source()
     for table in files_in(source, "*.xml"):
         file = place_of(table, source)
         with problems.catching(file, "file", table.stem):
-            text = read_text(table, options.encoding)
-            root = _parsed(text, table)
-            name = (root.findtext("filename") or table.stem).strip()
-            path = index.find(name if index.find(name).is_file() else table.stem)
+            text, root = load_xml(table, options.encoding)
+            if root.tag != "annotation":
+                what = xml_of(root.tag) or "Pascal VOC has 'annotation'"
+                raise ManifestError(f"its root is '{root.tag}', so that it is no Pascal VOC", what)
+            path = _image(root, table, index)
             slide_id = index.id_of(path)
-            split = splits.get(path.stem) or split_in_path(path, index.folder)
-            result.add_image(SourceImage(slide_id, path, file, split=split, size=_size(root)))
-            objects = list(root.iter("object"))
-            lines = [text.count("\n", 0, match.start()) + 1 for match in re.finditer(r"<object[\s>]", text)]
-            exact = len(lines) == len(objects)
-            for number, element in enumerate(objects):
-                place = file._replace(where=f"line {lines[number]}" if exact else f"object {number + 1}")
+            result.add_image(SourceImage(slide_id, path, file, size=_size(root)))
+            for place, element in _objects(root, text, file):
                 with problems.catching(place, "row", slide_id):
                     label = (element.findtext("name") or "").strip()
-                    result.cells.append(SourceCell(slide_id, label, place, box=_box(element, int(origin))))
-    result.notes = index.not_named(image.path for image in result.images)
-    zeros = sum(cell.box is not None and min(cell.box.x0, cell.box.y0) == -1 for cell in result.cells)
+                    box, outline = _shape(element, int(origin), result.tally)
+                    result.cells.append(SourceCell(slide_id, label, place, box=box, outline=outline))
+    result.notes = index.remarks(image.path for image in result.images)
+    zeros = sum(cell.box is not None and -1 in cell.box[:2] and not cell.outline for cell in result.cells)
     if zeros:
         result.notes.append(f"{zeros} boxes begin at pixel 0, where the first is number 1: should it be origin=0?")
     return result
 
 
-def _parsed(text: str, table: Path) -> ElementTree.Element:
-    try:
-        # The declared encoding no longer holds: the text is decoded.
-        return ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
-    except ElementTree.ParseError as error:
-        raise ManifestError(f"{table.name} line {error.position[0]} is no XML ({error})", "correct it") from error
+def _image(root: ElementTree.Element, table: Path, index: ImageIndex) -> Path:
+    """The image that the file names, else the one of the file's own name."""
+    name = (root.findtext("filename") or table.stem).strip()
+    folder = (root.findtext("folder") or "").strip()
+    named = index.find(name)
+    if named.is_file():
+        return named
+    return index.find(table.stem, under=folder)
 
 
-def _splits(folder: Path, encoding: str) -> dict[str, str]:
-    """Stem of an image -> split.
-
-    Raises:
-        ManifestError: an image is in the lists of two splits.
-    """
-    found: dict[str, str] = {}
-    for path in sorted(folder.rglob("ImageSets/Main/*.txt")):
-        try:
-            split = parse_split(path.stem)
-        except ManifestError:
-            continue  # a class's list, or trainval
-        for number, line in enumerate(read_text(path, encoding).splitlines(), start=1):
-            if line.strip() and found.setdefault(line.split()[0], split) != split:
-                raise ManifestError(
-                    f"{path.name} line {number}: '{line.split()[0]}' is in the list of another split too",
-                    "leave it in one of them",
-                )
-    return found
+def _objects(root: ElementTree.Element, text: str, file: Place) -> Iterator[tuple[Place, ElementTree.Element]]:
+    """Every object with its line or, where lines cannot be told, its number."""
+    objects = list(root.iter("object"))
+    lines = [text.count("\n", 0, match.start()) + 1 for match in re.finditer(r"<(?:\w+:)?object[\s>]", text, re.I)]
+    for number, element in enumerate(objects):
+        exact = len(lines) == len(objects)
+        yield file._replace(where=f"line {lines[number]}" if exact else f"object {number + 1}"), element
 
 
 def _size(root: ElementTree.Element) -> tuple[float, float] | None:
@@ -89,11 +81,50 @@ def _size(root: ElementTree.Element) -> tuple[float, float] | None:
     return (sides[0], sides[1]) if min(sides) > 0 else None
 
 
-def _box(element: ElementTree.Element, origin: int) -> Box:
-    if element.find("bndbox") is None:
-        raise ManifestError("the object has no bndbox")
-    corners = [to_number(element.findtext(f"bndbox/{name}"), name) for name in _CORNERS]
-    return from_voc(corners[0], corners[1], corners[2], corners[3], origin=origin)
+def _shape(element: ElementTree.Element, origin: int, tally: Counter[str]) -> tuple[Box, Polygon]:
+    """Box of an object, and its outline where it is a turned rectangle."""
+    shapes = [child for child in element if child.tag in {"bndbox", "robndbox"}]
+    if len(shapes) != 1:
+        what = "no bndbox" if not shapes else f"{len(shapes)} boxes, not one"
+        raise ManifestError(f"the object has {what}")
+    (shape,) = shapes
+    degrees = _rotation(element)
+    if shape.tag == "robndbox":  # roLabelImg: centre, size, and radians clockwise
+        x, y, width, height, angle = (to_number(shape.findtext(n), n) for n in ("cx", "cy", "w", "h", "angle"))
+        if abs(angle) > 2 * math.pi + 0.01:
+            raise ManifestError(f"the robndbox is turned by angle {angle:g}, which is no number of radians")
+        box, degrees = from_centre(x, y, width, height), math.degrees(angle)
+    else:
+        corners = [to_number(shape.findtext(name), name) for name in _CORNERS]
+        box = from_voc(corners[0], corners[1], corners[2], corners[3], origin=origin)
+        if box.width <= 0 or box.height <= 0:
+            raise ManifestError(f"xmin, ymin, xmax, ymax are {', '.join(f'{c:g}' for c in corners)}: the box is empty")
+    if not degrees % 360:
+        return box, ()
+    tally[_TURNED] += 1
+    outline = turned(box, degrees)
+    return hull(outline), outline
+
+
+def _rotation(element: ElementTree.Element) -> float:
+    """Degrees clockwise by which the box is turned about its middle (CVAT).
+
+    Raises:
+        ManifestError: it is turned by an angle whose unit and direction nobody knows.
+    """
+    for name in ("angle", "theta", "rotation"):
+        for place in (name, f"bndbox/{name}"):
+            text = (element.findtext(place) or "").strip()
+            if text and to_number(text, name):
+                raise ManifestError(
+                    f"the box is turned by {name} {text}, of which nobody knows unit and direction",
+                    "export the turned box as a polygon to COCO",
+                )
+    for attribute in element.iterfind("attributes/attribute"):
+        text = (attribute.findtext("value") or "").strip()
+        if (attribute.findtext("name") or "").strip().lower() == "rotation" and text:
+            return to_number(text, "rotation")
+    return 0.0
 
 
 FORMAT = Format(

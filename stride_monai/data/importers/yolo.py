@@ -2,150 +2,152 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from stride_monai.data._tables import read_text
-from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.geometry import from_yolo, hull, polygon
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, picture_size, place_of, split_in_path, to_number
+from stride_monai.data.importers.reading import ImageIndex, place_of, plain_name
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.errors import ManifestError
-from stride_monai.units import Box
+from stride_monai.data.importers.texts import text_of
+from stride_monai.data.importers.upright import label_size
+from stride_monai.data.importers.yolo_data import NAME_FILES, YoloData, yolo_data
+from stride_monai.data.importers.yolo_lines import Line, keypoint_lines, line_of, shape_of
+from stride_monai.errors import ConfigError, ManifestError
+from stride_monai.files import files_below
 
 __all__ = ["FORMAT", "read"]
 
-_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
-_OVER = 1e-3  # shares beyond 0-1 by rounding
+_IMAGES = frozenset({"images", "jpegimages"})
+_LINES = ("", "polygons")
 
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
-    """Read ``labels/.../NAME.txt`` for ``images/.../NAME.jpg`` (or both in one folder) and the names of the classes.
+    """Read ``labels/.../NAME.txt`` for ``images/.../NAME.jpg`` (or both in one folder), class names and splits.
 
-    A line is ``class x y width height``, or ``class x0 y0 x1 y1 x2 y2 ...``, a polygon. An image without a label file
-    has no cell. Class names come from ``names`` in a YAML file, or from ``classes.txt`` or ``obj.names``.
+    A line is ``class x y width height``, or ``class x0 y0 x1 y1 x2 y2 ...``, a polygon; where the YAML file says
+    ``kpt_shape``, a box with key points, of which the box is taken. An empty label file says that its image has no
+    cell; an image without one has no cell either, but is not annotated completely unless the user says so.
     """
     if not source.is_dir():
         raise ManifestError(
             f"{source} is no folder", "name the folder with images, labels and the names of the classes"
         )
+    if options.values.get("lines", "") not in _LINES:
+        raise ConfigError(f"lines is '{options.values['lines']}'", "say polygons, or leave it out")
     index = ImageIndex(options.images or source)
-    names = _class_names(source, options.encoding)
-    labels = {path for path in source.rglob("*") if path.suffix.lower() == ".txt" and path.name not in _NAME_FILES}
-    by_name = {path.with_suffix(".txt"): path for path in labels}
-    used: set[Path] = set()
-    result = Source()
-    empty = 0
+    files = files_below(source)
+    data = yolo_data(source, files, index, options.encoding, problems)
+    result = Source(lists=data.lists, notes=data.notes)
+    labels = _Labels(source, [path for path in files if _can_be_labels(path)])
+    lines: list[Line] = []
+    without = 0
     for path in index.paths:
-        slide_id = index.id_of(path)
-        table = _label_file(path, index.folder, source, by_name)
-        split = split_in_path(path, index.folder)
+        slide_id, table = index.id_of(path), labels.of(path, index.folder)
         place = place_of(table, source) if table else place_of(path, index.folder)
-        result.images.append(SourceImage(slide_id, path, place, split=split))
+        complete = None if table or options.complete else False
+        result.images.append(SourceImage(slide_id, path, place, complete=complete))
         if table is None:
-            empty += 1
+            without += 1
             continue
-        used.add(table)
         with problems.catching(place, "file", slide_id):
-            _cells(table, place, slide_id, picture_size(path), names, options, result, problems)
-    for table in sorted(labels - used):
-        if _looks_like_labels(table, source):
+            lines += _lines(table, place, path, slide_id, options, problems)
+    for table in labels.unused():
+        if _looks_like_labels(table, source, options.encoding):
             problems.add(place_of(table, source), "image", "the label file has no image", table.stem)
-    if empty:
-        result.notes.append(f"{empty} images have no label file and count as images without a cell")
+    if without and without == len(index.paths):
+        raise ManifestError(f"{source.name} holds no label file of any of its {without} images", "check the folder")
+    if without:
+        meant = "count as images without a cell" if options.complete else "count as unlabelled, not as negative"
+        advice = "" if options.complete else " (an empty label file, or --complete, says that there is no cell)"
+        result.notes.append(f"{without} images have no label file and {meant}{advice}")
+    result.notes += index.remarks(index.paths)
+    _add_cells(lines, data, options, result, problems)
     return result
 
 
-def _class_names(source: Path, encoding: str) -> dict[str, str]:
-    """Number of a class as text -> its name.
-
-    Raises:
-        ManifestError: a YAML file that is none, or two that name the classes otherwise.
-    """
-    found: dict[Path, dict[str, str]] = {}
-    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() in {".yaml", ".yml"}):
-        try:
-            content = yaml.safe_load(read_text(path, encoding))
-        except yaml.YAMLError as error:
-            raise ManifestError(f"{path.name} is no YAML ({error})", "correct it") from error
-        names: Any = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, dict):
-            found[path] = {str(number): str(name) for number, name in names.items()}
-        elif isinstance(names, list):
-            found[path] = {str(number): str(name) for number, name in enumerate(names)}
-    for path, other in found.items():
-        first = next(iter(found))
-        if other != found[first]:
-            raise ManifestError(f"{first.name} and {path.name} name the classes otherwise", "keep one of them")
-    if found:
-        return next(iter(found.values()))
-    for name in _NAME_FILES:
-        for path in sorted(source.rglob(name)):
-            lines = read_text(path, encoding).splitlines()
-            return {str(number): line.strip() for number, line in enumerate(lines)}
-    return {}
+def _can_be_labels(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" and path.name.lower() not in NAME_FILES
 
 
-def _label_file(image: Path, root: Path, source: Path, by_name: dict[Path, Path]) -> Path | None:
-    """Beside the image, or at the same place below ``labels`` instead of ``images``."""
+class _Labels:
+    """Label files by the images that they are of."""
+
+    def __init__(self, source: Path, files: Sequence[Path]) -> None:
+        self._source = source
+        self._by_key = {_key(path): path for path in files}
+        self._by_real = {path.resolve(): path for path in files}
+        self._used: set[Path] = set()
+
+    def of(self, image: Path, root: Path) -> Path | None:
+        """Beside the image, or at the same place below ``labels`` instead of ``images``; by whatever link."""
+        for place in _label_places(image, root, self._source):
+            found = self._by_key.get(_key(place))
+            if found is None and place.is_file():
+                found = self._by_real.get(place.resolve(), place)
+            if found is not None:
+                self._used.add(found)
+                return found
+        return None
+
+    def unused(self) -> list[Path]:
+        return sorted(set(self._by_key.values()) - self._used)
+
+
+def _key(path: Path) -> str:
+    """A path without regard to case and to how an accent is written."""
+    return plain_name(path.with_suffix(".txt").as_posix())
+
+
+def _label_places(image: Path, root: Path, source: Path) -> list[Path]:
     places = [image.with_suffix(".txt")]
-    parts = image.relative_to(root).parts
+    parts = image.relative_to(root).parts if image.is_relative_to(root) else (image.name,)
     for at, part in enumerate(parts[:-1]):
-        if part == "images":
+        if part.lower() in _IMAGES:
             places.append(root.joinpath(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt"))
-    if root.name == "images":
+    if root.name.lower() in _IMAGES:
         places.append(root.parent.joinpath("labels", *parts).with_suffix(".txt"))
     places.append(source.joinpath("labels", *parts).with_suffix(".txt"))
-    return next((by_name[place] for place in places if place in by_name), None)
+    return places
 
 
-def _looks_like_labels(path: Path, source: Path) -> bool:
+def _looks_like_labels(path: Path, source: Path, encoding: str) -> bool:
     """Whether it lies below ``labels`` or its first line holds numbers only: other text files are not for us."""
-    if "labels" in path.relative_to(source).parts:
+    if "labels" in {part.lower() for part in path.relative_to(source).parts}:
         return True
     try:
-        first = read_text(path).split("\n", 1)[0].split()
+        first = text_of(path, encoding).split("\n", 1)[0].split()
         return len(first) >= 5 and all(float(part) is not None for part in first)
     except (ManifestError, ValueError):
         return False
 
 
-def _cells(
-    table: Path,
-    file: Place,
-    slide_id: str,
-    size: tuple[int, int],
-    names: dict[str, str],
-    options: Options,
-    result: Source,
-    problems: ProblemLog,
-) -> None:
-    for number, line in enumerate(read_text(table, options.encoding).splitlines(), start=1):
-        values = line.split()
-        if not values:
+def _lines(table: Path, file: Place, image: Path, slide_id: str, options: Options, problems: ProblemLog) -> list[Line]:
+    found: list[Line] = []
+    size = label_size(image, options.labels_on)
+    for number, text in enumerate(text_of(table, options.encoding).splitlines(), start=1):
+        if not text.strip():
             continue
         place = file._replace(where=f"line {number}")
         with problems.catching(place, "row", slide_id):
-            box, outline = _shape([to_number(value, "value") for value in values[1:]], size)
-            label = names.get(values[0], f"class {values[0]}")
-            result.cells.append(SourceCell(slide_id, label, place, box=box, outline=outline))
+            found.append(line_of(text, place, slide_id, size))
+    return found
 
 
-def _shape(shares: list[float], size: tuple[int, int]) -> tuple[Box, Polygon]:
-    if len(shares) == 5:
-        raise ManifestError("there are 6 values: is this a detector's output, with a confidence?")
-    if len(shares) < 4:
-        raise ManifestError(f"there are {len(shares) + 1} values, not 5")
-    if min(shares) < -_OVER or max(shares) > 1 + _OVER:
-        raise ManifestError("the values are not between 0 and 1: they are no shares of the image's sides")
-    if len(shares) == 4:
-        return from_yolo(shares[0], shares[1], shares[2], shares[3], size), ()
-    outline = polygon([share * size[k % 2] for k, share in enumerate(shares)])
-    return hull(outline), outline
+def _add_cells(lines: Sequence[Line], data: YoloData, options: Options, result: Source, problems: ProblemLog) -> None:
+    wrong: set[Place] = set()
+    if data.key_shape is None and not options.values.get("lines"):
+        wrong, note = keypoint_lines(lines, problems)
+        result.notes += [note] if note else []
+    for line in lines:
+        if line.place in wrong:
+            continue
+        with problems.catching(line.place, "row", line.slide_id):
+            box, outline = shape_of(line, data.key_shape)
+            label = data.label(line.number)
+            result.cells.append(SourceCell(line.slide_id, label, line.place, box=box, outline=outline))
+            if data.key_shape and len(line.values) > 4:
+                result.tally["cells have key points, of which only the box is taken"] += 1
 
 
 FORMAT = Format(
@@ -156,4 +158,5 @@ FORMAT = Format(
     labels=BETHESDA,
     read=read,
     complete=True,
+    options={"lines": "polygons: lines of many values are polygons, not boxes with key points"},
 )

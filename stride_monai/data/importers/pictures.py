@@ -1,0 +1,83 @@
+"""Pictures of data sets: their sizes from the header, their pixels upright, whatever their orientation tag says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from stride_monai.errors import ManifestError, SlideError
+from stride_monai.slides.image_reader import ImageReader, own_limits
+from stride_monai.slides.orientation import TAG, Orientation, orientation_of
+
+__all__ = ["Header", "header", "upright_pixels"]
+
+
+class Header(NamedTuple):
+    """What a picture's header says.
+
+    Attributes:
+        width, height: as stored, px.
+        orientation: how the stored picture becomes the upright one, which is what viewers and annotation tools show.
+    """
+
+    width: int
+    height: int
+    orientation: Orientation
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height as stored."""
+        return self.width, self.height
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return self.orientation.pixel_size(self.width, self.height)
+
+
+def header(path: Path) -> Header:
+    """Size and orientation of a plain picture of any size; no pixel is decoded.
+
+    Raises:
+        ManifestError: it does not exist or is no picture.
+    """
+    try:
+        with own_limits(), Image.open(path) as image:
+            tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size Pillow may have turned already
+            width, height = int(tags.get(256, image.width)), int(tags.get(257, image.height))
+            return Header(width, height, orientation_of(_tag(image)))
+    except FileNotFoundError:
+        raise ManifestError(
+            f"the image {path.name} does not exist", "add it, or give its folder with --images"
+        ) from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
+        raise ManifestError(f"the image {path.name} cannot be read ({error})", "copy it again") from error
+
+
+def _tag(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(TAG)
+    except Exception:  # a damaged EXIF block raises anything; the readers take such a picture as upright too
+        return None
+
+
+def upright_pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """The upright picture, RGB ``[H, W, 3]``.
+
+    Raises:
+        ManifestError: it does not exist or cannot be decoded.
+    """
+    header(path)
+    try:
+        reader = ImageReader(path)
+    except SlideError as error:
+        raise ManifestError(f"the image {path.name} cannot be read ({error})", "copy it again") from error
+    try:
+        width, height = reader.level_sizes[0]
+        return reader.read_level(0, 0, 0, width, height)
+    finally:
+        reader.close()

@@ -1,0 +1,236 @@
+"""The split of every image: as the data set's lists say, else as its folders are named. None is lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stride_monai.data.importers.problems import Place, ProblemLog
+from stride_monai.data.importers.reading import NameFinder, place_of
+from stride_monai.data.importers.records import Listed, Source, SourceImage
+from stride_monai.data.importers.split_names import split_in_path, split_named
+from stride_monai.data.importers.texts import text_of
+from stride_monai.errors import ManifestError
+from stride_monai.files import files_below
+from stride_monai.slides import is_slide_path
+
+__all__ = ["list_entries", "with_splits"]
+
+_BOTH = "trainval"  # of Pascal VOC: what is in train or in val
+_UNSAID: tuple[str | None, Place] = (None, Place(""))
+_FLAGS = frozenset({"-1", "0", "1"})  # of Pascal VOC's lists by class
+
+
+def list_entries(path: Path, source: Path, encoding: str) -> list[Listed]:
+    """The lines of a list.
+
+    Raises:
+        ManifestError: it cannot be read.
+    """
+    lines = text_of(path, encoding).splitlines()
+    entries = ((number, line.strip()) for number, line in enumerate(lines, start=1))
+    return [Listed(text, place_of(path, source, f"line {n}")) for n, text in entries if text and text[0] != "#"]
+
+
+class _Splits:
+    """Gathers what lists say of images."""
+
+    def __init__(self, images: Sequence[SourceImage], root: Path, problems: ProblemLog) -> None:
+        self._names = NameFinder([image.path for image in images], root)
+        self._problems = problems
+        self.said: dict[Path, tuple[str, Place]] = {}
+        self.torn: set[Path] = set()
+        self._twice: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, split: str, entries: Iterable[Listed], near: Path | None, strict: bool = True) -> list[Path]:
+        """Take the entries of one list; those that name no image are noted.
+
+        Args:
+            near: folder of the list: the images nearest to it are meant.
+            strict: a list of which no entry names an image is a problem; else it is taken for something else.
+
+        Returns:
+            The images that are named.
+        """
+        entries, named, missing = list(entries), [], []
+        for entry in entries:
+            try:
+                path = self.image(entry.name, near)
+            except ManifestError as error:
+                self._problems.add(entry.place, "split", str(error))
+                continue
+            if path is None:
+                missing.append(entry)
+                continue
+            named.append(path)
+            self._put(path, split, entry)
+        if entries and len(missing) == len(entries):
+            if strict or any(_looks_like_image(entry.name) for entry in entries):
+                what = f"the list for '{split}' names none of the images, e.g. not '{entries[0].name}'"
+                self._problems.add(entries[0].place, "split", what)
+        else:
+            for entry in missing:
+                self._problems.note(entry.place, "split", f"'{entry.name}' is none of the images that are imported")
+        return named
+
+    @property
+    def paths(self) -> list[Path]:
+        """Of the images that are imported."""
+        return self._names.paths
+
+    def image(self, name: str, near: Path | None) -> Path | None:
+        """By the whole line, else without what a list may add: ``name  1``, ``name,label``."""
+        words = name.split()
+        texts = [name]
+        texts += [" ".join(words[:-1])] if len(words) > 1 and words[-1] in _FLAGS else []
+        texts += [name.split(mark)[0].strip() for mark in (",", ";", "\t", " ") if mark in name]
+        return next((path for text in texts if text and (path := self._names.search(text.strip("'\""), near))), None)
+
+    def _put(self, path: Path, split: str, entry: Listed) -> None:
+        first, place = self.said.setdefault(path, (split, entry.place))
+        if first == split:
+            return
+        names = self._twice.setdefault((place.file, entry.place.file), [])
+        names.append(entry.name)
+        self.torn.add(path)
+        if len(names) == 1:
+            what = f"'{entry.name}' is in the list of another split too, {place}"
+            self._problems.add(entry.place, "split", f"{what}: leave it in one of them")
+
+    def many_twice(self) -> list[str]:
+        """How many images two lists share, for each two that share more than the one that is a problem already."""
+        return [
+            f"{len(names)} images are in {two} and in {one}, which are of different splits"
+            for (one, two), names in self._twice.items()
+            if len(names) > 1
+        ]
+
+
+def _looks_like_image(name: str) -> bool:
+    return is_slide_path(Path(name.split()[0].split(",")[0]))
+
+
+def with_splits(read: Source, source: Path, images_root: Path, encoding: str, problems: ProblemLog) -> None:
+    """Give every image its split, in place.
+
+    What the format read itself counts most (``split`` of an image, :attr:`Source.lists`), then lists of names in text
+    files that are named after a split (``train.txt``, ``ImageSets/Main/val.txt``, those by class), then folders.
+    Images of which two lists differ are a problem; a folder that differs from a list is told.
+    """
+    splits = _Splits(read.images, images_root, problems)
+    for name, entries, near in read.lists:
+        splits.add(name, entries, near)
+    folder = source if source.is_dir() else source.parent
+    taken = {entry.place.file for _, entries, _ in read.lists for entry in entries}
+    notes = _from_files(folder, images_root, encoding, splits, taken, problems)
+    other: list[SourceImage] = []
+    for number, image in enumerate(read.images):
+        by_folder = split_in_path(image.path, images_root)
+        said, place = splits.said.get(image.path, _UNSAID)
+        if said and image.split and image.split != said:
+            what = f"{place} says that the image is in '{said}', the annotations say '{image.split}'"
+            problems.add(image.place, "split", f"{what}: correct one of them")
+        split = image.split or said or by_folder
+        read.images[number] = replace(image, split=None if image.path in splits.torn else split)
+        if by_folder and read.images[number].split not in {None, by_folder}:
+            other.append(read.images[number])
+    read.notes += [*notes, *splits.many_twice(), *_told(read.images, other)]
+
+
+def _told(images: Sequence[SourceImage], other: Sequence[SourceImage]) -> list[str]:
+    notes: list[str] = []
+    without = [image for image in images if image.split is None]
+    if without and len(without) < len(images):
+        named = f"e.g. {without[0].path.name}"
+        notes.append(f"{len(without)} of {len(images)} images are in no split that the data set names, {named}")
+    if other:
+        image = other[0]
+        what = f"{len(other)} images lie in a folder of another split than their list or file says"
+        notes.append(f"{what}, which counts: e.g. {image.path.name} is '{image.split}'")
+    return notes
+
+
+def _from_files(
+    folder: Path, root: Path, encoding: str, splits: _Splits, taken: set[str], problems: ProblemLog
+) -> list[str]:
+    """Take the lists that are text files; returns notes."""
+    links: dict[Path, Path] = {}
+    found = files_below(folder, links=links)
+    if root != folder and folder not in root.parents and root.is_dir():
+        found += files_below(root, links=links)
+    found = [path for path in found if path.suffix.lower() in {".txt", ".lst"}]
+    notes = _from_links(links, folder, splits)
+    both: list[Path] = []
+    for place, lists in _by_folder(found).items():
+        plain = [path for path in lists if _bare(path) or path.stem.lower() == _BOTH]
+        for path in plain or lists:
+            split = split_named(path.stem)
+            is_both = path.stem.lower() == _BOTH
+            if not (split or is_both) or place_of(path, folder).file in taken:
+                continue
+            with problems.catching(place_of(path, folder), "split"):
+                entries = list_entries(path, folder, encoding)
+                if not entries or _numbers(entries[0].name):
+                    continue  # a label file of an image that is named so
+                if is_both:
+                    both.append(path)
+                elif split:
+                    splits.add(split, entries, place, strict=False)
+    for path in both:
+        notes += _train_or_val(path, folder, encoding, splits)
+    return notes
+
+
+def _from_links(links: Mapping[Path, Path], folder: Path, splits: _Splits) -> list[str]:
+    """Take linked folders that are named after a split and lead to one with another name; returns a note on links."""
+    for link, target in sorted(links.items()):
+        if split := split_in_path(link / "_", folder):
+            inside = [path for path in splits.paths if target in path.parents]
+            splits.add(split, [Listed(str(path), place_of(link, folder)) for path in inside], None)
+    if not links:
+        return []
+    link, target = min(links.items())
+    named = f"{place_of(link, folder).file} to {place_of(target, folder).file}"
+    return [f"{len(links)} linked folders lead to folders of the data set, which are read once, e.g. {named}"]
+
+
+def _by_folder(lists: Iterable[Path]) -> dict[Path, list[Path]]:
+    """Lists by their folder; of ``ImageSets``, those of ``Main``, where it has them: others are of other tasks."""
+    found: dict[Path, list[Path]] = {}
+    for path in lists:
+        if "labels" not in {part.lower() for part in path.parts[-3:-1]}:
+            found.setdefault(path.parent, []).append(path)
+    main = {place.parent for place in found if place.name.lower() == "main"}
+    return {place: paths for place, paths in found.items() if place.parent not in main or place.name.lower() == "main"}
+
+
+def _bare(path: Path) -> bool:
+    """Whether a list is of a split, not of a class in one."""
+    return split_named(path.stem) is not None and len(path.stem.replace("-", "_").split("_")) == 1
+
+
+def _train_or_val(path: Path, folder: Path, encoding: str, splits: _Splits) -> list[str]:
+    """Images of ``trainval`` that no other list names are training's, where no list says which of them are."""
+    name = place_of(path, folder).file
+    entries = list_entries(path, folder, encoding)
+    has_train = any(split == "train" for split, _ in splits.said.values())
+    before = set(splits.said)
+    images = {image for entry in entries if (image := splits.image(entry.name, path.parent))}
+    new = sorted(images - before)
+    if not new:
+        return []
+    if has_train:
+        return [f"{len(new)} images are in {name}, but in neither of train and val, and have no split"]
+    for image in new:
+        splits.said[image] = ("train", Place(name))
+    return [f"{len(new)} images of {name} are in 'train': no list says which of them are for validation"]
+
+
+def _numbers(line: str) -> bool:
+    """Whether a line holds numbers only, five or more: a label of YOLO."""
+    words = line.split()
+    try:
+        return len(words) >= 5 and all(float(word) is not None for word in words)
+    except ValueError:
+        return False
