@@ -22,6 +22,8 @@ from stride_monai.errors import ManifestError
 
 __all__ = [
     "LIST_SUFFIXES",
+    "MARKS",
+    "NOT_KNOWN",
     "Problems",
     "Row",
     "json_content",
@@ -44,13 +46,14 @@ _SAMPLE = 30  # lines that are looked at to find the delimiter
 _SEP_LINE = re.compile(r'\s*"?sep=(.)"?[\s;,]*', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-_MARKS = (
+MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+"""Byte-order marks, the longer ones first, and the encodings that they stand for."""
 
 csv.field_size_limit(64 * 2**20)  # an outline of some thousand corners is longer than the 128 KiB that are the default
 
@@ -108,7 +111,7 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     """
     try:
         content = path.read_bytes()
-        encoding = next((name for mark, name in _MARKS if content.startswith(mark)), encoding)
+        encoding = next((name for mark, name in MARKS if content.startswith(mark)), encoding)
         text = content.decode(encoding)
     except FileNotFoundError as error:
         raise ManifestError(f"{path.name} does not exist", "make it, or check the folder") from error
@@ -184,7 +187,7 @@ def _numbered(text: str, file_name: str, delimiter: str, passes_first: bool) -> 
             yield place, values
     except csv.Error as error:
         advice = "save it as plain CSV; is a quotation mark not closed?"
-        raise ManifestError(f"{file_name} line {reader.line_num}: {error}", advice) from error
+        raise ManifestError(f"{file_name} line {first}: {error}", advice) from error
 
 
 def _delimiter(lines: Sequence[str], names: Collection[str]) -> str:

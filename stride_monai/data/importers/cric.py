@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stride_monai.data._tables import NOT_KNOWN
 from stride_monai.data.importers.geometry import pixel_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.importers.tables import NOTHING, csv_rows, to_id, to_number
+from stride_monai.data.importers.tables import csv_rows, to_id, to_number
 from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below
@@ -39,19 +40,19 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     images: dict[str, SourceImage] = {}
     result = Source()
     for place, row in rows:
-        if row["image"].lower() in {"", *NOTHING}:
+        if row["image"].lower() in {"", *NOT_KNOWN}:
             problems.add(place, "image", "the row names no image")
             continue
         with problems.catching(place, "row", Path(row["image"]).stem):
             path = index.find(row["image"])
-            slide_id = index.id_of(path)
+            slide_id, comma = index.id_of(path), bool(row.get("decimal_comma"))
             if slide_id not in images:
-                stated = [to_number(row[side], side) for side in ("width", "height") if row.get(side)]
+                stated = [to_number(row[side], side, comma) for side in ("width", "height") if row.get(side)]
                 size = (stated[0], stated[1]) if len(stated) == 2 else None
                 images[slide_id] = SourceImage(slide_id, path, place, size=size)
             if row.get("x") is None:
                 continue  # an image without cells
-            point = pixel_centre(to_number(row["x"], "nucleus_x"), to_number(row["y"], "nucleus_y"))
+            point = pixel_centre(*(to_number(row[axis], f"nucleus_{axis}", comma) for axis in ("x", "y")))
             cell_id = to_id(row.get("cell_id"), "cell_id")
             result.cells.append(SourceCell(slide_id, row["label"], place, point=point, cell_id=cell_id))
     result.images = list(images.values())
@@ -69,9 +70,9 @@ def _table(source: Path) -> Path:
     return only_table(files_in(source, "*.json", "*.csv"), source)
 
 
-def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, str]]]:
+def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
     rows = csv_rows(table, _COLUMNS, options.encoding, problems, optional=("cell_id", "width", "height"))
-    return [(Place(table.name, row.place), dict(row.cells)) for row in rows]
+    return [(Place(table.name, row.place), {**row.cells, "decimal_comma": row.decimal_comma}) for row in rows]
 
 
 def _json_rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stride_monai.data._tables import NOT_KNOWN
 from stride_monai.data.importers.geometry import from_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import split_named
-from stride_monai.data.importers.tables import NOTHING, csv_rows, to_number
+from stride_monai.data.importers.tables import csv_rows, to_number
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
 
 __all__ = ["FORMAT", "read"]
 
+_NUMBERS = ("x", "y", "width", "height")
 _COLUMNS = {
     "image": ("image_filename",),
-    **{name: (name,) for name in ("x", "y", "width", "height")},
+    **{name: (name,) for name in _NUMBERS},
     "label": ("class_name",),  # the numbers in the column 'class' differ between editions
 }
 
@@ -40,7 +42,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         split, file = split_named(table.stem), place_of(table, source)
         for row in csv_rows(table, _COLUMNS, options.encoding, problems):
             place = file._replace(where=row.place)
-            if row.get("image").lower() in {"", *NOTHING}:
+            if row.get("image").lower() in {"", *NOT_KNOWN}:
                 problems.add(place, "image", "the row names no image")
                 continue
             with problems.catching(place, "row", Path(row.get("image")).stem):
@@ -49,7 +51,9 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 first = images.setdefault(slide_id, SourceImage(slide_id, path, place, split=split))
                 if first.split != split:
                     raise ManifestError(f"image '{slide_id}' is in another split too, {first.place}", "leave it in one")
-                x, y, width, height = (to_number(row.get(n), n) for n in ("x", "y", "width", "height"))
+                x, y, width, height = (
+                    to_number(row.get(n), n, row.decimal_comma) for n in ("x", "y", "width", "height")
+                )
                 box = from_centre(x, y, width, height)
                 result.cells.append(SourceCell(slide_id, row.get("label"), place, box=box, fixed=True))
     result.images = list(images.values())

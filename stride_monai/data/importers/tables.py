@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data._tables import Row
+from stride_monai.data._tables import NOT_KNOWN, Row, number, numbered_lines
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.texts import text_of
 from stride_monai.errors import ManifestError
 
-__all__ = ["NOTHING", "csv_rows", "to_id", "to_number"]
-
-NOTHING = frozenset({"nan", "none", "null", "na", "n/a", "<na>", "nat", "#n/a"})
-"""What programs write for a cell that is empty, in lower case; it is no name."""
-
-_DELIMITERS = (",", ";", "\t", "|")
+__all__ = ["csv_rows", "to_id", "to_number"]
 
 
-def to_number(value: object, name: str) -> float:
+def to_number(value: object, name: str, decimal_comma: bool = False) -> float:
     """A finite number.
+
+    Args:
+        decimal_comma: ``1,234`` is a little more than one; else it is no number, since it may be a thousand.
 
     Raises:
         ManifestError: it is none; names the column.
     """
     text = str(value)
     try:
-        if isinstance(value, bool) or "_" in text:
-            raise ValueError
-        number = float(text)
+        return number("" if isinstance(value, bool) else text, decimal_comma)
     except ValueError:
-        raise ManifestError(f"{name} '{text}' is no number") from None
-    if not math.isfinite(number):
-        raise ManifestError(f"{name} is {text}")
-    return number
+        infinite = text.lower().lstrip("+-") in {"nan", "inf", "infinity"}
+        raise ManifestError(f"{name} is {text}" if infinite else f"{name} '{text}' is no number") from None
 
 
 def to_id(value: object, name: str) -> str:
@@ -51,7 +42,7 @@ def to_id(value: object, name: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ManifestError(f"{name} is {value!r}, no name or number")
     text = str(value).strip()
-    if text.lower() in NOTHING:
+    if text.lower() in NOT_KNOWN:
         raise ManifestError(f"{name} is '{text}', which names nothing", "give it an id, or leave it empty")
     whole, point, rest = text.partition(".")
     return whole if point and whole.lstrip("-").isdecimal() and not rest.strip("0") else text
@@ -73,9 +64,8 @@ def csv_rows(
     Raises:
         ManifestError: missing, of another encoding, without a column that is needed, or with a column twice.
     """
-    skipped, delimiter, text = _opened(text_of(path, encoding))
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    reader = _numbered(lines, path.name, skipped)
+    names = {alias.lower() for aliases in columns.values() for alias in aliases}
+    delimiter, reader = numbered_lines(text_of(path, encoding), path.name, names)
     header = [name.strip().lower() for name in next(reader, ("", []))[1]]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
@@ -99,16 +89,8 @@ def csv_rows(
         if wrong:
             problems.add(Place(path.name, place), "row", wrong, Path(cells.get("image", "")).stem)
         elif any(value.strip() for value in values):
-            rows.append(Row(place, cells))
+            rows.append(Row(place, cells, delimiter == ";"))
     return rows
-
-
-def _opened(text: str) -> tuple[int, str, str]:
-    """Lines before the header, delimiter, and the text from the header on."""
-    first = text.split("\n", 1)[0].strip()
-    if first.lower().startswith("sep=") and len(first) <= 5:  # for Excel
-        return 1, first[4:] or "\t", text.split("\n", 1)[1] if "\n" in text else ""
-    return 0, max(_DELIMITERS, key=first.count) if any(mark in first for mark in _DELIMITERS) else ",", text
 
 
 def _cells(values: Sequence[str], positions: Mapping[str, Sequence[int]], header: Sequence[str]) -> tuple[Any, str]:
@@ -121,16 +103,3 @@ def _cells(values: Sequence[str], positions: Mapping[str, Sequence[int]], header
         if len(set(found.values())) > 1:
             wrong = wrong or " but ".join(f"{header[at]} is '{text}'" for at, text in found.items())
     return cells, wrong
-
-
-def _numbered(reader: Any, file_name: str, skipped: int) -> Iterator[tuple[str, list[str]]]:
-    """Rows of a CSV reader, each with its line or lines."""
-    first = 1
-    try:
-        for values in reader:
-            start, end = first + skipped, reader.line_num + skipped
-            yield (f"line {start}" if start == end else f"lines {start}-{end}"), values
-            first = reader.line_num + 1
-    except csv.Error as error:
-        advice = "save it as plain CSV; is a quotation mark not closed?"
-        raise ManifestError(f"{file_name} line {first + skipped}: {error}", advice) from error

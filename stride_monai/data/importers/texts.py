@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import yaml  # type: ignore[import-untyped]
 
+from stride_monai.data._tables import MARKS
 from stride_monai.errors import ManifestError
 
 __all__ = ["DEFAULT_ENCODING", "decoded", "load_json", "load_xml", "load_yaml", "parsed_json", "text_of"]
@@ -22,13 +23,6 @@ __all__ = ["DEFAULT_ENCODING", "decoded", "load_json", "load_xml", "load_yaml", 
 DEFAULT_ENCODING = "utf-8-sig"
 """Encoding where neither the file nor the user says one: UTF-8, with or without byte-order mark."""
 
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _DECLARED = re.compile(rb"^\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"'>]+)[\"']")
 _DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
 _SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030"}  # what programs that declare them write
@@ -83,7 +77,7 @@ def decoded(content: bytes, name: str, encoding: str = DEFAULT_ENCODING) -> str:
 
 def _shown(content: bytes) -> str:
     """The encoding that the first bytes show; empty where they show none."""
-    for mark, name in _MARKS:
+    for mark, name in MARKS:
         if content.startswith(mark):
             return name
     zeros = tuple(byte == 0 for byte in content[:4])
