@@ -17,11 +17,16 @@ from filelock import FileLock, Timeout
 from stride_monai.errors import OutputError
 from stride_monai.ownership import read_json
 
-__all__ = ["LOCK_NAME", "HeldFolder", "held"]
+__all__ = ["LOCK_NAME", "NO_LOCKS", "HeldFolder", "InUseError", "held", "put_up"]
 
 LOCK_NAME = ".lock"
 _SIGN_NAME = ".stride_monai.running"
-_NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
+"""What file systems say that have no locks."""
+
+
+class InUseError(OutputError):
+    """Another run is at work there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +73,11 @@ def held(folder: Path) -> Iterator[HeldFolder]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OutputError(f"another run is writing to {folder}", "wait for it, or choose another --out") from error
+        raise InUseError(f"another run is writing to {folder}", "wait for it, or choose another --out") from error
     except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise OutputError(f"cannot write to {folder} ({error.strerror})", "choose another --out") from error
-        sign = _put_up(folder / _SIGN_NAME)
+        sign = put_up(folder / _SIGN_NAME)
     note = "" if sign is None else f"{folder} is on a file system without locks: do not start a second run there"
     try:
         yield HeldFolder(folder, folder / LOCK_NAME if sign is None else sign, note)
@@ -93,8 +98,13 @@ def _foreign(lock: Path) -> bool:
         return False
 
 
-def _put_up(sign: Path) -> Path:
-    """Write who is running, unless somebody else is."""
+def put_up(sign: Path) -> Path:
+    """Write a file that says who is running, unless somebody else is; for file systems without locks.
+
+    Raises:
+        InUseError: somebody is, or may be: a run of another machine cannot be seen from here.
+        OutputError: the file cannot be written.
+    """
     for _ in range(2):
         try:
             with sign.open("x", encoding="utf-8") as stream:
@@ -102,7 +112,7 @@ def _put_up(sign: Path) -> Path:
         except FileExistsError:
             who = read_json(sign)
             if _lives(who):
-                raise OutputError(
+                raise InUseError(
                     f"another run is writing to {sign.parent} ({_told(who)})",
                     f"wait for it; if it is gone, delete {sign}",
                 ) from None
@@ -111,7 +121,7 @@ def _put_up(sign: Path) -> Path:
             raise OutputError(f"cannot write to {sign.parent} ({error.strerror})", "choose another --out") from error
         else:
             return sign
-    raise OutputError(f"another run has just begun to write to {sign.parent}", "wait for it")
+    raise InUseError(f"another run has just begun to write to {sign.parent}", "wait for it")
 
 
 def _lives(who: object) -> bool:

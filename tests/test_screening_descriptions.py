@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from detection_toys import DarkSpots
+from numpy.typing import NDArray
 from PIL import Image
 from test_slide_inference import DETECTION, SLIDES, findings_in, infer, make_classifier, toy_bundle
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from typer.testing import CliRunner
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.bundle_workflow import bundle_root
 from stride_monai.cli import app
-from stride_monai.errors import BundleError, ConfigError, SlideError
+from stride_monai.errors import BundleError, ConfigError, RegionError, SlideError
 from stride_monai.files import sha256_of
 from stride_monai.findings import Described, Findings
 from stride_monai.networks.alignment import DescriptionAligner
@@ -29,6 +31,8 @@ from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import load_models
 from stride_monai.screening.screener import Options, Screener
 from stride_monai.screening.sources import Sources
+from stride_monai.slides import Slide
+from stride_monai.units import Box
 
 CPU = torch.device("cpu")
 DIM = 8
@@ -81,6 +85,37 @@ def screened(home: Path, **options: object) -> Findings:
     known = {"bundles": home, "profile": "paper", "mpp": 0.5, "device": "cpu"}
     screener = Screener(Options(**{**known, **options}))  # type: ignore[arg-type]
     return screener.screen(SlideInput(home / "one.png", "one")).findings
+
+
+# What cannot be decoded says nothing about the specimen.
+
+
+@pytest.mark.parametrize(("lost", "finer"), [(0.75, False), (0.3, False), (1.0, False), (1.0, True), (0.0, False)])
+def test_damage_is_no_finding_about_the_specimen(
+    home: Path, monkeypatch: pytest.MonkeyPatch, lost: float, finer: bool
+) -> None:
+    """Tiles that are lost, or crops alone, which are read at a finer level."""
+    read, count, lock = Slide.read, [0.0], threading.Lock()
+
+    def broken(self: Slide, box: Box, mpp: float | None = None) -> NDArray[np.uint8]:
+        with lock:
+            count[0] += lost if finer is (mpp is not None and mpp < 1) else 0
+            if count[0] >= 1:
+                count[0] -= 1
+                raise RegionError("one.png is damaged")
+        return read(self, box, mpp)
+
+    monkeypatch.setattr(Slide, "read", broken)
+    options = {} if finer else {"mpp": 1.0}  # more tiles
+    if lost > 0.5:
+        with pytest.raises(SlideError, match=r"one\.png: \d+ of \d+ .* cannot be decoded"):
+            screened(home, **options)
+        return
+    found = screened(home, **options)
+    assert "deposit" not in found.reason
+    assert ("could not be decoded" in found.reason) is (lost > 0)
+    assert (found.status == "unsatisfactory") is (lost > 0)
+    assert found.call != "negative" or not lost
 
 
 # The words of a cell.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from detection_toys import DarkSpots
+from filelock import FileLock
 from monai.data import Dataset
 from PIL import Image
 
@@ -24,6 +27,7 @@ from stride_monai.data.bag import BagFile
 from stride_monai.engines.progress import Progress, duration
 from stride_monai.engines.slide_bags import CLAIMS_FOLDER, FAILED_FOLDER, SlideBagMaker
 from stride_monai.errors import OutputError, SlideError
+from stride_monai.files import replacing
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 
 GOOD = ("a", "b", "c", "d")
@@ -116,7 +120,11 @@ def test_complete_bags_stay_and_others_are_made_again(
 
     (out / "b.bag.arrow").unlink()  # a run that was stopped
     (out / "c.bag.arrow").write_bytes(b"damaged")
-    (out / ".c.bag.arrow.x1.part").write_bytes(b"left by a process that was killed")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with replacing(tmp_path / "x") as temporary:
+        left = temporary.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    (out / left).write_bytes(b"left by a process that was killed")
     with Image.open(str(good[3]["image"])) as picture:
         Image.fromarray(255 - np.asarray(picture)).save(str(good[3]["image"]))  # d is another slide now
     maker(out, good, weights=weights).run()
@@ -135,6 +143,66 @@ def test_complete_bags_stay_and_others_are_made_again(
     now = times(out)
     maker(out, good, weights=weights, top_k=2, overwrite=True).run()
     assert all(times(out)[name] != now[name] for name in now)
+
+
+@pytest.mark.parametrize("name", ["c.bag.arrow", "d.bag.arrow"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_bag_is_never_replaced(
+    tmp_path: Path, slides: list[dict[str, object]], name: str, overwrite: bool
+) -> None:
+    """Refused by name before anything is made."""
+    out = tmp_path / "bags"
+    out.mkdir()
+    (out / name).write_bytes(b"ARROW1 of somebody else")
+    (out / ".mine.part").write_bytes(b"a download")
+    with pytest.raises(OutputError, match=name):
+        maker(out, slides, overwrite=overwrite).run()
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        name: b"ARROW1 of somebody else",
+        ".mine.part": b"a download",
+    }
+
+
+def test_bags_are_not_written_into_the_folder_of_a_slide(tmp_path: Path, slides: list[dict[str, object]]) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "level-0.dcm").write_bytes(b"pixels")
+    with pytest.raises(OutputError, match="belongs to a slide"):
+        maker(folder, [{"image": str(folder / "level-0.dcm"), "slide_id": "a"}]).run()
+    with pytest.raises(OutputError, match="an input"):
+        maker(folder, [{"image": str(folder / "x.bag.arrow"), "slide_id": "x"}]).run()
+    assert [path.name for path in folder.iterdir()] == ["level-0.dcm"]
+
+
+def test_a_note_of_somebody_else_stays(tmp_path: Path, slides: list[dict[str, object]]) -> None:
+    note = tmp_path / "bags" / FAILED_FOLDER / "bad.txt"
+    note.parent.mkdir(parents=True)
+    note.write_text("mine")
+    with pytest.raises(SlideError):
+        maker(tmp_path / "bags", slides[1:2]).run()
+    assert note.read_text() == "mine"
+    assert "bad.svs" in note.with_name("bad (2).txt").read_text()
+
+
+def test_a_folder_that_vanishes_is_not_made_again(tmp_path: Path, slides: list[dict[str, object]]) -> None:
+    run = maker(tmp_path / "bags", [slides[0], slides[2]])
+    make = run._make
+    run._make = lambda item, path: (make(item, path), shutil.rmtree(tmp_path / "bags"))[0]  # type: ignore[method-assign]
+    with pytest.raises(OutputError, match="has vanished"):
+        run.run()
+    assert not (tmp_path / "bags").exists()
+
+
+def test_without_locks_slides_are_claimed_by_files(
+    tmp_path: Path, slides: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(self: object, *args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", none)
+    maker(tmp_path / "bags", [slides[0]]).run()
+    assert bags(tmp_path / "bags") == ["a"]
+    assert not list((tmp_path / "bags" / CLAIMS_FOLDER).glob("*.running"))
 
 
 def work(folder: Path, data: list[dict[str, object]], slow: float, results: Any) -> None:

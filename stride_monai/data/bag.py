@@ -38,6 +38,7 @@ __all__ = [
     "chosen_by",
     "decode_crop",
     "encode_crop",
+    "is_bag",
     "write_bag",
 ]
 
@@ -216,6 +217,16 @@ def write_bag(path: Path | str, header: BagHeader, cells: Sequence[BagCell]) -> 
     batch = pa.record_batch(columns, schema=schema)
     with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as out:
         out.write_batch(batch)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a file is, or was before it was cut short, a bag: by its beginning alone."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1 << 16)
+    except OSError:
+        return False
+    return head.startswith(b"ARROW1") and b"slide_fingerprint" in head and b"detector_sha256" in head
 
 
 def _columns(cells: Sequence[BagCell]) -> dict[str, list[Any]]:

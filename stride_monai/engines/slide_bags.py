@@ -7,7 +7,9 @@ found in the folder, and each bag says what it was made from; so a run that was 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,14 +21,17 @@ from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, is_bag, write_bag
 from stride_monai.engines.progress import Progress
 from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
-from stride_monai.files import config_hash, fingerprint, sha256_of, write_bytes
+from stride_monai.files import config_hash, fingerprint, free_name, remove_leftovers, sha256_of, write_bytes
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.locks import NO_LOCKS, InUseError, put_up
 from stride_monai.networks.detector import TileDetector
+from stride_monai.ownership import refuse_foreign, refuse_inputs, refuse_within
 from stride_monai.slides import open_slide
+from stride_monai.slides.parts import own_folders
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
@@ -36,6 +41,8 @@ _log = logging.getLogger(__name__)
 CLAIMS_FOLDER = ".claims"
 FAILED_FOLDER = "failed"
 _POLL_SECONDS = 1.0
+_NOTE_HEAD = "stride-monai: no bag was made of the slide "
+_ELSEWHERE = "choose another output_dir, or move it elsewhere"
 Item = Mapping[str, Any]
 
 
@@ -62,7 +69,7 @@ class SlideBagMaker(SupervisedEvaluator):
 
     Raises:
         SlideError: at the end of the run, if slides failed.
-        OutputError: the folder cannot be written to, or its file system has no locks.
+        OutputError: the folder cannot be written to, or a slide or something that is no bag stands where a bag goes.
         ConfigError: the re-ranker does not take such crops, or as many candidates.
     """
 
@@ -101,7 +108,33 @@ class SlideBagMaker(SupervisedEvaluator):
         if self.reranker is not None:
             settings |= {"top_k": self.reranker.k, "reranker": self.reranker.settings()}
         self._config_hash = config_hash(settings)
+        self._refuse()
         self._progress = Progress(self.output_dir, [str(item["slide_id"]) for item in self.data_loader.dataset.data])
+
+    def _refuse(self) -> None:
+        """Refuse, before anything is done, to write where a slide is, or over what is no bag of ours."""
+        items = self.data_loader.dataset.data
+        images = [Path(item["image"]) for item in items]
+        folders = {place for item in items for place in own_folders(Path(item["image"]), str(item["slide_id"]))}
+        refuse_within(self.output_dir, folders, _ELSEWHERE)
+        refuse_inputs([self._bag(str(item["slide_id"])) for item in items], [*images, *folders], _ELSEWHERE)
+        names = {f"{item['slide_id']}{BAG_SUFFIX}": str(item["slide_id"]) for item in items}
+        refuse_foreign(self.output_dir, names, lambda name: self._own(names[name]), _ELSEWHERE)
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.output_dir} ({error.strerror})", _ELSEWHERE) from error
+        remove_leftovers(self.output_dir)
+
+    def _bag(self, slide_id: str) -> Path:
+        return self.output_dir / f"{slide_id}{BAG_SUFFIX}"
+
+    def _own(self, slide_id: str) -> bool:
+        """Whether what stands in the place of a bag is one, or was: its slide was claimed here before."""
+        path = self._bag(slide_id)
+        if path.is_symlink() or not path.is_file():
+            return False
+        return is_bag(path) or (self.output_dir / CLAIMS_FOLDER / f"{slide_id}.lock").exists()
 
     def _end(self) -> None:
         for item in self._busy:
@@ -118,7 +151,9 @@ class SlideBagMaker(SupervisedEvaluator):
 
     def _one(self, item: Item, wait: bool = False) -> dict[str, Any]:
         slide_id = str(item["slide_id"])
-        path = self.output_dir / f"{slide_id}{BAG_SUFFIX}"
+        path = self._bag(slide_id)
+        if not self.output_dir.is_dir():
+            raise OutputError(f"the output folder {self.output_dir} has vanished", "bring it back, and run it again")
         note = self.output_dir / FAILED_FOLDER / f"{slide_id}.txt"
         cells, problem = None, None
         try:
@@ -128,7 +163,7 @@ class SlideBagMaker(SupervisedEvaluator):
                     return {"slide_id": slide_id, "cells": None, "error": None}
                 if self.overwrite or not self._stays(item, path):
                     cells = self._make(item, path)
-                note.unlink(missing_ok=True)
+                _forget(note)
         except OutputError:
             raise  # no other slide could be written either
         except StrideError as error:
@@ -138,31 +173,36 @@ class SlideBagMaker(SupervisedEvaluator):
         if problem is not None:
             _log.error("%s failed: %s", slide_id, problem)
             self._failed.append(slide_id)
-            write_bytes(note, f"{problem}\n".encode())
+            note = note if _own_note(note) else free_name(note)
+            write_bytes(note, f"{_NOTE_HEAD}{slide_id}\n\n{problem}\n".encode("utf-8", "backslashreplace"))
         _log.info("%s", self._progress.step(slide_id, made=cells is not None))
         return {"slide_id": slide_id, "cells": cells, "error": problem}
 
     @contextmanager
     def _claimed(self, slide_id: str, wait: bool) -> Iterator[bool]:
         """Whether this process may work on the slide; it does as long as the block lasts."""
-        lock = FileLock(self.output_dir / CLAIMS_FOLDER / f"{slide_id}.lock")
+        place = self.output_dir / CLAIMS_FOLDER / f"{slide_id}.lock"
+        lock, sign = FileLock(place), None
         try:
-            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(exist_ok=True)
             lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)
         except Timeout:
             yield False
             return
-        except (OSError, NotImplementedError) as error:
-            raise OutputError(
-                f"cannot claim a slide in {self.output_dir.name} ({error})",
-                "the folder must be writable and on a file system with locks",
-            ) from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise OutputError(
+                    f"cannot claim a slide in {self.output_dir} ({error})", "check that the folder can be written to"
+                ) from error
+            sign = _sign(place.with_suffix(".running"), wait)
+            if sign is None:
+                yield False
+                return
         try:
-            for leftover in self.output_dir.glob(f".{slide_id}{BAG_SUFFIX}.*.part"):  # of a process that was killed
-                leftover.unlink(missing_ok=True)
             yield True
         finally:
-            lock.release()
+            with contextlib.suppress(OSError):
+                lock.release() if sign is None else sign.unlink(missing_ok=True)
 
     def _stays(self, item: Item, path: Path) -> bool:
         """Whether the slide's bag is there and is what this run would make."""
@@ -219,6 +259,31 @@ class SlideBagMaker(SupervisedEvaluator):
             ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items()),
         )
         return len(cells)
+
+
+def _sign(path: Path, wait: bool) -> Path | None:
+    """A file that claims a slide where there are no locks; None where another process has it."""
+    while True:
+        try:
+            return put_up(path)
+        except InUseError:
+            if not wait:
+                return None
+            time.sleep(_POLL_SECONDS)
+
+
+def _forget(note: Path) -> None:
+    """Remove what was noted of a failure that is over."""
+    with contextlib.suppress(OSError):
+        if os.path.lexists(note) and _own_note(note):
+            note.unlink()
+
+
+def _own_note(note: Path) -> bool:
+    try:
+        return not note.is_symlink() and note.is_file() and note.read_bytes().startswith(_NOTE_HEAD.encode())
+    except OSError:
+        return False
 
 
 def _cells(bag: CellBag) -> list[BagCell]:

@@ -31,6 +31,11 @@ from stride_monai.units import Box
 __all__ = ["MIN_CELLS", "Options", "Screened", "Screener"]
 
 MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
+UNREADABLE_FAILS = 0.5
+"""Share of the tiles with cells, or of the cells, above which a slide that cannot be decoded there has failed: what is
+left is no picture of the specimen."""
+UNREADABLE_UNSATISFACTORY = 0.1
+"""Share above which a slide is unsatisfactory, and so never called negative, for what could not be decoded."""
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
 
 
@@ -122,8 +127,11 @@ class Screener:
             detections = self._detect(slide, self.models.detector, progress=progress)
             for stage, seconds in detections.seconds.items():
                 clock.seconds[stage] = clock.seconds.get(stage, 0.0) + seconds
+            examined = detections.tiles_read + detections.unreadable
+            damage = _damage(item.path.name, detections.unreadable, examined, "tiles with cells")
             with clock.stage("crop"):
                 bag = self._patches(slide, detections.boxes, detections.scores)
+            damage += _damage(item.path.name, bag.unreadable, int(bag.mask.sum()) + bag.unreadable, "suspicious cells")
             if self.models.reranker is not None:
                 with clock.stage("rerank"):
                     bag = self.models.reranker(bag, item.slide_id)
@@ -143,7 +151,8 @@ class Screener:
                 pictures = pictures_of(slide, bag.boxes[: len(crops)], self._patches.crop_px * self._patches.crop_mpp)
         unreadable = detections.unreadable + bag.unreadable
         quality = _quality(detections, facts, unreadable)
-        findings = self._findings(item, facts, quality, _cells(bag, evidence, words), evidence.slide)
+        reason = "; ".join(damage) or _unsatisfactory(quality)
+        findings = self._findings(item, facts, quality, reason, _cells(bag, evidence, words), evidence.slide)
         return Screened(findings, pictures, clock.seconds)
 
     def _findings(
@@ -151,6 +160,7 @@ class Screener:
         item: SlideInput,
         facts: SlideFacts,
         quality: Quality,
+        reason: str,
         cells: tuple[Cell, ...],
         probabilities: NDArray[np.float64] | None,
     ) -> Findings:
@@ -159,7 +169,6 @@ class Screener:
         if probabilities is not None:
             slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
             score = binary_score(probabilities.tolist())
-        reason = _unsatisfactory(quality)
         return Findings(
             status=SlideStatus.UNSATISFACTORY if reason else SlideStatus.OK,
             reason=reason,
@@ -265,6 +274,21 @@ def _quality(detections: Detections, facts: SlideFacts, unreadable: int) -> Qual
         adequate=adequate,
         notes=tuple(notes),
     )
+
+
+def _damage(file_name: str, unreadable: int, tried: int, what: str) -> list[str]:
+    """Why a slide is unsatisfactory for what could not be decoded: damage is no finding about the specimen.
+
+    Raises:
+        SlideError: more is lost than is left.
+    """
+    if unreadable > UNREADABLE_FAILS * tried:
+        raise SlideError(
+            f"{file_name}: {unreadable:,} of {tried:,} {what} cannot be decoded", "copy it again from the scanner"
+        )
+    if unreadable > UNREADABLE_UNSATISFACTORY * tried:
+        return [f"{unreadable:,} of {tried:,} {what} could not be decoded and were not examined"]
+    return []
 
 
 def _unsatisfactory(quality: Quality) -> str:
