@@ -1,28 +1,20 @@
 """Bundles: where they are, running them without silent misspellings, and loading their networks for screening.
 
-MONAI adds an override that it does not know (``--max_epoch 1``) to the configuration, where nobody reads it. Here it is
-refused, on both ways to run a bundle:
+MONAI's command line loses what it cannot read (``--dataset_dir 'cohort#2'`` is ``cohort``) and adds an override that it
+does not know (``--max_epoch 1``) to the configuration, where nobody reads it. Here the one arrives as typed and the
+other is refused (:mod:`stride_monai.workflows`), on both ways to run a bundle:
 
 - ``python -m monai.bundle run``: the first entry of ``initialize`` in every bundle is :func:`check_overrides`;
 - ``python -m monai.bundle run_workflow --workflow_name stride_monai.bundle_workflow.StrideWorkflow``.
-
-A key is known if a config file that was given has it, if the component in which it stands takes an argument of that
-name, or if something in the configuration refers to it.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import inspect
-import json
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from pydoc import locate
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +24,10 @@ from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError, StrideError
 from stride_monai.files import sha256_of
 from stride_monai.networks.weights import load_into
+from stride_monai.workflows.messages import own_error, print_one_line, refuse, say_the_reason
+from stride_monai.workflows.settle import OPTIONS, Given, settle, settled
+from stride_monai.workflows.typed import is_command, typed_options
+from stride_monai.workflows.values import file_option, shielded
 
 __all__ = [
     "LoadedBundle",
@@ -41,13 +37,10 @@ __all__ = [
     "check_overrides",
     "hash_of",
     "load_bundle_network",
-    "refuse_unknown",
-    "speaking_plainly",
     "untrained_network",
 ]
 
 PROFILES = ("paper", "tiny")
-_COMPONENT_KEYS = {"_target_", "_mode_", "_disabled_", "_requires_", "_desc_"}
 
 
 class LoadedBundle(NamedTuple):
@@ -131,7 +124,7 @@ def _inference(root: Path, profile: str, overlays: Sequence[str]) -> ConfigParse
     parser = ConfigParser()
     parser.read_config([str(root / "configs" / f"{name}.json") for name in names])
     parser.read_meta(str(root / "configs" / "metadata.json"))
-    parser["bundle_root"] = str(root)
+    parser["bundle_root"] = shielded(str(root))
     return parser
 
 
@@ -141,7 +134,7 @@ def _usable(root: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, KeyError, ValueError, RuntimeError) as error:
-        if (cause := _stride_error(error)) is not None:
+        if (cause := own_error(error)) is not None:
             raise cause from error
         raise BundleError(f"the bundle {root.name} cannot be used ({error})", "check its configs folder") from error
 
@@ -152,13 +145,6 @@ def _paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
 
 def _is_plain(value: Any) -> bool:
     return isinstance(value, bool | int | float) or (isinstance(value, str) and not value.startswith(("$", "@", "%")))
-
-
-def _stride_error(error: BaseException | None) -> StrideError | None:
-    """What a component of the configuration raised, which MONAI wraps in errors of its own."""
-    while error is not None and not isinstance(error, StrideError):
-        error = error.__cause__
-    return error
 
 
 def hash_of(paths: Sequence[Path]) -> str:
@@ -174,176 +160,76 @@ def _advice(profile: str) -> str:
 
 
 class StrideWorkflow(ConfigWorkflow):
-    """MONAI's ``ConfigWorkflow``, which refuses overrides that it does not know.
+    """MONAI's ``ConfigWorkflow``, in which overrides arrive as typed and unknown ones are refused.
 
     Raises:
-        ConfigError: an override names nothing; the message has the nearest name that exists.
+        ConfigError: an override names nothing; the message has the nearest name that exists. Or its value is none of
+            the option's, or the configuration files stand in the wrong order.
     """
 
     def __init__(self, config_file: str | Sequence[str], *args: Any, **kwargs: Any) -> None:
-        super().__init__(config_file, *args, **kwargs)
-        speaking_plainly(refuse_unknown, self.parser.get(), ConfigParser.load_config_files(config_file))
+        if is_command():
+            print_one_line()
+        typed = typed_options()
+        options = {name: file_option(text) for name, text in typed.items() if name in OPTIONS}
+        config_file = options.pop("config_file", config_file)
+        kwargs |= {name: value for name, value in options.items() if name not in {"workflow_name", "args_file"}}
+        overrides = {name: kwargs.pop(name) for name in list(kwargs) if name not in OPTIONS}
+        given = Given(config_file, overrides, kwargs.get("tracking"))
+        super().__init__(config_file, *args, **kwargs, **settled(given, typed))
+        self.given = given
+        settle(self, given, typed)
 
 
 def check_overrides() -> None:
-    """First entry of every bundle's ``initialize``: refuse misspelt overrides and a ``bundle_root`` that is no bundle.
+    """First entry of every bundle's ``initialize``: what was typed arrives, what is wrong is refused.
 
-    ``monai.bundle run`` hands neither the parser nor the file list to a configuration, so they are looked up in the
-    frames that called this function. Where the file list is not found there, all files of the configs folder count.
+    Overrides get the text that was typed, misspelt ones are refused, so are configuration files in the wrong order and
+    a ``bundle_root`` that is no bundle. ``monai.bundle.run`` hands neither the parser nor the file list to a
+    configuration, so they are looked up in the frames that called this function. Where the file list is not found
+    there, all files of the configs folder count.
 
     Raises:
-        ConfigError: an override names nothing, or ``bundle_root`` is wrong (``SystemExit`` with that message in a
-            ``python -m monai.bundle`` process, where a traceback would hide it).
+        ConfigError: something is refused. The workflow raises it unwrapped, as it does from here on with every error of
+            the package; a ``python -m monai.bundle`` process prints its line alone.
     """
-    if _is_command():
-        _say_last_what_happened()
-    workflow, files = _running_workflow()
+    if is_command():
+        print_one_line()
+    workflow, given, waits = _running_workflow()
     if workflow is None:
         raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
-    others = [] if files else _all_configs(Path(workflow.config_root_path))
-    known = ConfigParser.load_config_files(files or others)
-    speaking_plainly(
-        refuse_unknown, workflow.parser.get(), known, [ConfigParser.load_config_file(file) for file in others]
-    )
-    speaking_plainly(_check_root, Path(str(workflow.parser.get_parsed_content("bundle_root"))))
+    say_the_reason(workflow)
+    try:
+        settle(workflow, given, typed_options())
+        _check_root(Path(str(workflow.parser.get_parsed_content("bundle_root"))))
+    except StrideError as error:
+        if not waits:
+            raise
+        refuse(workflow, error)
 
 
-def _running_workflow() -> tuple[ConfigWorkflow | None, Any]:
+def _running_workflow() -> tuple[ConfigWorkflow | None, Given, bool]:
+    """The workflow that is being initialized, what it was given, and whether it runs its ``initialize`` itself."""
     workflow: ConfigWorkflow | None = None
+    given, waits = Given(), False
     frame = inspect.currentframe()
     while frame is not None:
-        if workflow is None and isinstance(frame.f_locals.get("self"), ConfigWorkflow):
-            workflow = frame.f_locals["self"]
-        elif frame.f_globals.get("__name__") == "monai.bundle.scripts" and frame.f_locals.get("config_file"):
-            return workflow, frame.f_locals["config_file"]
+        name, values = frame.f_code.co_name, frame.f_locals
+        if isinstance(values.get("self"), ConfigWorkflow):
+            waits = waits or name == "_run_expr"
+            if workflow is None:
+                workflow = values["self"]
+                given = getattr(workflow, "given", None) or given if isinstance(workflow, StrideWorkflow) else given
+        elif (
+            frame.f_globals.get("__name__") == "monai.bundle.scripts" and name == "create_workflow" and not given.files
+        ):
+            arguments: Mapping[str, Any] = values.get("_args", {})
+            overrides = {name: value for name, value in arguments.items() if name not in OPTIONS}
+            given = Given(values.get("config_file"), overrides, arguments.get("tracking"))
         frame = frame.f_back
-    return workflow, None
-
-
-def _all_configs(folder: Path) -> list[str]:
-    whole = [folder / "inference.json", folder / "train.json"]  # the others are overlays and come after them
-    overlays = [path for path in sorted(folder.glob("*.json")) if path not in whole and path.name != "metadata.json"]
-    return [str(path) for path in (*whole, *overlays) if path.is_file()]
+    return workflow, given, waits
 
 
 def _check_root(root: Path) -> None:
     if not (root / "configs" / "metadata.json").is_file():
         raise ConfigError(f"bundle_root '{root}' is no bundle", "pass --bundle_root with the bundle's folder")
-
-
-def speaking_plainly(function: Callable[..., Any], *args: Any) -> Any:
-    """``function(*args)``; what the package refuses ends a ``python -m monai.bundle`` process with its message alone.
-
-    Elsewhere, and for any other error, nothing changes.
-    """
-    try:
-        return function(*args)
-    except StrideError as error:
-        if _is_command():
-            raise SystemExit(f"error: {error}") from error
-        raise
-
-
-def _is_command() -> bool:
-    """Whether this process is ``python -m monai.bundle``."""
-    return Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py")
-
-
-def _say_last_what_happened() -> None:
-    """End this process's traceback, if it comes to one, with what began it.
-
-    MONAI wraps what a component raises in errors of its own, which say only where in the configuration it happened, and
-    prints the advice of the package's errors a hundred lines before the end.
-    """
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        sys.__excepthook__(kind, error, trace)
-        if isinstance(error, Exception):
-            sys.stderr.write(f"\nerror: {_beginning(error)}\n")
-
-    sys.excepthook = hook
-
-
-def _beginning(error: BaseException) -> str:
-    """What happened first, in one line: what the package or the system said."""
-    if isinstance(cause := _stride_error(error), StrideError):
-        return str(cause)
-    while error.__cause__ is not None:
-        error = error.__cause__
-    # A process that loads data hands on its traceback as text alone.
-    said = re.findall(rf"\b{re.escape(StrideError.__module__)}\.\w+: (.+)$", str(error), re.MULTILINE)
-    return str(said[0]) if said else f"{type(error).__name__}: {error}"
-
-
-def refuse_unknown(
-    config: Mapping[str, Any], known: Mapping[str, Any], others: Sequence[Mapping[str, Any]] = ()
-) -> None:
-    """Refuse what overrides added to a configuration without anything reading it.
-
-    Args:
-        config: the configuration with the overrides in it.
-        known: the configuration of the files alone.
-        others: files that may be among them, each alone: what one has, another that lies over it may have replaced.
-
-    Raises:
-        ConfigError: for the first such key; the message has its full id and the nearest name that exists.
-    """
-    text = json.dumps(config, default=str).replace("#", "::")
-    for path, key, choices in _added(config, known, ()):
-        name = "#".join((*path, key))
-        if key.startswith("+"):
-            raise ConfigError(f"'--{name}' does nothing", "'+' merges in config files only: put it into one")
-        if re.search(rf"[@%]{re.escape('::'.join((*path, key)))}(?![\w])", text):
-            continue
-        if any(_holds(other, (*path, key)) for other in others):
-            continue
-        near = difflib.get_close_matches(key, choices, n=1)
-        advice = (
-            f"did you mean '--{'#'.join((*path, near[0]))}'?" if near else f"known are {', '.join(sorted(choices))}"
-        )
-        raise ConfigError(f"there is no option '--{name}'", advice)
-
-
-def _holds(file: Mapping[str, Any], path: Sequence[str]) -> bool:
-    """Whether a configuration file says something at a path; its own keys may be paths (``state#ema``)."""
-    for key, value in file.items():
-        parts = re.split("#|::", key.lstrip("+"))
-        if list(path[: len(parts)]) != parts:
-            continue
-        for part in path[len(parts) :]:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None:
-            return True
-    return False
-
-
-def _added(config: Any, known: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
-    """Keys that ``config`` has and ``known`` has not: the path, the key, the names that would have been right."""
-    if isinstance(config, list) and isinstance(known, list) and len(config) == len(known):
-        for index, (value, base) in enumerate(zip(config, known, strict=True)):
-            yield from _added(value, base, (*path, str(index)))
-    # A macro ("%other") or a component of another class was replaced as a whole: there is nothing to compare with.
-    if not (isinstance(config, Mapping) and isinstance(known, Mapping)):
-        return
-    if config.get("_target_") != known.get("_target_"):
-        return
-    arguments, takes_any = _arguments(config["_target_"]) if "_target_" in config else ([], False)
-    for key, value in config.items():
-        choices = [name for name in (*known, *arguments) if not name.startswith("_")]
-        if key in known:
-            yield from _added(value, known[key], (*path, key))
-        elif key in arguments or key == "_meta_":
-            continue
-        # Where any argument is taken, only a name that is very close to a known one is a misspelling.
-        elif not takes_any or difflib.get_close_matches(key, choices, n=1, cutoff=0.85):
-            yield path, key, choices
-
-
-def _arguments(target: Any) -> tuple[list[str], bool]:
-    """Names that a ``_target_`` takes, and whether it takes any other (or cannot be looked at)."""
-    try:
-        parameters = inspect.signature(locate(str(target))).parameters.values()  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return [*_COMPONENT_KEYS], True
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    return [*(parameter.name for parameter in parameters), *_COMPONENT_KEYS], takes_any

@@ -1,0 +1,116 @@
+"""Errors of a bundle in one line.
+
+MONAI wraps what a component raises in errors of its own, which say only where in the configuration it happened, and a
+command prints a hundred lines of traceback around what the package has to say. Here what happened first comes through:
+a workflow raises the package's own error, and ``python -m monai.bundle`` prints its line alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from types import TracebackType
+from typing import Any, NoReturn
+
+from monai.bundle import ConfigWorkflow
+
+from stride_monai.errors import StrideError
+
+__all__ = ["TRACEBACK", "beginning", "own_error", "print_one_line", "raise_the_reason", "refuse", "say_the_reason"]
+
+TRACEBACK = "STRIDE_MONAI_TRACEBACK"
+"""Environment variable: set it to see the whole traceback of a command."""
+
+
+def own_error(error: BaseException | None) -> StrideError | None:
+    """What a component of the configuration raised, which MONAI wraps in errors of its own."""
+    while error is not None and not isinstance(error, StrideError):
+        error = error.__cause__
+    return error
+
+
+def beginning(error: BaseException) -> str:
+    """What happened first, in one line: what the package or the system said."""
+    return _first_words(error)[0]
+
+
+def _first_words(error: BaseException) -> tuple[str, bool]:
+    """What happened first, and whether that is all that a user needs to know."""
+    if (own := own_error(error)) is not None:
+        return str(own), True
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    # A process that loads data hands on its traceback as text alone.
+    said = re.findall(rf"\b{re.escape(StrideError.__module__)}\.\w+: (.+)$", str(first), re.MULTILINE)
+    if said:
+        return str(said[0]), True
+    words = " ".join(str(first).split("\n", 1)[0].split())
+    return f"{type(first).__name__}: {words}", _is_plain(first)
+
+
+def _is_plain(error: BaseException) -> bool:
+    """Whether an error is about the user's files or configuration, not about code."""
+    if isinstance(error, OSError):
+        return error.filename is not None or isinstance(error, FileNotFoundError)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    where = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    return where.startswith("monai.bundle") and isinstance(error, ValueError | KeyError)
+
+
+def print_one_line() -> None:
+    """Let this process, if an error ends it, print one line about it; a traceback only where it helps."""
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, Exception):
+            sys.__excepthook__(kind, error, trace)
+            return
+        words, enough = _first_words(error)
+        if os.environ.get(TRACEBACK) or not enough:
+            sys.__excepthook__(kind, error, trace)
+            sys.stderr.write("\n")
+        sys.stderr.write(f"error: {words}\n")
+
+    sys.excepthook = hook
+
+
+def raise_the_reason(error: Exception) -> NoReturn:
+    """Raise what a wrapped error began with: the package's own error, else the error with the reason in its message."""
+    if (own := own_error(error)) is not None:
+        raise own from own.__cause__
+    words = beginning(error)
+    if error.__cause__ is not None and words not in str(error):
+        error.args = (f"{error}\n{words}",)
+    raise error
+
+
+def say_the_reason(workflow: ConfigWorkflow) -> None:
+    """Let a workflow of MONAI raise what its components raised, from now on."""
+    parser = workflow.parser
+    if "get_parsed_content" in vars(parser):
+        return
+    wrapped = parser.get_parsed_content
+
+    def get_parsed_content(id: str = "", **kwargs: Any) -> Any:
+        try:
+            return wrapped(id, **kwargs)
+        except Exception as error:
+            raise_the_reason(error)
+
+    parser.get_parsed_content = get_parsed_content
+
+
+def refuse(workflow: ConfigWorkflow, error: StrideError) -> None:
+    """Let a workflow that is being initialized raise ``error`` as the next thing, and not within MONAI's wrapping.
+
+    Between two entries of ``initialize`` MONAI forgets the result of the first; that is where it is raised.
+    """
+
+    def forget(id: str) -> NoReturn:
+        del resolver.remove_resolved_content
+        raise error
+
+    resolver = workflow.parser.ref_resolver
+    resolver.remove_resolved_content = forget
