@@ -224,9 +224,9 @@ def test_from_python_a_hash_arrives_too(home: Path) -> None:
     workflow.run()
     assert SEEN.pop()["weights"] == ["x#1", "y"]
     assert SEEN.pop()["bag_dir"] == "a#b/bags"
-    with pytest.raises(ConfigError, match="dataset_dir 'a::b'.*StrideWorkflow"):
+    with pytest.raises(ConfigError, match=r"dataset_dir 'a::b'.*StrideWorkflow"):
         monai.bundle.ConfigWorkflow(config, logging_file=False, **given).initialize()
-    with pytest.raises(ConfigError, match="weights#0 'x::1'.*StrideWorkflow"):
+    with pytest.raises(ConfigError, match=r"weights#0 'x::1'.*StrideWorkflow"):
         monai.bundle.run(config_file=config, logging_file=False, **{**given, "weights": ["x#1", "y"]})
 
 
@@ -277,7 +277,7 @@ def test_kinds_of_the_bundles_options() -> None:
         "True or False": ["amp", "allow_missing", "use_amp", "optimizer#amsgrad"],
         "a component": ["optimizer", "train#dataset"],
     }
-    kinds["text"] += ["device", "head", "train#handlers#8#save_dir", "encoder_name"]
+    kinds["text"] += ["resume", "device", "head", "train#handlers#8#save_dir", "encoder_name"]
     known = ConfigParser.load_config_files(
         [str(bundle_root("swift_mil") / "configs" / f"{name}.json") for name in ("train", "tiny")]
     )

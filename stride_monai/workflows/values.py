@@ -181,7 +181,8 @@ def _kind_of_node(node: ast.expr, known: Mapping[str, Any], seen: set[str]) -> s
         case ast.List() | ast.Tuple() | ast.ListComp():
             return LIST
         case ast.Call(func=function):
-            return _CALLS.get(ast.unparse(function))
+            name = ast.unparse(function)
+            return _CALLS.get(name) or _returned(name, known)
         case _:
             return None
 
@@ -200,13 +201,32 @@ def _annotated(component: Any, argument: str) -> str | None:
     """The kind of an argument that a component of the configuration takes."""
     if not isinstance(component, Mapping) or "_target_" not in component:
         return None
+    signature = _signature(str(component["_target_"]))
+    if signature is None or argument not in signature.parameters:
+        return None
+    return _kind_of_annotation(signature.parameters[argument].annotation)
+
+
+def _returned(function: str, known: Mapping[str, Any]) -> str | None:
+    """The kind of what a function of a module that the configuration imports returns."""
+    alias, _, name = function.rpartition(".")
+    for line in known.get("imports", ()):
+        match = re.fullmatch(r"\$import (\S+)(?: as (\w+))?", str(line))
+        if alias and match and (match[2] or match[1]) == alias:
+            signature = _signature(f"{match[1]}.{name}")
+            return None if signature is None else _kind_of_annotation(signature.return_annotation)
+    return None
+
+
+def _signature(name: str) -> inspect.Signature | None:
     try:
-        parameter = inspect.signature(locate(str(component["_target_"]))).parameters.get(argument)  # type: ignore[arg-type]
+        return inspect.signature(locate(name))  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
-    words = set(re.findall(r"\w+", str(parameter.annotation))) if parameter is not None else set()
-    if isinstance(parameter, inspect.Parameter) and isinstance(parameter.annotation, type):
-        words = {parameter.annotation.__name__}
+
+
+def _kind_of_annotation(annotation: Any) -> str | None:
+    words = set(re.findall(r"\w+", annotation.__name__ if isinstance(annotation, type) else str(annotation)))
     kinds = {TEXT: {"str", "Path", "PathLike"}, TRUTH: {"bool"}, NUMBER: {"int", "float"}}
     found = [kind for kind, names in kinds.items() if words & names]
     return found[0] if len(found) == 1 and not words & {"Sequence", "list", "Mapping", "dict", "Callable"} else None
