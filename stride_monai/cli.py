@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from stride_monai.cli_bundle import app as bundle_app
 from stride_monai.cli_data import app as data_app
 from stride_monai.errors import ConfigError, StrideError
+from stride_monai.guard import Stopped, if_stopped, stoppable
 from stride_monai.names import printable
 from stride_monai.terminal import console, forgive, plain
 
@@ -44,6 +45,8 @@ _out = console()
 _err = console(stderr=True)
 _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
 
+_GO_ON = "what is done stays; give the same command again"
+
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um per pixel at full resolution; wins over what the file states.")
 ]
@@ -58,16 +61,21 @@ WeightsOption = Annotated[
 
 
 def main() -> None:
-    """Entry point: a :class:`StrideError` is one line on standard error and exit status 2."""
+    """Entry point: a :class:`StrideError` is one line on standard error and exit status 2.
+
+    A run that is stopped (Ctrl-C, SIGTERM, SIGHUP) ends with one line that says how to go on, and with the status that
+    a shell gives for the signal.
+    """
     forgive()
-    try:
-        app()
-    except StrideError as error:
-        _err.print(f"[red]error[/red] {_escape(str(error))}", highlight=False, soft_wrap=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        _err.print("interrupted; the same command takes the run up again")
-        raise SystemExit(130) from None
+    with stoppable():
+        try:
+            app()
+        except StrideError as error:
+            _err.print(f"[red]error[/red] {_escape(str(error))}", highlight=False, soft_wrap=True)
+            raise SystemExit(2) from None
+        except Stopped as stopped:
+            _err.print(f"stopped: {_escape(stopped.done or _GO_ON)}", highlight=False, soft_wrap=True)
+            raise SystemExit(stopped.exit_status) from None
 
 
 @app.callback(invoke_without_command=True)
@@ -247,9 +255,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what is installed, what opens the slide, and what to do about each problem."""
-    from stride_monai.screening.doctor import examine, examine_slide
+    from stride_monai.screening.doctor import examine, examine_slide_guarded
 
-    checks = examine() + ([] if slide is None else examine_slide(slide, mpp))
+    checks = examine() + ([] if slide is None else examine_slide_guarded(slide, mpp))
     if as_json:
         healthy = not any(check.state == "problem" for check in checks)
         typer.echo(json.dumps({"healthy": healthy, "checks": [check.to_dict() for check in checks]}, indent=1))
@@ -324,7 +332,7 @@ def phantom(
     given: dict[str, Any] = {name: value for name, value in crops.items() if value is not None}
     if given and not bags_only:
         raise ConfigError(f"--{next(iter(given)).replace('_', '-')} is about bags", "add --bags-only, or leave it out")
-    with _progress(period=600) as progress:
+    with if_stopped("what is done stays; the same command goes on"), _progress(period=600) as progress:
         total = design.classes if isinstance(design.classes, int) else len(design.classes)
         bar = progress.add_task("bags" if bags_only else "slides", total=total)
 

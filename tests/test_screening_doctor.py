@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import toy_reader
 from PIL import Image
 from slide_files import textured, write_pyramid
 
-from stride_monai.screening.doctor import Check, examine_slide
+from stride_monai.screening.doctor import Check, examine_slide, examine_slide_guarded
 
 
 def said(path: Path, mpp: float | None = None) -> dict[str, Check]:
@@ -48,3 +50,33 @@ def test_a_good_field_has_no_problem(tmp_path: Path) -> None:
     path = tmp_path / "field.png"
     Image.fromarray(textured(64, 64)).save(path)
     assert [check.name for check in examine_slide(path, 0.3) if check.state == "problem"] == []
+
+
+@pytest.mark.parametrize(
+    ("happens", "seconds", "says"),
+    [
+        ("open:abort", 60, r"a\.toy ends the process that reads it \(SIGABRT\)"),
+        ("read:segfault", 60, r"a\.toy ends the process that reads it \(SIGSEGV\)"),
+        ("open:sleep", 2, r"a\.toy was not read after 2 s"),
+        ("read:exit", 60, r"a\.toy: unexpected SystemExit: 3"),
+    ],
+)
+def test_a_file_that_ends_or_stalls_its_reader_is_a_problem_like_any_other(
+    happens: str, seconds: float, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_reader.install(tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    path = tmp_path / "a.toy"
+    path.write_text(happens)
+    *others, last = examine_slide_guarded(path, seconds=seconds)
+    assert (last.name, last.state) == ("slide", "problem")
+    assert re.match(says, last.detail)
+    assert last.advice
+    assert bool(others) == happens.startswith("read")
+
+
+def test_a_guarded_examination_says_what_one_in_this_process_says(tmp_path: Path) -> None:
+    path = tmp_path / "field.png"
+    Image.fromarray(textured(64, 64)).save(path)
+    for mpp in (0.3, None):
+        assert examine_slide_guarded(path, mpp) == examine_slide(path, mpp)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stride_monai.guard.memory import memory_in_use, memory_limit
 from stride_monai.guard.process import Guard, Limits, OverMemoryError, OverTimeError, ProcessEndedError, UnexpectedError
-from stride_monai.guard.stops import Stopped, stoppable
+from stride_monai.guard.stops import Stopped, if_stopped, signals_held, stoppable
 
 __all__ = [
     "Guard",
@@ -17,7 +17,9 @@ __all__ = [
     "ProcessEndedError",
     "Stopped",
     "UnexpectedError",
+    "if_stopped",
     "memory_in_use",
     "memory_limit",
+    "signals_held",
     "stoppable",
 ]

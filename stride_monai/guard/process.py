@@ -20,6 +20,7 @@ from stride_monai import errors
 from stride_monai.errors import StrideError
 from stride_monai.guard.frames import read_frame, write_frame
 from stride_monai.guard.memory import family, memory_in_use
+from stride_monai.guard.stops import signals_held
 
 __all__ = ["Guard", "Limits", "OverMemoryError", "OverTimeError", "ProcessEndedError", "UnexpectedError"]
 
@@ -178,12 +179,13 @@ class _Running:
         # The system ends the child with the thread that started it; one that is not the main thread may end earlier.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         flags = ["-P", *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
-        self._process = subprocess.Popen(
-            [sys.executable, *flags, "-c", _BOOT, json.dumps(sys.path), str(parent)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._crash,
-        )
+        with signals_held():
+            self._process = subprocess.Popen(
+                [sys.executable, *flags, "-c", _BOOT, json.dumps(sys.path), str(parent)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._crash,
+            )
         self.pid = self._process.pid
         self._inbox: SimpleQueue[tuple[str, Any] | None] = SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stopped", "stoppable"]
+__all__ = ["Stopped", "if_stopped", "signals_held", "stoppable"]
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Stopped(BaseException):
@@ -54,8 +54,7 @@ def stoppable() -> Iterator[None]:
         begun = True
         raise Stopped(number)
 
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, stop)
@@ -64,3 +63,29 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def if_stopped(done: str | Callable[[], str]) -> Iterator[None]:
+    """What to say, in words, if the block is stopped: what is done, and how to go on."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.done = done if isinstance(done, str) else done()
+        raise
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Processes begun in the block never get the signals that stop a command; this one gets them when it ends.
+
+    Whoever begins a process stops it. Does nothing where the system has no such thing (Windows).
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

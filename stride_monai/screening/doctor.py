@@ -7,18 +7,29 @@ import importlib.util
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stride_monai.errors import StrideError
+from stride_monai.guard import (
+    Guard,
+    Limits,
+    OverMemoryError,
+    OverTimeError,
+    ProcessEndedError,
+    UnexpectedError,
+    memory_limit,
+)
 
 if TYPE_CHECKING:
     from stride_monai.slides import Slide
 
-__all__ = ["Check", "examine", "examine_slide"]
+__all__ = ["SLIDE_SECONDS", "Check", "examine", "examine_slide", "examine_slide_guarded"]
+
+SLIDE_SECONDS = 300.0
 
 State = Literal["ok", "note", "problem"]
 
@@ -68,27 +79,60 @@ def examine() -> list[Check]:
 
 def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
     """One slide: which readers open it, its um/px, size and levels, and whether it can be decoded."""
+    return list(_checks_of_slide(path, mpp))
+
+
+def examine_slide_guarded(path: Path, mpp: float | None = None, seconds: float = SLIDE_SECONDS) -> list[Check]:
+    """As :func:`examine_slide`, in a process of its own: what aborts it, stalls or fills the memory is a problem.
+
+    Args:
+        seconds: after which it is given up.
+    """
+    limit = memory_limit()
+    checks: list[Check] = []
+    try:
+        with Guard(f"{__name__}:_slide_examiner") as guard:
+            guard.call((path, mpp), Limits(seconds, limit and int(0.8 * limit)), checks.append)
+    except ProcessEndedError as error:
+        detail = f"{path.name} ends the process that reads it ({error.how})"
+        checks.append(Check("slide", "problem", detail, "it is damaged: copy it again from the scanner"))
+    except OverTimeError:
+        detail = f"{path.name} was not read after {seconds:g} s"
+        checks.append(Check("slide", "problem", detail, "copy it to a local disk, or again from the scanner"))
+    except OverMemoryError as error:
+        detail = f"{path.name} takes too much memory to look into ({error.what})"
+        checks.append(Check("slide", "problem", detail, "it may be damaged: copy it again from the scanner"))
+    except UnexpectedError as error:
+        checks.append(Check("slide", "problem", f"{path.name}: {error.what}", "please report it"))
+    return checks
+
+
+def _slide_examiner() -> Callable[[tuple[Path, float | None], Callable[[Check], None]], None]:
+    def examine_one(request: tuple[Path, float | None], report: Callable[[Check], None]) -> None:
+        for check in _checks_of_slide(*request):
+            report(check)
+
+    return examine_one
+
+
+def _checks_of_slide(path: Path, mpp: float | None) -> Iterator[Check]:
     from stride_monai.slides import open_slide, probe_readers
 
-    checks = []
     try:
         for report in probe_readers(path):
             state: State = "ok" if report.ok else "note"
-            checks.append(Check(f"reader {report.name}", state, report.detail))
+            yield Check(f"reader {report.name}", state, report.detail)
         with open_slide(path, mpp=mpp) as slide:
             facts = slide.facts
             levels = ", ".join(f"{v.width}x{v.height} (1/{v.downsample:g})" for v in facts.levels)
             stated = "none" if facts.mpp_in_file is None else f"{facts.mpp_in_file:g}"
-            checks += [
-                Check("slide", "ok", f"{facts.file_name}: {facts.width}x{facts.height} px, read by {facts.reader}"),
-                Check("um/px", "ok", f"{facts.mpp:g} ({facts.mpp_source}; in the file: {stated})"),
-                Check("levels", "ok", levels),
-                *(Check("chosen", "ok", note) for note in slide.notes),
-            ]
-            checks.append(_pixels(slide))
+            yield Check("slide", "ok", f"{facts.file_name}: {facts.width}x{facts.height} px, read by {facts.reader}")
+            yield Check("um/px", "ok", f"{facts.mpp:g} ({facts.mpp_source}; in the file: {stated})")
+            yield Check("levels", "ok", levels)
+            yield from (Check("chosen", "ok", note) for note in slide.notes)
+            yield _pixels(slide)
     except StrideError as error:
-        checks.append(Check("slide", "problem", error.what, error.advice))
-    return checks
+        yield Check("slide", "problem", error.what, error.advice)
 
 
 def _pixels(slide: Slide) -> Check:
