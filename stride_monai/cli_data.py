@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from stride_monai.errors import BundleError, ConfigError
+from stride_monai.guard import if_stopped
 from stride_monai.terminal import console, plain
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def import_(
     options = Options(
         mpp, point_um, images, centre, complete, patient_from, slide_from, encoding, _values(option or []), labels_on
     )
-    with _err.status("reading"):
+    with if_stopped("nothing is half-imported; give the same command again"), _err.status("reading"):
         report = import_dataset(
             source,
             out,

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from stride_monai import __version__
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.files import config_hash, write_bytes
+from stride_monai.guard import signals_held
 
 __all__ = [
     "SETTINGS_FILE",
@@ -172,13 +173,15 @@ def _made(jobs: Sequence[Job], workers: int, on_part: Part) -> Iterator[None]:
             yield
         return
     context = multiprocessing.get_context("spawn")
-    shares = context.Array(c_double, len(jobs))
-    with ProcessPoolExecutor(workers, context, _set_shares, (shares,)) as pool:
+    shares = context.Array(c_double, len(jobs) + 1)  # the last one: whether to stop
+    with signals_held():  # this process stops the others
+        pool = ProcessPoolExecutor(workers, context, _set_shares, (shares,))
         waiting = {pool.submit(_make, job, number) for number, job in enumerate(jobs)}
+    with pool:
         try:
             while waiting:
                 finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-                on_part(sum(shares[:]))
+                on_part(sum(shares[:-1]))
                 for future in finished:
                     future.result()
                     yield
@@ -186,6 +189,9 @@ def _made(jobs: Sequence[Job], workers: int, on_part: Part) -> Iterator[None]:
             raise OutputError(
                 "a process that made slides was killed", "give it more memory or fewer workers, and run it again"
             ) from None
+        except BaseException:
+            shares[-1] = 1.0
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -194,9 +200,14 @@ _shares: SynchronizedArray[float] | None = None
 
 
 def _set_shares(shares: SynchronizedArray[float]) -> None:
-    """Run once in every worker: where it says how far it is."""
+    """Run once in every worker: where it says how far it is, and is told to stop."""
     global _shares
     _shares = shares
+
+
+def _parent_lives() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
 
 
 def _make(job: Job, number: int) -> None:
@@ -204,6 +215,8 @@ def _make(job: Job, number: int) -> None:
 
     def on_part(share: float) -> None:
         nonlocal last
+        if _shares is not None and (_shares[-1] or not _parent_lives()):
+            raise SystemExit("stopped")
         if _shares is not None and (share >= 1 or time.monotonic() - last > _POLL_SECONDS / 2):
             last = time.monotonic()
             _shares[number] = share
