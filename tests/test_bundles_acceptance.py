@@ -157,24 +157,66 @@ def test_network_takes_and_gives_what_the_metadata_says(root: Path) -> None:
         )
 
 
-def test_exports_to_torchscript(root: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def exported(root: Path, tmp_path: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """A bundle's network with some weights, and the arguments of MONAI's exports, given as its README does."""
     configs = files(root, "inference", "tiny")
     parser = ConfigParser()
     parser.read_config(configs)
+    torch.manual_seed(0)
     network = parser.get_parsed_content("network_def").eval()
+    for name, value in network.named_buffers():
+        if name in {"threshold", "encoder", "detector"}:  # what has to travel with the weights
+            value.fill_(0.25 if name == "threshold" else 7)
     torch.save(network.state_dict(), tmp_path / "model.pt")
-    monai.bundle.ckpt_export(
-        net_id="network_def",
-        filepath=str(tmp_path / "model.ts"),
-        ckpt_file=str(tmp_path / "model.pt"),
-        meta_file=str(root / "configs" / "metadata.json"),
-        config_file=configs,
-        use_trace=True,
-        input_shape=EXPORT_SHAPE[root.name],
-    )
-    image = torch.rand(EXPORT_SHAPE[root.name])
+    common = {"net_id": "network_def", "ckpt_file": str(tmp_path / "model.pt"), "config_file": configs}
+    return network, {**common, "meta_file": str(root / "configs" / "metadata.json")}
+
+
+def inputs_of(name: str) -> list[torch.Tensor]:
+    """Of another batch size than the export's example; pictures in both types."""
+    shape = [3, *EXPORT_SHAPE[name][1:]]
+    generator = torch.Generator().manual_seed(1)
+    if name == "text_align":
+        return [torch.randn(shape, generator=generator)]
+    whole = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return [whole.float() / 255, whole]
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("use_trace", [False, True], ids=["script", "trace"])
+def test_exports_to_torchscript(
+    root: Path, use_trace: bool, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path
+) -> None:
+    network, arguments = exported
+    path, shape = str(tmp_path / "model.ts"), EXPORT_SHAPE[root.name]
+    monai.bundle.ckpt_export(filepath=path, use_trace=use_trace, input_shape=shape, **arguments)
+    loaded = torch.jit.load(path)
+    state = loaded.state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(state[name], value), name
     with torch.no_grad():
-        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), network(image), rtol=1e-4, atol=1e-4)
+        for given in inputs_of(root.name):
+            found = loaded(given)
+            torch.testing.assert_close(found, network(given), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(found, loaded(inputs_of(root.name)[0]), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+def test_exports_to_onnx_for_any_batch(
+    root: Path, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    network, arguments = exported
+    path = str(tmp_path / "model.onnx")
+    names = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": {"image": {0: "batch"}}}
+    shape = [2, *EXPORT_SHAPE[root.name][1:]]
+    monai.bundle.onnx_export(filepath=path, input_shape=shape, converter_kwargs=names, **arguments)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for given in (inputs_of(root.name)[0], inputs_of(root.name)[0][:1]):
+        (found,) = session.run(None, {"image": given.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(found), network(given), rtol=1e-4, atol=1e-3)
 
 
 def test_tiny_changes_numbers_and_names_only(root: Path) -> None:

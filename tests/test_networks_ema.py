@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import test_engines_self_supervised as self_supervised
+import test_engines_semi_supervised as semi_supervised
+import test_engines_swift as swift
 import torch
 from torch import nn
 
+from stride_monai.engines.coloradv import ColorAdvTrainer
 from stride_monai.errors import ConfigError
+from stride_monai.losses.mean_teacher import MeanTeacher
 from stride_monai.networks.ema import EmaModel
 
 
@@ -49,13 +57,58 @@ def test_resumed_state_goes_on_alike() -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_takes_no_gradient_and_no_dropout() -> None:
-    ema = EmaModel(_network()).train()
-    assert not any(p.requires_grad for p in ema.parameters())
+def test_takes_no_gradient_and_is_in_evaluation_mode_whatever_its_owner_says() -> None:
+    network = _network().train()
+    ema = EmaModel(network)
+    owner = nn.ModuleDict({"ema": ema, "network": network})
     image = torch.randn(4, 3)
-    assert torch.equal(ema(image), ema(image))
+    for _ in range(2):  # as it was made, and after its owner was told to train
+        assert not any(module.training for module in ema.modules())
+        assert torch.equal(ema(image), ema(image))
+        assert torch.equal(ema.module[1].running_mean, network[1].running_mean), "its own batches leave no trace"
+        owner.train()
+    assert network.training
+    assert not any(p.requires_grad for p in ema.parameters())
 
 
 def test_refuses_a_decay_of_one() -> None:
     with pytest.raises(ConfigError, match="decay"):
         EmaModel(_network(), decay=1.0)
+
+
+def _swift(**kwargs: Any) -> tuple[Any, list[nn.Module], nn.Module]:
+    network = swift.classifier()
+    engine = swift.trainer(network, swift.bag_batches(2), **kwargs)
+    return engine, [engine.teacher], network
+
+
+def _mean_teacher() -> tuple[Any, list[nn.Module], nn.Module]:
+    engine, parts = semi_supervised.make(MeanTeacher())
+    return engine, [parts["ema"]], parts["network"]
+
+
+def _self_supervised(method: Any) -> tuple[Any, list[nn.Module], nn.Module]:
+    return self_supervised.trainer(method), [method.teacher, method.teacher_head], method.student
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _swift,
+        lambda: _swift(kind=ColorAdvTrainer),
+        _mean_teacher,
+        lambda: _self_supervised(self_supervised.moco()),
+        lambda: _self_supervised(self_supervised.dino()),
+    ],
+    ids=["swift", "coloradv", "mean_teacher", "moco", "dino"],
+)
+def test_every_teacher_is_in_evaluation_mode_while_its_student_trains(
+    make: Callable[[], tuple[Any, list[nn.Module], nn.Module]],
+) -> None:
+    engine, teachers, student = make()
+    modes: dict[str, set[bool]] = {"teacher": set(), "student": set()}
+    for role, networks in (("teacher", teachers), ("student", [student])):
+        for module in (module for network in networks for module in network.modules()):
+            module.register_forward_pre_hook(lambda module, _, role=role: modes[role].add(module.training))
+    engine.run()
+    assert modes == {"teacher": {False}, "student": {True}}

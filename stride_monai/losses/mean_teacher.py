@@ -22,7 +22,9 @@ class MeanTeacher(SemiSupervisedLoss):
 
     The teacher is the moving average of the student's weights, with decay min(1 - 1 / (t + 1), 0.999), and is what is
     evaluated (:class:`stride_monai.networks.ema.EmaModel`). Only unlabelled cells are compared; the authors' code
-    compares the labelled ones too.
+    compares the labelled ones too. Ours is a teacher in evaluation mode, with the student's BatchNorm statistics
+    copied: the authors' runs in training mode, with dropout and the statistics of its batch, which it is not evaluated
+    with.
 
     Args:
         weight: of the loss once it has risen, 0 or more; the authors' 100 for this form of the loss.

@@ -1,11 +1,10 @@
 """Cells aligned with the descriptions that explain them (METHOD section 7, equations 5 and 6, Algorithm 2)."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.nn.functional import normalize
 from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.errors import BundleError
 from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.exporting import is_scripting
 from stride_monai.networks.text_encoders import TextEncoder
 from stride_monai.networks.weights import load_into
 
@@ -63,6 +63,7 @@ class DescriptionAligner(nn.Module):
     threshold: Tensor
     text_features: Tensor
     encoder: Tensor
+    __jit_unused_properties__ = ("encoder_sha256",)
 
     def __init__(
         self,
@@ -87,6 +88,8 @@ class DescriptionAligner(nn.Module):
     def cosines(self, features: Tensor, texts: Tensor) -> Tensor:
         """Cosines ``[B, N]`` of image features ``[B, D]`` with text features ``[N, dim]`` of any length."""
         image: Tensor = self.after_hidden(self.image_projection(features))
+        if is_scripting():  # which cannot leave mixed precision; only products of matrices are rounded there
+            return (normalize(image.float(), dim=-1).unsqueeze(1) * normalize(texts.float(), dim=-1)).sum(-1)
         # In full precision: what a threshold on the cosine decides must not hang on 8 bits of a mantissa.
         with torch.autocast(image.device.type, enabled=False):
             wide = torch.float64 if image.dtype == torch.float64 else torch.float32
@@ -193,7 +196,7 @@ class AlignmentStudent(nn.Module):
         self.text_branch = text_branch
         self.encoder = encoder.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> AlignmentStudent:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.encoder.eval()
         return self

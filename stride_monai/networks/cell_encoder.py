@@ -1,8 +1,6 @@
 """The cell classifier: a timm image encoder and a linear head over the five cell classes (METHOD section 4)."""
 
-from __future__ import annotations
-
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import timm
 import torch
@@ -10,6 +8,7 @@ from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import ConfigError
+from stride_monai.networks.exporting import unit_range
 
 __all__ = ["CellClassifier", "refuse_batch_norm"]
 
@@ -63,21 +62,21 @@ class CellClassifier(nn.Module):
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
 
-    def train(self, mode: bool = True) -> CellClassifier:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
         return self
 
     def encode(self, image: Tensor) -> Tensor:
-        """Features ``[B, D]`` of RGB crops ``[B, 3, H, W]``, float in 0..1 or uint8."""
-        if image.dtype == torch.uint8:
-            image = image.float() / 255
-        return cast(Tensor, self.encoder((image - self.mean) / self.std))
+        """Features ``[B, D]`` of RGB crops ``[B, 3, H, W]``, float in 0..1 or uint8 in 0..255."""
+        features: Tensor = self.encoder((unit_range(image, self.mean) - self.mean) / self.std)
+        return features
 
     def forward(self, image: Tensor) -> Tensor:
-        """Class logits ``[B, num_classes]`` of RGB crops ``[B, 3, H, W]``, float in 0..1 or uint8."""
-        return cast(Tensor, self.head(self.encode(image)))
+        """Class logits ``[B, num_classes]`` of RGB crops ``[B, 3, H, W]``, float in 0..1 or uint8 in 0..255."""
+        logits: Tensor = self.head(self.encode(image))
+        return logits
 
 
 def refuse_batch_norm(network: nn.Module, purpose: str = "training end to end on bags") -> None:

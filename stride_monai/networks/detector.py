@@ -8,10 +8,9 @@ anchor-free head (known as YOLOv5u): the YOLOv5 backbone and neck, a decoupled h
 task-aligned assignment (TOOD, https://arxiv.org/abs/2108.07755), CIoU and distribution focal loss.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms, box_convert
 
 from stride_monai.errors import ConfigError, MissingExtraError
+from stride_monai.networks.exporting import recording, unit_range
 
 __all__ = ["TileDetections", "TileDetector", "YoloDetector", "detect_on_tiles"]
 
@@ -65,8 +65,7 @@ def detect_on_tiles(
         max_detections: at most so many per tile; a dense tile holds more than a hundred cells.
         iou: of two boxes with at least this intersection over union the less probable goes.
     """
-    if not image.is_floating_point():
-        image = image.to(next(network.parameters()).dtype) / 255
+    image = unit_range(image, next(network.parameters()))
     with eval_mode(network):
         prediction = network(image).float()
     return [_select(tile, min_score, max_detections, iou) for tile in prediction]
@@ -82,8 +81,9 @@ class YoloDetector(nn.Module):
             precision, on GPU. Changes no value that is saved.
 
     Shapes:
-        image [B, 3, H, W], float 0-1, H and W multiples of 32. Output [B, 4 + num_classes, A]: for each of the
-        A = HW/64 + HW/256 + HW/1024 places the box (x0, y0, x1, y1 in px) and the probability of each class.
+        image [B, 3, H, W], float 0-1 or uint8 0-255, H and W multiples of 32. Output
+        [B, 4 + num_classes, A]: for each of the A = HW/64 + HW/256 + HW/1024 places the box (x0, y0, x1, y1 in px) and
+        the probability of each class.
 
     Raises:
         MissingExtraError: ultralytics is not installed.
@@ -104,7 +104,7 @@ class YoloDetector(nn.Module):
         The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
         and its parts are this process's share: summed over the processes they are those of the whole batch.
         """
-        image = image.contiguous(memory_format=self.memory_format)
+        image = self._input(image)
         self._check_size(image)
         if boxes is not None:
             return self._loss(image, boxes)
@@ -118,7 +118,7 @@ class YoloDetector(nn.Module):
         """The network's own detection loss.
 
         Args:
-            image: [B, 3, H, W], float 0-1.
+            image: [B, 3, H, W], float 0-1 or uint8 0-255.
             boxes: for each image [n, 4] xyxy in px; n may be 0. All of class 0.
 
         Returns:
@@ -126,7 +126,7 @@ class YoloDetector(nn.Module):
             64, means what it meant there), and its detached parts per image: ``box``, ``cls`` and ``dfl`` (``l1``
             where the network predicts distances, no distribution over them).
         """
-        parts = self._loss(image.contiguous(memory_format=self.memory_format), boxes)
+        parts = self._loss(self._input(image), boxes)
         return parts.pop("loss"), parts
 
     def detect(
@@ -135,8 +135,15 @@ class YoloDetector(nn.Module):
         """See :func:`detect_on_tiles`."""
         return detect_on_tiles(self, image, min_score, max_detections, iou)
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` takes instead of ultralytics' code, which does not compile."""
+        return _Traced(self)
+
+    def _input(self, image: Tensor) -> Tensor:
+        return unit_range(image, next(self.yolo.parameters())).contiguous(memory_format=self.memory_format)
+
     def _check_size(self, image: Tensor) -> None:
-        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        if recording():
             return
         (height, width), stride = image.shape[-2:], int(max(self.yolo.stride.tolist()))
         if height % stride or width % stride:
@@ -169,6 +176,25 @@ class YoloDetector(nn.Module):
         own = torch.stack([self._target_sum.float(), torch.full_like(self._target_sum, count).float()])
         targets, images = idist.all_reduce(own.clone())
         return own[0].clamp(min=1) / targets.clamp(min=1), images
+
+
+class _Traced(nn.Module):
+    """The predictions of a :class:`YoloDetector` in evaluation mode, as a trace in a module that can be compiled."""
+
+    like: Tensor
+
+    def __init__(self, network: "YoloDetector") -> None:
+        super().__init__()
+        like = next(network.parameters()).detach()
+        self.register_buffer("like", like.new_zeros(0), persistent=False)
+        with eval_mode(network), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that a trace would keep: the head makes its grid anew
+            example = like.new_zeros(1, 3, 64, 64)
+            self.yolo = torch.jit.trace(network.yolo, example)  # type: ignore[no-untyped-call]
+
+    def forward(self, image: Tensor) -> Tensor:
+        prediction: Tensor = self.yolo(unit_range(image, self.like))
+        return prediction
 
 
 def _select(prediction: Tensor, min_score: float, max_detections: int, iou: float) -> TileDetections:

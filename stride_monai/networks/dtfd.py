@@ -1,7 +1,5 @@
 """DTFD-MIL: pseudo-bags, distilled into a second tier (Zhang et al. 2022, https://arxiv.org/abs/2203.12081)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -9,6 +7,7 @@ from torch.nn import functional
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import ConfigError
+from stride_monai.networks.exporting import is_scripting, recording
 from stride_monai.networks.slide_head import AttentionPooling, blanked, check_bag
 
 __all__ = ["DTFDHead", "DTFDLoss"]
@@ -84,18 +83,31 @@ class DTFDHead(nn.Module):
         mask = check_bag(features, mask)
         features, groups = blanked(features, mask), self._groups(mask)
         filled = groups.any(dim=2)
+        parts, within = self._parts(features, groups, filled)
+        pooled, between = self.tier2(parts, filled)
+        return self.classifier(pooled), torch.einsum("bp,bpk->bk", between, within)
+
+    def _parts(self, features: Tensor, groups: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts ``[B, P, E]`` for the second tier, and the attention ``[B, P, K]`` within them."""
+        if is_scripting():
+            parts, _, within = self.tier1(features, groups)
+            return parts, within
+        if recording():
+            parts, _, within = self.tier1(features, groups)
+            return parts, within
         if self.training:
             logits = self.tier1(features, groups)[1]
             self.tier1_logits = logits.masked_fill(~filled.unsqueeze(-1), float("nan"))
         fixed = {name: parameter.detach() for name, parameter in self.tier1.named_parameters()}
         parts, _, within = functional_call(self.tier1, fixed, (features, groups))
-        pooled, between = self.tier2(parts, filled)
-        return self.classifier(pooled), torch.einsum("bp,bpk->bk", between, within)
+        return parts, within
 
     def _groups(self, mask: Tensor) -> Tensor:
         """Which cells ``[B, P, K]`` belong to each pseudo-bag."""
-        order = torch.rand(mask.shape, device=mask.device) if self.training else torch.zeros(mask.shape).to(mask.device)
-        place = order.masked_fill(~mask, 2.0).argsort(dim=1, stable=True).argsort(dim=1)
+        place = mask.long().cumsum(dim=1) - 1
+        if self.training:
+            order = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)
+            place = order.argsort(dim=1, stable=True).argsort(dim=1)
         parts = torch.arange(self.pseudo_bags, device=mask.device).view(1, -1, 1)
         return (place.unsqueeze(1) % self.pseudo_bags == parts) & mask.unsqueeze(1)
 

@@ -20,6 +20,10 @@ class EmaModel(nn.Module):
     forgotten (Mean Teacher, https://arxiv.org/abs/1703.01780). Buffers are copied. The step count is part of the state,
     so a resumed run goes on with the same decay.
 
+    The copy is in evaluation mode from the start and stays there, whatever ``train()`` says: dropout, drop path and
+    the statistics of a batch are the student's alone, and a BatchNorm in the copy uses the running statistics that it
+    was given.
+
     Args:
         network: to follow (not its data-parallel wrapper). It is copied, with its device.
         decay: 0 (the last weights) to below 1.
@@ -37,9 +41,10 @@ class EmaModel(nn.Module):
         self.decay = decay
         self.module = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.eval()
 
     def train(self, mode: bool = True) -> EmaModel:
-        """The copy stays in evaluation mode: a teacher has no dropout."""
+        """The copy stays in evaluation mode, also when a network that holds it is told to train."""
         super().train(False)
         return self
 

@@ -10,8 +10,7 @@ never resized. No layer looks at more than one image: groups of channels are nor
 is found on a tile does not depend on its neighbours, and several processes train as one.
 """
 
-from __future__ import annotations
-
+import copy
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou
 
 from stride_monai.errors import ConfigError
 from stride_monai.networks.detector import TileDetections, detect_on_tiles
+from stride_monai.networks.exporting import is_scripting, unit_range
 
 __all__ = ["Aligned", "FcosDetector", "aligned", "decoded", "places"]
 
@@ -49,8 +49,8 @@ class FcosDetector(nn.Module):
         kwargs: further arguments of ``timm.create_model``.
 
     Shapes:
-        image [B, 3, H, W], float 0-1, H and W multiples of the coarsest stride. Output [B, 5, A]: for each of the A
-        places of all levels the box (x0, y0, x1, y1 in px) and the probability of a cell.
+        image [B, 3, H, W], float 0-1 or uint8 0-255, H and W multiples of the coarsest stride. Output [B, 5, A]:
+        for each of the A places of all levels the box (x0, y0, x1, y1 in px) and the probability of a cell.
 
     Raises:
         ConfigError: timm has no such model, or it has no feature map of a stride.
@@ -66,7 +66,7 @@ class FcosDetector(nn.Module):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.strides = tuple(strides)
+        self.strides = list(strides)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone = _without_batch_norm(_features(backbone, self.strides, **kwargs))
         norm = partial(nn.GroupNorm, width // _GROUP)
@@ -82,10 +82,16 @@ class FcosDetector(nn.Module):
         The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
         and its parts are this process's share: summed over the processes they are those of the whole batch.
         """
-        found, logits, points = self._predict(image)
-        if boxes is not None:
-            return self._loss(found, logits, points, boxes)
-        return torch.cat((found, logits.sigmoid().unsqueeze(2)), 2).transpose(1, 2)
+        if boxes is None:
+            return self._found(image)
+        return self._loss(*self._predict(image), boxes)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles: the same modules without the loss."""
+        script = copy.copy(self)
+        script._modules = dict(self._modules)
+        script.__class__ = _Predictions
+        return script
 
     def training_loss(self, image: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The detection loss.
@@ -95,7 +101,7 @@ class FcosDetector(nn.Module):
         divided by the sum of all alignments of the batch.
 
         Args:
-            image: [B, 3, H, W], float 0-1.
+            image: [B, 3, H, W], float 0-1 or uint8 0-255.
             boxes: for each image [n, 4] xyxy in px; n may be 0.
 
         Returns:
@@ -113,16 +119,30 @@ class FcosDetector(nn.Module):
 
     def _predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [B, A, 4] xyxy in px, logits [B, A] and places [A, 2] of all levels."""
-        image = (image.contiguous(memory_format=self.memory_format) - 0.5) / 0.25
-        levels = self.pyramid({str(k): level for k, level in enumerate(self.backbone(image))})
-        found, logits, points = [], [], []
-        for stride, level in zip(self.strides, levels.values(), strict=True):
+        image = unit_range(image, self.score.weight)
+        if not is_scripting():
+            image = image.contiguous(memory_format=self.memory_format)
+        levels: dict[str, Tensor] = {}
+        maps = self.backbone((image - 0.5) / 0.25)
+        if is_scripting():  # timm's feature networks may give more, as their source has it
+            assert torch.jit.isinstance(maps, list[Tensor])  # type: ignore[no-untyped-call]
+        for k, level in enumerate(maps):
+            levels[str(k)] = level
+        found: list[Tensor] = []
+        logits: list[Tensor] = []
+        points: list[Tensor] = []
+        for k, level in enumerate(self.pyramid(levels).values()):
+            stride = self.strides[k]
             centre = places(level, stride)
             sides = functional.softplus(self.sides(self.box_tower(level)).float()) * stride
             found.append(decoded(sides.flatten(2).transpose(1, 2), centre))
             logits.append(self.score(self.score_tower(level)).float().flatten(1))
             points.append(centre)
         return torch.cat(found, 1), torch.cat(logits, 1), torch.cat(points)
+
+    def _found(self, image: Tensor) -> Tensor:
+        found, logits, _ = self._predict(image)
+        return torch.cat((found, logits.sigmoid().unsqueeze(2)), 2).transpose(1, 2)
 
     def _loss(self, found: Tensor, logits: Tensor, points: Tensor, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
         if len(boxes) != len(found):
@@ -140,6 +160,13 @@ class FcosDetector(nn.Module):
         total, images = idist.all_reduce(own) if idist.get_world_size() > 1 else own
         cls, box = (GAINS[name] * part / total.clamp(min=1) for name, part in (("cls", cls), ("box", box)))
         return {"loss": (cls + box) * images, "cls": cls.detach(), "box": box.detach()}
+
+
+class _Predictions(FcosDetector):
+    """An :class:`FcosDetector` that only predicts: what of it can be compiled."""
+
+    def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
+        return self._found(image)
 
 
 class Aligned(NamedTuple):

@@ -4,8 +4,6 @@ Baselines of METHOD section 5, with the call of every slide head: ``(features [B
 attention [B, K])``. None depends on the order of the cells; a bag without a cell is a ``BagError``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

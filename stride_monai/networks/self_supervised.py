@@ -107,8 +107,9 @@ class SimCLR(SelfSupervised):
 class _WithTeacher(SelfSupervised):
     """A student and a teacher that follows it: ``teacher = m * teacher + (1 - m) * student`` after each step.
 
-    The teacher stays in evaluation mode and gets no gradient. ``head`` projects the student's features,
-    ``teacher_head`` the teacher's.
+    The teacher is in evaluation mode from the start and gets no gradient. (The references' teachers are in training
+    mode, which means something to BatchNorm alone, here refused: neither has dropout, and DINO's has no drop path.)
+    ``head`` projects the student's features, ``teacher_head`` the teacher's.
     """
 
     def __init__(self, classifier: CellClassifier, head: nn.Module, teacher_head: nn.Module) -> None:
@@ -118,6 +119,7 @@ class _WithTeacher(SelfSupervised):
         self.teacher = copy.deepcopy(classifier).requires_grad_(False)
         self.teacher_head.load_state_dict(head.state_dict())
         self.teacher_head.requires_grad_(False)
+        self.train()  # which leaves the teacher in evaluation mode
         self._follow = _lightly().models.utils.update_momentum
 
     def train(self, mode: bool = True) -> Self:

@@ -1,9 +1,7 @@
 """The slide classifier: cell encoder, cell head and slide head as one network that carries its operating point."""
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from stride_monai.errors import BagError, BundleError, ConfigError
 from stride_monai.findings import OperatingPoint
 from stride_monai.losses.swift import class_activation
 from stride_monai.networks.cell_encoder import CellClassifier, refuse_batch_norm
+from stride_monai.networks.exporting import is_scripting, recording
 
 __all__ = ["SlideClassifier", "SlideEvidence"]
 
@@ -59,6 +58,7 @@ class SlideClassifier(nn.Module):
     threshold: Tensor
     bag_size: Tensor
     detector: Tensor
+    __jit_unused_properties__ = ("detector_sha256",)
 
     def __init__(
         self,
@@ -84,15 +84,21 @@ class SlideClassifier(nn.Module):
         else:
             refuse_batch_norm(encoder)
 
-    def train(self, mode: bool = True) -> SlideClassifier:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
         return self
 
     def encode(self, images: Tensor) -> Tensor:
-        """Features ``[B, K, D]`` of cell crops ``[B, K, 3, H, W]`` (0..1 or uint8), ``chunk`` crops at a time."""
+        """Features ``[B, K, D]`` of cell crops ``[B, K, 3, H, W]`` (float 0..1 or uint8), ``chunk`` crops at a time."""
         flat = images.flatten(0, 1)
+        if is_scripting():
+            parts = [self.encoder.encode(part) for part in torch.split(flat, self.chunk)]
+            return torch.cat(parts).view(images.shape[0], images.shape[1], -1)
+        if recording():  # in one piece: a recording would keep the number of pieces of its example
+            whole = self.encoder.encode(flat)
+            return whole.view(images.shape[0], images.shape[1], whole.shape[1])
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
             parts = [self.encoder.encode(part) for part in torch.split(flat, self.chunk)]
         return torch.cat(parts).view(images.shape[0], images.shape[1], -1)
@@ -100,6 +106,9 @@ class SlideClassifier(nn.Module):
     def _features(self, bag: Tensor) -> Tensor:
         if bag.ndim == 5:
             return self.encode(bag)
+        if is_scripting():
+            assert bag.ndim == 3, "a batch of bags is [B, K, 3, H, W] or [B, K, D]"
+            return bag
         if bag.ndim == 3:
             return bag
         raise BagError(f"a batch of bags of shape {tuple(bag.shape)}", "give [B, K, 3, H, W] or [B, K, D]")

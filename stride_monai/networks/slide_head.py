@@ -3,13 +3,12 @@
 Every head has the same call, ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import BagError
+from stride_monai.networks.exporting import is_scripting, recording
 
 __all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "blanked", "check_bag", "drop_cells"]
 
@@ -22,8 +21,11 @@ def check_bag(features: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+    if is_scripting():
+        assert bool(mask.any(dim=1).all()), "a bag without cells has no slide probability"
+        return mask
     # A traced graph cannot branch on values; there the caller has made sure that no bag is empty.
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if recording():
         return mask
     if features.ndim != 3 or mask.shape != features.shape[:2]:
         raise BagError(

@@ -1,6 +1,7 @@
 """TransMIL: a transformer over the cells of a slide (Shao et al. 2021, https://arxiv.org/abs/2106.00908)."""
 
-from __future__ import annotations
+import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.nn import functional
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import ConfigError
+from stride_monai.networks.exporting import compiled, is_scripting, is_tracing, recording
 from stride_monai.networks.slide_head import blanked, check_bag
 
 __all__ = ["TransMILHead"]
@@ -66,49 +68,75 @@ class TransMILHead(nn.Module):
             BagError: a bag holds no cell.
         """
         mask = check_bag(features, mask)
-        grid = _Grid.of(mask)
+        grid = _grid(mask)
         cells = self.embed(blanked(features, mask))
         cells = cells.gather(1, grid.source.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))
-        tokens = torch.cat([self.class_token.expand(len(cells), 1, -1), cells], dim=1)
+        tokens = torch.cat([self.class_token.expand(cells.shape[0], 1, -1), cells], dim=1)
         one = torch.ones_like(mask[:, :1])
         keys, present = torch.cat([one, grid.real], dim=1), torch.cat([one, grid.filled], dim=1)
         tokens = self.first(tokens, keys, present)[0]
         tokens = torch.cat([tokens[:, :1], self.positions(tokens[:, 1:], grid)], dim=1)
         tokens, attention = self.second(tokens, keys, present)
         logits: Tensor = self.classifier(self.norm(tokens[:, 0]))
-        return logits, grid.back(attention, mask)
+        return logits, _given_back(grid, attention, mask)
 
 
-class _Grid:
+class _Grid(NamedTuple):
     """Where the cells of each bag stand in its square.
 
     Attributes:
         source: ``[B, L]``, which cell of the bag stands at each place of the sequence; L is the largest square.
         real: ``[B, L]``, the place holds a cell for the first time. filled: ``[B, L]``, a cell or a repeated one.
-        canvas: ``[B, L]``, index of each place in an image of ``side * side`` that holds the largest square.
+        canvas: ``[B, L]``, index of each place in an image that holds the largest square.
     """
 
-    def __init__(self, source: Tensor, real: Tensor, filled: Tensor, canvas: Tensor, side: int) -> None:
-        self.source, self.real, self.filled, self.canvas, self.side = source, real, filled, canvas, side
+    source: Tensor
+    real: Tensor
+    filled: Tensor
+    canvas: Tensor
 
-    @classmethod
-    def of(cls, mask: Tensor) -> _Grid:
-        count = mask.sum(dim=1, keepdim=True)
-        sides = count.double().sqrt().ceil().long()
+
+def _grid(mask: Tensor) -> _Grid:
+    """The grid of each bag of a batch with the mask ``[B, K]``."""
+    if not is_scripting():
+        if is_tracing():
+            return _Grid(*compiled(_grid_of)(mask, 0))
+        if recording():  # a square for every place of the mask: how many hold a cell is not known
+            return _Grid(*_grid_of(mask, math.isqrt(mask.shape[1] - 1) + 1))
+    source, real, filled, canvas = _grid_of(mask, 0)
+    return _Grid(source, real, filled, canvas)
+
+
+def _grid_of(mask: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As :class:`_Grid`, in an image of ``side * side``; 0 for the side of the largest square."""
+    count = mask.sum(dim=1, keepdim=True)
+    sides = count.double().sqrt().ceil().long()
+    if side == 0:
         side = int(sides.max())
-        place = torch.arange(side * side, device=mask.device).expand(len(mask), -1)
-        cells = mask.long().argsort(dim=1, descending=True, stable=True)  # the cells of each bag first, in their order
-        # A bag of 2 cells has 4 places: the modulus repeats the first cells as often as it takes.
-        source = cells.gather(1, place % count)
-        filled = place < sides**2
-        canvas = torch.where(filled, place // sides * side + place % sides, 0)
-        return cls(source, place < count, filled, canvas, side)
+    place = torch.arange(side * side, device=mask.device).expand(mask.shape[0], -1)
+    # The cells of each bag first, in their order. Counted and not sorted: ONNX has no stable sort.
+    rank = torch.where(mask, mask.long().cumsum(dim=1) - 1, count + (~mask).long().cumsum(dim=1) - 1)
+    cells = torch.zeros_like(rank).scatter(1, rank, torch.arange(mask.shape[1], device=mask.device).expand_as(rank))
+    # A bag of 2 cells has 4 places: the modulus repeats the first cells as often as it takes.
+    source = cells.gather(1, place % count)
+    filled = place < sides * sides
+    canvas = torch.where(filled, place // sides * side + place % sides, 0)
+    return source, place < count, filled, canvas
 
-    def back(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Values ``[B, L]`` of the places, given back to the cells ``[B, K]``; 0 where there is none."""
-        return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).scatter_add(
-            1, self.source, values * self.real
-        )
+
+def _given_back(grid: _Grid, values: Tensor, mask: Tensor) -> Tensor:
+    """Values ``[B, L]`` of the places, given back to the cells ``[B, K]``; 0 where there is none."""
+    empty = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+    return empty.scatter_add(1, grid.source, values * grid.real)
+
+
+def _image(cells: Tensor, canvas: Tensor) -> Tensor:
+    """Cells ``[B, L, E]`` at their places ``[B, L]`` of an image ``[B, E, side, side]``."""
+    batch, length, width = cells.shape
+    side = int(round(math.sqrt(length)))  # noqa: RUF046 (TorchScript's round gives a float)
+    index = canvas.unsqueeze(1).expand(-1, width, -1)
+    flat = torch.zeros(batch, width, length, dtype=cells.dtype, device=cells.device)
+    return flat.scatter_add(2, index, cells.transpose(1, 2)).view(batch, width, side, side)
 
 
 class _AttentionLayer(nn.Module):
@@ -126,7 +154,7 @@ class _AttentionLayer(nn.Module):
         """Tokens ``[B, 1 + L, E]`` and the class token's attention ``[B, L]``; only ``keys`` are attended to."""
         batch, length, width = x.shape
         shape = (batch, length, 3, self.heads, width // self.heads)
-        query, key, value = self.qkv(self.norm(x)).view(shape).permute(2, 0, 3, 1, 4)
+        query, key, value = self.qkv(self.norm(x)).view(shape).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys[:, None, None])
         mixed = mixed + self.along(value * present[:, None, :, None])
         with torch.no_grad():
@@ -147,10 +175,12 @@ class _PPEG(nn.Module):
 
     def forward(self, cells: Tensor, grid: _Grid) -> Tensor:
         """Cells ``[B, L, E]`` of the same shape; places outside a bag's own square count as border."""
-        batch, _, width = cells.shape
-        index = grid.canvas.unsqueeze(1).expand(-1, width, -1)
-        inside = (cells * grid.filled.unsqueeze(-1)).transpose(1, 2)
-        flat = torch.zeros(batch, width, grid.side**2, dtype=cells.dtype, device=cells.device)
-        image = flat.scatter_add(2, index, inside).view(batch, width, grid.side, grid.side)
+        inside = cells * grid.filled.unsqueeze(-1)
+        if not is_scripting() and is_tracing():
+            image = compiled(_image)(inside, grid.canvas)
+        else:
+            image = _image(inside, grid.canvas)
         image = image + torch.stack([convolution(image) for convolution in self.convolutions]).sum(dim=0)
-        return image.flatten(2).gather(2, index).transpose(1, 2)
+        index = grid.canvas.unsqueeze(1).expand(-1, cells.shape[2], -1)
+        moved: Tensor = image.flatten(2).gather(2, index).transpose(1, 2)
+        return moved
