@@ -58,6 +58,12 @@ WeightsOption = Annotated[
         help="Weights of yours for detection, cell_cls, swift_mil, coloradv or text_align; again for each stage.",
     ),
 ]
+ImageOption = Annotated[
+    int | None, typer.Option("--image", help="Which image of a file that holds several, from 1; the largest.")
+]
+PlaneOption = Annotated[
+    int | None, typer.Option("--plane", help="Which focal plane, channel or time point of a file, from 1; the first.")
+]
 
 
 def main() -> None:
@@ -92,6 +98,8 @@ def screen(
     slides: Annotated[list[Path], typer.Argument(help="Slide files, folders of slides, or manifests (CSV, JSON).")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")],
     mpp: MppOption = None,
+    image: ImageOption = None,
+    plane: PlaneOption = None,
     reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
@@ -142,6 +150,8 @@ def screen(
         classifier=classifier,
         descriptions=descriptions,
         weights=parse_weights(weights or []),
+        image=image,
+        plane=plane,
     )
     check_options(options)
     items = collect(slides)
@@ -252,12 +262,14 @@ def _which_weights(models: Models, bundle: str) -> str:
 def doctor(
     slide: Annotated[Path | None, typer.Argument(help="A slide to look into.")] = None,
     mpp: MppOption = None,
+    image: ImageOption = None,
+    plane: PlaneOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what is installed, what opens the slide, and what to do about each problem."""
     from stride_monai.screening.doctor import examine, examine_slide_guarded
 
-    checks = examine() + ([] if slide is None else examine_slide_guarded(slide, mpp))
+    checks = examine() + ([] if slide is None else examine_slide_guarded(slide, mpp, image, plane))
     if as_json:
         healthy = not any(check.state == "problem" for check in checks)
         typer.echo(json.dumps({"healthy": healthy, "checks": [check.to_dict() for check in checks]}, indent=1))

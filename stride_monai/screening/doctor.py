@@ -32,6 +32,7 @@ __all__ = ["SLIDE_SECONDS", "Check", "examine", "examine_slide", "examine_slide_
 SLIDE_SECONDS = 300.0
 
 State = Literal["ok", "note", "problem"]
+_Request = tuple[Path, float | None, int | None, int | None]
 
 _PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy", "openslide-python", "tifffile")
 _EXTRAS = {
@@ -77,12 +78,20 @@ def examine() -> list[Check]:
     return [*checks, _disk()]
 
 
-def examine_slide(path: Path, mpp: float | None = None) -> list[Check]:
+def examine_slide(
+    path: Path, mpp: float | None = None, image: int | None = None, plane: int | None = None
+) -> list[Check]:
     """One slide: which readers open it, its um/px, size and levels, and whether it can be decoded."""
-    return list(_checks_of_slide(path, mpp))
+    return list(_checks_of_slide(path, mpp, image, plane))
 
 
-def examine_slide_guarded(path: Path, mpp: float | None = None, seconds: float = SLIDE_SECONDS) -> list[Check]:
+def examine_slide_guarded(
+    path: Path,
+    mpp: float | None = None,
+    image: int | None = None,
+    plane: int | None = None,
+    seconds: float = SLIDE_SECONDS,
+) -> list[Check]:
     """As :func:`examine_slide`, in a process of its own: what aborts it, stalls or fills the memory is a problem.
 
     Args:
@@ -92,7 +101,7 @@ def examine_slide_guarded(path: Path, mpp: float | None = None, seconds: float =
     checks: list[Check] = []
     try:
         with Guard(f"{__name__}:_slide_examiner") as guard:
-            guard.call((path, mpp), Limits(seconds, limit and int(0.8 * limit)), checks.append)
+            guard.call((path, mpp, image, plane), Limits(seconds, limit and int(0.8 * limit)), checks.append)
     except ProcessEndedError as error:
         detail = f"{path.name} ends the process that reads it ({error.how})"
         checks.append(Check("slide", "problem", detail, "it is damaged: copy it again from the scanner"))
@@ -107,22 +116,22 @@ def examine_slide_guarded(path: Path, mpp: float | None = None, seconds: float =
     return checks
 
 
-def _slide_examiner() -> Callable[[tuple[Path, float | None], Callable[[Check], None]], None]:
-    def examine_one(request: tuple[Path, float | None], report: Callable[[Check], None]) -> None:
+def _slide_examiner() -> Callable[[_Request, Callable[[Check], None]], None]:
+    def examine_one(request: _Request, report: Callable[[Check], None]) -> None:
         for check in _checks_of_slide(*request):
             report(check)
 
     return examine_one
 
 
-def _checks_of_slide(path: Path, mpp: float | None) -> Iterator[Check]:
+def _checks_of_slide(path: Path, mpp: float | None, image: int | None, plane: int | None) -> Iterator[Check]:
     from stride_monai.slides import open_slide, probe_readers
 
     try:
         for report in probe_readers(path):
             state: State = "ok" if report.ok else "note"
             yield Check(f"reader {report.name}", state, report.detail)
-        with open_slide(path, mpp=mpp) as slide:
+        with open_slide(path, mpp=mpp, image=image, plane=plane) as slide:
             facts = slide.facts
             levels = ", ".join(f"{v.width}x{v.height} (1/{v.downsample:g})" for v in facts.levels)
             stated = "none" if facts.mpp_in_file is None else f"{facts.mpp_in_file:g}"

@@ -33,6 +33,7 @@ class Options:
         descriptions: whether cells are described in words; None for where the bundle text_align has weights.
         weights: by stage (:data:`stride_monai.screening.sources.STAGES`) the weights files to use: one, or a base and
             files of what differs from it. What is not named here is in the bundles.
+        image, plane: which of several in a file, see :func:`stride_monai.slides.open_slide`.
     """
 
     mpp: float | None = None
@@ -47,3 +48,5 @@ class Options:
     classifier: str = "auto"
     descriptions: bool | None = None
     weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    image: int | None = None
+    plane: int | None = None

@@ -121,7 +121,13 @@ class Screener:
         """
         clock = _Clock()
         with clock.stage("open"):
-            slide = open_slide(item.path, mpp=item.mpp or self.options.mpp, reader=self.options.reader)
+            slide = open_slide(
+                item.path,
+                mpp=item.mpp or self.options.mpp,
+                reader=self.options.reader,
+                image=self.options.image,
+                plane=self.options.plane,
+            )
         with slide:
             facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
             detections = self._detect(slide, self.models.detector, progress=progress)
@@ -150,7 +156,7 @@ class Screener:
             with clock.stage("crop"):
                 pictures = pictures_of(slide, bag.boxes[: len(crops)], self._patches.crop_px * self._patches.crop_mpp)
         unreadable = detections.unreadable + bag.unreadable
-        quality = _quality(detections, facts, unreadable)
+        quality = _quality(detections, facts, unreadable, slide.notes)
         reason = "; ".join(damage) or _unsatisfactory(quality)
         findings = self._findings(item, facts, quality, reason, _cells(bag, evidence, words), evidence.slide)
         return Screened(findings, pictures, clock.seconds)
@@ -194,8 +200,10 @@ class Screener:
     def _requested(self, item: SlideInput) -> dict[str, Any]:
         options = self.options
         named = {name: [Path(file).name for file in files] for name, files in options.weights.items()}
+        chosen = {"image": options.image, "plane": options.plane}
         return {
             **({"weights": named} if named else {}),
+            **{name: number for name, number in chosen.items() if number is not None},
             "mpp": item.mpp or options.mpp,
             "reader": options.reader,
             "device": options.device,
@@ -257,9 +265,9 @@ def _cells(bag: CellBag, evidence: Evidence, words: Sequence[tuple[Description, 
     )
 
 
-def _quality(detections: Detections, facts: SlideFacts, unreadable: int) -> Quality:
+def _quality(detections: Detections, facts: SlideFacts, unreadable: int, chosen: Sequence[str]) -> Quality:
     adequate = None if facts.reader == _FIELD_READER else detections.estimated_cells >= MIN_CELLS
-    notes = list(detections.foreground.notes)
+    notes = [*(f"{note[:1].upper()}{note[1:]}." for note in chosen), *detections.foreground.notes]
     if adequate is None:
         notes.append("A single field: adequacy is not assessed.")
     if unreadable:

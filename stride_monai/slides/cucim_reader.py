@@ -6,7 +6,6 @@ interrupt it. So it is tried in a subprocess first, under the same circumstances
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
@@ -22,6 +21,8 @@ import numpy as np
 
 from stride_monai.errors import MissingExtraError, RegionError, SlideError
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
+from stride_monai.slides.tiff import read_layout
+from stride_monai.slides.tiff.stated import positive_number
 
 __all__ = ["PROBE_SECONDS", "CuCIMReader", "probe_cucim"]
 
@@ -42,6 +43,7 @@ class CuCIMReader:
         problem = probe_cucim()
         if problem:
             raise SlideError(f"{path.name}: {problem}", _ADVICE)
+        self._layout = read_layout(path)
         # Otherwise its storage library leaves a log file in the working folder.
         os.environ.setdefault("CUFILE_LOGFILE_PATH", os.devnull)
         cucim = importlib.import_module("cucim")
@@ -56,13 +58,28 @@ class CuCIMReader:
         )
         self._downsamples = tuple(float(d) for d in resolutions["level_downsamples"])
         self.bounds = (0, 0, *self.level_sizes[0])
+        self._check_levels()
+        self.notes = () if self._layout is None else self._layout.notes
         metadata: Mapping[str, Any] = self._image.metadata or {}
         self.format = "aperio" if "aperio" in metadata else "tiff"
         self.stated = _stated(metadata)
 
+    def _check_levels(self) -> None:
+        """That it takes the same pages for levels as the file's own tags do."""
+        layout = self._layout
+        if layout is None or not layout.levels:
+            return
+        sizes = tuple((page.width, page.height) for page in layout.levels)
+        if layout.not_openslide or self.level_sizes != sizes:  # it makes the assumptions that OpenSlide makes
+            why = layout.not_openslide or "it takes other pages for levels"
+            self.close()
+            raise SlideError(f"{self._path.name}: cuCIM would show another picture ({why})", "use --reader tiff")
+
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         if self._image is None:
             raise SlideError(f"{self._path.name} is closed")
+        if self._layout is not None and self._layout.lacks(level, x, y, width, height):
+            raise RegionError(f"{self._path.name}: the file does not hold the region at ({x}, {y}) of level {level}")
         downsample = self._downsamples[level]
         location = (round(x * downsample), round(y * downsample))
         try:
@@ -136,6 +153,4 @@ def _stated(metadata: Mapping[str, Any]) -> StatedFacts:
 
 
 def _number(value: Any) -> float | None:
-    with contextlib.suppress(TypeError, ValueError):
-        return float(value)
-    return None
+    return None if value is None else positive_number(str(value))

@@ -13,8 +13,10 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from stride_monai.errors import SlideError
-from stride_monai.slides.orientation import TAG, orientation_of
+from stride_monai.slides.orientation import TAG, orientation_of, upright_reader
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
+from stride_monai.slides.tiff import is_tiff
+from stride_monai.slides.tiff_reader import TiffReader
 
 __all__ = ["MAX_BYTES", "ImageReader", "own_limits"]
 
@@ -45,13 +47,11 @@ _KINDS = {
     "JPEG2000": _Kind(16, float("inf"), (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")),
     "WEBP": _Kind(12, float("inf"), (b"RIFF",)),
     "BMP": _Kind(0, float("inf"), (b"BM",)),
-    "TIFF": _Kind(4, float("inf"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
 }
 _PROGRESSIVE_BYTES = 6  # the coefficients of a JPEG that gets better from scan to scan are all kept
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _ONE_BYTE = {"1", "L", "P"}
 _TRANSPARENT = {"LA", "PA", "RGBA"}
-_TILE_WIDTH_TAG = 322
 _globals_lock = threading.Lock()
 
 
@@ -68,6 +68,9 @@ class ImageReader:
 
     def __init__(self, path: Path) -> None:
         self._name = path.name
+        if is_tiff(path):
+            self._take(path, TiffReader(path))
+            return
         try:
             with own_limits():
                 image, self.format, turn = _decoded(path)
@@ -85,6 +88,22 @@ class ImageReader:
         self.stated = StatedFacts(y, x) if self._turn.swaps else StatedFacts(x, y)
         self.notes = _notes(image, self._turn.tag)
         image.info = {key: value for key, value in image.info.items() if key == "transparency"}  # the rest may be large
+
+    def _take(self, path: Path, tiff: TiffReader) -> None:
+        """A TIFF's picture, from the one place that knows what a TIFF is."""
+        try:
+            width, height = tiff.level_sizes[0]
+            if tiff.tiled:
+                raise SlideError(f"{path.name}: a tiled TIFF is no plain image", "use --reader tiff")
+            _check_memory(path, (width, height), 4 * width * height)
+            self._image = Image.fromarray(tiff.read_level(0, 0, 0, width, height))
+        finally:
+            tiff.close()
+        upright = upright_reader(tiff, tiff.orientation)
+        self._turn = tiff.orientation
+        self.format, self.stated, self.notes = "tiff", upright.stated, tuple(getattr(upright, "notes", ()))
+        self.level_sizes = (self._turn.pixel_size(width, height),)
+        self.bounds = (0, 0, *self.level_sizes[0])
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         image = self._image
@@ -120,8 +139,6 @@ def _decoded(path: Path) -> tuple[Image.Image, str, object]:
         _check_size(path, image)
         image.load()
         kind = str(image.format).lower()
-        if kind == "tiff":  # which Pillow turns upright when it loads it
-            return image, kind, 1
         try:
             turn = image.getexif().get(TAG)
         except Exception:  # a damaged EXIF block raises anything; viewers pass over it, and so its picture is upright
@@ -137,14 +154,12 @@ def _check_kind(path: Path, image: Image.Image) -> None:
     SlideError: a kind of picture that cannot be shown as it is meant.
     """
     what, advice = "", "convert it to 8-bit RGB"
-    if image.format in {"PNG", "TIFF"} and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+    if image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         what = "16-bit samples, only 8-bit ones are supported"
         advice = "convert it to 8 bits, by the range that its values really have"
     elif image.mode not in _EIGHT_BIT:
         what = f"pixels of kind {image.mode} are not supported"
-    elif image.format == "TIFF" and _TILE_WIDTH_TAG in getattr(image, "tag_v2", {}):
-        what = "a tiled TIFF is no plain image"
-    elif getattr(image, "is_animated", False) and image.format not in {"MPO", "TIFF"}:
+    elif getattr(image, "is_animated", False) and image.format != "MPO":
         what = f"an animation of {_pictures(image)} pictures, not one picture"
         advice = "save the picture that is meant as a file of its own"
     if what:
@@ -169,10 +184,13 @@ def _check_size(path: Path, image: Image.Image) -> None:
             "it is damaged or cut short; copy it again",
         )
     overhead = _PROGRESSIVE_BYTES if image.info.get("progressive") else kind.overhead
-    needed = width * height * ((1 if image.mode in _ONE_BYTE else 4) + overhead)
+    _check_memory(path, image.size, width * height * ((1 if image.mode in _ONE_BYTE else 4) + overhead))
+
+
+def _check_memory(path: Path, size: tuple[int, int], needed: float) -> None:
     if needed > MAX_BYTES:
         raise SlideError(
-            f"{path.name}: {width}x{height} px is too large for a plain image, which is held in memory whole "
+            f"{path.name}: {size[0]}x{size[1]} px is too large for a plain image, which is held in memory whole "
             f"({needed / 1e9:.1f} GB, at most {MAX_BYTES / 1e9:.1f})",
             _TO_PYRAMID,
         )
@@ -183,7 +201,7 @@ def _unknown(path: Path) -> SlideError:
     with path.open("rb") as stream:
         head = stream.read(16)
     for name, kind in _KINDS.items():
-        if name not in {"TIFF", "BMP"} and head.startswith(kind.magic) and (name != "WEBP" or head[8:12] == b"WEBP"):
+        if name != "BMP" and head.startswith(kind.magic) and (name != "WEBP" or head[8:12] == b"WEBP"):
             what = f"it begins as a {name} file but cannot be read as one"
             return SlideError(f"{path.name}: {what}", "it is damaged or of a rare kind; save it as 8-bit RGB")
     return UnknownFormatError(f"{path.name}: not an image")

@@ -11,8 +11,10 @@ import numpy as np
 import openslide
 
 from stride_monai.errors import RegionError, SlideError
-from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
+from stride_monai.slides.protocol import Choice, Pixels, StatedFacts, UnknownFormatError
 from stride_monai.slides.spacing import stated_number
+from stride_monai.slides.tiff import TiffLayout, read_layout
+from stride_monai.slides.tiff.stated import positive_number
 
 __all__ = ["OpenSlideReader", "dicom_series"]
 
@@ -23,12 +25,18 @@ class OpenSlideReader:
     One handle serves all threads. OpenSlide puts a handle into a permanent error state after one failed read, for all
     threads that share it; so a failed read is tried again on a handle of its own, which tells a damaged region from a
     read that merely met a spoilt handle, and the shared handle is renewed.
+
+    A TIFF is looked into first (:mod:`stride_monai.slides.tiff.layout`). One that is damaged never reaches the library;
+    one of which its drivers for Aperio and plain TIFFs would show something else is left to the reader ``tiff``.
     """
 
     name = "openslide"
+    chooses = True
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, choice: Choice | None = None) -> None:
         self._path = path
+        self._layout = _checked_layout(path, choice)
+        self.notes = () if self._layout is None else self._layout.notes
         self._lock = threading.Lock()
         self._handle: Any = _open(path)
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(
@@ -38,11 +46,17 @@ class OpenSlideReader:
         properties: Mapping[str, str] = self._handle.properties
         self.format = str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"))
         self.bounds = _bounds(properties, self.level_sizes[0])
-        self.stated = StatedFacts(
-            mpp_x=_number(properties, openslide.PROPERTY_NAME_MPP_X),
-            mpp_y=_number(properties, openslide.PROPERTY_NAME_MPP_Y),
-            objective=_number(properties, openslide.PROPERTY_NAME_OBJECTIVE_POWER),
-        )
+        self.stated = _stated(properties, self._layout)
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        """That the library takes the same pages for levels."""
+        layout = self._layout
+        if layout is None or not layout.levels or self.format not in ("aperio", "generic-tiff"):
+            return
+        if self.level_sizes != tuple((page.width, page.height) for page in layout.levels):
+            self.close()
+            raise _another_picture(self._path, "it takes other pages for levels")
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         # OpenSlide takes the corner in level-0 px and divides by its own downsample.
@@ -51,6 +65,11 @@ class OpenSlideReader:
         handle = self._handle
         if handle is None:
             raise SlideError(f"{self._path.name} is closed")
+        if self._layout is not None and self._layout.lacks(level, x, y, width, height):
+            raise RegionError(  # the library would paint it white
+                f"{self._path.name}: region {width}x{height} at ({x}, {y}) of level {level} cannot be decoded "
+                "(the file does not hold it)"
+            )
         try:
             return _rgb(handle.read_region(*region))
         except openslide.OpenSlideError:
@@ -92,6 +111,28 @@ def dicom_series(path: Path) -> str | None:
     except openslide.OpenSlideError:
         return None
     return uid
+
+
+def _checked_layout(path: Path, choice: Choice | None) -> TiffLayout | None:
+    layout = read_layout(path, choice)
+    if layout is None and choice is not None and not choice.first:
+        raise UnknownFormatError(f"{path.name}: OpenSlide knows one picture per file")
+    if layout is not None and layout.not_openslide:
+        raise _another_picture(path, layout.not_openslide)
+    return layout
+
+
+def _another_picture(path: Path, why: str) -> UnknownFormatError:
+    return UnknownFormatError(f"{path.name}: OpenSlide would show another picture ({why})", "use --reader tiff")
+
+
+def _stated(properties: Mapping[str, str], layout: TiffLayout | None) -> StatedFacts:
+    known = StatedFacts() if layout is None else layout.stated
+    return StatedFacts(
+        mpp_x=positive_number(properties.get(openslide.PROPERTY_NAME_MPP_X)) or known.mpp_x,
+        mpp_y=positive_number(properties.get(openslide.PROPERTY_NAME_MPP_Y)) or known.mpp_y,
+        objective=positive_number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)) or known.objective,
+    )
 
 
 def _open(path: Path) -> Any:

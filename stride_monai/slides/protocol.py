@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from stride_monai.errors import SlideError
 
-__all__ = ["Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
+__all__ = ["Choice", "Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """uint8 image, ``[height, width, 3]``, RGB."""
@@ -23,6 +23,24 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 class UnknownFormatError(SlideError):
     """The file is of no format that this reader knows; another reader may well open it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which picture of a file that holds several is read.
+
+    Attributes:
+        image: its number, from 1; None for the largest.
+        plane: number, from 1, of a focal plane, channel or time point; None for the first.
+    """
+
+    image: int | None = None
+    plane: int | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether a file of one picture has what is chosen."""
+        return self.image in (None, 1) and self.plane in (None, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +64,8 @@ class Reader(Protocol):
     The picture is upright: an orientation that the file states is applied
     (:func:`~stride_monai.slides.orientation.upright_reader`). A reader that enlarges the canvas says by an attribute
     ``origin`` where on it (x, y, level-0 px) the file's picture begins. One that had to choose (a picture of several,
-    say) says what it chose in an attribute ``notes``, a tuple of short texts.
+    say) says what it chose in an attribute ``notes``, a tuple of short texts. One that gives the stored picture says by
+    an attribute ``orientation`` (:class:`~stride_monai.slides.orientation.Orientation`) how it is turned upright.
 
     Attributes:
         name: of the reader, as ``--reader`` takes it.

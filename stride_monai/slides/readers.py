@@ -6,10 +6,11 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from stride_monai.errors import ConfigError, MissingExtraError, SlideError, StrideError
-from stride_monai.slides.protocol import Reader, ReaderClass, UnknownFormatError
+from stride_monai.slides.orientation import orientation_of, upright_reader
+from stride_monai.slides.protocol import Choice, Reader, ReaderClass, UnknownFormatError
 
 __all__ = ["AUTO", "ENTRY_POINT_GROUP", "ReaderReport", "is_slide_path", "open_reader", "probe_readers", "reader_names"]
 
@@ -80,11 +81,13 @@ def _load(name: str) -> ReaderClass:
         raise ConfigError(f"the reader '{name}' ({target}) cannot be imported ({error})", "reinstall it") from error
 
 
-def open_reader(path: Path, name: str = AUTO) -> Reader:
+def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> Reader:
     """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, plain image, others).
 
     Raises:
-        SlideError: no such file, or nothing opens it. A named reader that cannot open it is never replaced by another.
+        SlideError: no such file, nothing opens it, or it does not hold what is chosen.
+
+    A named reader that cannot open it is never replaced by another.
         ConfigError: no reader of that name.
         MissingExtraError: the named reader's library is not installed.
     """
@@ -92,22 +95,38 @@ def open_reader(path: Path, name: str = AUTO) -> Reader:
     if name != AUTO:
         if name not in _registry():
             raise ConfigError(f"there is no reader '{name}'", f"choose from {AUTO}, {', '.join(reader_names())}")
-        return _load(name)(path)
-    reasons: list[str] = []
+        return _opened(name, path, choice)
+    reasons: dict[str, StrideError] = {}
     for candidate in reader_names():
         if candidate in _NEVER_AUTO:
             continue
         try:
-            return _load(candidate)(path)
+            return _opened(candidate, path, choice)
         except UnknownFormatError:
             continue
         except StrideError as error:
-            reasons.append(error.what.removeprefix(f"{path.name}: "))
+            reasons.setdefault(error.what.removeprefix(f"{path.name}: "), error)
+    if len(reasons) == 1:
+        raise next(iter(reasons.values()))
     if reasons:
-        raise SlideError(
-            f"{path.name} cannot be opened ({'; '.join(dict.fromkeys(reasons))})", "check or copy it again"
-        )
+        raise SlideError(f"{path.name} cannot be opened ({'; '.join(reasons)})", "check or copy it again")
     raise SlideError(f"{path.name} is no slide or image of a known format", "check the file")
+
+
+def _opened(name: str, path: Path, choice: Choice | None) -> Reader:
+    """The file opened by one reader, upright."""
+    factory: Any = _load(name)
+    if choice is None or choice == Choice():
+        reader = factory(path)
+    elif getattr(factory, "chooses", False):
+        reader = factory(path, choice)
+    elif choice.first:
+        reader = factory(path)
+    else:
+        raise SlideError(
+            f"{path.name}: the reader '{name}' knows one picture per file", "leave out --image and --plane"
+        )
+    return upright_reader(reader, getattr(reader, "orientation", orientation_of(1)))
 
 
 def probe_readers(path: Path) -> list[ReaderReport]:
@@ -124,7 +143,7 @@ def probe_readers(path: Path) -> list[ReaderReport]:
 
 def _probe(path: Path, name: str) -> ReaderReport:
     try:
-        reader = _load(name)(path)
+        reader = _opened(name, path, None)
     except MissingExtraError as error:
         return ReaderReport(name, False, f"not installed ({error.advice})")
     except StrideError as error:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
 from stride_monai.names import readable
-from stride_monai.slides.protocol import Pixels, Reader
+from stride_monai.slides.protocol import Choice, Pixels, Reader
 from stride_monai.slides.readers import AUTO, open_reader
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
@@ -40,13 +40,18 @@ class _Block(NamedTuple):
     width: int
 
 
-def open_slide(path: Path | str, mpp: float | None = None, reader: str = AUTO) -> Slide:
+def open_slide(
+    path: Path | str, mpp: float | None = None, reader: str = AUTO, image: int | None = None, plane: int | None = None
+) -> Slide:
     """Open a slide or a field image.
 
     Args:
         path: the file.
         mpp: um/px at level 0 if the file's own is missing or wrong; it wins over the file's.
         reader: ``auto``, or the name of one reader, which is then the only one tried.
+        image: number, from 1, of the image in a file that holds several; None for the largest.
+        plane: number, from 1, of the focal plane, channel or time point likewise; None for the first. What was not read
+            stands in the slide's ``notes``.
 
     Raises:
         SlideError: there is no such file, or it cannot be opened.
@@ -54,7 +59,7 @@ def open_slide(path: Path | str, mpp: float | None = None, reader: str = AUTO) -
         MissingExtraError: the reader asked for is not installed.
         ConfigError: there is no such reader.
     """
-    opened = open_reader(Path(path), reader)
+    opened = open_reader(Path(path), reader, Choice(image, plane))
     try:
         return Slide(Path(path), opened, mpp)
     except BaseException:
@@ -173,7 +178,7 @@ class Slide:
         level = self.level_for(mpp)
         pixels = np.full((height, width, 3), UNREADABLE_GREY, np.uint8)
         readable = np.zeros((height, width), np.bool_)
-        waiting = list(self._blocks(box, width, height, level))
+        waiting, why = list(self._blocks(box, width, height, level)), ""
         smallest = max(1, int(_SMALLEST_BLOCK * max(self._scales[level]) / downsample))
         while waiting:
             block = waiting.pop()
@@ -181,11 +186,13 @@ class Slide:
             try:
                 pixels[place] = self._render(_sub_box(box, width, height, block), block.width, block.height, level)
                 readable[place] = True
-            except RegionError:
+            except RegionError as error:
+                why = why or error.what.removeprefix(f"{self.facts.file_name}: ")
                 if max(block.width, block.height) > smallest:
                     waiting += _quarters(block)
         if not readable.any():
-            raise SlideError(f"{self.facts.file_name}: no part of it can be decoded", "copy it again from the scanner")
+            what = f"no part of it can be decoded (the first that failed: {why})"
+            raise SlideError(f"{self.facts.file_name}: {what}", "copy it again from the scanner")
         return pixels, readable, downsample
 
     def _blocks(self, box: Box, width: int, height: int, level: int) -> Iterator[_Block]:

@@ -1,0 +1,22 @@
+"""TIFF: what a file is (:mod:`layout`), from its own tags alone, and its tiles as RGB."""
+
+from __future__ import annotations
+
+from stride_monai.slides.tiff.colour import Colours
+from stride_monai.slides.tiff.decode import Samples, decode
+from stride_monai.slides.tiff.directory import FileBytes, TiffError, is_tiff
+from stride_monai.slides.tiff.layout import TiffLayout, open_layout, read_layout
+from stride_monai.slides.tiff.page import Page
+
+__all__ = [
+    "Colours",
+    "FileBytes",
+    "Page",
+    "Samples",
+    "TiffError",
+    "TiffLayout",
+    "decode",
+    "is_tiff",
+    "open_layout",
+    "read_layout",
+]

@@ -1,0 +1,175 @@
+"""One tile or strip of a TIFF: from its bytes to its samples. A header that lies is found before memory is taken."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from stride_monai.slides.tiff.page import JPEG, JPEG2000, Page
+
+__all__ = ["Samples", "decode"]
+
+Samples = npt.NDArray[Any]
+"""uint8 or uint16 ``[height, width, samples]`` as stored: no colour conversion, but for JPEG's YCbCr."""
+
+_BYTES: dict[int, Callable[..., Any]] = {
+    5: imagecodecs.lzw_decode,
+    8: imagecodecs.zlib_decode,
+    32773: imagecodecs.packbits_decode,
+    32946: imagecodecs.zlib_decode,
+    34925: imagecodecs.lzma_decode,
+    50000: imagecodecs.zstd_decode,
+}
+_IMAGES: dict[int, Callable[..., Any]] = {
+    34927: imagecodecs.webp_decode,
+    34933: imagecodecs.png_decode,
+    50001: imagecodecs.webp_decode,
+    50002: imagecodecs.jpegxl_decode,
+    52546: imagecodecs.jpegxl_decode,
+}
+_RGB, _YCBCR = 2, 6  # photometric interpretations, as imagecodecs numbers colour spaces too
+_GREY = 1
+_ALONE = {0x01, *range(0xD0, 0xD8)}  # JPEG markers without a length
+_NO_FRAME = {0xC4, 0xC8, 0xCC}  # tables, whose numbers lie among those of the frame headers
+
+
+def decode(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
+    """The samples of one tile, strip, or plane of one.
+
+    Args:
+        height, width, samples: what the tags say that there is; the result has this shape. Some programs write the last
+            tiles of a row or column as small JPEGs; then it is smaller.
+
+    Raises:
+        ValueError: it holds something else, is cut short, or is damaged; decoders raise errors of their own kinds too.
+    """
+    if page.compression in JPEG:
+        return _jpeg(page, data, height, width, samples)
+    if page.compression in JPEG2000:
+        return _jpeg2000(page, data, height, width, samples)
+    dtype = np.dtype(np.uint8 if page.bits[0] <= 8 else np.uint16)
+    codec = _IMAGES.get(page.compression)
+    if codec is not None:
+        shape = (height, width) if samples == 1 else (height, width, samples)
+        return np.asarray(codec(data, out=np.empty(shape, dtype))).reshape(height, width, samples)
+    return _plain(page, data, height, width, samples)
+
+
+def _plain(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
+    """Without compression, or compressed as a string of bytes."""
+    bits = page.bits[0]
+    line = (width * samples * bits + 7) // 8
+    if page.fill_order == 2:
+        data = bytes(imagecodecs.bitorder_decode(data))
+    if page.compression != 1:
+        # A last strip may be filled up to the rows of the others.
+        most = line * max(height, page.segment_height)
+        data = _BYTES[page.compression](data, out=most)
+    if len(data) < line * height:
+        raise ValueError(f"it holds {len(data)} bytes of {line * height}")
+    data = data[: line * height]
+    if bits in (8, 16):
+        order = "<" if page.directory.little_endian else ">"
+        stored = np.frombuffer(data, np.uint8 if bits == 8 else np.dtype(f"{order}u2"))
+        image = stored.astype(stored.dtype.newbyteorder("="), copy=False).reshape(height, width, samples)
+    else:
+        kind = np.uint8 if bits < 8 else np.uint16
+        image = imagecodecs.packints_decode(data, kind, bits, runlen=width * samples)
+        image = image.reshape(height, width, samples)
+    if page.predictor == 2 and page.compression != 1:
+        image = imagecodecs.delta_decode(image, axis=1)
+    return np.asarray(image)
+
+
+def _jpeg(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
+    head = _jpeg_head(data)
+    if (head.height > height or head.width > width) and not _padded(head, page, height, width):
+        raise ValueError(f"its JPEG header states {head.width}x{head.height} px instead of {width}x{height}")
+    if head.samples != samples:
+        raise ValueError(f"its JPEG header states {head.samples} colours instead of {samples}")
+    if data.rfind(b"\xff\xd9") < head.scan:
+        raise ValueError("cut short")  # the decoder would fill the rest with grey and say nothing
+    colour, out = None, None
+    if samples == 1:
+        out = _GREY
+    elif page.photometric == _YCBCR and not page.extra:
+        out = _RGB
+    elif page.photometric == _RGB and not page.extra:
+        colour, out = None if head.jfif else _RGB, _RGB  # without JFIF's marker they are not YCbCr: Aperio's
+    decoded = imagecodecs.jpeg8_decode(data, tables=page.jpeg_tables, colorspace=colour, outcolorspace=out)
+    if decoded.dtype != np.uint8:
+        raise ValueError("no 8-bit pixels in it")
+    return np.asarray(decoded).reshape(head.height, head.width, samples)[:height]
+
+
+class _JpegHead(NamedTuple):
+    width: int
+    height: int
+    samples: int
+    jfif: bool
+    scan: int  # where the first scan begins
+
+
+def _jpeg_head(data: bytes) -> _JpegHead:
+    """What the frame header says; bytes of the entropy-coded part are not looked at.
+
+    Raises:
+        ValueError: no JPEG, or one without frame or scan.
+    """
+    if data[:2] != b"\xff\xd8":
+        raise ValueError("it is no JPEG")
+    at, frame, jfif = 2, None, False
+    while at + 4 <= len(data):
+        if data[at] != 0xFF:
+            raise ValueError("its JPEG header is damaged")
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker in _ALONE:
+            at += 2
+            continue
+        length = data[at + 2] << 8 | data[at + 3]
+        if marker == 0xE0 and data[at + 4 : at + 8] == b"JFIF":
+            jfif = True
+        elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME and at + 10 <= len(data):
+            if frame is not None:
+                raise ValueError("its JPEG header states two pictures")
+            high, wide, count = struct.unpack_from(">HHB", data, at + 5)
+            frame = (wide, high, count)
+        elif marker == 0xDA:
+            if frame is None:
+                break
+            return _JpegHead(*frame, jfif, at)
+        at += 2 + length
+    raise ValueError("it is a JPEG without a picture")
+
+
+def _padded(head: _JpegHead, page: Page, height: int, width: int) -> bool:
+    """A last strip may be filled up to the rows of the others, or to whole blocks."""
+    rows = max(page.segment_height, -(-height // 16) * 16)
+    return not page.tiled and head.width == width and height <= head.height <= rows
+
+
+def _jpeg2000(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
+    at = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # SOC and SIZ, within boxes or not
+    if at < 0 or at + 42 > len(data):
+        raise ValueError("it is no JPEG 2000")
+    x1, y1, x0, y0, tile_width, tile_height = struct.unpack_from(">6I", data, at + 8)
+    if (x1 - x0, y1 - y0) != (width, height):
+        raise ValueError(f"its JPEG 2000 header states {x1 - x0}x{y1 - y0} px instead of {width}x{height}")
+    (count,) = struct.unpack_from(">H", data, at + 40)
+    if count != samples:
+        raise ValueError(f"its JPEG 2000 header states {count} colours instead of {samples}")
+    if not tile_width or not tile_height or (width // tile_width + 1) * (height // tile_height + 1) > 1 << 16:
+        raise ValueError("its JPEG 2000 header is damaged")
+    decoded = imagecodecs.jpeg2k_decode(data)
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"it holds {decoded.dtype} pixels")
+    image: Samples = np.asarray(decoded).reshape(height, width, samples)
+    return image
