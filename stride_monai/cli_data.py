@@ -163,6 +163,8 @@ def split(
         _out.print(f"[yellow]note[/yellow] {name} has no {', no '.join(kinds)}", highlight=False, soft_wrap=True)
     if facts["warning"]:
         _out.print(f"[bold red]LEAKS[/bold red] {plain(facts['warning'])}", highlight=False, soft_wrap=True)
+    if facts["manifest_before"]:
+        _say(f"your own manifest is kept as {cohort / facts['manifest_before']}")
     _say(f"manifest {cohort / 'manifest.csv'}")
 
 

@@ -186,6 +186,7 @@ def hand_over(
     if LIST_NAME in names:
         raise OutputError(f"a writer of {of or folder.name} writes {LIST_NAME}", "rename its file: that is the list")
     refuse_foreign(folder, names, lambda name: before.own(folder, name))
+    refuse_foreign(folder, [LIST_NAME], lambda _: read_list(folder) is not None)
     try:
         for name in names:
             to_disk(made / name)
@@ -198,9 +199,7 @@ def hand_over(
             moved(made / name, folder / name)
         FileList(files, of).write(folder)
     except OSError as error:
-        raise OutputError(
-            f"cannot write the results of {of or folder.name} ({error.strerror})", "check the disk"
-        ) from error
+        raise OutputError(f"cannot write to {folder} ({error.strerror})", "check the disk space") from error
 
 
 def set_down(folder: Path, place: Path, of: str, earlier: FileList) -> None:

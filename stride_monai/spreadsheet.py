@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from math import isnan
 
 __all__ = ["as_typed", "harmless"]
 
+_NUMBERS = re.compile(r"[+-]?\d[\d.]*(?:[ ,;]+[+-]?\d[\d.]*)+")
 _DOUBTFUL = frozenset("=+-@\t\r\n'")
 
 
@@ -30,6 +32,9 @@ def as_typed(text: str) -> str:
 
 
 def _is_number(text: str) -> bool:
+    """A number, or a list of numbers such as an outline."""
+    if _NUMBERS.fullmatch(text):
+        return True
     try:
         return not isnan(float(text))
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -20,6 +21,7 @@ from stride_monai.data.importers import registry as importer_registry
 from stride_monai.data.importers.labels import BETHESDA, LabelMap, read_map
 from stride_monai.data.importers.reading import ImageIndex
 from stride_monai.data.regions import read_regions
+from stride_monai.data.splits import split_cohort
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 
 HEADER = "image_filename,cell_id,bethesda_system,nucleus_x,nucleus_y\n"
@@ -494,12 +496,13 @@ def test_options_that_a_format_does_not_know_are_refused(tmp_path: Path) -> None
 
 def test_a_cohort_is_replaced_only_on_request_and_then_wholly(tmp_path: Path) -> None:
     source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
-    own = samples.text(out / "cells.csv", "made by hand\n")  # also what an interrupted import leaves
-    with pytest.raises(OutputError, match=r"holds a cells\.csv already"):
-        _run("cric", source, out)
+    own = samples.text(out / "cells.csv", "made by hand\n")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"holds cells\.csv, not written by stride-monai"):
+            _run("cric", source, out, overwrite=overwrite)
     own.unlink()
     _run("cric", source, out, complete=True)
-    (out / "split.json").write_text("{}")
+    split_cohort(out)
     with pytest.raises(OutputError, match=r"holds a manifest\.csv already"):
         _run("cric", source, out)
     before = (out / "cells.csv").read_bytes()
@@ -509,7 +512,90 @@ def test_a_cohort_is_replaced_only_on_request_and_then_wholly(tmp_path: Path) ->
     assert (out / "cells.csv").read_bytes() == before  # what is refused destroys nothing
     samples.text(source / "classifications.csv", HEADER + "aa.png,1,LSIL,50,60\n")
     _run("cric", source, out, overwrite=True)
-    assert {path.name for path in out.iterdir()} == {"manifest.csv", "cells.csv", "labels.json", "import.json"}
+    names = {"manifest.csv", "cells.csv", "labels.json", "import.json"}
+    assert {path.name for path in out.iterdir()} == {*names, "files.json"}
+    assert set(json.loads((out / "files.json").read_text())["files"]) == names
+
+
+@pytest.mark.parametrize("name", ["labels.json", "manifest.csv", "problems.csv", "split.json", "files.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_another_tool_wrote_is_never_replaced(tmp_path: Path, name: str, overwrite: bool) -> None:
+    """Not even in the source itself, and where the import is refused."""
+    source = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n")
+    (source / name).write_text('{"labels": ["LSIL"]}' if name.endswith("json") else "image,label\naa.png,LSIL\n")
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    with pytest.raises(OutputError, match=name) as refused:
+        _run("cric", source, source, overwrite=overwrite)
+    assert "--overwrite" not in str(refused.value), "no advice that leads to a loss"
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+
+
+def test_problems_of_an_import_before_are_replaced_and_those_of_a_user_not(tmp_path: Path) -> None:
+    source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,nan,60\n"), tmp_path / "out"
+    for _ in range(2):
+        with pytest.raises(ManifestError):
+            _run("cric", source, out)
+    assert [path.name for path in out.iterdir()] == ["problems.csv"]
+    (out / "problems.csv").write_text("my notes\n")
+    with pytest.raises(OutputError, match=r"problems\.csv"):
+        _run("cric", source, out)
+    assert (out / "problems.csv").read_text() == "my notes\n"
+
+
+def test_a_table_that_somebody_filled_in_is_not_replaced(tmp_path: Path) -> None:
+    source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
+    _run("cric", source, out)
+    (out / "notes.txt").write_text("mine")
+    mine = (out / "manifest.csv").read_text().replace("\naa,", "\naa ,")
+    (out / "manifest.csv").write_text(mine)
+    with pytest.raises(OutputError, match=r"holds manifest\.csv, not written by stride-monai or changed since"):
+        _run("cric", source, out, overwrite=True)
+    assert (out / "manifest.csv").read_text() == mine
+    (out / "manifest.csv").unlink()
+    _run("cric", source, out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_cohort_without_a_list_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    """As versions before wrote them."""
+    source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
+    _run("cric", source, out)
+    split_cohort(out)
+    (out / "files.json").unlink()
+    _run("cric", source, out, overwrite=True)
+    assert not (out / "split.json").exists()
+
+
+def test_an_import_that_stopped_halfway_can_be_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
+    _run("cric", source, out)
+    real = os.replace
+
+    def stops(source: Path, target: Path) -> None:
+        if Path(target) == out / "labels.json":
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", stops)
+    with pytest.raises(KeyboardInterrupt):
+        _run("cric", source, out, overwrite=True, point_um=3.0)
+    assert not (out / "manifest.csv").exists(), "where it stands, the cohort is complete"
+    monkeypatch.undo()
+    _run("cric", source, out, overwrite=True, point_um=3.0)
+    assert read_manifest(out / "manifest.csv")
+
+
+def test_text_that_a_spreadsheet_would_calculate_comes_back_as_it_was(tmp_path: Path) -> None:
+    source, out = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\n"), tmp_path / "out"
+    (source / "aa.png").rename(source / "=cmd.png")
+    samples.text(source / "classifications.csv", HEADER + "=cmd.png,1,LSIL,50,60\n")
+    _run("cric", source, out, centre="@home", own_map=None)
+    text = (out / "manifest.csv").read_text()
+    assert "'=cmd," in text
+    assert "'@home" in text
+    (record,) = read_manifest(out / "manifest.csv")
+    assert (record.slide_id, record.centre) == ("=cmd", "@home")
+    assert {cell.slide_id for cell in read_cells(out / "cells.csv")} == {"=cmd"}
 
 
 def test_nothing_to_import_is_an_error(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from stride_monai.data import (
 from stride_monai.data.hashing import unit_interval
 from stride_monai.data.manifest import SPLITS
 from stride_monai.data.splits import leak_groups, leak_warning, refuse_straddling, split_cohort
-from stride_monai.errors import ManifestError
+from stride_monai.errors import ManifestError, OutputError
 
 
 def _record(
@@ -202,6 +202,30 @@ def test_a_cohort_folder_is_split_in_place(cohort: Path) -> None:
     assert (cohort / "manifest.csv").read_bytes() == before
     split_cohort(cohort, 0.25, 0.25, seed=5, overwrite=True)
     assert (cohort / "manifest.csv").read_bytes() != before
+
+
+def test_a_manifest_of_the_users_own_is_kept(cohort: Path) -> None:
+    """Columns that we do not know, and splits that somebody gave, would be lost."""
+    path = cohort / "manifest.csv"
+    lines = path.read_text().splitlines()
+    mine = "\n".join([f"{lines[0]},age", *(f"{line},{30 + k}" for k, line in enumerate(lines[1:]))]) + "\n"
+    path.write_text(mine)
+    assert split_cohort(cohort)["manifest_before"] == "manifest (2).csv"
+    assert (cohort / "manifest (2).csv").read_text() == mine
+    assert split_cohort(cohort, seed=2, overwrite=True)["manifest_before"] is None, "it is ours now"
+    path.write_text(path.read_text().replace(",train", ",test"))
+    edited = path.read_text()
+    assert split_cohort(cohort, seed=2, overwrite=True)["manifest_before"] == "manifest (3).csv"
+    assert (cohort / "manifest (3).csv").read_text() == edited
+
+
+def test_another_tools_split_file_stays(cohort: Path) -> None:
+    (cohort / "split.json").write_text('{"train": []}')
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"split\.json"):
+            split_cohort(cohort, overwrite=overwrite)
+    assert (cohort / "split.json").read_text() == '{"train": []}'
+    assert {record.split for record in read_manifest(cohort / "manifest.csv")} == {None}
 
 
 def test_less_known_than_asked_for_is_refused(cohort: Path) -> None:

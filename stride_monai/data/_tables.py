@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stride_monai.errors import ManifestError
+from stride_monai.spreadsheet import as_typed, harmless
 
 __all__ = [
     "LIST_SUFFIXES",
@@ -222,7 +223,7 @@ def _read_csv(path: Path, names: Collection[str]) -> tuple[list[str], list[Row]]
     rows: list[Row] = []
     problems = Problems(path.name, "correct the listed lines")
     for place, values in lines:
-        cells = [value.strip() for value in values]
+        cells = [as_typed(value.strip()) for value in values]
         while len(cells) > len(header) > 0 and not cells[-1]:
             cells.pop()  # a spreadsheet ends every row with delimiters
         if not any(cells):
@@ -396,13 +397,15 @@ def number(text: str, decimal_comma: bool = False) -> float:
 def table_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
     """A CSV file's content in UTF-8 with ``\\n`` line ends, the same on every machine.
 
+    Text that a spreadsheet would take for a formula has an apostrophe before it; :func:`read_table` takes it away.
+
     Raises:
         ManifestError: a cell is the name of a file that is not UTF-8.
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     try:
         return stream.getvalue().encode()
     except UnicodeEncodeError as error:

@@ -170,17 +170,20 @@ def parse_split(text: str) -> str:
     return split
 
 
-def write_manifest(path: Path | str, records: Iterable[SlideRecord]) -> None:
+def write_manifest(path: Path | str, records: Iterable[SlideRecord], home: Path | None = None) -> None:
     """Write a manifest as CSV; slides in or below its folder get relative paths, so that the folder can be moved.
 
     The column ``specimen`` is left out where no record has one.
+
+    Args:
+        home: the folder that the manifest is for, where it is not that of ``path``.
 
     Raises:
         ManifestError: two records share a slide id.
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    folder = path.resolve().parent
+    folder = home.resolve() if home else path.resolve().parent
     seen: set[str] = set()
     rows: list[list[str]] = []
     for record in records:

@@ -13,10 +13,11 @@ from typing import Any
 from stride_monai import __version__
 from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
 from stride_monai.data.cells import CellRecord, cells_of
+from stride_monai.data.cohort_files import CohortFiles
 from stride_monai.data.hashing import digest
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest, write_manifest
 from stride_monai.errors import ManifestError
-from stride_monai.files import write_bytes
+from stride_monai.files import free_name, temporary_folder, write_bytes
 
 __all__ = [
     "KNOWN",
@@ -194,12 +195,15 @@ def split_cohort(
         overwrite: replace a split that is there.
 
     Returns:
-        The content of ``split.json``.
+        The content of ``split.json``; ``manifest_before`` names the copy of a manifest that was written by somebody and
+        holds more than what is written now.
 
     Raises:
         ManifestError: broken tables, a split that stands there, or less known of an image than ``at_least``.
+        OutputError: a ``split.json`` stands there that is not ours or was changed since.
     """
-    folder = Path(folder)
+    folder, files = Path(folder), CohortFiles(Path(folder))
+    files.refuse([SPLIT_NAME])
     records = read_manifest(folder / "manifest.csv")
     if any(record.split for record in records) and not overwrite:
         raise ManifestError(
@@ -207,6 +211,7 @@ def split_cohort(
         )
     _refuse_unknown(records, at_least)
     cells = cells_of(folder, {record.slide_id for record in records})
+    kept = _keep_manifest(files, records)
     records = split_by_patient(
         records, test_fraction, validation_fraction, seed, held_out_centres, labels_by_slide(cells)
     )
@@ -229,10 +234,32 @@ def split_cohort(
         },
         "lacking": _lacking(records, cells),
         "warning": leak_warning(records),
+        "manifest_before": kept,
     }
     write_bytes(folder / SPLIT_NAME, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
     write_manifest(folder / "manifest.csv", records)
+    files.note([SPLIT_NAME, "manifest.csv"])
     return facts
+
+
+def _keep_manifest(files: CohortFiles, records: Sequence[SlideRecord]) -> str | None:
+    """Copy a manifest that is not ours to a name beside it, where writing it anew would lose something: columns that we
+    do not know, comments, splits that somebody gave. The name of the copy; None where nothing would be lost."""
+    path = files.folder / "manifest.csv"
+    if files.own("manifest.csv"):
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read ({error.strerror})", "check its permissions") from error
+    with temporary_folder(files.folder) as made:
+        write_manifest(made / path.name, records, files.folder)
+        plain = (made / path.name).read_bytes() == content
+    if plain and not any(record.split for record in records):
+        return None
+    kept = free_name(path)
+    write_bytes(kept, content)
+    return kept.name
 
 
 def _lacking(records: Sequence[SlideRecord], cells: Iterable[CellRecord]) -> dict[str, list[str]]:

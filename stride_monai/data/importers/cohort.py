@@ -14,6 +14,7 @@ from typing import Any
 from stride_monai import __version__
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, slide_class_of
 from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
+from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, Target
 from stride_monai.data.importers.problems import PROBLEMS_NAME, ProblemLog
@@ -21,10 +22,11 @@ from stride_monai.data.importers.records import Format, Options, SourceCell, Sou
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.importers.upright import LABELS_ON, labels_upright
 from stride_monai.data.manifest import SlideRecord, write_manifest
-from stride_monai.data.regions import REGIONS_NAME, RegionRecord, write_regions
+from stride_monai.data.regions import RegionRecord, write_regions
 from stride_monai.data.splits import leak_warning
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 from stride_monai.files import write_bytes
+from stride_monai.ownership import LIST_NAME
 from stride_monai.units import Box
 
 __all__ = ["IMPORT_NAME", "LABELS_NAME", "ImportReport", "import_dataset"]
@@ -32,7 +34,6 @@ __all__ = ["IMPORT_NAME", "LABELS_NAME", "ImportReport", "import_dataset"]
 IMPORT_NAME = "import.json"
 LABELS_NAME = "labels.json"
 _SCHEMA_VERSION = "1.0"
-_WRITTEN = ("manifest.csv", "cells.csv", REGIONS_NAME, LABELS_NAME, IMPORT_NAME, PROBLEMS_NAME, "split.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,18 @@ def import_dataset(
         ManifestError: a label without a target, naming all of them; broken rows, of which the first ten are named and
             all are in ``problems.csv``; nothing to import.
         ConfigError: an option that the format does not know, or um/px that nobody states.
-        OutputError: ``out`` holds a cohort, or cannot be written.
+        OutputError: ``out`` holds a cohort and ``overwrite`` is False; holds files of such names that no import wrote,
+            or that somebody has changed since, whatever ``overwrite`` says; or cannot be written.
     """
     source, out, options = Path(source), Path(out), options or Options()
     _check_options(form, options)
-    standing = _standing_files(out, keep=True)
+    files = CohortFiles(out)
+    files.refuse(COHORT_FILES)
+    standing = files.standing(name for name in COHORT_FILES if name != PROBLEMS_NAME)
     if standing and not overwrite:
         raise OutputError(f"{out} holds a {standing[0]} already", "choose another folder, or add --overwrite")
+    if "cohort.json" in standing:
+        raise OutputError(f"{out} holds a cohort of synthetic slides", "choose another folder")
     problems = ProblemLog()
     read = form.read(source, options, problems)
     labels_upright(read, options.labels_on)
@@ -107,7 +113,11 @@ def import_dataset(
     complete = form.complete if options.complete is None else options.complete
     unit = read.unit or form.unit
     regions = whole_regions(read, images, complete and unit != "cell", _doubtful(problems), problems)
-    listing = problems.write(out) if problems.found else out / PROBLEMS_NAME
+    listing = out / PROBLEMS_NAME
+    if problems.found:
+        problems.write(out)
+        if files.standing([LIST_NAME]):
+            files.note([PROBLEMS_NAME])
     if problems.fatal and not skip_broken:
         raise problems.refusal(source.name, listing)
     if not slides or not (cells or any(slide.slide_class for slide in slides)):
@@ -121,20 +131,16 @@ def import_dataset(
         problems=problems.counts(),
         licence=form.licence,
     )
-    for name in _standing_files(out, keep=bool(problems.found)):
-        (out / name).unlink()
-    write_cells(out / "cells.csv", cells)
-    if regions:
-        write_regions(out, (RegionRecord(region.slide_id, region.box) for region in regions))
-    _write_facts(out, form, unit, options, source, report)
-    # The manifest comes last: where it stands, the cohort is complete.
-    write_manifest(out / "manifest.csv", slides)
+    with files.replacing(COHORT_FILES) as made:
+        write_cells(made / "cells.csv", cells)
+        if regions:
+            write_regions(made, (RegionRecord(region.slide_id, region.box) for region in regions))
+        _write_facts(made, form, unit, options, source, report)
+        if problems.found:
+            problems.write(made)
+        # The manifest comes last: where it stands, the cohort is complete.
+        write_manifest(made / "manifest.csv", slides, out)
     return report
-
-
-def _standing_files(out: Path, keep: bool) -> list[str]:
-    """Files of an earlier import, apart from the problems of this one."""
-    return [name for name in _WRITTEN if (out / name).exists() and not (keep and name == PROBLEMS_NAME)]
 
 
 def _check_options(form: Format, options: Options) -> None:
