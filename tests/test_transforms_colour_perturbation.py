@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -30,6 +30,9 @@ SPECIAL = {
     "two largest": (0.7, 0.7, 0.2),
     "dark": (1 / 255, 0.0, 0.0),
 }
+
+
+WEIGHTS = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64).reshape(3, 1, 1)
 
 
 def pixel(*rgb: float) -> Tensor:
@@ -71,56 +74,73 @@ def test_each_slide_has_its_own_shift(space: str) -> None:
         assert torch.equal(together[slide], ColorPerturbation(space)(bags[slide], shifts[slide]))
 
 
-@pytest.mark.parametrize("space", SPACES)
-@given(st.tuples(UNIT, UNIT, UNIT), st.tuples(*[st.floats(-0.1, 0.1)] * 3))
-@settings(max_examples=60, deadline=None)
-def test_gradients_are_those_of_finite_differences(
-    space: str, rgb: tuple[float, ...], shift: tuple[float, ...]
-) -> None:
-    """Away from the kinks, which a difference across them would see."""
-    perturb, weights = ColorPerturbation(space), torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64).reshape(3, 1, 1)
+def one_sided(space: str, rgb: tuple[float, ...], axis: int) -> float:
+    """The difference quotient at a shift of 0: towards the inside at a stop, onwards for the hue, else onwards."""
+    start = rgb if space == "rgb" else colorsys.rgb_to_hsv(*rgb)
+    sign = -1 if start[axis] == 1 and not (space == "hsv" and axis == 0) else 1
+    step = torch.zeros(3, dtype=torch.float64)
+    step[axis] = sign * 1e-7
+    moved = ColorPerturbation(space)(pixel(*rgb), step)
+    return float(((moved - pixel(*rgb)) * WEIGHTS).sum()) / (sign * 1e-7)
 
-    def weighted(moved: Tensor) -> Tensor:
-        return (perturb(pixel(*rgb), moved) * weights).sum()
 
-    point = torch.tensor(shift, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(weighted(point), point)
-    assert torch.isfinite(gradient).all()
-    for axis in range(3):
-        step = torch.zeros(3, dtype=torch.float64)
-        step[axis] = 1e-7
-        with torch.no_grad():
-            here, ahead, behind = (weighted(point + sign * step) for sign in (0, 1, -1))
-        forward, backward = (ahead - here) / 1e-7, (here - behind) / 1e-7
-        if torch.isclose(forward, backward, atol=1e-5):
-            assert gradient[axis].item() == pytest.approx(forward.item(), abs=1e-4)
-        elif space == "hsv" and axis == 0:  # at a pure hue two channels have a kink each, which are taken on their own
-            assert abs(gradient[axis].item()) <= 6 * weights.abs().sum().item()
-        else:  # at a stop: that of one of its sides, or between
-            low, high = sorted((forward.item(), backward.item()))
-            assert low - 1e-4 <= gradient[axis].item() <= high + 1e-4
+def gradients(space: str, rgb: tuple[float, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Of a weighted sum of the channels with respect to the shift, at 0, and to the pixel."""
+    image = pixel(*rgb).to(dtype).requires_grad_()
+    shift = torch.zeros(3, dtype=dtype, requires_grad=True)
+    weighted = (ColorPerturbation(space)(image, shift) * WEIGHTS.to(dtype)).sum()
+    to_shift, to_image = torch.autograd.grad(weighted, (shift, image))
+    return to_shift, to_image.flatten()
+
+
+EIGHT_BITS = st.sampled_from([0, 1, 64, 127, 128, 200, 254, 255]).map(lambda level: level / 255)
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("name", SPECIAL)
-def test_gradients_are_finite_and_those_of_the_inner_side(space: str, name: str) -> None:
-    image = pixel(*SPECIAL[name]).requires_grad_()
-    shift = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    perturb, weights = ColorPerturbation(space), torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64).reshape(3, 1, 1)
-    to_image, to_shift = torch.autograd.grad((perturb(image, shift) * weights).sum(), (image, shift))
-    assert torch.isfinite(to_image).all()
-    assert torch.isfinite(to_shift).all()
-    with torch.no_grad():
-        for axis in range(3):
-            sides = []
-            for sign in (1, -1):
-                step = torch.zeros(3, dtype=torch.float64)
-                step[axis] = sign * 1e-7
-                sides.append(((perturb(image, step) - image) * weights).sum().item() / (sign * 1e-7))
-            if space == "hsv" and axis == 0:
-                assert abs(to_shift[axis].item()) <= 6 * weights.abs().sum().item()
-            else:
-                assert min(abs(to_shift[axis].item() - side) for side in sides) < 1e-4
+@given(st.one_of(st.tuples(EIGHT_BITS, EIGHT_BITS, EIGHT_BITS), st.sampled_from(sorted(SPECIAL.values()))))
+@settings(max_examples=150, deadline=None)
+def test_gradients_are_one_sided_differences_at_every_kink(space: str, rgb: tuple[float, ...]) -> None:
+    """White, black, grey, saturated colours and equal channels, and all between them."""
+    to_shift, to_image = gradients(space, rgb)
+    wanted = [one_sided(space, rgb, axis) for axis in range(3)]
+    assert to_shift.tolist() == pytest.approx(wanted, abs=1e-4)
+    assert to_image.tolist() == pytest.approx(WEIGHTS.flatten().tolist()), "a shift of 0 leaves the pixel's as it is"
+    single, _ = gradients(space, rgb, torch.float32)
+    assert single.tolist() == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize("rgb", [(1.0, 1.0, 1.0), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("space", SPACES)
+def test_white_and_black_pixels_count(space: str, rgb: tuple[float, ...]) -> None:
+    to_shift, _ = gradients(space, rgb)
+    assert to_shift.tolist() == ([1.0, -2.0, 3.0] if space == "rgb" else pytest.approx([0.0, -rgb[0], 2.0]))
+
+
+@pytest.mark.parametrize("space", SPACES)
+@given(st.permutations([0.15, 0.4, 0.7]), st.tuples(*[st.floats(-0.1, 0.1)] * 3))
+@settings(max_examples=20, deadline=None)
+def test_gradients_of_ordinary_pixels(space: str, rgb: list[float], shift: tuple[float, ...]) -> None:
+    image = pixel(*rgb).requires_grad_()
+    moved = torch.tensor(shift, dtype=torch.float64, requires_grad=True)
+    assume(space == "rgb" or abs((colorsys.rgb_to_hsv(*rgb)[0] + shift[0]) * 6 % 1 - 0.5) < 0.49)
+    assert torch.autograd.gradcheck(ColorPerturbation(space), (image, moved))
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.9])
+@pytest.mark.parametrize("space", SPACES)
+def test_gradients_are_finite_for_large_shifts_and_in_mixed_precision(space: str, rho: float) -> None:
+    levels = torch.tensor([0.0, 1 / 255, 0.5, 254 / 255, 1.0])
+    pixels = torch.cartesian_prod(levels, levels, levels).T.reshape(3, 125, 1)
+    for signs in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3):
+        shift = (rho * signs).requires_grad_()
+        image = pixels.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            moved = ColorPerturbation(space)(image, shift)
+            (moved * moved).sum().backward()
+        assert shift.grad is not None
+        assert image.grad is not None
+        assert torch.isfinite(shift.grad).all()
+        assert torch.isfinite(image.grad).all()
 
 
 def test_hue_means_nothing_at_grey_and_turns_a_colour() -> None:
@@ -173,11 +193,15 @@ def losses(network: nn.Module, bags: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("seed", range(3))
 def test_no_random_direction_raises_the_loss_more(space: str, seed: int) -> None:
     network, bags, labels = problem(seed)
-    rho = 1e-3
+    # At a stop or between equal channels each side has a best direction of its own: pixels without either. In double
+    # precision, for a length at which curvature is nothing beside the slope.
+    bags = 0.01 + 0.98 * torch.rand(bags.shape, generator=torch.Generator().manual_seed(seed)).double()
+    network, rho = network.double(), 1e-5
     attack = AdversarialColorPerturbation(space, rho_rgb=rho, rho_hsv=rho)
-    shift = attack(lambda shift: losses(network, attack.perturb(bags, shift), labels).sum(), torch.zeros(2, 3))
+    start = torch.zeros(2, 3, dtype=torch.float64)
+    shift = attack(lambda shift: losses(network, attack.perturb(bags, shift), labels).sum(), start)
     assert shift.norm(dim=1).tolist() == pytest.approx([rho, rho])
-    random = torch.randn(1000, 3, generator=torch.Generator().manual_seed(seed))
+    random = torch.randn(1000, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     random = rho * random / random.norm(dim=1, keepdim=True)
     with torch.no_grad():
         clean, worst = losses(network, bags, labels), losses(network, attack.perturb(bags, shift), labels)
@@ -185,9 +209,8 @@ def test_no_random_direction_raises_the_loss_more(space: str, seed: int) -> None
         for slide in range(2):
             seen = attack.perturb(bags[slide].expand(1000, -1, -1, -1, -1), random)
             others = losses(network, seen, labels[slide].expand(1000))
-            # To first order it is the best of all; curvature at this length is of the order of rho squared.
-            assert worst[slide] >= others.max() - 1e-6
-            assert (others < worst[slide]).float().mean() > 0.99
+            assert worst[slide] >= others.max() - 1e-10
+            assert (others < worst[slide]).double().mean() > 0.99
 
 
 def test_parameters_get_no_gradient() -> None:

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.augmentation import ScaleUint8
-from stride_monai.transforms.colour import hsv_to_rgb, rgb_to_hsv
+from stride_monai.transforms.colour import hsv_to_rgb, rgb_to_hsv, stopped
 
 __all__ = ["SPACES", "AdversarialColorPerturbation", "ColorPerturbation", "ColorPerturbationd", "scaled_to"]
 
@@ -28,9 +28,10 @@ class ColorPerturbation(Transform):
     """Add one vector to the colour of every pixel of a picture, in RGB or in HSV.
 
     Hue wraps; saturation, value, red, green and blue stop at 0 and 1. Where the vector is 0 the picture comes back bit
-    for bit. Differentiable in picture and vector, with finite gradients everywhere: at grey the hue's is 0, since hue
-    means nothing there; at a stop it is that of the side on which colours lie, at a pure hue no more than the slopes
-    beside it. Only the picture is kept for the backward pass, in which the conversions are computed again.
+    for bit. Differentiable in picture and vector, with finite gradients everywhere: at a stop it is that of the side on
+    which colours lie, so that white and black pixels count; where two channels are equal, the hue's is that of turning
+    onwards; at grey it is 0, since hue means nothing there, and more saturation makes grey red, whose hue is 0. Only
+    the picture is kept for the backward pass, in which the conversions are computed again.
 
     Args:
         space: ``rgb`` or ``hsv``.
@@ -70,15 +71,15 @@ class ColorPerturbation(Transform):
 
 
 def _moved_rgb(image: Tensor, shift: Tensor) -> Tensor:
-    return (image + shift).clamp(0, 1)
+    return stopped(image + shift)
 
 
 def _moved_hsv(image: Tensor, shift: Tensor) -> Tensor:
     """What the way to HSV and back rounds is the same with and without the shift, and falls out of the difference."""
     hsv = rgb_to_hsv(image)
     hue, saturation, value = (hsv + shift).unbind(-3)
-    changed = torch.stack((hue, saturation.clamp(0, 1), value.clamp(0, 1)), -3)
-    return (image + (hsv_to_rgb(changed) - hsv_to_rgb(hsv))).clamp(0, 1)
+    changed = torch.stack((hue, stopped(saturation), stopped(value)), -3)
+    return stopped(image + (hsv_to_rgb(changed) - hsv_to_rgb(hsv)))
 
 
 class ColorPerturbationd(MapTransform):
