@@ -221,7 +221,7 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
         )
     _out.print(table)
     for outcome in outcomes:
-        if outcome.status == "unsatisfactory":
+        if outcome.status in {"unsatisfactory", "skipped"}:
             _out.print(f"{_escape(outcome.slide_id)}: {_escape(outcome.reason)}", highlight=False)
     reports = [out / o.slide_id / "report.html" for o in outcomes if o.status in {"ok", "unsatisfactory"}]
     for report in reports[:10]:

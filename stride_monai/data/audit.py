@@ -16,8 +16,8 @@ from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest
 from stride_monai.data.near_duplicates import THUMB_MPP, THUMB_PX, find_twins, to_grey
 from stride_monai.errors import ManifestError, StrideError
-from stride_monai.files import fingerprint
 from stride_monai.slides import open_slide
+from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.units import Box
 
 __all__ = ["Audit", "Finding", "audit_cohort"]
@@ -140,7 +140,7 @@ def _same_content(records: Sequence[SlideRecord], audit: Audit) -> set[frozenset
     by_hash: dict[str, list[SlideRecord]] = defaultdict(list)
     for record in records:
         try:
-            by_hash[fingerprint(record.path)].append(record)
+            by_hash[slide_fingerprint(record.path)].append(record)
         except OSError as error:
             what = f"{record.slide_id} ({record.split}) cannot be read ({error.strerror or error})"
             audit.findings.append(_finding("unreadable", [record], what))

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
-from stride_monai.data._tables import Problems, Row, read_table, table_text
+from stride_monai.data._tables import LIST_SUFFIXES, Problems, Row, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.names import found, name_key, readable, why_no_folder_name
 
-__all__ = ["COLUMNS", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
+__all__ = ["COLUMNS", "LIST_SUFFIXES", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
 
 COLUMNS: tuple[str, ...] = ("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split", "specimen")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")

@@ -24,14 +24,14 @@ from monai.engines import SupervisedEvaluator
 from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, is_bag, write_bag
 from stride_monai.engines.progress import Progress
 from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
-from stride_monai.files import config_hash, fingerprint, free_name, remove_leftovers, sha256_of, write_bytes
+from stride_monai.files import config_hash, free_name, remove_leftovers, sha256_of, write_bytes
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.locks import NO_LOCKS, InUseError, put_up
 from stride_monai.networks.detector import TileDetector
 from stride_monai.ownership import refuse_foreign, refuse_inputs, refuse_within
 from stride_monai.slides import open_slide
-from stride_monai.slides.parts import own_folders
+from stride_monai.slides.parts import own_folders, slide_fingerprint
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
@@ -217,7 +217,7 @@ class SlideBagMaker(SupervisedEvaluator):
         mine = {
             "weights": (header.detector_sha256, self._sha256),
             "settings": (header.config_hash, self._config_hash),
-            "slide file": (header.slide_fingerprint, fingerprint(Path(item["image"]))),
+            "slide file": (header.slide_fingerprint, slide_fingerprint(Path(item["image"]))),
             "um/px": (header.slide_mpp, item.get("mpp") or header.slide_mpp),
         }
         others = [name for name, (there, here) in mine.items() if there != here]
@@ -244,7 +244,7 @@ class SlideBagMaker(SupervisedEvaluator):
             detector_sha256=self._sha256,
             slide_class=item.get("slide_class"),
             config_hash=self._config_hash,
-            slide_fingerprint=fingerprint(Path(item["image"])),
+            slide_fingerprint=slide_fingerprint(Path(item["image"])),
             reranker_sha256=self.reranker.weights if self.reranker else "",
             candidates=self.reranker.candidates if self.reranker else 0,
         )

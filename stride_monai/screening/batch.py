@@ -142,6 +142,8 @@ def screen_one(
     start = time.perf_counter()
     results = ResultFolder(batch.out, item.slide_id)
     try:
+        if item.skipped:
+            return Outcome(item.slide_id, item.path.name, SlideStatus.SKIPPED, item.problem, path=str(item.path))
         if item.problem:
             return _failed(batch, item, item.problem, start)
         if not batch.overwrite:

@@ -1,23 +1,31 @@
-"""From what the user typed to the list of slides: files, folders and manifests."""
+"""From what the user typed to the list of slides: files, folders and lists."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stride_monai.data.manifest import read_manifest
+from stride_monai.data.manifest import LIST_SUFFIXES, read_manifest
 from stride_monai.errors import StrideError
-from stride_monai.run_index import ERRORS_NAME, RUN_NAME, SUMMARY_NAME
+from stride_monai.files import files_below
+from stride_monai.names import found, name_key, readable, why_no_folder_name
+from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
 from stride_monai.slides import is_slide_path
-from stride_monai.slides.openslide_reader import dicom_series
+from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_of_folder
 
 __all__ = ["SlideInput", "collect"]
 
-_MANIFEST_SUFFIXES = {".csv", ".json"}
-_DICOM_SUFFIXES = {".dcm", ".dicom"}
-_RESERVED = {SUMMARY_NAME, RUN_NAME, ERRORS_NAME}
+_RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
+_UNREADABLE = frozenset(
+    {".kfb", ".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
+)
+"""Slides and photographs of formats without a reader here: found in a folder, they fail by name."""
+_SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})
+_NOBODYS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information"})
+"""Folders of operating systems and storage boxes: thumbnails, halves of files, what was thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,72 +35,247 @@ class SlideInput:
     Attributes:
         mpp: um/px from the manifest; None leaves it to the command line or the file.
         problem: why this input cannot even be tried; empty for a slide.
+        skipped: it need not be tried, and ``problem`` says why.
     """
 
     path: Path
     slide_id: str
     mpp: float | None = None
     problem: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A slide as an argument, a folder or a row of a list names it.
+
+    Attributes:
+        given: what was named, where that is only a part of the slide.
+        listed: a list says so, and its id and um/px hold.
+    """
+
+    path: Path
+    slide_id: str
+    mpp: float | None = None
+    given: Path | None = None
+    listed: bool = False
 
 
 def collect(arguments: Sequence[Path]) -> list[SlideInput]:
-    """Slides named by files, folders (searched through, sorted) and manifests, in order, each file once.
+    """Slides named by files, folders (searched through, sorted) and lists, in order, each slide once.
 
-    The DICOM files of one series in a folder are one slide, which has the folder's name.
+    A file is one slide, however often and by whatever path or link it is named: a list says its id and um/px, whichever
+    comes first. Two lists, or two rows, that say different things of one file are refused. The files of a slide of
+    several files are that slide (:mod:`stride_monai.slides.parts`); the files of one DICOM series are named after their
+    folder.
 
-    A slide id names the output folder, so two different files with one id are both refused: nobody could tell later
-    whose findings they are. So is the name of a file of the run itself, and a name that hides the folder.
+    A slide id names the output folder, so two different slides with one id are both refused: nobody could tell later
+    whose findings they are. So is the name of a file of the run itself, and one that names no folder.
     """
-    found = {item.path.absolute(): item for argument in arguments for item in _expand(argument)}
-    slides = list(found.values())
-    uses = Counter(item.slide_id for item in slides if not item.problem)
-    return [item if item.problem else replace(item, problem=_wrong_id(item, uses[item.slide_id])) for item in slides]
+    views = _Views()
+    claims: dict[object, list[_Claim]] = defaultdict(list)
+    order: list[SlideInput | object] = []
+    for argument in arguments:
+        for item in _expand(argument, views):
+            if isinstance(item, SlideInput):
+                order.append(item)
+                continue
+            identity = _identity(item.path)
+            if identity not in claims:
+                order.append(identity)
+            claims[identity].append(item)
+    slides = [item for entry in order for item in ([entry] if isinstance(entry, SlideInput) else _one(claims[entry]))]
+    if all(item.problem for item in slides):  # then something that was looked for is missing
+        slides = [replace(item, skipped=False) for item in slides]
+    uses = Counter(name_key(item.slide_id) for item in slides if not item.problem)
+    return [
+        item if item.problem else replace(item, problem=_wrong_id(item, uses[name_key(item.slide_id)]))
+        for item in slides
+    ]
+
+
+class _Views:
+    """The folders that were looked at, each once."""
+
+    def __init__(self) -> None:
+        self._views: dict[Path, FolderView] = {}
+
+    def __getitem__(self, folder: Path) -> FolderView:
+        if folder not in self._views:
+            self._views[folder] = FolderView(folder)
+        return self._views[folder]
+
+
+def _identity(path: Path) -> object:
+    """Equal for two paths of one file, through links of both kinds too."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return os.path.abspath(path)  # noqa: PTH100 - resolve() fails where stat() does
+    return (facts.st_dev, facts.st_ino) if facts.st_ino else os.path.realpath(path)
+
+
+def _one(claims: Sequence[_Claim]) -> list[SlideInput]:
+    """What is to be done with one file that was named once or more often."""
+    first = claims[0]
+    if all(claim.given is not None for claim in claims):
+        advice = f"name {readable(first.path.name)} itself"
+        parts = {claim.given: claim for claim in reversed(claims) if claim.given is not None}
+        what = f"it is a part of the slide {readable(first.path.name)}, or a picture about it"
+        return [replace(_problem(p, what, advice), slide_id=c.slide_id) for p, c in reversed(parts.items())]
+    listed = [claim for claim in claims if claim.listed]
+    if listed:
+        return _as_listed(listed)
+    named = {name_key(claim.slide_id): claim for claim in reversed([c for c in claims if c.given is None])}
+    slide = next(claim for claim in claims if claim.given is None)
+    del named[name_key(slide.slide_id)]
+    why = f"is the same file as {readable(slide.path.name)}, which is screened"
+    others = [replace(_problem(c.path, why, "name it once"), skipped=True) for c in reversed(named.values())]
+    return [SlideInput(slide.path, slide.slide_id), *others]
+
+
+def _as_listed(claims: Sequence[_Claim]) -> list[SlideInput]:
+    ids = list(dict.fromkeys(claim.slide_id for claim in claims))
+    sizes = sorted({claim.mpp for claim in claims if claim.mpp is not None})
+    path, what = claims[0].path, ""
+    if len(ids) > 1:
+        what = f"the same file is listed under the ids {', '.join(ids)}"
+    elif len(sizes) > 1:
+        what = f"it is listed with {' and with '.join(f'{size:g}' for size in sizes)} um/px"
+    if what:
+        problem = f"{readable(path.name)}: {what}: keep one row for it"
+        return [SlideInput(path, slide_id, problem=problem) for slide_id in ids]
+    return [SlideInput(path, ids[0], sizes[0] if sizes else None)]
 
 
 def _wrong_id(item: SlideInput, uses: int) -> str:
     """Why a slide's results cannot be named after it; empty where they can."""
-    remedy = "rename it, or give each slide a slide_id in a manifest"
+    name, remedy = readable(item.path.name), "rename it, or give each slide a slide_id in a manifest"
     if uses > 1:
-        return f"{item.path.name}: another slide of this run has the same id '{item.slide_id}': {remedy}"
-    if item.slide_id in _RESERVED or item.slide_id.startswith("."):
-        return f"{item.path.name}: '{item.slide_id}' cannot name a folder of results: {remedy}"
+        return f"{name}: another slide of this run has the same id '{item.slide_id}': {remedy}"
+    why = why_no_folder_name(item.slide_id)
+    if why or name_key(item.slide_id) in _RESERVED or item.slide_id.startswith("."):
+        because = f" ({why})" if why else ""
+        return f"{name}: '{item.slide_id}' cannot name a folder of results{because}: {remedy}"
     return ""
 
 
-def _expand(argument: Path) -> Iterable[SlideInput]:
-    if argument.is_dir() and not is_slide_path(argument):
-        slides = sorted(p for p in argument.rglob("*") if p.is_file() and is_slide_path(p) and not _hidden(p, argument))
-        if not slides:
-            return [_problem(argument, "the folder holds no slide", "name a folder with slide files")]
-        return _one_per_series(slides)
-    if not argument.exists():
-        return [_problem(argument, "no such file or folder", "check the path")]
-    if argument.suffix.lower() in _MANIFEST_SUFFIXES:
-        try:
-            return [SlideInput(record.path, record.slide_id, record.mpp) for record in read_manifest(argument)]
-        except StrideError as error:
-            return [SlideInput(argument, argument.stem, problem=str(error))]
-    return [SlideInput(argument, argument.stem)]
+def _expand(argument: Path, views: _Views) -> Iterable[SlideInput | _Claim]:
+    argument = found(argument)
+    suffix = argument.suffix.lower()
+    try:
+        if argument.is_dir():
+            return _of_folder(argument, views)
+        if not argument.exists():
+            return [_problem(argument, "no such file or folder", "check the path")]
+    except OSError as error:
+        return [_problem(argument, f"it cannot be looked at ({error.strerror})", "check the path")]
+    if not argument.is_file():
+        return [_problem(argument, "it is a pipe, socket or device, not a file", "save it as a file first")]
+    if suffix in _SPREADSHEETS:
+        return [_problem(argument, "it is a spreadsheet, not a list", "save it as CSV")]
+    if suffix in LIST_SUFFIXES:
+        return list(_of_list(argument, views))
+    if argument.name.upper() == "DICOMDIR":
+        return _of_folder(argument.parent, views)
+    return [_claim(argument, views)]
 
 
-def _one_per_series(paths: Sequence[Path]) -> list[SlideInput]:
-    """The slides of a folder: DICOM keeps every level, the label and the overview of one in a file of its own."""
-    beside = Counter(path.parent for path in paths if path.suffix.lower() in _DICOM_SUFFIXES)
-    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    for path in paths:
-        part = path.suffix.lower() in _DICOM_SUFFIXES and beside[path.parent] > 1
-        groups[path.parent, (dicom_series(path) if part else None) or path.name].append(path)
-    return [
-        SlideInput(files[0], files[0].stem)
-        if len(files) == 1
-        else SlideInput(max(files, key=lambda file: file.stat().st_size), files[0].parent.name)
-        for files in groups.values()
-    ]
+def _claim(path: Path, views: _Views, listed: tuple[str, float | None] | None = None) -> SlideInput | _Claim:
+    """A file that somebody names, or a row of a list with its id and um/px."""
+    view = views[path.parent]
+    whole = view.whole_of(path)
+    aside = None if listed else view.aside.get(path)
+    if aside is not None and aside.slide is None:
+        return replace(_problem(path, aside.why, "name the slide itself"), skipped=True)
+    slide, name, given = path, readable(path.stem), None
+    if whole is not None and (path == whole.main or whole.any_part_opens):
+        slide, name = whole.main, whole.name or name
+    elif whole is not None:
+        slide, given = whole.main, path
+    elif aside is not None and aside.slide is not None:
+        slide, given = aside.slide, path
+    slide_id, mpp = listed or (name, None)
+    return _Claim(slide, slide_id, mpp, given, listed is not None)
+
+
+def _of_list(path: Path, views: _Views) -> Iterator[SlideInput | _Claim]:
+    try:
+        records = read_manifest(path)
+    except StrideError as error:
+        yield SlideInput(path, _id_of(path), problem=str(error))
+        return
+    for record in records:
+        place, listed = record.path, (record.slide_id, record.mpp)
+        if not place.is_dir():
+            yield _claim(place, views, listed)
+            continue
+        slides = list({item.path: item for item in _of_folder(place, views)}.values())
+        if len(slides) == 1 and isinstance(slides[0], _Claim):
+            yield replace(slides[0], slide_id=record.slide_id, mpp=record.mpp, listed=True)
+        else:
+            why = f"the folder {readable(place.name)} holds {len(slides)} files that may be slides"
+            yield SlideInput(place, record.slide_id, problem=f"{why}: list each slide by its file")
+
+
+def _of_folder(folder: Path, views: _Views) -> list[SlideInput | _Claim]:
+    """The slides below a folder, sorted by path."""
+    items: dict[Path, SlideInput | _Claim] = {}
+
+    def cannot_list(error: OSError) -> None:
+        place = Path(os.fsdecode(error.filename)) if error.filename is not None else folder
+        items[place] = _problem(place, f"the folder cannot be listed ({error.strerror})", "check its permissions")
+
+    suffixes: Counter[str] = Counter()
+    for path in files_below(folder, cannot_list):
+        if any(part.lower() in _NOBODYS for part in path.relative_to(folder).parts[:-1]):
+            continue
+        item = _of_found(path, views)
+        if item is None:
+            suffixes[readable(path.suffix.lower()) or "nothing"] += 1
+        elif item is not _PART:
+            items.setdefault(item.path, item)
+    if items:
+        return [items[path] for path in sorted(items)]
+    slide = slide_of_folder(folder.absolute())
+    if slide is not None:
+        why = f"the folder holds the pixels of {readable(slide.name)}"
+        return [_problem(folder, why, "name that file, or the folder that it is in")]
+    most = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))[:5]
+    ends = ", ".join(f"{suffix} ({count})" for suffix, count in most)
+    what = "the folder holds no slide" + (f": its files end in {ends}" if ends else "")
+    return [_problem(folder, what, "name a folder with slide files, or the files themselves")]
+
+
+_PART = _Claim(Path(), "")  # a file that belongs to a slide, which is found by its main file
+
+
+def _of_found(path: Path, views: _Views) -> SlideInput | _Claim | None:
+    """A file that was found in a folder; None where it is of no kind that is a slide."""
+    if not is_slide_path(path):
+        if path.suffix.lower() in _UNREADABLE:
+            what = f"there is no reader for {path.suffix.lower()} files"
+            return _problem(path, what, "convert it, e.g. to a tiled TIFF, or install a reader for it")
+        if not is_suffixless_dicom(path):
+            return None
+    view = views[path.parent]
+    whole = view.whole_of(path)
+    if whole is not None:
+        return _Claim(whole.main, whole.name or readable(whole.main.stem)) if path == whole.main else _PART
+    aside = view.aside.get(path)
+    if aside is not None:
+        return replace(_problem(path, aside.why, "name its slide"), skipped=True) if aside.alone else _PART
+    if slide_of_folder(path.parent.absolute()) is not None:
+        return _PART
+    return _Claim(path, readable(path.stem))
 
 
 def _problem(path: Path, what: str, advice: str) -> SlideInput:
-    return SlideInput(path, path.stem or path.name, problem=f"{path.name or path}: {what}: {advice}")
+    name = readable(path.name) or str(path)
+    return SlideInput(path, _id_of(path), problem=f"{name}: {what}: {advice}")
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _id_of(path: Path) -> str:
+    """An id for what is no slide; that of ``.`` and ``..`` is the folder's name."""
+    name = path.stem if path.stem.strip(".") else path.absolute().resolve().name
+    return readable(name) or "input"

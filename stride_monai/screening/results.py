@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stride_monai.errors import OutputError
-from stride_monai.files import fingerprint
 from stride_monai.findings import DISCLAIMER, Findings
 from stride_monai.ownership import (
     LIST_NAME,
@@ -21,6 +20,7 @@ from stride_monai.ownership import (
     set_down,
     written,
 )
+from stride_monai.slides.parts import slide_fingerprint
 
 __all__ = ["EARLIER_NAME", "FINDINGS_FILE", "ResultFolder"]
 
@@ -134,7 +134,7 @@ def _same(folder: Path, ours: FileList, path: Path, config_hash: str) -> Finding
         return None
     try:
         findings = Findings.from_json((folder / FINDINGS_FILE).read_text(encoding="utf-8"))
-        same = findings.provenance.config_hash == config_hash and findings.slide.fingerprint == fingerprint(path)
+        same = findings.provenance.config_hash == config_hash and findings.slide.fingerprint == slide_fingerprint(path)
     except (OutputError, OSError, ValueError):
         return None
     return findings if same else None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import stride_monai
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, binary_score
 from stride_monai.errors import ConfigError, SlideError
-from stride_monai.files import config_hash, fingerprint
+from stride_monai.files import config_hash
 from stride_monai.findings import Cell, Description, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.losses.swift import ACTIVATIONS
@@ -25,6 +25,7 @@ from stride_monai.screening.models import Models, choose_device, load_models
 from stride_monai.screening.options import Options
 from stride_monai.screening.pictures import pictures_of
 from stride_monai.slides import open_slide
+from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
@@ -129,7 +130,7 @@ class Screener:
                 plane=self.options.plane,
             )
         with slide:
-            facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
+            facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint(item.path))
             detections = self._detect(slide, self.models.detector, progress=progress)
             for stage, seconds in detections.seconds.items():
                 clock.seconds[stage] = clock.seconds.get(stage, 0.0) + seconds

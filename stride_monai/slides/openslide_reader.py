@@ -16,7 +16,7 @@ from stride_monai.slides.spacing import stated_number
 from stride_monai.slides.tiff import TiffLayout, read_layout
 from stride_monai.slides.tiff.stated import positive_number
 
-__all__ = ["OpenSlideReader", "dicom_series"]
+__all__ = ["OpenSlideReader"]
 
 
 class OpenSlideReader:
@@ -101,16 +101,6 @@ class OpenSlideReader:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.close()
-
-
-def dicom_series(path: Path) -> str | None:
-    """What the DICOM files of one slide have in common: the UID of their series; None where it cannot be read."""
-    try:
-        with openslide.OpenSlide(path) as handle:
-            uid: str | None = handle.properties.get("dicom.SeriesInstanceUID")
-    except openslide.OpenSlideError:
-        return None
-    return uid
 
 
 def _checked_layout(path: Path, choice: Choice | None) -> TiffLayout | None:

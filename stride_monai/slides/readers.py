@@ -30,7 +30,23 @@ _NEVER_AUTO = {"cucim"}
 
 _SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".dcm", ".dicom", ".czi"}
-    | {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+    | {".btf", ".tf2", ".tf8", ".bigtiff", ".qptiff"}
+    | {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".jp2",
+        ".j2k",
+        ".j2c",
+        ".jpf",
+        ".jpx",
+    }
 )
 
 
@@ -161,6 +177,8 @@ def _check_file(path: Path) -> None:
             raise SlideError(f"{path.name} is a folder, not a slide file", "name the files or let a batch scan it")
         if not path.exists():
             raise SlideError(f"{path.name} does not exist", "check the path")
+        if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            raise SlideError(f"{path.name} is a pipe, socket or device, not a file", "give a file")
         with path.open("rb") as stream:
             if not stream.read(1):
                 raise SlideError(f"{path.name} is empty", "copy it again from the scanner")
