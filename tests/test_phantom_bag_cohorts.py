@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from stride_monai.data import datalists
 from stride_monai.data.bag import BagFile
 from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import OutputError
+from stride_monai.files import replacing
 from stride_monai.phantom import cohort as module
 from stride_monai.phantom.cohort import BagSettings, make_bags, make_slides
 from stride_monai.phantom.design import CohortDesign, design_of
@@ -87,7 +91,12 @@ def test_an_interrupted_run_is_completed_from_what_is_whole(cohort: Path, tmp_pa
     bags = sorted((tmp_path / "bags").iterdir())
     bags[0].unlink()
     bags[1].write_bytes(bags[1].read_bytes()[:700])
-    (tmp_path / "bags" / f".{bags[0].name}.abc.part").write_bytes(b"half")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with replacing(tmp_path / "bags" / bags[0].name) as temporary:
+        left = temporary.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    bags[0].unlink()
+    (tmp_path / "bags" / left).write_bytes(b"half")
     kept = {path: path.stat().st_mtime_ns for path in bags[2:]}
     calls: list[tuple[int, int]] = []
     make_bags(tmp_path, DESIGN, SMALL, on_progress=lambda done, total: calls.append((done, total)))
@@ -134,6 +143,43 @@ def test_other_arguments_need_overwrite_and_then_nothing_of_the_old_stays(tmp_pa
     assert sum(name.startswith("bags/internal") for name in left) == 3
     assert left["notes.txt"] == left["bags/other.bag.arrow"] == b"mine"
     assert len(read_manifest(tmp_path / "manifest.csv")) == 3
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name", ["manifest.csv", "truth.csv", "cohort.json", "files.json", "bags/internal-0001.bag.arrow", "cells.csv"]
+)
+def test_what_is_not_of_a_cohort_is_never_replaced(tmp_path: Path, name: str, overwrite: bool) -> None:
+    """Refused by name before anything is made."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("ARROW1 mine\n")
+    with pytest.raises(OutputError, match=path.name):
+        make_bags(tmp_path, DESIGN, SMALL, overwrite=overwrite)
+    assert contents(tmp_path) == {name: b"ARROW1 mine\n"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["slides/phantom-0001.tiff", "truth/phantom-0001.geojson"])
+def test_slides_and_truths_of_others_are_never_replaced(tmp_path: Path, name: str, overwrite: bool) -> None:
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text('{"type": "FeatureCollection", "features": []}')
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=path.name):
+        make_slides(tmp_path, CohortDesign(classes=("NILM",), diameter_mm=0.2), overwrite=overwrite)
+    assert contents(tmp_path) == before
+
+
+def test_a_table_that_somebody_changed_is_not_replaced(cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(cohort, tmp_path / "c")
+    path = tmp_path / "c" / "manifest.csv"
+    mine = path.read_text().replace("train", "test")
+    path.write_text(mine)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"manifest\.csv, not written by stride-monai or changed since"):
+            make_bags(tmp_path / "c", DESIGN, SMALL, overwrite=overwrite)
+    assert path.read_text() == mine
 
 
 def test_a_bag_is_no_larger_than_estimated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

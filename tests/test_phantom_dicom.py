@@ -95,4 +95,10 @@ def test_a_series_replaces_only_dicom_files_and_is_complete_or_absent(tmp_path: 
     with pytest.raises(OutputError, match="more than DICOM files"):
         render_slide(folder, overwrite=True, **arguments)
     assert (folder / "notes.txt").read_text() == "precious"
+    (folder / "notes.txt").unlink()
+    mine = (folder / "level-0.dcm").read_bytes().replace(b"stride-monai phantom", b"a scanner of others!")
+    (folder / "level-0.dcm").write_bytes(mine)
+    with pytest.raises(OutputError, match="more than DICOM files"):
+        render_slide(folder, overwrite=True, **arguments)
+    assert (folder / "level-0.dcm").read_bytes() == mine
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,8 +10,10 @@ from typing import Any
 
 from stride_monai import __version__
 from stride_monai.bethesda import NEGATIVE
+from stride_monai.data._tables import table_text
 from stride_monai.data.bag import BAG_SUFFIX, BagFile
 from stride_monai.data.cells import CellRecord, write_cells
+from stride_monai.data.cohort_files import CohortFiles
 from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.errors import BagError, ConfigError, ManifestError, OutputError
 from stride_monai.files import config_hash, write_bytes
@@ -27,8 +27,10 @@ from stride_monai.phantom.production import (
     check_workers,
     claim_folder,
     produce,
+    refuse_foreign_files,
     remove_traces,
 )
+from stride_monai.phantom.products import is_product
 from stride_monai.phantom.ranking import RankingModel
 from stride_monai.phantom.render import plan_slide, render_slide
 from stride_monai.phantom.truth import write_truth_geojson
@@ -80,6 +82,9 @@ class _SlideJob:
     @property
     def files(self) -> tuple[Path, ...]:
         return self.slide, self.truth
+
+    def own(self, path: Path) -> bool:
+        return is_product(path)
 
     @property
     def fingerprint(self) -> str:
@@ -148,6 +153,9 @@ class _BagJob:
     @property
     def files(self) -> tuple[Path, ...]:
         return (self.bag,)
+
+    def own(self, path: Path) -> bool:
+        return is_product(path)
 
     @property
     def fingerprint(self) -> str:
@@ -224,10 +232,8 @@ def make_slides(
     jobs = [_SlideJob(case, folder) for case in cases]
     settings = {"made": "slides", "design": design.facts(), "max_negatives": max_negatives}
     _produce(folder, settings, jobs, max(map(_slide_bytes, cases)), workers, overwrite, on_progress, on_part)
-    write_cells(
-        folder / "cells.csv",
-        (cell for job in jobs for cell in _annotated(truth_cells(job.truth), job.case, max_negatives)),
-    )
+    cells = (cell for job in jobs for cell in _annotated(truth_cells(job.truth), job.case, max_negatives))
+    CohortFiles(folder).write("cells.csv", lambda path: write_cells(path, cells))
     return _write_tables(folder, [(job.case, job.slide) for job in jobs])
 
 
@@ -268,6 +274,7 @@ def _produce(
     on_progress: Progress | None,
     on_part: Part | None,
 ) -> None:
+    refuse_foreign_files(jobs)
     pending = [job for job in jobs if overwrite or not job.complete()]
     check_room(folder, len(pending), bytes_per_job)
     claim_folder(folder, settings, overwrite)
@@ -297,17 +304,14 @@ def _write_tables(folder: Path, made: Sequence[tuple[Case, Path]]) -> Path:
         )
         for case, _ in made
     )
-    stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows([TRUTH_COLUMNS, *rows])
-    write_bytes(folder / "truth.csv", stream.getvalue().encode())
+    files = CohortFiles(folder)
+    files.write("truth.csv", lambda path: write_bytes(path, table_text(TRUTH_COLUMNS, rows)))
+    records = [
+        SlideRecord(case.slide_id, path, None, case.patient, case.centre, case.reported, case.split)
+        for case, path in made
+    ]
     # The manifest comes last: where it stands, the cohort is complete.
-    write_manifest(
-        folder / "manifest.csv",
-        [
-            SlideRecord(case.slide_id, path, None, case.patient, case.centre, case.reported, case.split)
-            for case, path in made
-        ],
-    )
+    files.write("manifest.csv", lambda path: write_manifest(path, records))
     return folder / "manifest.csv"
 
 

@@ -7,10 +7,10 @@ there; those that only describe the specimen's preparation are not.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import shutil
+import os
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 from stride_monai.errors import OutputError
+from stride_monai.files import moved, temporary_folder
 from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.products import is_dicom, is_slide
 from stride_monai.phantom.slide_files import CANARY, label_picture, macro_picture, objective_of
 from stride_monai.phantom.slide_writer import TILE, Progress, Pyramid, check_disk, encode_jpeg, estimated_bytes
 
@@ -213,12 +215,12 @@ def write_dicom(folder: Path, scene: Scene, progress: Progress | None = None, *,
     Any of the files opens the whole slide in readers that gather a series from its folder, as OpenSlide does.
 
     Args:
-        folder: what it holds already, if anything, is replaced.
+        folder: a synthetic slide that stands there is replaced.
         progress: called with (rows of tiles done, rows in all).
         patient_label: plant a patient, and write ``label.dcm`` and ``overview.dcm`` that name it.
 
     Raises:
-        OutputError: the folder cannot be written to, holds other files than DICOM ones, or the disk is full.
+        OutputError: the folder cannot be written to, holds anything but such a slide, or the disk is full.
     """
     check_disk(folder, scene)
     pyramid = Pyramid(scene, progress, subsampling="422")
@@ -249,21 +251,27 @@ def write_dicom(folder: Path, scene: Scene, progress: Progress | None = None, *,
 
 @contextmanager
 def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when the block ends without an error."""
+    """A temporary folder beside ``folder``, whose files come to be in that when the block ends without an error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists() and (folder.is_file() or any(file.suffix != ".dcm" for file in folder.iterdir())):
-            raise OutputError(f"{folder.name} holds more than DICOM files", "choose another folder")
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        if os.path.lexists(folder) and not is_slide(folder):
+            raise OutputError(f"{folder} holds more than DICOM files of a synthetic slide", "choose another folder")
+        with temporary_folder(folder.parent) as temporary:
+            yield temporary
+            _take_place(temporary, folder)
     except OSError as error:
-        raise OutputError(f"cannot write {folder.name} ({error.strerror})", "check the output folder") from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder.name} ({error.strerror or error})", "check the disk space") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(f"cannot write {folder} ({error.strerror or error})", "check the disk space") from error
+
+
+def _take_place(made: Path, folder: Path) -> None:
+    """Files of ours that are there go first, lest levels of two slides be mixed."""
+    if not folder.exists():
+        with contextlib.suppress(OSError):  # some shares rename no folders
+            made.rename(folder)
+            return
+        folder.mkdir()
+    for file in folder.iterdir():
+        if is_dicom(file):
+            file.unlink()
+    for file in sorted(made.iterdir(), reverse=True):
+        moved(file, folder / file.name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +19,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE
-from stride_monai.errors import ConfigError, StrideError
+from stride_monai.errors import ConfigError, OutputError, StrideError
 from stride_monai.files import write_bytes
 from stride_monai.phantom.artefacts import ARTEFACTS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.lesions import LESIONS
+from stride_monai.phantom.products import SIGNATURE, is_picture
 from stride_monai.phantom.render import draw_cell, render_field, render_slide
 from stride_monai.phantom.truth import SlideTruth
 from stride_monai.slides.resample import resample
@@ -400,8 +403,12 @@ def _save(pixels: Pixels, path: Path) -> None:
     kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
     if path.suffix.lower() not in kinds:
         raise ConfigError(f"'{path.name}' is neither JPEG nor PNG", "end the name in .jpg or .png")
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kinds[path.suffix.lower()], quality=82, optimize=True)
+    if os.path.lexists(path) and not is_picture(path):
+        raise OutputError(f"{path} is no picture of synthetic cells, and is not replaced", "choose another name")
+    stream, note = io.BytesIO(), PngInfo()
+    note.add_text("Software", SIGNATURE)
+    kind, options = kinds[path.suffix.lower()], {"pnginfo": note, "comment": SIGNATURE.encode()}
+    Image.fromarray(pixels).save(stream, kind, quality=82, optimize=True, **options)
     write_bytes(path, stream.getvalue())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import time
@@ -16,24 +17,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stride_monai import __version__
+from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.errors import ConfigError, OutputError
-from stride_monai.files import config_hash, write_bytes
+from stride_monai.files import config_hash, remove_leftovers, write_bytes
 from stride_monai.guard import signals_held
+from stride_monai.ownership import named
+from stride_monai.phantom.products import is_product
 
 __all__ = [
     "SETTINGS_FILE",
+    "TABLES",
     "Job",
     "check_room",
     "check_workers",
     "claim_folder",
     "free_bytes",
     "produce",
+    "refuse_foreign_files",
     "remove_traces",
 ]
 
 SETTINGS_FILE = "cohort.json"
 """What a cohort folder was made from."""
 
+TABLES = ("manifest.csv", "cells.csv", "truth.csv")
 _POLL_SECONDS = 0.5
 _OWN_FOLDERS = ("slides", "truth", "bags")
 
@@ -47,6 +54,9 @@ class Job(Protocol):
     @property
     def files(self) -> tuple[Path, ...]:
         """What it writes."""
+
+    def own(self, path: Path) -> bool:
+        """Whether what stands in the place of one of its files is of this kind, made by us."""
 
     def complete(self) -> bool:
         """Whether its files stand there, made from the same arguments.
@@ -70,11 +80,17 @@ def claim_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> 
         The fingerprint of the settings.
 
     Raises:
-        OutputError: the folder holds a cohort made from other arguments and ``overwrite`` is False.
+        OutputError: the folder holds a cohort made from other arguments and ``overwrite`` is False; or one that was
+            made otherwise, or tables that somebody has changed, whatever ``overwrite`` says.
     """
     document = {"stride_monai": __version__, **settings}
     content = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
-    path = folder / SETTINGS_FILE
+    path, files = folder / SETTINGS_FILE, CohortFiles(folder)
+    files.refuse([*TABLES, SETTINGS_FILE])
+    if not path.exists() and (others := files.standing(COHORT_FILES)):
+        raise OutputError(
+            f"{folder} holds {named(others)}, of a cohort that was made otherwise", "choose another folder"
+        )
     if path.exists() and path.read_bytes() != content:
         if not overwrite:
             raise OutputError(
@@ -82,23 +98,37 @@ def claim_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> 
                 "choose another folder or ask to overwrite it",
             )
         _remove_cohort(folder, path)
-    write_bytes(path, content)
+        CohortFiles(folder).remove(TABLES)
+    CohortFiles(folder).write(SETTINGS_FILE, lambda place: write_bytes(place, content))
     return config_hash(document)
 
 
 def _remove_cohort(folder: Path, settings: Path) -> None:
-    """The files that a cohort wrote, told by the name it had; others in the folder stay."""
+    """The slides, bags and truths that a cohort wrote, told by the name it had and by what they are; others stay."""
     try:
         name = str(json.loads(settings.read_text())["design"]["name"])
     except (ValueError, KeyError, TypeError):
-        raise OutputError(f"{settings.name} is no settings file of a cohort", "remove the folder yourself") from None
-    pattern = re.compile(rf"\.?{re.escape(name)}-\d+\.(tiff|geojson|bag\.arrow)(\..*\.part)?")
+        raise OutputError(f"{settings} is no settings file of a cohort", "remove the folder yourself") from None
+    pattern = re.compile(rf"{re.escape(name)}-\d+\.(tiff|geojson|bag\.arrow)")
     for place in _OWN_FOLDERS:
-        for path in sorted((folder / place).glob("*")) + sorted((folder / place).glob(".*.part")):
-            if pattern.fullmatch(path.name):
+        remove_leftovers(folder / place)
+        for path in sorted((folder / place).glob("*")):
+            if pattern.fullmatch(path.name) and is_product(path):
                 path.unlink(missing_ok=True)
-    for table in ("manifest.csv", "cells.csv", "truth.csv"):
-        (folder / table).unlink(missing_ok=True)
+
+
+def refuse_foreign_files(jobs: Sequence[Job]) -> None:
+    """Refuse jobs in the place of whose files something stands that is not ours.
+
+    Raises:
+        OutputError: naming what stands there.
+    """
+    foreign = [str(path) for job in jobs for path in job.files if os.path.lexists(path) and not job.own(path)]
+    if foreign:
+        raise OutputError(
+            f"{named(foreign)}, not made by stride-monai, would be replaced",
+            "move it elsewhere, or choose another --out",
+        )
 
 
 def free_bytes(folder: Path) -> int:
@@ -160,9 +190,8 @@ def check_room(folder: Path, jobs: int, bytes_per_job: float) -> None:
 def remove_traces(job: Job, all_of_it: bool) -> None:
     """Remove the half-written files of a process that was killed; or all files of a job that is to be done again."""
     for path in job.files:
-        for left in path.parent.glob(f".{path.name}.*.part"):
-            left.unlink(missing_ok=True)
-        if all_of_it:
+        remove_leftovers(path.parent)
+        if all_of_it and os.path.lexists(path) and job.own(path):
             path.unlink(missing_ok=True)
 
 

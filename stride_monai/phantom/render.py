@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from stride_monai.phantom.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.lesions import LESIONS
 from stride_monai.phantom.measures import measures
 from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.products import is_slide
 from stride_monai.phantom.slide_files import LEICA_STEP
 from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, lesion_counts, make_plan, stream
 from stride_monai.phantom.slide_writer import write_slide
@@ -96,7 +98,8 @@ def render_slide(
 
     Raises:
         ConfigError: an argument makes no slide.
-        OutputError: a file exists and ``overwrite`` is False, or it cannot be written, or the disk is too small.
+        OutputError: a file exists and ``overwrite`` is False, or it is no synthetic slide, or it cannot be written,
+            or the disk is too small.
     """
     path = Path(path)
     if file_format not in _WRITERS:
@@ -105,6 +108,9 @@ def render_slide(
     for file in planes.values():
         if file.exists() and not overwrite:
             raise OutputError(f"{file.name} exists already", "choose another name or ask to overwrite it")
+        if os.path.lexists(file) and not is_slide(file):
+            holds = " holds more than DICOM files of a synthetic slide" if file.is_dir() else " is no synthetic slide"
+            raise OutputError(f"{file}{holds}, and is not replaced", "choose another name, or move it elsewhere")
     plan, parameters = plan_slide(
         label,
         seed=seed,
