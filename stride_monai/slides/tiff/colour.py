@@ -18,6 +18,7 @@ _WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
 _APERIO_YCBCR = 33003
 _OWN_COLOURS = JPEG | {33004, 33005, 34712, 34927, 50001, 50002, 52546, 34933}  # their decoders give RGB
 _PREMULTIPLIED, _ALPHA = 1, 2
+_PIXELS_AT_A_TIME = 2**23  # what is computed in between takes several times a strip's memory
 
 
 def highest_value(page: Page, significant_bits: int | None = None) -> int:
@@ -63,6 +64,15 @@ class Colours:
 
     def rgb(self, samples: Samples) -> Pixels:
         """uint8 ``[h, w, 3]`` from samples ``[h, w, n]``."""
+        rows = max(1, _PIXELS_AT_A_TIME // samples.shape[1])
+        if len(samples) <= rows:
+            return self._rgb(samples)
+        out = np.empty((*samples.shape[:2], 3), np.uint8)
+        for top in range(0, len(samples), rows):
+            out[top : top + rows] = self._rgb(samples[top : top + rows])
+        return out
+
+    def _rgb(self, samples: Samples) -> Pixels:
         page = self._page
         if self._palette is not None:
             return np.asarray(self._palette[np.minimum(samples[..., 0], len(self._palette) - 1)])

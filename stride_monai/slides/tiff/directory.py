@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 __all__ = ["Directory", "FileBytes", "TiffError", "is_tiff", "read_directories", "sub_directories"]
 
-_MAX_DIRECTORIES = 20_000
+_MAX_DIRECTORIES = 5_000
 _MAX_TEXT = 32 << 20  # bytes of one text tag: the OME-XML of a very large file
 _NDPI_FLAG = 65420
 _SUB_IFDS = 330

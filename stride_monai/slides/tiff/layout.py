@@ -177,10 +177,8 @@ def _aperio_layout(pages: list[Page], choice: Choice) -> TiffLayout:
     planes = [first, *alike] if first.tiled else [first]
     picture = _Picture(planes, "focal planes", stated.stated_by_aperio(first))
     layout = _chosen("aperio", [picture], pages, choice)
-    if not first.tiled:
-        return layout
     levels = list(layout.levels)
-    if levels[0] is first:
+    if first.tiled and levels[0] is first:
         for page in pages[1:]:
             is_level = page.tiled and not _set_aside(page) and _reduces(page, first)
             if is_level and page.width < levels[-1].width:
@@ -198,16 +196,12 @@ def _plain_pictures(vendor: str, pages: list[Page]) -> list[_Picture]:
     named = [page for page in full if not _set_aside(page)]
     inner = [page for page in _inner(pages[0]) if not page.reduced and page.area > pages[0].area]
     candidates = [*(named or full), *inner] or pages[:1]
-    groups: list[list[Page]] = []
+    alike: dict[tuple[object, ...], list[Page]] = {}
     for page in candidates:
-        group = next((group for group in groups if _same_place(page, group[0])), None)
-        if group is None:
-            groups.append([page])
-        else:
-            group.append(page)
-    thumbnails = [g for g in groups if len(g) == 1 and any(g[0].same_picture(o[0]) and o is not g for o in groups)]
-    before = [g for g in thumbnails if g[0] is candidates[0]]  # the picture comes after a small version of itself
-    groups = [group for group in groups if group not in before]
+        alike.setdefault((page.width, page.height, page.kind), []).append(page)
+    first, *others = alike.values()
+    thumbnail = len(first) == 1 and any(first[0].same_picture(other[0]) for other in others)
+    groups = others if thumbnail else [first, *others]  # a picture may come after a small version of itself
     if vendor == "imagej":
         return [_imagej_picture(groups[0], stated.stated_by_imagej(pages[0])), *map(_plain, groups[1:])]
     return [_plain(group) for group in groups]
@@ -348,8 +342,11 @@ def _not_openslide(layout: TiffLayout, pages: list[Page]) -> str:
             return "it does not read such pixels"
         if page.photometric == 6 and page.compression not in JPEG | _APERIO_CODECS:
             return "it does not read such pixels"
-        if page.segment_width * page.segment_height > _OPENSLIDE_TILE:
+        pixels = page.segment_width * page.segment_height
+        if pixels > _OPENSLIDE_TILE:
             return "its tiles are too large"
+        if page.compression == 1 and pixels * page.samples % 1024:
+            return "it does not read the last of such tiles"  # libtiff rounds their bytes up
     return ""
 
 

@@ -11,6 +11,7 @@ from stride_monai.slides.tiff.directory import TiffError
 
 __all__ = ["OmeImage", "is_ome", "parse_ome", "plane_index"]
 
+_MAX_PLANES = 100_000
 _ADVICE = "convert it to an OME-TIFF of one file"
 _SI = {"Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2}
 _SI |= {"m": -3, "µ": -6, "μ": -6, "n": -9, "p": -12, "f": -15, "a": -18, "z": -21, "y": -24}
@@ -132,13 +133,17 @@ def _planes(
     if not blocks:
         for step in range(min(total, max(0, pages - following))):
             planes[_place(step, order, sizes)] = following + step
+    steps = 0
     for block in blocks:
         start = plane_index({axis: _number(block, f"First{axis}", 0) for axis in "ZCT"}, order, sizes)
         page = _number(block, "IFD", 0)
         default = 1 if block.get("IFD") is not None or len(blocks) > 1 else total
         count = _number(block, "PlaneCount", default)
         elsewhere = any(uuid.get("FileName", file_name) != file_name for uuid in _all(block, "UUID"))
-        for step in range(min(count, pages, max(0, total - start))):
+        steps += (count := min(count, pages, max(0, total - start)))
+        if steps > _MAX_PLANES:
+            raise TiffError("its OME-XML is damaged (too many planes)")
+        for step in range(count):
             planes[_place(start + step, order, sizes)] = None if elsewhere else page + step
     return planes
 

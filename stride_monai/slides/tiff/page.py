@@ -20,7 +20,7 @@ _IMAGE_CODECS = {50001: "WebP", 34927: "WebP", 50002: "JPEG XL", 52546: "JPEG XL
 _REFUSED_CODECS = {2: "CCITT", 3: "CCITT fax", 4: "CCITT fax", 34887: "LERC", 22610: "JPEG XR", 34934: "JPEG XR"}
 
 _MAX_SIDE = 2**31 - 1
-_MAX_SEGMENT_PIXELS = 2**27  # decoded at once: what a strip or tile may cost in memory
+_MAX_SEGMENT_BYTES = 400_000_000  # decoded at once: what a strip or tile may cost in memory
 _SPLIT_PIXELS = 2**20  # read at a time of a picture that is one strip without compression
 _LARGEST_SPARE_TILE = 4096  # px: a tile may be this much larger than its picture
 
@@ -108,13 +108,13 @@ class Page:
 
     def same_kind(self, other: Page) -> bool:
         """Whether the samples mean the same, however they are compressed."""
-        colours = {_RGB, _YCBCR}
-        alike = self.photometric == other.photometric or {self.photometric, other.photometric} == colours
-        return alike and (self.bits, self.sample_format, self.samples) == (
-            other.bits,
-            other.sample_format,
-            other.samples,
-        )
+        return self.kind == other.kind
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What the samples mean; YCbCr is another way to store RGB."""
+        colours = _RGB if self.photometric == _YCBCR else self.photometric
+        return colours, self.bits, self.sample_format, self.samples
 
     def unsupported(self) -> str:
         """What the pixels are if they cannot be read rightly; "" where they can."""
@@ -260,7 +260,7 @@ def _check_segment_size(page: Page) -> None:
     if page.tiled and spare:
         size = f"tiles of {across}x{down} px in a picture of {page.width}x{page.height} px"
         raise TiffError(f"the TIFF directory is damaged ({size})")
-    if across * down > _MAX_SEGMENT_PIXELS:
+    if across * down * page.samples * (2 if page.bits[0] > 8 else 1) > _MAX_SEGMENT_BYTES:
         raise TiffError(f"one {kind} of {across}x{down} px is too large to be read by parts", _CONVERT)
 
 
