@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -158,7 +159,8 @@ def screen(
     with _err.status("loading the networks"):
         screener = Screener(options)
     command = [printable(word) for word in sys.argv]
-    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=command, inputs=slides)
+    named = [*slides, *chain(*options.weights.values())]
+    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=command, inputs=named)
     with _progress() as progress:
         bar = progress.add_task("slides", total=len(items))
         tiles = progress.add_task("tiles", total=None, visible=False)

@@ -59,7 +59,8 @@ def _read(path: Path) -> tuple[list[_State], dict[str, str]]:
         if kind == "safetensors":
             with safe_open(path, framework="pt") as stream:
                 return [{key: stream.get_tensor(key) for key in stream.keys()}], dict(stream.metadata() or {})  # noqa: SIM118
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as opened:  # of a path, torch takes the name's suffix for what is in it
+            content = torch.load(opened, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         code = _code_in(path)
         needs = f"needs code of its own ({code}), which is never run" if code else "cannot be read safely"

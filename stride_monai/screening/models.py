@@ -351,8 +351,8 @@ def _for_these_cells(
     if mixed:
         return replace(point, holds=False, source=f"{point.source}; set on the cells of another detector"), (
             f"The slide head's threshold was set on the cells of another detector ({stored[:12]}) and does not hold "
-            f"for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this detector and run "
-            "calibrate.json of swift_mil on them."
+            f"for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this detector, run "
+            "calibrate.json of swift_mil on them, and screen with --weights swift_mil=calibrated.pt."
         )
     raise BundleError(
         f"the slide head's threshold does not hold for the detector {how} ({wanted[:12]}; it was set for {stored[:12]},"

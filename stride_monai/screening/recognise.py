@@ -80,34 +80,47 @@ def _explained(
             f"give those first: --weights {source.name}=BASE --weights {source.name}={files[-1]}"
         )
     what = f"{files[0].absolute()} does not fit {where}: it holds the weights of {known}"
-    if {kind.stage, source.name} - _SAME_NETWORK and kind.stage != source.name:
+    if kind.stage != source.name:
         return what, f"say --weights {kind.stage}={files[0]}"
     if kind.profile != profile:
-        change = "add --profile paper" if kind.profile == "paper" else "leave out --profile paper"
-        return what, f"{change}, for which all other weights are needed at these settings too"
+        if kind.profile == "tiny":
+            return what, "leave out --profile paper"
+        return what, "add --profile paper, and weights of that profile for the other stages: none of them ship"
     return what, f"add --detector {kind.detector}" if kind.detector != detector else "check its configuration"
 
 
 def _kind_of(state: Mapping[str, Tensor], source: Source, profile: str) -> _Kind | None:
-    """The network that has just these tensors; or, where none has, one that has these among others."""
-    part = None
+    """The first network that has these tensors, and perhaps others."""
+    unlike = set()
     for kind, home, overlays in _kinds(source, profile):
+        if (kind.stage, kind.detector) in unlike:
+            continue
         try:
-            network = untrained_network(home, kind.profile, overlays).state_dict()
+            network = _shapes(home, kind.profile, overlays)
         except (StrideError, ImportError):  # an extra is not installed: it may be that one, but nobody can tell
             continue
-        if any(name not in network or network[name].shape != value.shape for name, value in state.items()):
-            continue
-        if len(state) == len(network):
-            return kind
-        part = part or kind._replace(whole=False)
-    return part
+        if all(network.get(name) == value.shape for name, value in state.items()):
+            return kind._replace(whole=len(state) == len(network))
+        if not network.keys() & state.keys():
+            unlike.add((kind.stage, kind.detector))
+    return None
+
+
+def _shapes(home: Path, profile: str, overlays: Sequence[str]) -> dict[str, torch.Size]:
+    """Names and shapes of a network's tensors."""
+    try:
+        with torch.device("meta"):  # no memory, no random numbers: ten times as fast
+            network = untrained_network(home, profile, overlays)
+    except BundleError:  # a YOLO runs once when it is built
+        network = untrained_network(home, profile, overlays)
+    return {name: value.shape for name, value in network.state_dict().items()}
 
 
 def _kinds(source: Source, profile: str) -> Iterator[tuple[_Kind, Path, list[str]]]:
-    """Every network that screening knows, the nearest first."""
-    sources = Sources(None)
-    homes = [(source.name, source.home), *((name, sources[name].home) for name in STAGES if name != source.name)]
+    """Every network that screening knows, the nearest first, the slow one to build last."""
+    known = {source.name} | (_SAME_NETWORK if source.name in _SAME_NETWORK else {"coloradv"})
+    sources, others = Sources(None), sorted({*STAGES} - known, key=("detection",).__contains__)
+    homes = [(source.name, source.home), *((name, sources[name].home) for name in others)]
     for name, home in homes:
         for own in (profile, *(other for other in PROFILES if other != profile)):
             for detector in detectors_in(home) if name == "detection" else [""]:
