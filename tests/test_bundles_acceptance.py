@@ -16,6 +16,7 @@ import monai.bundle
 import processes
 import pytest
 import torch
+import tracker
 from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser, ConfigWorkflow
 
@@ -42,25 +43,26 @@ EXPORT_SHAPE = {
     "coloradv": [1, 4, 3, 64, 64],
     "text_align": [1, 320],
 }
+EPOCHS = "train#trainer#max_epochs"  # the key that the model zoo sets; fewer epochs than the interval of validation
 REDUCED: dict[str, dict[str, dict[str, Any]]] = {
     "detection": {
-        "train": {"batch_size": 2, "max_epochs": 1, "val_interval": 1, "tile_size": 128},
+        "train": {"batch_size": 2, EPOCHS: 1, "tile_size": 128},
         "evaluate": {"tile_size": 128},
         "inference": {"split": "test"},
     },
     "cell_cls": {
-        "train": {"batch_size": 8, "max_epochs": 1, "val_interval": 1, "cells_per_epoch": 32, "random_negatives": 0},
+        "train": {"batch_size": 8, EPOCHS: 1, "cells_per_epoch": 32, "random_negatives": 0},
         "evaluate": {},
         "inference": {},
     },
     "swift_mil": {
-        "train": {"batch_size": 2, "max_epochs": 1, "init_weights": "", "cell_batch_size": 8, "bag_size": 8},
+        "train": {"batch_size": 2, EPOCHS: 1, "init_weights": "", "cell_batch_size": 8, "bag_size": 8},
         "evaluate": {"bag_size": 8},
         "inference": {"bag_size": 8},
     },
 }
 REDUCED["coloradv"] = REDUCED["swift_mil"]
-REDUCED["text_align"] = {"train": {"batch_size": 8, "max_epochs": 1}, "evaluate": {}, "inference": {}}
+REDUCED["text_align"] = {"train": {"batch_size": 8, EPOCHS: 1}, "evaluate": {}, "inference": {}}
 
 
 def files(root: Path, *names: str) -> list[str]:
@@ -246,6 +248,12 @@ def test_properties(root: Path, kind: str, overrides: dict[str, dict[str, Any]])
     workflow = ConfigWorkflow(files(root, kind, "tiny"), workflow_type=kind, logging_file=False, **overrides[kind])
     workflow.initialize()
     assert workflow.check_properties() == []
+    if kind == "train":
+        trainer = workflow.trainer
+        assert trainer.state.max_epochs == 1
+        schedules = {"cell_cls": "lr_scheduler#total_iters", "detection": "decay#total_iters", "text_align": ""}
+        schedule = schedules.get(root.name, "lr_scheduler#total_iters")
+        assert not schedule or workflow.parser.get_parsed_content(schedule) == trainer.state.epoch_length
 
 
 def command_line(overrides: dict[str, Any]) -> list[str]:
@@ -253,14 +261,26 @@ def command_line(overrides: dict[str, Any]) -> list[str]:
 
 
 def start(command: list[str], cwd: Path) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return done.stdout
 
 
 @pytest.mark.slow
-def test_trains_evaluates_and_infers(root: Path, overrides: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+def test_trains_evaluates_and_infers(
+    root: Path,
+    overrides: dict[str, dict[str, Any]],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """On ``--device cpu``, with an experiment tracker as ``--tracking mlflow`` sets it up."""
+    aside = tmp_path_factory.mktemp("tracking")
+    common = {"device": "cpu", "tracking": str(tracker.settings(aside))}
+    for given in overrides.values():
+        given |= common
     tiny = files(root, "train", "tiny")
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(tiny)]
     start([*command, *command_line(overrides["train"])], cwd=tmp_path)
@@ -282,6 +302,12 @@ def test_trains_evaluates_and_infers(root: Path, overrides: dict[str, dict[str, 
     }
     assert expected[root.name] <= written
     assert {path.name for path in tmp_path.iterdir()} == {"train", "evaluate", "inference"}, "nothing beside output_dir"
+    kept = [json.loads(line) for line in (aside / "kept").read_text().splitlines()]
+    assert any("train_loss" in line for line in kept)
+    assert any(set(metrics) <= set(line) for line in kept), "what an evaluation finds is tracked"
+    saved = [path for line in kept for path in line.get("artifacts", ())]
+    assert len(saved) == 2, "the configurations of training and inference"
+    assert not [w for w in recwarn if "parsing config_file" not in str(w.message)]
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from stride_monai.files import replacing
 
 __all__ = ["BestWeights"]
 
+_NONE_YET = -1  # the best epoch of an evaluator of MONAI that has seen none
+
 
 class BestWeights:
     """Writes a network's state dict when an evaluator of MONAI has found its best key metric so far.
@@ -21,6 +23,9 @@ class BestWeights:
     It has no state of its own: the evaluator knows its best metric, and
     :class:`~stride_monai.handlers.resume.TrainingState` keeps that, so a resumed training replaces the file by better
     weights only.
+
+    Where the key metric has been no number so far (AUC of slides of one class), the latest weights are kept, which the
+    log says.
 
     Args:
         path: of the file; it appears complete or not at all. Process 0 writes.
@@ -35,7 +40,16 @@ class BestWeights:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        if engine.state.best_metric_epoch == engine.state.epoch and idist.get_rank() == 0:
-            with replacing(self.path) as temporary:
-                torch.save(self.network.state_dict(), temporary)
-            engine.logger.info("%s holds the weights of epoch %d", self.path.name, engine.state.epoch)
+        best = engine.state.best_metric_epoch
+        if best not in (engine.state.epoch, _NONE_YET) or idist.get_rank() > 0:
+            return
+        with replacing(self.path) as temporary:
+            torch.save(self.network.state_dict(), temporary)
+        if best == _NONE_YET:
+            engine.logger.warning(
+                "%s holds the weights of epoch %d, which nothing says are the best: the key metric is no number",
+                self.path,
+                engine.state.epoch,
+            )
+        else:
+            engine.logger.info("%s holds the weights of epoch %d", self.path, engine.state.epoch)

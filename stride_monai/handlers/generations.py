@@ -82,12 +82,12 @@ class CrestGenerations:
         ema: its moving average, which gives the pseudo-labels.
         optimizer, lr_scheduler: of the trainer; the schedule is that of ONE generation.
         unlabelled: data set with ``image`` (uint8), as of the trainer.
-        epochs: of a generation. The trainer has ``method.generations * epochs``.
+        epochs: of a generation. The trainer has ``method.generations * epochs``, or fewer, which the log says.
         balance: as of :class:`~stride_monai.engines.sampling.CellSampler`.
         batch_size: for classifying the unlabelled cells.
 
     Raises:
-        ConfigError: when the trainer starts, if its number of epochs is not that of all generations.
+        ConfigError: when the trainer starts, if it has more epochs than all generations together.
     """
 
     def __init__(
@@ -126,10 +126,16 @@ class CrestGenerations:
 
     def start(self, engine: Any) -> None:
         """Remember what every generation starts from, unless a resumed state knows it."""
-        if engine.state.max_epochs != self.method.generations * self.epochs:
+        whole = self.method.generations * self.epochs
+        if engine.state.max_epochs > whole:
             raise ConfigError(
                 f"{self.method.generations} generations of {self.epochs} epochs in {engine.state.max_epochs} epochs",
                 "give the trainer's max_epochs as generations times epochs",
+            )
+        if engine.state.max_epochs < whole:
+            engine.logger.warning(
+                "%d epochs end before %d generations of %d epochs do",
+                *(engine.state.max_epochs, self.method.generations, self.epochs),
             )
         self._labelled, self._sampler = engine.data_loader.dataset, None
         if self._first is None:

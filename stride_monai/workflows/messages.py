@@ -52,9 +52,11 @@ def _first_words(error: BaseException) -> tuple[str, bool]:
 
 
 def _is_plain(error: BaseException) -> bool:
-    """Whether an error is about the user's files or configuration, not about code."""
+    """Whether an error is about the user's files, configuration or packages, not about code."""
     if isinstance(error, OSError):
         return error.filename is not None or isinstance(error, FileNotFoundError)
+    if isinstance(error, ImportError):
+        return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     where = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
     return where.startswith("monai.bundle") and isinstance(error, ValueError | KeyError)

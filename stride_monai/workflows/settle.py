@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,9 +103,9 @@ def settle(workflow: ConfigWorkflow, given: Given, typed: Mapping[str, str | Non
     if plain:
         _refuse_lost(parser.get(), known, given, typed)
     dumped = _dumped(parser)
-    changed = _apply(parser, known, given, typed)
+    _apply(parser, known, given, typed)
     the_device(parser.get("device"))
-    if dumped is not None and changed:
+    if dumped is not None:
         _dump_again(parser, dumped)
     _adapt_tracking(parser, known, given)
     parser.ref_resolver.reset()
@@ -132,20 +133,17 @@ def _meant(known: Mapping[str, Any], given: Given, typed: Mapping[str, str | Non
     return {name: _shielded(values[name]) for name in dict.fromkeys(order) if name in values}
 
 
-def _apply(parser: ConfigParser, known: Mapping[str, Any], given: Given, typed: Mapping[str, str | None]) -> bool:
-    """Put the overrides, and texts of the files that MONAI changes, into a configuration; whether anything changed."""
-    changed = False
+def _apply(parser: ConfigParser, known: Mapping[str, Any], given: Given, typed: Mapping[str, str | None]) -> None:
+    """Put the overrides, and texts of the files that MONAI changes, into a configuration."""
     for name, text in _texts(known, ()):
         if text != shielded(text) and parser.get(name) in (text, text.replace("#", "::")):
-            parser[name], changed = shielded(text), True
+            parser[name] = shielded(text)
     for name, value in _meant(known, given, typed).items():
         before = parser.get(name)
         # What was given within a component, by an override of its own, stays.
         whole = isinstance(value, Mapping) and value == _shielded((given.overrides or {}).get(name))
         if not whole and (before != value or type(before) is not type(value)):
             _set(parser, name, value)
-            changed = True
-    return changed
 
 
 def _refuse_lost(
@@ -250,13 +248,13 @@ def _dumped(parser: ConfigParser) -> Path | None:
 
 
 def _dump_again(parser: ConfigParser, dumped: Path) -> None:
-    """Save the configuration again as it is meant, and where."""
+    """Save the configuration again as it is meant, and where, and let the tracker find it."""
     parser.ref_resolver.reset()
     parser["save_execute_config"] = f"$@output_dir + '/{dumped.name}'"
     path = Path(str(parser.get_parsed_content("output_dir"))) / dumped.name
     path.parent.mkdir(parents=True, exist_ok=True)
     ConfigParser.export_config_file(parser.get(), str(path))
-    if path != dumped and dumped.is_file():
-        dumped.unlink()  # made by this process a moment ago, like its folder if that is empty
-        if not any(dumped.parent.iterdir()):
+    if path != dumped:
+        with suppress(OSError):  # made by this process a moment ago; its folder goes where it was made for it
+            dumped.unlink()
             dumped.parent.rmdir()
