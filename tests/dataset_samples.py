@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stride_monai.slides.orientation import orientation_of
+
 SIDE = 200
 NUCLEUS, CYTOPLASM, GLASS = (70, 50, 110), (150, 190, 200), (238, 236, 240)
 
@@ -226,3 +228,65 @@ def geojson(folder: Path) -> Path:
     ]
     as_json(folder / "slide 1.png.geojson", {"type": "FeatureCollection", "features": features})
     return folder
+
+
+TURNED_SIZE = (80, 60)
+TURNED_CELL = (8, 6, 16, 12)  # of the upright picture
+
+
+def turned(path: Path, tag: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """A picture with one dark cell that is stored as its orientation tag says.
+
+    Returns:
+        Width and height as stored, and the cell's box in the stored picture.
+    """
+    inverse = orientation_of({6: 8, 8: 6}.get(tag, tag))
+    width, height = TURNED_SIZE
+    x0, y0, x1, y1 = TURNED_CELL
+    upright = np.full((height, width, 3), GLASS, np.uint8)
+    upright[y0:y1, x0:x1] = NUCLEUS
+    stored = Image.fromarray(np.ascontiguousarray(inverse.upright(upright)))
+    exif = Image.Exif()
+    exif[0x112] = tag
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored.save(path, exif=exif, quality=95)
+    return stored.size, orientation_of(tag).box_stored(x0, y0, x1, y1, *stored.size)
+
+
+def cell_in(form: str, folder: Path, picture: Path, size: tuple[int, int], box: Sequence[float]) -> None:
+    """Write the labels of one picture with one cell of HSIL, as a format has them; only COCO and VOC state ``size``."""
+    (width, height), (x0, y0, x1, y1) = size, box
+    ring = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+    name = picture.name
+    if form == "yolo":
+        text(picture.with_suffix(".txt"), f"0 {' '.join(f'{x / width} {y / height}' for x, y in ring)}\n")
+        text(folder / "classes.txt", "HSIL\n")
+    elif form == "coco":
+        cell = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+        cell["segmentation"] = [[side for corner in ring for side in corner]]
+        image = {"id": 1, "file_name": name, "width": width, "height": height}
+        content = {"images": [image], "annotations": [cell], "categories": [{"id": 1, "name": "HSIL"}]}
+        as_json(folder / "labels.json", content)
+    elif form == "voc":
+        sides = f"<size><width>{width}</width><height>{height}</height></size>"
+        corners = f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+        cell_text = f"<object><name>HSIL</name><bndbox>{corners}</bndbox></object>"
+        text(folder / "a.xml", f"<annotation><filename>{name}</filename>{sides}{cell_text}</annotation>")
+    elif form == "geojson":
+        geometry = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+        properties = {"classification": {"name": "HSIL"}}
+        as_json(folder / f"{name}.geojson", [{"type": "Feature", "geometry": geometry, "properties": properties}])
+    elif form == "riva":
+        row = f"{name},{(x0 + x1) / 2},{(y0 + y1) / 2},{x1 - x0},{y1 - y0},HSIL\n"
+        text(folder / "train.csv", "image_filename,x,y,width,height,class_name\n" + row)
+    elif form == "tianchi":
+        as_json(folder / f"{picture.stem}.json", [{"x": x0, "y": y0, "w": x1 - x0, "h": y1 - y0, "class": "HSIL"}])
+    elif form == "cric":
+        row = f"{name},HSIL,{(x0 + x1) / 2 + 0.5},{(y0 + y1) / 2 + 0.5}\n"
+        text(folder / "points.csv", "image,bethesda_system,nucleus_x,nucleus_y\n" + row)
+    elif form == "sipakmed":
+        text(picture.with_name(f"{picture.stem}_cyt01.dat"), "".join(f"{x},{y}\n" for x, y in ring))
+    else:
+        mask = np.full((height, width, 3), (255, 0, 0), np.uint8)
+        mask[round(y0) : round(y1), round(x0) : round(x1)] = (0, 0, 255)
+        Image.fromarray(mask).save(picture.with_name(f"{picture.stem}-d.bmp"))

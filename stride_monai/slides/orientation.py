@@ -126,11 +126,13 @@ class UprightReader:
 
     Attributes:
         origin: level-0 px (x, y) of the upright picture's corner on this canvas.
+        turned_by: how the stored picture became the upright one.
         notes: that it is turned, and those of the reader itself.
     """
 
     def __init__(self, reader: Reader, orientation: Orientation) -> None:
         self._reader, self._orientation = reader, orientation
+        self.turned_by = orientation
         self.name, self.format = reader.name, reader.format
         turned = f"turned upright (orientation {orientation.tag} of the file)"
         self.notes: tuple[str, ...] = (turned, *getattr(reader, "notes", ()))

@@ -21,6 +21,8 @@ __all__ = ["FORMAT", "read"]
 
 _NO_CROWD = frozenset({"0", "0.0", "false"})
 
+_NO_CROWD = frozenset({"0", "0.0", "false"})
+
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     """Read one COCO file, or all of a folder, and the images.
@@ -73,7 +75,7 @@ def _images(
                 raise ManifestError(f"image id {key} is that of {found[key].place} too")
             name = str(entry["file_name"])
             beside = table.parent / name  # as Roboflow exports: every split with its images and a file of its own
-            path = beside if beside in index.ids else index.find(name, under=table.stem)
+            path = beside if beside in index.ids else index.find(name, under=table.stem, near=table.parent)
             stated = [to_number(entry[side], side) for side in ("width", "height") if entry.get(side)]
             found[key] = SourceImage(
                 index.id_of(path),
@@ -102,7 +104,7 @@ def _annotations(
         with problems.catching(place, "row", image.slide_id if image else ""):
             if image is None:
                 raise ManifestError("it names no image of the file")
-            if entry.get("iscrowd") in {1, "1"}:
+            if str(entry.get("iscrowd") or 0).lower() not in _NO_CROWD:
                 problems.note(place, "crowd", "a crowd is no cell and is not imported")
                 images[image.slide_id] = replace(images[image.slide_id], complete=False)
                 continue

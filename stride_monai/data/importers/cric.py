@@ -44,7 +44,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             problems.add(place, "image", "the row names no image")
             continue
         with problems.catching(place, "row", Path(row["image"]).stem):
-            path = index.find(row["image"])
+            path = index.find(row["image"], near=table.parent)
             slide_id, comma = index.id_of(path), bool(row.get("decimal_comma"))
             if slide_id not in images:
                 stated = [to_number(row[side], side, comma) for side in ("width", "height") if row.get(side)]

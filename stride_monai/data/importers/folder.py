@@ -27,7 +27,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         result.images.append(SourceImage(slide_id, path, place))
         result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
     result.notes += index.remarks(index.paths)
-    other = sorted(set(files_in(source, "*")) - set(index.paths)) if index.paths else []
+    other = [path for path in files_in(source, "*") if index.at(path) is None] if index.paths else []
     if other:
         named = place_of(other[0], source).file
         result.notes.append(f"{len(other)} files are no images that can be read, e.g. {named}, and are not imported")

@@ -41,7 +41,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     for table in files_in(source, "*.geojson", "*.geojson.gz"):
         stem, file = _SUFFIX.sub("", table.name), place_of(table, source)
         with problems.catching(file, "file", stem):
-            path = index.find(stem)
+            path = index.find(stem, near=table.parent)
             slide_id = index.id_of(path)
             result.add_image(SourceImage(slide_id, path, file))
             for number, feature in enumerate(_features(table, options.encoding), start=1):

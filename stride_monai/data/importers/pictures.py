@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.errors import ManifestError, SlideError
 from stride_monai.slides.image_reader import ImageReader, own_limits
 from stride_monai.slides.orientation import TAG, Orientation, orientation_of
+from stride_monai.slides.readers import open_reader
 
 __all__ = ["Header", "header", "upright_pixels"]
 
@@ -40,29 +42,39 @@ class Header(NamedTuple):
 
 
 def header(path: Path) -> Header:
-    """Size and orientation of a plain picture of any size; no pixel is decoded.
+    """Size and orientation of a picture of any size; of a plain one no pixel is decoded.
 
     Raises:
-        ManifestError: it does not exist or is no picture.
+        ManifestError: it does not exist, or is no picture or slide.
     """
+    if not path.is_file():
+        raise ManifestError(f"the image {path.name} does not exist", "add it, or give its folder with --images")
     try:
-        with own_limits(), Image.open(path) as image:
-            tags = getattr(image, "tag_v2", {})  # of a TIFF, whose size Pillow may have turned already
-            width, height = int(tags.get(256, image.width)), int(tags.get(257, image.height))
-            return Header(width, height, orientation_of(_tag(image)))
-    except FileNotFoundError:
-        raise ManifestError(
-            f"the image {path.name} does not exist", "add it, or give its folder with --images"
-        ) from None
+        return _plain_header(path) if path.suffix.lower() in PLAIN_SUFFIXES else _slide_header(path)
+    except SlideError as error:
+        raise ManifestError(f"the image {path.name} cannot be read ({error})", "copy it again") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
         raise ManifestError(f"the image {path.name} cannot be read ({error})", "copy it again") from error
 
 
-def _tag(image: Image.Image) -> object:
+def _plain_header(path: Path) -> Header:
+    with own_limits(), Image.open(path) as image:
+        try:
+            tag = image.getexif().get(TAG)
+        except Exception:  # a damaged EXIF block raises anything; the readers take such a picture as upright too
+            tag = None
+        return Header(image.width, image.height, orientation_of(tag))
+
+
+def _slide_header(path: Path) -> Header:
+    """As the reader gives it, which knows the file's picture from its label and thumbnail."""
+    reader = open_reader(path)
     try:
-        return image.getexif().get(TAG)
-    except Exception:  # a damaged EXIF block raises anything; the readers take such a picture as upright too
-        return None
+        orientation = getattr(reader, "turned_by", orientation_of(1))
+        width, height = orientation.pixel_size(*reader.bounds[2:])
+        return Header(width, height, orientation)
+    finally:
+        reader.close()
 
 
 def upright_pixels(path: Path) -> npt.NDArray[np.uint8]:

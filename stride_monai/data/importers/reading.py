@@ -107,8 +107,8 @@ class NameFinder:
     def search(self, name: str, near: Path | None = None, under: str = "") -> Path | None:
         """The file that a name means; None where there is none.
 
-        Where several have its last part, the one that shares most of its path's end is meant, else the one nearest to
-        the folder ``near``, else the one in a folder of the split, or of the name, ``under``. A file in the folder of
+        Where several have its last part, the one that shares most of its path's end is meant, else the one in a folder
+        of the split, or of the name, ``under``, else the one nearest to the folder ``near``. A file in the folder of
         another split than the name's own path says is not meant.
 
         Raises:
@@ -127,12 +127,12 @@ class NameFinder:
         found = [path for path in found if not named or split_in_path(path, self.folder) in {None, named}]
         if len(found) > 1:
             found = _longest_tail(found, parts)
-        if len(found) > 1 and near is not None:
-            found = _nearest(found, near)
         if len(found) > 1 and under:
             split = split_named(under)
             splits = [path for path in found if split and split_in_path(path, self.folder) == split]
             found = splits or [path for path in found if under in path.parts] or found
+        if len(found) > 1 and near is not None:
+            found = _nearest(found, near)
         if len(found) > 1:
             raise ManifestError(f"{len(found)} images are named '{name}'", "name each by its path, or rename them")
         return found[0] if found else None
@@ -182,14 +182,16 @@ class ImageIndex(NameFinder):
         found = files_below(folder, links=self.links) if folder.is_dir() else []
         images = [p for p in found if is_slide_path(p) and not p.stem.lower().endswith(tuple(skip))]
         super().__init__(_one_each(images, folder), folder)
+        self._dead = [path for path in found if not path.exists() and path not in set(images)]
         self._same = len(images) - len(self.paths)
         self.ids = image_ids(self.paths, folder)
 
-    def find(self, name: str, under: str = "") -> Path:
+    def find(self, name: str, under: str = "", near: Path | None = None) -> Path:
         """The image of a name as annotations write it: a relative path, a file name, or the stem of one.
 
         Args:
             under: a split, or a folder, whose name must be on the path, where several images have the name.
+            near: folder of the annotations; of several images of the name, that nearest to it is meant.
 
         Returns:
             Its path; where there is none, the path at which it would be.
@@ -201,7 +203,7 @@ class ImageIndex(NameFinder):
         exact = self.folder / relative
         if relative and exact.is_file():
             return self.at(exact) or exact
-        return self.search(name, under=under) or exact
+        return self.search(name, near, under) or exact
 
     def remarks(self, used: Iterable[Path]) -> list[str]:
         """Notes: on images that no annotation names, and on what several links lead to."""
@@ -212,6 +214,9 @@ class ImageIndex(NameFinder):
             notes.append(f"{len(others)} {what}, e.g. {others[0].name}")
         if self._same:
             notes.append(f"{self._same} links lead to images that are there under another name too: each is read once")
+        if self._dead:
+            named = place_of(self._dead[0], self.folder).file
+            notes.append(f"{len(self._dead)} links lead nowhere, and what they stand for is not read, e.g. {named}")
         return notes
 
     def id_of(self, path: Path) -> str:

@@ -43,17 +43,14 @@ class _Splits:
         self.torn: set[Path] = set()
         self._twice: dict[tuple[str, str], list[str]] = {}
 
-    def add(self, split: str, entries: Iterable[Listed], near: Path | None, strict: bool = True) -> list[Path]:
+    def add(self, split: str, entries: Iterable[Listed], near: Path | None, strict: bool = True) -> None:
         """Take the entries of one list; those that name no image are noted.
 
         Args:
             near: folder of the list: the images nearest to it are meant.
-            strict: a list of which no entry names an image is a problem; else it is taken for something else.
-
-        Returns:
-            The images that are named.
+            strict: a list of which no entry names an image is a problem; else it may be something else, and is noted.
         """
-        entries, named, missing = list(entries), [], []
+        entries, missing = list(entries), []
         for entry in entries:
             try:
                 path = self.image(entry.name, near)
@@ -63,16 +60,16 @@ class _Splits:
             if path is None:
                 missing.append(entry)
                 continue
-            named.append(path)
             self._put(path, split, entry)
         if entries and len(missing) == len(entries):
+            what = f"the list for '{split}' names none of the images, e.g. not '{entries[0].name}'"
             if strict or any(_looks_like_image(entry.name) for entry in entries):
-                what = f"the list for '{split}' names none of the images, e.g. not '{entries[0].name}'"
                 self._problems.add(entries[0].place, "split", what)
+            else:
+                self._problems.note(entries[0].place, "split", what)
         else:
             for entry in missing:
                 self._problems.note(entry.place, "split", f"'{entry.name}' is none of the images that are imported")
-        return named
 
     @property
     def paths(self) -> list[Path]:
@@ -160,7 +157,7 @@ def _from_files(
     if root != folder and folder not in root.parents and root.is_dir():
         found += files_below(root, links=links)
     found = [path for path in found if path.suffix.lower() in {".txt", ".lst"}]
-    notes = _from_links(links, folder, splits)
+    notes = _from_links(links, folder, splits, problems)
     both: list[Path] = []
     for place, lists in _by_folder(found).items():
         plain = [path for path in lists if _bare(path) or path.stem.lower() == _BOTH]
@@ -176,17 +173,20 @@ def _from_files(
                 if is_both:
                     both.append(path)
                 elif split:
-                    splits.add(split, entries, place, strict=False)
+                    splits.add(split, entries, place, strict=_is_image_set(place))
     for path in both:
         notes += _train_or_val(path, folder, encoding, splits)
     return notes
 
 
-def _from_links(links: Mapping[Path, Path], folder: Path, splits: _Splits) -> list[str]:
+def _from_links(links: Mapping[Path, Path], folder: Path, splits: _Splits, problems: ProblemLog) -> list[str]:
     """Take linked folders that are named after a split and lead to one with another name; returns a note on links."""
     for link, target in sorted(links.items()):
         if split := split_in_path(link / "_", folder):
             inside = [path for path in splits.paths if target in path.parents]
+            if any(split_in_path(path, folder) not in {None, split} for path in inside):
+                what = f"the link leads to {place_of(target, folder).file}, which is of another split"
+                problems.add(place_of(link, folder), "split", what)
             splits.add(split, [Listed(str(path), place_of(link, folder)) for path in inside], None)
     if not links:
         return []
@@ -203,6 +203,10 @@ def _by_folder(lists: Iterable[Path]) -> dict[Path, list[Path]]:
             found.setdefault(path.parent, []).append(path)
     main = {place.parent for place in found if place.name.lower() == "main"}
     return {place: paths for place, paths in found.items() if place.parent not in main or place.name.lower() == "main"}
+
+
+def _is_image_set(folder: Path) -> bool:
+    return "imagesets" in {folder.name.lower(), folder.parent.name.lower()}
 
 
 def _bare(path: Path) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
 
-__all__ = ["split_in_path", "split_in_words", "split_named"]
+__all__ = ["split_in_path", "split_named"]
 
-_WORD = re.compile(r"(?:^|[^a-z])(train|training|val|valid|validation|test|testing)(?![a-z])", re.IGNORECASE)
+_SPLIT = "train|training|val|valid|validation|test|testing"
+_WORD = re.compile(rf"(?:^|[^a-z])({_SPLIT})(?![a-z])", re.IGNORECASE)
+_AT_AN_END = re.compile(
+    rf"({_SPLIT})([^a-z].*)?|.*[^a-z]({_SPLIT})[^a-z]*", re.IGNORECASE
+)  # not obj_train_data of CVAT
 
 
 def split_named(name: str) -> str | None:
@@ -24,19 +27,16 @@ def split_named(name: str) -> str | None:
         return splits.pop() if len(splits) == 1 else None
 
 
-def split_in_words(names: Iterable[str]) -> str | None:
-    """The split that one of the names is made of: the first that is nothing but a split's name, else that on which all
-    others agree."""
-    names = list(names)
+def split_in_path(path: Path, root: Path) -> str | None:
+    """The split that a folder on the path from ``root`` is named after, if any: the first that is nothing but a
+    split's name, else that on which the others agree, which begin or end with one (``train2017``, ``images_val``)."""
+    if not path.is_relative_to(root):
+        return None
+    names = path.relative_to(root).parts[:-1]
     for name in names:
         try:
             return parse_split(name)
         except ManifestError:
             continue
-    splits = {split_named(name) for name in names} - {None}
+    splits = {split_named(name) for name in names if _AT_AN_END.fullmatch(name)} - {None}
     return splits.pop() if len(splits) == 1 else None
-
-
-def split_in_path(path: Path, root: Path) -> str | None:
-    """The split that a folder on the path from ``root`` is named after, if any."""
-    return split_in_words(path.relative_to(root).parts[:-1]) if path.is_relative_to(root) else None

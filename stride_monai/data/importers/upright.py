@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.pictures import Header, header
+from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.data.importers.records import Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
@@ -20,7 +21,7 @@ from stride_monai.units import Box
 __all__ = ["LABELS_ON", "label_size", "labels_upright"]
 
 LABELS_ON = ("upright", "stored")
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
+_TURNABLE = PLAIN_SUFFIXES | {".tif", ".tiff"}
 _THREADS = 4
 
 
@@ -81,7 +82,7 @@ def _headers(images: Iterable[SourceImage]) -> Iterable[tuple[SourceImage, Heade
         except ManifestError:
             return None
 
-    pictures = [image for image in images if image.path.suffix.lower() in _PICTURES]
+    pictures = [image for image in images if image.path.suffix.lower() in _TURNABLE]
     with ThreadPoolExecutor(_THREADS) as pool:
         return [(i, facts) for i, facts in zip(pictures, pool.map(found, pictures), strict=True) if facts]
 

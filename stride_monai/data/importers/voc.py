@@ -61,10 +61,10 @@ def _image(root: ElementTree.Element, table: Path, index: ImageIndex) -> Path:
     """The image that the file names, else the one of the file's own name."""
     name = (root.findtext("filename") or table.stem).strip()
     folder = (root.findtext("folder") or "").strip()
-    named = index.find(name)
+    named = index.find(name, folder, table.parent)
     if named.is_file():
         return named
-    return index.find(table.stem, under=folder)
+    return index.find(table.stem, folder, table.parent)
 
 
 def _objects(root: ElementTree.Element, text: str, file: Place) -> Iterator[tuple[Place, ElementTree.Element]]:
@@ -88,6 +88,8 @@ def _shape(element: ElementTree.Element, origin: int, tally: Counter[str]) -> tu
         what = "no bndbox" if not shapes else f"{len(shapes)} boxes, not one"
         raise ManifestError(f"the object has {what}")
     (shape,) = shapes
+    if any(child.tag in {"polygon", "segmentation", "mask"} for child in element):
+        tally["objects have a polygon or mask besides their box, of which only the box is taken"] += 1
     degrees = _rotation(element)
     if shape.tag == "robndbox":  # roLabelImg: centre, size, and radians clockwise
         x, y, width, height, angle = (to_number(shape.findtext(n), n) for n in ("cx", "cy", "w", "h", "angle"))

@@ -37,7 +37,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         raise ConfigError(f"lines is '{options.values['lines']}'", "say polygons, or leave it out")
     index = ImageIndex(options.images or source)
     files = files_below(source)
-    data = yolo_data(source, files, index, options.encoding, problems)
+    data = yolo_data(source, files, index, options, problems)
     result = Source(lists=data.lists, notes=data.notes)
     labels = _Labels(source, [path for path in files if _can_be_labels(path)])
     lines: list[Line] = []
@@ -158,5 +158,8 @@ FORMAT = Format(
     labels=BETHESDA,
     read=read,
     complete=True,
-    options={"lines": "polygons: lines of many values are polygons, not boxes with key points"},
+    options={
+        "data": "name of the YAML file with names and splits, where there are several",
+        "lines": "polygons: lines of many values are polygons, not boxes with key points",
+    },
 )

@@ -10,12 +10,12 @@ from typing import Any
 
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, NameFinder, place_of, plain_name
-from stride_monai.data.importers.records import Listed
+from stride_monai.data.importers.records import Listed, Options
 from stride_monai.data.importers.split_lists import list_entries
 from stride_monai.data.importers.tables import to_id
 from stride_monai.data.importers.texts import load_yaml, text_of
 from stride_monai.data.manifest import parse_split
-from stride_monai.errors import ManifestError
+from stride_monai.errors import ConfigError, ManifestError
 
 __all__ = ["NAME_FILES", "YoloData", "yolo_data"]
 
@@ -55,7 +55,9 @@ class YoloData:
         return name
 
 
-def yolo_data(source: Path, files: Sequence[Path], index: ImageIndex, encoding: str, problems: ProblemLog) -> YoloData:
+def yolo_data(
+    source: Path, files: Sequence[Path], index: ImageIndex, options: Options, problems: ProblemLog
+) -> YoloData:
     """Read what describes the data set.
 
     Args:
@@ -64,8 +66,11 @@ def yolo_data(source: Path, files: Sequence[Path], index: ImageIndex, encoding: 
 
     Raises:
         ManifestError: a file that cannot be read, or two that name the classes or the key points otherwise.
+        ConfigError: there is no YAML file of the name that the option ``data`` says.
     """
-    data = YoloData()
+    data, encoding, chosen = YoloData(), options.encoding, options.values.get("data", "")
+    if chosen and chosen not in {path.name for path in files}:
+        raise ConfigError(f"data is '{chosen}', but {source.name} holds no such file", "name the YAML file to read")
     named: dict[Path, dict[str, str]] = {}
     shapes: dict[Path, tuple[int, int]] = {}
     lists = _Lists(source, files, index, encoding)
@@ -76,7 +81,11 @@ def yolo_data(source: Path, files: Sequence[Path], index: ImageIndex, encoding: 
         elif suffix == ".data":
             content = _darknet(path, encoding)
             lists.add(content, path, path.parent, problems)
-        elif suffix in {".yaml", ".yml"} and isinstance(content := load_yaml(path, encoding), dict):
+        elif (
+            suffix in {".yaml", ".yml"}
+            and chosen in {"", path.name}
+            and isinstance(content := load_yaml(path, encoding), dict)
+        ):
             if "names" in content:
                 named[path] = _names(content, path)
             if content.get("kpt_shape"):
@@ -97,7 +106,9 @@ def _same(found: dict[Path, Any], what: str) -> None:
     for path, other in found.items():
         first = next(iter(found))
         if other != found[first]:
-            raise ManifestError(f"{first.name} and {path.name} name {what} otherwise", "keep one of them")
+            raise ManifestError(
+                f"{first.name} and {path.name} name {what} otherwise", "keep one of them, or say --option data=NAME"
+            )
 
 
 def _names(content: dict[str, Any], path: Path) -> dict[str, str]:
@@ -193,8 +204,10 @@ def _parts(text: str) -> tuple[str, ...]:
 
 def _below(image: Path, folder: Path) -> bool:
     """Whether an image lies in a folder, by the names of both or by what they are links to."""
-    ways = ((os.path.abspath, image), (os.path.realpath, image), (os.path.realpath, image.parent / "_"))
-    return any(Path(way(folder)) in Path(way(path)).parents for way, path in ways)
+    if os.path.normpath(image.absolute()).startswith(os.path.normpath(folder.absolute()) + os.sep):
+        return True
+    real = os.path.realpath(folder) + os.sep
+    return os.path.realpath(image.parent / "_").startswith(real) or os.path.realpath(image).startswith(real)
 
 
 def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
