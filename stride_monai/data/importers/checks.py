@@ -178,7 +178,7 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
 
 def _in_first_pixel(cell: SourceCell, box: Box) -> bool:
     x0, y0, x1, y1 = box if cell.point is None else (*cell.point, *cell.point)
-    return min(x0, y0) >= 0 and max(x1, y1) <= 1
+    return min(x0, y0) >= -1 and max(x1, y1) <= 1  # -1: pixels may be counted from 1
 
 
 def _wrong_twin(
