@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import replace
 from itertools import chain
@@ -25,11 +26,10 @@ if TYPE_CHECKING:
 
     from stride_monai.phantom.design import CohortDesign
     from stride_monai.run_index import Outcome
+    from stride_monai.screening.about import About
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
-    from stride_monai.screening.models import Models
     from stride_monai.screening.options import Rerank
-    from stride_monai.screening.screener import Screener
 
 __all__ = ["app", "main"]
 
@@ -127,6 +127,14 @@ def screen(
         Path | None, typer.Option(help="Folder with bundles of yours, some or all; the others are the package's.")
     ] = None,
     weights: WeightsOption = None,
+    slide_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which a slide fails, 0 for never; an hour, or 10 s a tile if that is more."),
+    ] = None,
+    slide_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB of memory above which a slide fails, 0 for any; 80 % of this machine's, 4 at least."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
@@ -134,9 +142,10 @@ def screen(
     A run that was stopped is taken up by the same command. The exit status is 1 if any slide failed.
     """
     from stride_monai.reports.writers import load_writers
-    from stride_monai.screening.batch import Batch, screen_batch
+    from stride_monai.screening.batch import Tell, run_slides
+    from stride_monai.screening.guarded import Allowance, GuardedScreening
     from stride_monai.screening.inputs import collect
-    from stride_monai.screening.screener import Options, Screener
+    from stride_monai.screening.options import Options
     from stride_monai.screening.sources import check_options, parse_weights
 
     again = _rerank(rerank, reranker, candidates)
@@ -155,20 +164,21 @@ def screen(
         plane=plane,
     )
     check_options(options)
+    allowance = Allowance(_limit("--slide-timeout", slide_timeout), _limit("--slide-memory", slide_memory))
     items = collect(slides)
-    with _err.status("loading the networks"):
-        screener = Screener(options)
-    command = [printable(word) for word in sys.argv]
-    named = [*slides, *chain(*options.weights.values())]
-    batch = Batch(screener, out, load_writers(), overwrite=overwrite, command=command, inputs=named)
-    with _progress() as progress:
+    outcomes: list[Outcome] = []
+    with _progress() as progress, if_stopped(lambda: _so_far(outcomes, len(items))):
         bar = progress.add_task("slides", total=len(items))
         tiles = progress.add_task("tiles", total=None, visible=False)
+
+        def on_load(begins: bool) -> None:
+            progress.update(tiles, description="loading the networks", total=None, visible=begins)
 
         def on_progress(item: SlideInput, done: int, total: int) -> None:
             progress.update(tiles, description=_escape(item.slide_id[:30]), completed=done, total=total, visible=True)
 
         def on_done(outcome: Outcome) -> None:
+            outcomes.append(outcome)
             progress.update(bar, advance=1)
             progress.update(tiles, visible=False)
             if outcome.status == "failed":
@@ -177,10 +187,26 @@ def screen(
         def on_note(text: str) -> None:
             progress.console.print(f"[yellow]note[/yellow] {_escape(text)}", highlight=False, soft_wrap=True)
 
-        outcomes = screen_batch(batch, items, on_progress, on_done, on_note)
-    _summarise(outcomes, out, screener)
+        with GuardedScreening(options, out, overwrite, load_writers, allowance, on_load) as one:
+            if one.note:
+                on_note(one.note)
+            command = [printable(word) for word in sys.argv]
+            named = [*slides, *chain(*options.weights.values())]
+            run_slides(one, items, out, command, named, Tell(on_progress, on_done, on_note))
+    _summarise(outcomes, out, one.about)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _limit(option: str, value: float | None) -> float | None:
+    if value is not None and not 0 <= value < math.inf:
+        raise ConfigError(f"{option} {value} is no limit", "give a number above 0, or 0 for no limit")
+    return value
+
+
+def _so_far(outcomes: Sequence[Outcome], total: int) -> str:
+    done = sum(outcome.status in {"ok", "unsatisfactory"} for outcome in outcomes)
+    return f"{done} of {total} slides are done; the same command goes on"
 
 
 def _rerank(rerank: bool, reranker: str | None, candidates: int | None) -> Rerank | None:
@@ -205,7 +231,7 @@ def _progress(period: float = 30.0) -> Progress:
     return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, speed_estimate_period=period)
 
 
-def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> None:
+def _summarise(outcomes: Sequence[Outcome], out: Path, about: About | None) -> None:
     table = Table(Column("slide", overflow="fold"), Column("status", no_wrap=True), box=None, pad_edge=False)
     for name in ("call", "class", "score", "cells", "um/px", "seconds"):
         table.add_column(name, no_wrap=True)
@@ -231,32 +257,33 @@ def _summarise(outcomes: Sequence[Outcome], out: Path, screener: Screener) -> No
     if len(reports) > 10:
         _out.print(f"and {len(reports) - 10} more reports in {_escape(str(out))}", highlight=False, soft_wrap=True)
     _out.print(f"summary {_escape(str(out / 'summary.csv'))}", highlight=False, soft_wrap=True)
-    _say_what_screened(screener.models)
+    if about is not None:
+        _say_what_screened(about)
 
 
-def _say_what_screened(models: Models) -> None:
-    parts = (("detector", "detection", models.detector_choice), ("classifier", "", models.classifier_choice))
+def _say_what_screened(about: About) -> None:
+    parts = (("detector", "detection", about.detector), ("classifier", "", about.classifier))
     for part, bundle, (name, why) in parts:
-        said = f"{part} {name} ({why}), {_which_weights(models, bundle or name)}"
+        said = f"{part} {name} ({why}), {_which_weights(about, bundle or name)}"
         _out.print(_escape(said), highlight=False, soft_wrap=True)
-    if models.reranker is not None:
-        how = _escape(f"{models.reranker.name}, {_which_weights(models, 'cell_cls')}")
-        kept = f"the best {models.reranker.k} of {models.reranker.candidates} candidates"
+    if about.reranked is not None:
+        how = _escape(f"{about.reranked.name}, {_which_weights(about, 'cell_cls')}")
+        kept = f"the best {about.reranked.k} of {about.reranked.candidates} candidates"
         _out.print(f"re-ranked by {how}: {kept}", highlight=False, soft_wrap=True)
-    words = models.explainer.facts
+    words = about.descriptions
     if words.made:
-        how = _escape(f"cosine above {words.threshold:.3f}, {_which_weights(models, 'text_align')}")
+        how = _escape(f"cosine above {words.threshold:.3f}, {_which_weights(about, 'text_align')}")
         _out.print(f"described by text_align ({words.why}): {how}", highlight=False, soft_wrap=True)
     else:
         _out.print(f"[yellow]no descriptions[/yellow]: {_escape(words.why)}", highlight=False, soft_wrap=True)
-    if not models.operating_point.holds:
+    if not about.holds:
         _out.print("[yellow]no call[/yellow]: the threshold does not hold for these cells", highlight=False)
-    _out.print(f"[bold]Research use only.[/bold] {_escape(models.note)}", highlight=False)
+    _out.print(f"[bold]Research use only.[/bold] {_escape(about.note)}", highlight=False)
 
 
-def _which_weights(models: Models, bundle: str) -> str:
-    said = f"weights {models.weights[bundle][:12]}"
-    origin = models.origins.get(bundle)
+def _which_weights(about: About, bundle: str) -> str:
+    said = f"weights {about.weights[bundle][:12]}"
+    origin = about.origins.get(bundle)
     return said if origin is None else f"{said} ({' + '.join(file.name for file in origin.files)}, {origin.how})"
 
 

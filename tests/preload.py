@@ -18,6 +18,7 @@ for name in (
     "stride_monai.screening.batch",
     "stride_monai.screening.models",
     "stride_monai.screening.screener",
+    "stride_monai.screening.worker",
 ):
     import_module(name)
 

@@ -10,17 +10,24 @@ output, memory and exit status. Only the start of the interpreter is left out; t
 from __future__ import annotations
 
 import atexit
+import io
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import IO, BinaryIO
 from unittest import mock
+
+from stride_monai.guard import process as guard_process
+from stride_monai.guard.child import serve
 
 _TESTS = Path(__file__).resolve().parent
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -130,6 +137,7 @@ def _run(module: str, arguments: list[str], cwd: str, environment: dict[str, str
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [cwd, *filter(None, paths)]
     sys.argv = [module, *arguments]
+    guard_process._start = _Forked  # type: ignore[assignment]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except Exception as error:  # as the interpreter itself reports it
@@ -137,3 +145,44 @@ def _run(module: str, arguments: list[str], cwd: str, environment: dict[str, str
         sys.exit(1)
     finally:
         atexit._run_exitfuncs()
+
+
+class _Forked:
+    """What ``subprocess.Popen`` gives for a guarded process, which is forked here: it has imported PyTorch already."""
+
+    def __init__(self, parent: int, stderr: IO[bytes]) -> None:
+        self.returncode: int | None = None
+        (request, stdin), (stdout, reply) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(stdin)
+                os.close(stdout)
+                for number, target in ((request, 0), (reply, 1), (stderr.fileno(), 2)):
+                    os.dup2(number, target)
+                    if number > 2:
+                        os.close(number)
+                serve(parent)
+            finally:
+                os._exit(1)
+        os.close(request)
+        os.close(reply)
+        self.stdin: BinaryIO = io.BufferedWriter(io.FileIO(stdin, "wb"))
+        self.stdout: BinaryIO = io.BufferedReader(io.FileIO(stdout, "rb"))
+
+    def poll(self) -> int | None:
+        return self._fetch(os.WNOHANG)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        return self._fetch(0)
+
+    def _fetch(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)

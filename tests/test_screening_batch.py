@@ -40,6 +40,10 @@ class FakeScreener:
             detector_choice=Choice("fcos", "asked for"),
             classifier_choice=Choice("coloradv", "default"),
             explainer=Explainer(Described(False, "no weights")),
+            note="",
+            operating_point=SimpleNamespace(holds=True),
+            reranker=None,
+            origins={},
         )
     )
 

@@ -103,11 +103,12 @@ class Guard:
     def __init__(self, target: str, *arguments: Any) -> None:
         self._begin = (target, arguments)
         self._running: _Running | None = None
+        self._started = 0
 
     @property
-    def alive(self) -> bool:
-        """Whether there is a process that has not been seen to end: what it has loaded is still loaded."""
-        return self._running is not None
+    def process(self) -> int:
+        """Which process this is, from 1: what it has loaded is lost when this changes. 0 where there is none."""
+        return 0 if self._running is None else self._started
 
     def call(self, request: Any, limits: Limits | None = None, on_report: Report | None = None) -> Any:
         """The answer to a request.
@@ -119,6 +120,7 @@ class Guard:
         """
         if self._running is None:
             self._running = _Running(self._begin)
+            self._started += 1
         self._running.send(request)
         try:
             kind, content = self._answer(self._running, limits or Limits(), on_report)
@@ -171,6 +173,17 @@ class Guard:
         self.close()
 
 
+def _start(parent: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """A new interpreter that serves this process, with the same ``sys.path``."""
+    flags = ["-P", *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
+    return subprocess.Popen(
+        [sys.executable, *flags, "-c", _BOOT, json.dumps(sys.path), str(parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
+
+
 class _Running:
     """One started process and the thread that listens to it."""
 
@@ -178,14 +191,8 @@ class _Running:
         self._crash: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         # The system ends the child with the thread that started it; one that is not the main thread may end earlier.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
-        flags = ["-P", *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
         with signals_held():
-            self._process = subprocess.Popen(
-                [sys.executable, *flags, "-c", _BOOT, json.dumps(sys.path), str(parent)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._crash,
-            )
+            self._process = _start(parent, self._crash)
         self.pid = self._process.pid
         self._inbox: SimpleQueue[tuple[str, Any] | None] = SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()

@@ -22,9 +22,9 @@ from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import Models, choose_device, load_models
+from stride_monai.screening.opening import open_input
 from stride_monai.screening.options import Options
 from stride_monai.screening.pictures import pictures_of
-from stride_monai.slides import open_slide
 from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
@@ -122,13 +122,7 @@ class Screener:
         """
         clock = _Clock()
         with clock.stage("open"):
-            slide = open_slide(
-                item.path,
-                mpp=item.mpp or self.options.mpp,
-                reader=self.options.reader,
-                image=self.options.image,
-                plane=self.options.plane,
-            )
+            slide = open_input(item, self.options)
         with slide:
             facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint(item.path))
             detections = self._detect(slide, self.models.detector, progress=progress)

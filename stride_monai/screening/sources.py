@@ -8,6 +8,7 @@ heavy is imported before weights are looked up in a bundle's configuration: a wr
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.screening.choices import CLASSIFIERS, choose_detector, find_bundle
 from stride_monai.screening.options import Options
+from stride_monai.slides.readers import reader_names
 from stride_monai.weights_files import kind_of_weights
 
 __all__ = ["PROFILES", "STAGES", "Origin", "Source", "Sources", "check_options", "parse_weights"]
@@ -25,6 +27,8 @@ STAGES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 
 PROFILES = ("tiny", "paper")
 _MODEL = "model.pt"
+_DEVICES = r"auto|(cpu|cuda|mps|xpu|hpu)(:\d+)?"
+"""Of PyTorch's, those that may compute; whether one is there, PyTorch knows."""
 
 
 class Origin(NamedTuple):
@@ -177,6 +181,10 @@ def check_options(options: Options) -> None:
     """
     if options.profile not in PROFILES:
         raise ConfigError(f"there is no profile '{options.profile}'", f"use {' or '.join(PROFILES)}")
+    if options.reader not in {"auto", *reader_names()}:
+        raise ConfigError(f"there is no reader '{options.reader}'", f"choose from auto, {', '.join(reader_names())}")
+    if re.fullmatch(_DEVICES, options.device) is None:
+        raise ConfigError(f"'{options.device}' is no device", "use auto, cpu or cuda")
     sources = Sources(options.bundles, options.weights)
     _check_contradictions(options)
     for files in sources.weights.values():

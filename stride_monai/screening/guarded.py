@@ -1,0 +1,213 @@
+"""Screening in a process of its own: a file that aborts it, stalls or fills the memory costs its slide and no other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stride_monai.errors import BundleError
+from stride_monai.files import remove_leftovers
+from stride_monai.guard import (
+    Guard,
+    Limits,
+    OverMemoryError,
+    OverTimeError,
+    ProcessEndedError,
+    UnexpectedError,
+    memory_in_use,
+    memory_limit,
+)
+from stride_monai.names import readable
+from stride_monai.run_index import Outcome
+from stride_monai.screening.about import About
+from stride_monai.screening.batch import Progress
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.one_slide import Writer, failed_slide, not_tried
+from stride_monai.screening.options import Options
+from stride_monai.screening.results import FINDINGS_FILE
+from stride_monai.screening.worker import Load, Look, Screen
+
+__all__ = ["Allowance", "GuardedScreening"]
+
+_SECONDS, _SECONDS_PER_TILE = 3600.0, 10.0
+"""Without a limit of the user's. A slide of 2.4 Gpx (270 tiles) takes 38 s on two cores with the tiny profile."""
+_SHARE_OF_MEMORY, _LEAST_MEMORY = 0.8, 4 * 2**30
+_GIB = 2**30
+
+
+class Allowance(NamedTuple):
+    """What one slide may take.
+
+    Attributes:
+        seconds: None for an hour, or for ten seconds for each of its tiles where that is more; 0 for no limit.
+        gib: memory of the process that screens, its networks included, in GiB; None for 80 % of what this machine or
+            its container has, 4 GiB at least; 0 for no limit.
+    """
+
+    seconds: float | None = None
+    gib: float | None = None
+
+    def limits(self) -> Limits:
+        """The limits with which a slide begins."""
+        seconds = _SECONDS if self.seconds is None else self.seconds or None
+        if self.gib is not None:
+            return Limits(seconds, int(self.gib * _GIB) or None)
+        whole = memory_limit()
+        return Limits(seconds, whole and max(int(_SHARE_OF_MEMORY * whole), _LEAST_MEMORY))
+
+
+class GuardedScreening:
+    """Screens one slide after the other in one process, which is started when a slide needs it and anew where it ended.
+
+    It is what :func:`~stride_monai.screening.batch.run_slides` takes; its networks are loaded when the first slide that
+    can be opened comes.
+
+    Args:
+        options: what the user asked for.
+        out, overwrite: as of :class:`~stride_monai.screening.one_slide.Batch`.
+        load_writers: gives the writers; a function of a module, as it is called in the other process.
+        allowance: what a slide may take.
+        on_load: told when networks begin to be loaded (True) and when they are (False).
+        target: what the other process runs, see :class:`~stride_monai.guard.Guard`.
+
+    Attributes:
+        about: what screens; None as long as nothing has been loaded.
+        note: what the user must know of the limits; empty for nothing.
+
+    As a context manager it ends the process with the block.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        out: Path,
+        overwrite: bool,
+        load_writers: Callable[[], Mapping[str, Writer]],
+        allowance: Allowance = Allowance(),  # noqa: B008
+        on_load: Callable[[bool], None] = lambda _: None,
+        target: str = "stride_monai.screening.worker:worker",
+    ) -> None:
+        self.about: About | None = None
+        self._out, self._allowance, self._on_load = out, allowance, on_load
+        self._guard = Guard(target, options, out, overwrite, load_writers)
+        self._loaded = self._used = 0  # in which process there are networks; which has had a slide
+        unknown = memory_in_use(os.getpid()) is None and allowance.gib != 0
+        self.note = "this system does not say what memory a process holds: --slide-memory has no effect" * unknown
+
+    def info(self) -> Mapping[str, object]:
+        """What screens, for the index of the run; nothing before networks are loaded."""
+        return {} if self.about is None else self.about.info()
+
+    def __call__(self, item: SlideInput, on_progress: Progress | None = None) -> Outcome:
+        """The outcome of a slide.
+
+        Raises:
+            BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
+        """
+        start = time.perf_counter()
+        if item.problem:
+            return not_tried(self._out, item)
+        # What has results already may be done, which the networks' settings tell.
+        if not self._ready and not (self._out / item.slide_id / FINDINGS_FILE).exists():
+            failed = self._ask(Look(item), item, start)
+            if failed is not None:
+                return failed
+        for again in (False, True):
+            self._load()
+            # A file that does harm may have left it in the memory of the process: in a new one the next slide is safe.
+            outcome = self._ask(Screen(item), item, start, on_progress, or_none=self._worn and not again)
+            if outcome is not None:
+                break
+        assert outcome is not None
+        return outcome
+
+    @property
+    def _ready(self) -> bool:
+        return self._guard.process == self._loaded != 0
+
+    @property
+    def _worn(self) -> bool:
+        return self._guard.process == self._used != 0
+
+    def _load(self) -> None:
+        if self._ready:
+            return
+        self._on_load(True)
+        try:
+            self.about = self._first_answer()
+        except ProcessEndedError as error:
+            raise BundleError(
+                f"the networks cannot be loaded: the process ends ({error.how})",
+                "see stride-monai doctor; a process is killed where memory runs out",
+            ) from error
+        except UnexpectedError as error:
+            raise BundleError(f"the networks cannot be loaded ({error.what})", "see stride-monai doctor") from error
+        finally:
+            self._on_load(False)
+        self._loaded = self._guard.process
+
+    def _first_answer(self) -> About:
+        try:
+            answer: About = self._guard.call(Load())
+        except ProcessEndedError:
+            answer = self._guard.call(Load())
+        return answer
+
+    def _ask(
+        self,
+        request: Look | Screen,
+        item: SlideInput,
+        start: float,
+        on_progress: Progress | None = None,
+        or_none: bool = False,
+    ) -> Outcome | None:
+        """The answer to a request about a slide, or that it failed.
+
+        Args:
+            or_none: None where it crashed the process.
+        """
+        limits = self._allowance.limits()
+
+        def report(*facts: Any) -> None:
+            done, total = facts
+            if self._allowance.seconds is None:
+                limits.seconds = max(_SECONDS, _SECONDS_PER_TILE * total)
+            if on_progress is not None:
+                on_progress(item, done, total)
+
+        name, trace = readable(item.path.name), ""
+        try:
+            answer: Outcome | None = self._guard.call(request, limits, report)
+            if answer is not None:
+                self._used = self._guard.process
+            return answer
+        except ProcessEndedError as error:
+            remove_leftovers(self._out)
+            if or_none and error.how != "SIGKILL":
+                return None
+            reason = f"{name} ended the process that screened it ({error.how}): {_WHY.get(error.how, _DAMAGED)}"
+            trace = error.trace
+        except OverTimeError:
+            remove_leftovers(self._out)
+            option = f"--slide-timeout {limits.seconds:g}"
+            reason = f"{name} was not done after {limits.seconds:g} s: check the file, or give more than {option}"
+        except OverMemoryError as error:
+            remove_leftovers(self._out)
+            option = f"--slide-memory {(limits.memory or 0) / _GIB:.3g}"
+            reason = f"{name} took too much memory ({error.what}): check the file, or give more than {option}"
+        except UnexpectedError as error:
+            reason, trace = f"{name}: {error.what}", error.trace
+        return failed_slide(self._out, item, reason, start, trace)
+
+    def __enter__(self) -> GuardedScreening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._guard.close()
+
+
+_DAMAGED = "the file may be damaged, copy it again from the scanner"
+_WHY = {"SIGKILL": "the system does so where memory runs out, free some or check the file"}

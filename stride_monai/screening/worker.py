@@ -1,0 +1,92 @@
+"""What the process does that screens: one slide after the other, with networks that it loads when there is need to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stride_monai.run_index import Outcome
+from stride_monai.screening.about import About, about
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
+from stride_monai.screening.opening import open_input
+from stride_monai.screening.options import Options
+
+__all__ = ["Load", "Look", "Screen", "worker"]
+
+_REPORT_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Open the slide and close it again: what cannot be opened needs no networks. The answer is a failure or None."""
+
+    item: SlideInput
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load the networks. The answer is what screens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Screen the slide, which the networks are there for. The answer is its outcome."""
+
+    item: SlideInput
+
+
+Report = Callable[..., None]
+
+
+def worker(
+    options: Options, out: Path, overwrite: bool, load_writers: Callable[[], Mapping[str, Writer]]
+) -> Callable[[Any, Report], Any]:
+    """A handler of requests, for :class:`~stride_monai.guard.Guard`.
+
+    Args:
+        out, overwrite: as of :class:`~stride_monai.screening.one_slide.Batch`.
+        load_writers: gives the writers.
+    """
+    batches: list[Batch] = []
+
+    def handle(request: Look | Load | Screen, report: Report) -> Outcome | About | None:
+        match request:
+            case Look(item):
+                return _look(item, options, out)
+            case Load():
+                from stride_monai.screening.screener import Screener  # imports the networks' libraries
+
+                writers = load_writers()
+                batches.append(Batch(Screener(options), out, writers, overwrite=overwrite))
+                return about(batches[-1].screener.models)
+            case Screen(item):
+                return screen_one(batches[-1], item, _seldom(report))
+
+    return handle
+
+
+def _look(item: SlideInput, options: Options, out: Path) -> Outcome | None:
+    start = time.perf_counter()
+    try:
+        open_input(item, options).close()
+    except Exception as error:
+        return failed_by(out, item, error, start)
+    return None
+
+
+def _seldom(report: Report) -> Callable[[SlideInput, int, int], None]:
+    """Reports of tiles, no more than can be seen: each costs the time of a message."""
+    last = 0.0
+
+    def on_progress(item: SlideInput, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done in {0, 1, total} or now - last >= _REPORT_SECONDS:
+            last = now
+            report(done, total)
+
+    return on_progress
