@@ -36,7 +36,8 @@ def encoder(seed: int = 0) -> CellClassifier:
 
 def student(of: CellClassifier, text: TextEncoder | None = None, **options: Any) -> AlignmentStudent:
     torch.manual_seed(5)
-    return AlignmentStudent(DescriptionAligner(D, DIM, **options), TextBranch(text or TextTable(8), DIM), of)
+    branch = TextBranch(text or TextTable(8), DIM, options.pop("dropout", False))
+    return AlignmentStudent(DescriptionAligner(D, DIM, **options), branch, of)
 
 
 def trained(network: AlignmentStudent, crops: Tensor, steps: int = 3) -> None:
@@ -218,9 +219,22 @@ def test_a_text_encoder_in_a_local_folder_trains(roberta: Path, crops: Tensor, m
     torch.testing.assert_close(free[1], network.aligner.text_features[DESCRIPTION_VOCABULARY.index("normal cell")])
 
 
+def test_the_text_encoder_trains_in_inference_mode_unless_it_is_told_otherwise(roberta: Path, crops: Tensor) -> None:
+    """Algorithm 2, lines 5 and 7."""
+    network = student(encoder(), text_encoder(str(roberta)))
+    network.store()
+    network.train().text_branch.embed(DESCRIPTION_VOCABULARY[:1])
+    assert network.text_branch.projection.training
+    assert not any(module.training for module in network.text_branch.encoder.modules())
+    assert torch.equal(network.text_branch(), network.text_branch())
+    AlignmentLoss()(network(crops), torch.eye(4, N).long()).backward()
+    reached = [value.grad is not None and bool(value.grad.any()) for value in network.text_branch.encoder.parameters()]
+    assert any(reached)
+
+
 def test_stored_texts_are_the_same_each_time(roberta: Path) -> None:
     """Dropout of the text encoder does not reach them, and training goes on in training mode."""
-    network = student(encoder(), text_encoder(str(roberta)))
+    network = student(encoder(), text_encoder(str(roberta)), dropout=True)
     network.train()
     assert not torch.equal(network.text_branch(), network.text_branch()), "this encoder has dropout"
     network.store()

@@ -6,7 +6,8 @@ tile grid starts (METHOD section 3). Two rules see to that:
 1. Whole boxes: greedy suppression in rank order. A box goes if a better box that stays has ``iou`` with it.
 2. Boxes cut by a tile border come last, the largest first. One goes if half of it lies in a whole box (one that stays
    or one that a better one stood for), or in a larger cut box that stays. A cell no larger than the overlap of two
-   tiles is whole in one of them, hence none of its fragments stays. Half *of the fragment*, not of the smaller of the
+   tiles, less the margin within which a border is taken to cut on either side (64 - 2 * 2 = 60 px), is whole in one of
+   them, hence none of its fragments stays. Half *of the fragment*, not of the smaller of the
    two: else a speck inside a large cell that no tile holds whole would remove that cell.
 
 Neighbours come from a k-d tree over box centres. If the intersection is at least a share t <= 1/2 of box A, it is at

@@ -29,7 +29,8 @@ Pixels = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 _CUT_MARGIN = 2.0
-"""Tile px: a box that comes this near to an inner border of its tile is taken to be cut by it."""
+"""Tile px: a box that comes this near to an inner border of its tile is taken to be cut by it. So what is whole in some
+tile, whatever the grid's origin, is no larger than the overlap less twice this: 60 px where tiles overlap by 64."""
 _CANDIDATES = 100_000
 """Boxes held before suppression (about 5 MB). A slide with more loses the least probable ones. That changes no decision
 between whole boxes, which look at better boxes only; so the top K is exact unless more than 100,000 - K boxes better
@@ -69,7 +70,8 @@ class SlideDetectionInferer:
     """Run a tile detector over the foreground of a slide and keep the ``top_k`` best cells.
 
     The result depends neither on ``batch_size`` nor on ``workers`` or the threads of torch. A detector that sees each
-    cell alike in every tile gives the same cells wherever the tile grid starts (see :mod:`stride_monai.inferers.nms`);
+    cell alike in every tile gives the same cells, up to 4 tile px smaller than the overlap (60 px of 64), wherever the
+    tile grid starts (see :mod:`stride_monai.inferers.nms`);
     a real network sees a cell's surroundings, and then the weak boxes depend on it.
 
     Args:

@@ -153,12 +153,21 @@ class TextBranch(nn.Module):
     Args:
         encoder: see :mod:`stride_monai.networks.text_encoders`; ``encoder()`` gives ``[N, encoder.dim]``.
         dim: length of the common space.
+        dropout: let the text encoder use its dropout in training. Without, as Algorithm 2 of the paper has it, it is in
+            inference mode whatever ``train()`` says; it takes gradients and is trained either way.
     """
 
-    def __init__(self, encoder: TextEncoder, dim: int = 256) -> None:
+    def __init__(self, encoder: TextEncoder, dim: int = 256, dropout: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.projection = nn.Linear(encoder.dim, dim)
+        self.dropout = dropout
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.encoder.train(mode and self.dropout)
+        return self
 
     def forward(self) -> Tensor:
         """Features ``[N, dim]`` of the texts of the vocabulary, of any length."""

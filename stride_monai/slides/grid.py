@@ -26,7 +26,8 @@ class TileGrid:
     """Square tiles that cover a slide, row by row; neighbours share ``overlap_px``.
 
     Every square up to ``overlap_px`` wide inside the slide lies wholly in at least one tile, whatever the origin: a
-    cell no larger than the overlap is seen whole at least once.
+    cell no larger than the overlap is seen whole at least once. (Detection takes a border to cut what comes within 2 px
+    of it, so there it is 4 px less.)
 
     Args:
         width, height: of the slide, level-0 px.
