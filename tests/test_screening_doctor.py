@@ -10,6 +10,7 @@ import toy_reader
 from PIL import Image
 from slide_files import textured, write_pyramid
 
+from stride_monai.phantom import render_slide
 from stride_monai.screening.doctor import Check, examine_slide, examine_slide_guarded
 
 
@@ -23,6 +24,23 @@ def test_a_path_that_is_no_file_is_a_problem_like_any_other(tmp_path: Path) -> N
         assert check.state == "problem"
         assert what in check.detail
         assert check.advice
+
+
+def test_a_slide_of_several_files_is_shown_whole_and_its_parts_name_it(tmp_path: Path) -> None:
+    render_slide(tmp_path / "A", "NILM", diameter_mm=0.15, margin_mm=0.1, mpp=0.5, file_format="dicom")
+    for path in (tmp_path / "A", tmp_path / "A" / "level-0.dcm"):
+        checks = said(path)
+        assert checks["slide"].detail.endswith("read by openslide")
+        assert "more of the slide: label.dcm" in checks["files"].detail
+    (tmp_path / "s.svs").touch()
+    (tmp_path / "s_label.png").touch()
+    (check,) = examine_slide(tmp_path / "s_label.png")
+    assert (check.state, check.advice) == ("problem", "name s.svs itself")
+    turned = tmp_path / "t.jpg"
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(textured(64, 80)).save(turned, exif=exif)
+    assert said(turned, 0.3)["chosen"].detail == "turned upright (orientation 6 of the file)"
 
 
 def test_what_opens_and_cannot_be_decoded_is_a_problem(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from stride_monai.guard import (
     UnexpectedError,
     memory_limit,
 )
+from stride_monai.names import readable
 
 if TYPE_CHECKING:
     from stride_monai.slides import Slide
@@ -125,9 +126,20 @@ def _slide_examiner() -> Callable[[_Request, Callable[[Check], None]], None]:
 
 
 def _checks_of_slide(path: Path, mpp: float | None, image: int | None, plane: int | None) -> Iterator[Check]:
+    from stride_monai.screening.inputs import collect
     from stride_monai.slides import open_slide, probe_readers
+    from stride_monai.slides.parts import parts_of
 
+    item, *others = collect([path])
+    if item.problem and path.is_file():
+        what, _, advice = item.problem.rpartition(": ")
+        yield Check("slide", "problem", what, advice)
+        return
+    path = path if item.problem or others else item.path  # a folder may be one slide
     try:
+        if parts := parts_of(path):
+            names = ", ".join(readable(part.name) for part in parts[:5]) + (" ..." if len(parts) > 5 else "")
+            yield Check("files", "ok", f"{readable(path.name)} and {len(parts)} more of the slide: {names}")
         for report in probe_readers(path):
             state: State = "ok" if report.ok else "note"
             yield Check(f"reader {report.name}", state, report.detail)
