@@ -297,3 +297,30 @@ def test_an_image_without_a_label_file_is_not_empty(tmp_path: Path) -> None:
 def test_folders_of_labels_in_another_case(tmp_path: Path) -> None:
     source = _yolo(tmp_path / "in", {"Classes.TXT": "HSIL\n"}, "JPEGImages", "Labels")
     assert _run("yolo", source, tmp_path / "out").counts["cells"] == 3
+
+
+def test_names_that_differ_in_case_only(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for seed, name in enumerate(("a", "A")):
+        samples.field(source / "images" / f"{name}.png", size=(40, 40), seed=seed)
+        samples.text(source / "labels" / f"{name}.txt", f"{seed} 0.5 0.5 0.5 0.5\n")
+    if len(list((source / "images").iterdir())) < 2:
+        pytest.skip("this file system takes the two for one")
+    samples.text(source / "classes.txt", "HSIL\nLSIL\n")
+    _run("yolo", source, tmp_path / "out")
+    labels = {cell.slide_id: cell.label for cell in read_cells(tmp_path / "out" / "cells.csv")}
+    assert labels == {"images--a.png": "HSIL", "images--A.png": "LSIL"}
+    (source / "labels" / "A.txt").unlink()
+    assert _run("yolo", source, tmp_path / "b").counts["cells"] == 1  # A has no labels, not those of a
+    (source / "images" / "A.png").unlink()
+    (source / "labels" / "a.txt").rename(source / "labels" / "a.TXT")
+    samples.text(source / "labels" / "A.Txt", "0 0.5 0.5 0.5 0.5\n")
+    with pytest.raises(ManifestError, match=r"labels/A\.Txt and labels/a\.TXT could both be the labels of a\.png"):
+        _run("yolo", source, tmp_path / "c")
+
+
+def test_a_copied_voc_file_that_kept_the_name_of_another_image(tmp_path: Path) -> None:
+    source = _voc(tmp_path / "in", {})
+    (source / "Annotations" / "a.xml").rename(source / "Annotations" / "b.xml")
+    with pytest.raises(ManifestError, match=r"b\.xml: it names a\.png, but b\.png has the file's own name"):
+        _run("voc", source, tmp_path / "out")

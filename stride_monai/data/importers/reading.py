@@ -125,6 +125,8 @@ class NameFinder:
         # The innermost folder counts: a name may begin anywhere on another machine.
         named = next((split for part in reversed(parts[:-1]) if (split := split_named(part))), None)
         found = [path for path in found if not named or split_in_path(path, self.folder) in {None, named}]
+        if len({path.parent for path in found}) == 1:  # one is the name's own, another differs in its case
+            found = [path for path in found if path.name == parts[-1]] or found
         if len(found) > 1:
             found = _longest_tail(found, parts)
         if len(found) > 1 and under:

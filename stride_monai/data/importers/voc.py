@@ -62,9 +62,13 @@ def _image(root: ElementTree.Element, table: Path, index: ImageIndex) -> Path:
     name = (root.findtext("filename") or table.stem).strip()
     folder = (root.findtext("folder") or "").strip()
     named = index.find(name, folder, table.parent)
-    if named.is_file():
-        return named
-    return index.find(table.stem, folder, table.parent)
+    own = index.find(table.stem, folder, table.parent)
+    if named.is_file() and own.is_file() and own != named:
+        raise ManifestError(
+            f"it names {named.name}, but {own.name} has the file's own name: of which of them is it?",
+            "correct its <filename>, as a copied file keeps that of the first",
+        )
+    return named if named.is_file() else own
 
 
 def _objects(root: ElementTree.Element, text: str, file: Place) -> Iterator[tuple[Place, ElementTree.Element]]:

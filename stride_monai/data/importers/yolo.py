@@ -39,11 +39,11 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     files = files_below(source)
     data = yolo_data(source, files, index, options, problems)
     result = Source(lists=data.lists, notes=data.notes)
-    labels = _Labels(source, [path for path in files if _can_be_labels(path)])
+    labels = _Labels(source, [path for path in files if _can_be_labels(path)], index)
     lines: list[Line] = []
     without = 0
     for path in index.paths:
-        slide_id, table = index.id_of(path), labels.of(path, index.folder)
+        slide_id, table = index.id_of(path), labels.of(path)
         place = place_of(table, source) if table else place_of(path, index.folder)
         complete = None if table or options.complete else False
         result.images.append(SourceImage(slide_id, path, place, complete=complete))
@@ -71,27 +71,49 @@ def _can_be_labels(path: Path) -> bool:
 
 
 class _Labels:
-    """Label files by the images that they are of."""
+    """Label files by the images that they are of.
 
-    def __init__(self, source: Path, files: Sequence[Path]) -> None:
-        self._source = source
-        self._by_key = {_key(path): path for path in files}
-        self._by_real = {path.resolve(): path for path in files}
-        self._used: set[Path] = set()
+    Args:
+        source: folder of the data set.
+        files: that can be label files.
+        index: the images.
+    """
 
-    def of(self, image: Path, root: Path) -> Path | None:
+    def __init__(self, source: Path, files: Sequence[Path], index: ImageIndex) -> None:
+        self._files = list(files)
+        by_real = {path.resolve(): path for path in files}
+        known = set(files)
+        self._of: dict[Path, Path] = {}
+        for image in index.paths:
+            for place in _label_places(image, index.folder, source):
+                if place in known or place.is_file():
+                    self._of[image] = place if place in known else by_real.get(place.resolve(), place)
+                    break
+        self._add_in_another_case(source, index)
+
+    def _add_in_another_case(self, source: Path, index: ImageIndex) -> None:
+        """Files whose names differ in case or accents from what they should be, where nothing else has that name."""
+        by_key: dict[str, list[Path]] = {}
+        for path in self.unused():
+            by_key.setdefault(_key(path), []).append(path)
+        for image in index.paths:
+            if image in self._of:
+                continue
+            places = _label_places(image, index.folder, source)
+            found = next((by_key[key] for place in places if (key := _key(place)) in by_key), [])
+            if len(found) > 1:
+                named = " and ".join(place_of(path, source).file for path in found[:2])
+                raise ManifestError(f"{named} could both be the labels of {image.name}", "keep one of them")
+            if found:
+                self._of[image] = found[0]
+
+    def of(self, image: Path) -> Path | None:
         """Beside the image, or at the same place below ``labels`` instead of ``images``; by whatever link."""
-        for place in _label_places(image, root, self._source):
-            found = self._by_key.get(_key(place))
-            if found is None and place.is_file():
-                found = self._by_real.get(place.resolve(), place)
-            if found is not None:
-                self._used.add(found)
-                return found
-        return None
+        return self._of.get(image)
 
     def unused(self) -> list[Path]:
-        return sorted(set(self._by_key.values()) - self._used)
+        """Files that are of no image."""
+        return sorted(set(self._files) - set(self._of.values()))
 
 
 def _key(path: Path) -> str:
