@@ -219,7 +219,7 @@ def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
         place = Path(*(part for part in start.parts if "*" not in part))
         if place.is_dir() and any(_below(image, place) for image in index.paths):
             return place
-    folders = {folder for image in index.paths for folder in _folders(image, index.folder)}
+    folders = {folder for place in {image.parent for image in index.paths} for folder in _folders(place, index.folder)}
     for at in range(len(parts)):
         tail = [plain_name(part) for part in parts[at:]]
         found = [f for f in folders if [plain_name(part) for part in f.parts][-len(tail) :] == tail]
@@ -228,5 +228,6 @@ def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
     return None
 
 
-def _folders(image: Path, root: Path) -> list[Path]:
-    return [folder for folder in image.parents if folder == root or root in folder.parents]
+def _folders(place: Path, root: Path) -> list[Path]:
+    """A folder and those that it lies in, up to the root."""
+    return [folder for folder in (place, *place.parents) if folder == root or root in folder.parents]
