@@ -1,4 +1,4 @@
-"""The walk of the README, from slides to screening with what was trained on them: its very commands, at smallest size."""
+"""The walk of the README, from slides to screening with what was trained on them: its very commands, at smallest."""
 
 from __future__ import annotations
 
