@@ -691,4 +691,4 @@ assert peak < 1
 def test_mutated_files_cost_neither_the_process_nor_the_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _MUTATE, str(Path(__file__).parent), str(tmp_path / "a.tif"), "400"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
