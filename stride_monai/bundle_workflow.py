@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +136,9 @@ def _usable(root: Path) -> Iterator[None]:
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         if (cause := own_error(error)) is not None:
             raise cause from error
-        raise BundleError(f"the bundle {root.name} cannot be used ({error})", "check its configs folder") from error
+        raise BundleError(
+            f"the bundle {root.absolute()} cannot be used ({error})", "check its configs folder"
+        ) from error
 
 
 def _paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
@@ -195,12 +197,14 @@ def check_overrides() -> None:
     """
     if is_command():
         print_one_line()
-    workflow, given, waits = _running_workflow()
+    workflow, given, summary, waits = _running_workflow()
     if workflow is None:
         raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
     say_the_reason(workflow)
     try:
-        settle(workflow, given, typed_options())
+        typed = typed_options()
+        meant = settle(workflow, given, typed)
+        summary.update({name: value for name, value in meant.items() if name in typed})
         _check_root(Path(str(workflow.parser.get_parsed_content("bundle_root"))))
     except StrideError as error:
         if not waits:
@@ -208,26 +212,26 @@ def check_overrides() -> None:
         refuse(workflow, error)
 
 
-def _running_workflow() -> tuple[ConfigWorkflow | None, Given, bool]:
-    """The workflow that is being initialized, what it was given, and whether it runs its ``initialize`` itself."""
+def _running_workflow() -> tuple[ConfigWorkflow | None, Given, dict[str, Any], bool]:
+    """The workflow that is being initialized, what it was given, the same as MONAI will print it, and whether the
+    workflow runs its ``initialize`` itself."""
     workflow: ConfigWorkflow | None = None
     given, waits = Given(), False
+    arguments: dict[str, Any] = {}
     frame = inspect.currentframe()
     while frame is not None:
         name, values = frame.f_code.co_name, frame.f_locals
         if isinstance(values.get("self"), ConfigWorkflow):
+            workflow = workflow or values["self"]
             waits = waits or name == "_run_expr"
-            if workflow is None:
-                workflow = values["self"]
-                given = getattr(workflow, "given", None) or given if isinstance(workflow, StrideWorkflow) else given
-        elif (
-            frame.f_globals.get("__name__") == "monai.bundle.scripts" and name == "create_workflow" and not given.files
-        ):
-            arguments: Mapping[str, Any] = values.get("_args", {})
+        elif frame.f_globals.get("__name__") == "monai.bundle.scripts" and name == "create_workflow":
+            arguments = values.get("_args", {})
             overrides = {name: value for name, value in arguments.items() if name not in OPTIONS}
             given = Given(values.get("config_file"), overrides, arguments.get("tracking"))
         frame = frame.f_back
-    return workflow, given, waits
+    if isinstance(workflow, StrideWorkflow):
+        given = workflow.given
+    return workflow, given, arguments, waits
 
 
 def _check_root(root: Path) -> None:

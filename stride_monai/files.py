@@ -64,13 +64,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = path.parent / _temporary_name()
         os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
     except OSError as error:
-        raise OutputError(f"cannot write {path.name} ({error.strerror})", "check the output folder") from error
+        raise OutputError(f"cannot write {path.absolute()} ({error.strerror})", "check the output folder") from error
     try:
         yield temporary
         to_disk(temporary)
         moved(temporary, path)
     except OSError as error:
-        raise OutputError(f"cannot write {path.name} ({error.strerror or error})", "check the disk space") from error
+        raise OutputError(
+            f"cannot write {path.absolute()} ({error.strerror or error})", "check the disk space"
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

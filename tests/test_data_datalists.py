@@ -226,9 +226,9 @@ def test_missing_empty_and_double_bags(cohort: Path, tmp_path: Path, caplog: pyt
         bags(store, folder, "train")
     assert [item["slide_id"] for item in bags(store, folder, "train", allow_missing=True)] == ["hsil"]
     assert "4 slides without a bag" in caplog.text
-    with pytest.raises(BagError, match=r"none of the 5 slides has a bag with cells in 'nowhere'.*--bag_dir"):
+    with pytest.raises(BagError, match=r"none of the 5 slides has a bag with cells in '.*nowhere'.*--bag_dir"):
         bags(store / "nowhere", folder, "train", allow_missing=True)
-    with pytest.raises(ManifestError, match=r"no manifest\.csv in nowhere, since there is no such folder"):
+    with pytest.raises(ManifestError, match=r"no manifest\.csv in .*nowhere, since there is no such folder"):
         bags(store, folder / "nowhere", "train")
     _bag(store / "again", "hsil", 1)
     with pytest.raises(BagError, match="two bags of 'hsil'"):

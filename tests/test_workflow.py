@@ -106,7 +106,12 @@ def test_a_command_that_fails_ends_with_what_happened(tmp_path: Path) -> None:
     arguments = ["run", "--config_file", str(FILES), "--bundle_root", str(ROOT), "--dataset_dir", "nowhere"]
     done = processes.run("monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode != 0
-    assert done.stderr.strip().splitlines()[-1].startswith("error: there is no manifest.csv in nowhere")
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .startswith(f"error: there is no manifest.csv in {tmp_path / 'nowhere'}, since there is no such folder")
+    )
+    assert "Traceback" not in done.stderr
 
 
 def test_what_happened_first_is_found_through_wrappers_and_loading_processes() -> None:

@@ -115,19 +115,19 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         encoding = next((name for mark, name in MARKS if content.startswith(mark)), encoding)
         text = content.decode(encoding)
     except FileNotFoundError as error:
-        raise ManifestError(f"{path.name} does not exist", "make it, or check the folder") from error
+        raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
     except IsADirectoryError as error:
-        raise ManifestError(f"{path.name} is a folder, not a text file", "name the file") from error
+        raise ManifestError(f"{path.absolute()} is a folder, not a text file", "name the file") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ManifestError(
-            f"{path.name} cannot be read as text: line {line} is not {encoding.removesuffix('-sig').upper()}",
+            f"{path.absolute()} cannot be read as text: line {line} is not {encoding.removesuffix('-sig').upper()}",
             "save it as UTF-8, or name its encoding where that can be given",
         ) from error
     except (OSError, LookupError) as error:
-        raise ManifestError(f"{path.name} cannot be read as text ({error})", "save it as UTF-8") from error
+        raise ManifestError(f"{path.absolute()} cannot be read as text ({error})", "save it as UTF-8") from error
     if "\0" in text:
-        raise ManifestError(f"{path.name} cannot be read as text: it holds zero bytes", "save it as UTF-8")
+        raise ManifestError(f"{path.absolute()} cannot be read as text: it holds zero bytes", "save it as UTF-8")
     return text
 
 
@@ -235,7 +235,7 @@ def _read_csv(path: Path, names: Collection[str]) -> tuple[list[str], list[Row]]
         else:
             rows.append(Row(place, _by_heading(header, cells), delimiter == ";"))
     if not header:
-        raise ManifestError(f"{path.name} is empty", "give it a header line with the column names")
+        raise ManifestError(f"{path.absolute()} is empty", "give it a header line with the column names")
     problems.raise_if_any()
     return header, rows
 
@@ -269,7 +269,9 @@ def _read_json(path: Path) -> tuple[list[str], list[Row]]:
     elif isinstance(content, dict):
         lists = {name: items for name, items in content.items() if isinstance(items, list) and _are_entries(items)}
     if not lists:
-        raise ManifestError(f"{path.name} holds no list of slides", "use a JSON list of objects, or lists by split")
+        raise ManifestError(
+            f"{path.absolute()} holds no list of slides", "use a JSON list of objects, or lists by split"
+        )
     problems = Problems(path.name, "correct the listed entries")
     rows: list[Row] = []
     for name, items in lists.items():

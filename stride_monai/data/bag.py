@@ -201,15 +201,15 @@ def write_bag(path: Path | str, header: BagHeader, cells: Sequence[BagCell]) -> 
     """
     path = Path(path)
     if not path.name.endswith(BAG_SUFFIX):
-        raise BagError(f"{path.name} is no name for a bag", f"end it in {BAG_SUFFIX}")
+        raise BagError(f"{path.absolute()} is no name for a bag", f"end it in {BAG_SUFFIX}")
     reranked = bool(header.reranker_sha256)
     if any((cell.rerank_score is not None) != reranked for cell in cells):
-        raise BagError(f"{path.name}: rerank scores and the header do not fit", "score all cells or none")
+        raise BagError(f"{path.absolute()}: rerank scores and the header do not fit", "score all cells or none")
     scores = [(cell.rerank_score or 0.0, cell.score) for cell in cells]
     if any(later > earlier for earlier, later in pairwise(scores)):
-        raise BagError(f"{path.name}: cells are not ranked", "give them by falling score")
+        raise BagError(f"{path.absolute()}: cells are not ranked", "give them by falling score")
     if len(cells) > header.top_k:
-        raise BagError(f"{path.name}: {len(cells)} cells, but K is {header.top_k}", "keep the K best")
+        raise BagError(f"{path.absolute()}: {len(cells)} cells, but K is {header.top_k}", "keep the K best")
     facts = {**dataclasses.asdict(header), "fov_um": header.fov_um, "schema_version": SCHEMA_VERSION}
     columns = _columns(cells) | ({"rerank_score": [cell.rerank_score for cell in cells]} if reranked else {})
     metadata = {key: json.dumps(value) for key, value in sorted(facts.items())}
@@ -268,13 +268,13 @@ class BagFile:
                 table = pa.ipc.open_file(source).get_batch(0)  # a view of the mapped file
             table.validate(full=True)
         except FileNotFoundError as error:
-            raise BagError(f"{self.path.name} does not exist", _REMEDY) from error
+            raise BagError(f"{self.path.absolute()} does not exist", _REMEDY) from error
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise BagError(f"{self.path.name} is no bag or is damaged", _REMEDY) from error
+            raise BagError(f"{self.path.absolute()} is no bag or is damaged", _REMEDY) from error
         self.header = self._header(table.schema)
         reranked = bool(self.header.reranker_sha256)
         if not table.schema.remove_metadata().equals(_RERANKED if reranked else _SCHEMA):
-            raise BagError(f"{self.path.name} has other columns than a bag", _REMEDY)
+            raise BagError(f"{self.path.absolute()} has other columns than a bag", _REMEDY)
         self._table = table
         _, offsets, content = table["jpeg"].buffers()
         self._offsets = np.frombuffer(offsets, dtype=np.int32)[: len(self) + 1] if len(self) else np.zeros(1, np.int32)
@@ -286,23 +286,23 @@ class BagFile:
         ranks = np.arange(1, len(self) + 1)
         ranking = self.scores if self.rerank_scores is None else self.rerank_scores
         if not np.array_equal(table["rank"].to_numpy(), ranks) or np.any(np.diff(ranking) > 0):
-            raise BagError(f"{self.path.name} is not ranked", _REMEDY)
+            raise BagError(f"{self.path.absolute()} is not ranked", _REMEDY)
         if not all(np.all(np.isfinite(values)) for values in (self.scores, ranking, self.boxes)):
-            raise BagError(f"{self.path.name} holds scores or boxes that are not finite", _REMEDY)
+            raise BagError(f"{self.path.absolute()} holds scores or boxes that are not finite", _REMEDY)
 
     def _header(self, schema: pa.Schema) -> BagHeader:
         try:
             facts = {key.decode(): json.loads(value) for key, value in (schema.metadata or {}).items()}
             version = str(facts.pop("schema_version"))
         except (ValueError, KeyError) as error:
-            raise BagError(f"{self.path.name} is an Arrow file, but no bag", _REMEDY) from error
+            raise BagError(f"{self.path.absolute()} is an Arrow file, but no bag", _REMEDY) from error
         if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-            raise BagError(f"{self.path.name} is a bag of version {version}, not {SCHEMA_VERSION}", _REMEDY)
+            raise BagError(f"{self.path.absolute()} is a bag of version {version}, not {SCHEMA_VERSION}", _REMEDY)
         facts.pop("fov_um", None)
         try:
             return BagHeader(**facts)
         except TypeError as error:
-            raise BagError(f"{self.path.name} has a header with missing or unknown fields", _REMEDY) from error
+            raise BagError(f"{self.path.absolute()} has a header with missing or unknown fields", _REMEDY) from error
 
     def _stack(self, *names: str) -> NDArray[np.float64]:
         return np.stack([self._table[name].to_numpy() for name in names], axis=1)
@@ -351,10 +351,12 @@ class BagFile:
         try:
             image = decode_crop(self._buffer(index), out)
         except BagError as error:
-            raise BagError(f"{self.path.name}: the crop of rank {index + 1} is damaged", _REMEDY) from error
+            raise BagError(f"{self.path.absolute()}: the crop of rank {index + 1} is damaged", _REMEDY) from error
         side = self.header.crop_px
         if image.shape != (side, side, 3):
-            raise BagError(f"{self.path.name}: the crop of rank {index + 1} is {image.shape}, not {side} px", _REMEDY)
+            raise BagError(
+                f"{self.path.absolute()}: the crop of rank {index + 1} is {image.shape}, not {side} px", _REMEDY
+            )
         return image
 
     def images(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.uint8]:

@@ -110,7 +110,7 @@ def read_cells(path: Path | str) -> list[CellRecord]:
     missing = [name for name in _REQUIRED if name not in present]
     if missing or not present & {"label", "cell_class"}:
         named = ", ".join(missing or ["label"])
-        raise ManifestError(f"{path.name} has no column {named}", f"columns are {', '.join(COLUMNS)}")
+        raise ManifestError(f"{path.absolute()} has no column {named}", f"columns are {', '.join(COLUMNS)}")
     problems = Problems(path.name, "correct the listed lines")
     records: list[CellRecord] = []
     place_of: dict[tuple[str, str], str] = {}

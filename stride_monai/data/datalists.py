@@ -193,7 +193,7 @@ def labelled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> l
     missing = sorted(with_cells - there) or ([] if there else sorted(paths))
     if missing:
         raise BagError(
-            f"{len(missing)} slides of split '{split}' have no bag in {Path(bag_dir).name}, e.g. '{missing[0]}'",
+            f"{len(missing)} slides of split '{split}' have no bag in {Path(bag_dir).absolute()}, e.g. '{missing[0]}'",
             "write the labelled crops of this cohort first (bundle cell_cls, configs/crops.json)",
         )
     return [{"bag": str(paths[r.slide_id]), "slide_id": r.slide_id} for r in records if r.slide_id in there]
@@ -230,7 +230,7 @@ def bags(
     for path in sorted(Path(bag_dir).rglob(f"*{BAG_SUFFIX}")):
         slide_id = path.name.removesuffix(BAG_SUFFIX)
         if slide_id in paths:
-            raise BagError(f"there are two bags of '{slide_id}' in {Path(bag_dir).name}", "keep one")
+            raise BagError(f"there are two bags of '{slide_id}' in {Path(bag_dir).absolute()}", "keep one")
         paths[slide_id] = path
     unusable = [record.slide_id for record in records if not _has_cells(paths.get(record.slide_id))]
     if unusable and not allow_missing:
@@ -240,7 +240,7 @@ def bags(
         )
     if len(unusable) == len(records):
         raise BagError(
-            f"none of the {len(records)} slides has a bag with cells in '{Path(bag_dir).name}'",
+            f"none of the {len(records)} slides has a bag with cells in '{Path(bag_dir).absolute()}'",
             "make the bags with the bundle detection (extract.json) and name their folder with --bag_dir",
         )
     if unusable:
@@ -264,17 +264,18 @@ def _records(manifest: Path, split: str | None) -> list[SlideRecord]:
     is_file = manifest.is_file() or manifest.suffix in {".csv", ".json"}
     path = manifest if is_file else manifest / "manifest.csv"
     if not path.exists():
-        folder = path.parent.name if path.parent.is_dir() else f"{path.parent.name}, since there is no such folder"
+        folder = path.parent.absolute()
+        none = "" if folder.is_dir() else ", since there is no such folder"
         raise ManifestError(
-            f"there is no {path.name} in {folder}",
+            f"there is no {path.name} in {folder}{none}",
             "a cohort folder holds manifest.csv, cells.csv and the slides; render one, or write them for your slides",
         )
     records = read_manifest(path)
-    refuse_straddling(records, path.name)
+    refuse_straddling(records, str(path.absolute()))
     chosen = [record for record in records if split is None or record.split == parse_split(split)]
     if not chosen:
         where = f" in split '{split}'" if split else ""
-        raise ManifestError(f"{path.name} has no slide{where}", "check its column 'split'")
+        raise ManifestError(f"{path.absolute()} has no slide{where}", "check its column 'split'")
     return chosen
 
 

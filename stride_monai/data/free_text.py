@@ -127,7 +127,7 @@ def write_matches(path: Path, matches: Sequence[Match]) -> None:
         OutputError: there is such a file, or it cannot be written.
     """
     if path.exists():
-        raise OutputError(f"{path.name} is there already", "choose another --out")
+        raise OutputError(f"{path.absolute()} is there already", "choose another --out")
     names = [field.name for field in fields(Match)]
     rows = [[_text(getattr(match, name)) for name in names] for match in matches]
     write_bytes(path, table_text(names, rows))

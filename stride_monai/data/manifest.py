@@ -99,9 +99,9 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
     present, rows = read_table(path, COLUMNS, _COLUMN_ALIASES, _MAY_BE_UNKNOWN)
     if "path" not in present and (rows or path.suffix.lower() != ".json"):
         advice = f"its first line must name the columns: path, and of {', '.join(COLUMNS)} what is known"
-        raise ManifestError(f"{path.name} has no column 'path'", advice)
+        raise ManifestError(f"{path.absolute()} has no column 'path'", advice)
     if not rows:
-        raise ManifestError(f"{path.name} lists no slide", "give it a line for each slide")
+        raise ManifestError(f"{path.absolute()} lists no slide", "give it a line for each slide")
     folder = path.resolve().parent
     problems = Problems(path.name, "correct the listed lines")
     records: list[SlideRecord] = []

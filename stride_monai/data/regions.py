@@ -49,7 +49,9 @@ def read_regions(folder: Path | str) -> dict[str, list[Box]]:
     present, rows = read_table(path, COLUMNS, {"slide": "slide_id"})
     missing = [name for name in COLUMNS if name not in present]
     if missing:
-        raise ManifestError(f"{path.name} has no column {', '.join(missing)}", f"columns are {', '.join(COLUMNS)}")
+        raise ManifestError(
+            f"{path.absolute()} has no column {', '.join(missing)}", f"columns are {', '.join(COLUMNS)}"
+        )
     problems = Problems(path.name, "correct the listed lines")
     regions: dict[str, list[Box]] = {}
     for row in rows:

@@ -30,7 +30,7 @@ def use_amp(wanted: bool, dtype: str, device: torch.device | str) -> bool:
         return False
     amp_arguments(dtype)
     if device.type != "cuda":
-        _log.warning("precision: float32, since mixed precision (amp) was asked for but works on CUDA only")
+        _log.info("precision: float32 on %s; mixed precision (amp) works on CUDA only", device.type)
         return False
     if dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError("this GPU has no bfloat16", "set amp_dtype to float16")

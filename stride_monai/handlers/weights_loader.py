@@ -35,4 +35,4 @@ class WeightsLoader:
 
     def __call__(self, engine: Engine) -> None:
         load_into(self.network, self.load_path, self.source)
-        engine.logger.info("loaded %s", " + ".join(Path(path).name for path in self.load_path))
+        engine.logger.info("loaded %s", " + ".join(str(Path(path).absolute()) for path in self.load_path))

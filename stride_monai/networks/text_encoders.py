@@ -159,7 +159,7 @@ def _pretrained(name: str, download: bool) -> tuple[Any, Any]:
 def _why(name: str, download: bool, error: Exception) -> str:
     reason = str(error).strip().partition("\n")[0][:160]
     if Path(name).is_dir():
-        return f"the text encoder in the folder {Path(name).name} cannot be read ({reason})"
+        return f"the text encoder in the folder {Path(name).absolute()} cannot be read ({reason})"
     if download:
         return f"the text encoder '{name}' cannot be fetched ({reason})"
     return f"the text encoder '{name}' is not on this machine, and nothing is fetched unasked"

@@ -39,7 +39,7 @@ def bag_files(folder: Path | str) -> list[dict[str, Any]]:
     paths = _bag_paths(Path(folder))
     if not paths:
         raise BagError(
-            f"there is no bag file (*{BAG_SUFFIX}) in {Path(folder).name}", "run detection's inference first"
+            f"there is no bag file (*{BAG_SUFFIX}) in {Path(folder).absolute()}", "run detection's inference first"
         )
     items = [{"bag": str(path), "slide_id": path.name.removesuffix(BAG_SUFFIX)} for path in paths]
     for first, second in pairwise(items):

@@ -33,6 +33,10 @@ def check_order(files: Sequence[Path | str]) -> None:
     paths = [Path(file) for file in files]
     contents = [ConfigParser.load_config_file(str(path)) for path in paths]
     overlays = [OVER in content and "_meta_" not in content for content in contents]
+    whole = [path for path, content in zip(paths, contents, strict=True) if "run" in content and OVER not in content]
+    for first, second in combinations(whole, 2):
+        if first.parent == second.parent and first != second:
+            raise ConfigError(f"{first.name} and {second.name} cannot go together", "each is a whole configuration")
     for place, (path, content) in enumerate(zip(paths, contents, strict=True)):
         if not overlays[place]:
             continue

@@ -71,16 +71,19 @@ def settled(given: Given, typed: Mapping[str, str | None]) -> dict[str, Any]:
         if not re.match("_meta_(#|::)", name):  # of metadata.json, which is not read yet
             _set(parser, name, value)
     refuse_unknown(parser.get(), _with_tracking(known, parser.get(), given))
-    return _meant(known, given, typed)
+    return {name: _shielded(value) for name, value in _meant(known, given, typed).items()}
 
 
-def settle(workflow: ConfigWorkflow, given: Given, typed: Mapping[str, str | None]) -> None:
+def settle(workflow: ConfigWorkflow, given: Given, typed: Mapping[str, str | None]) -> dict[str, Any]:
     """Give a workflow's configuration the values that are meant, and refuse what is wrong.
 
     Args:
         workflow: with its files and overrides read. Where nothing is known of them, all files of its folder count.
         given: what it was given.
         typed: the command line (:func:`~stride_monai.workflows.typed.typed_options`).
+
+    Returns:
+        the overrides as they are meant.
 
     Raises:
         ConfigError: something is refused; see :class:`~stride_monai.bundle_workflow.StrideWorkflow`.
@@ -103,12 +106,14 @@ def settle(workflow: ConfigWorkflow, given: Given, typed: Mapping[str, str | Non
     if plain:
         _refuse_lost(parser.get(), known, given, typed)
     dumped = _dumped(parser)
-    _apply(parser, known, given, typed)
+    meant = _meant(known, given, typed)
+    _apply(parser, known, meant, given.overrides or {})
     the_device(parser.get("device"))
     if dumped is not None:
         _dump_again(parser, dumped)
     _adapt_tracking(parser, known, given)
     parser.ref_resolver.reset()
+    return meant
 
 
 def _check_options(typed: Mapping[str, str | None]) -> None:
@@ -125,25 +130,27 @@ def _check_options(typed: Mapping[str, str | None]) -> None:
 
 
 def _meant(known: Mapping[str, Any], given: Given, typed: Mapping[str, str | None]) -> dict[str, Any]:
-    """The overrides by name as the configuration has to hold them."""
+    """The overrides by name."""
     same = {name.replace("::", "#") for name in typed}
     values = {n: value for n, value in (given.overrides or {}).items() if n.replace("::", "#") not in same}
     values |= {name: meaning(name, text, known) for name, text in typed.items() if name not in OPTIONS}
     order = [*(given.overrides or {}), *typed]
-    return {name: _shielded(values[name]) for name in dict.fromkeys(order) if name in values}
+    return {name: values[name] for name in dict.fromkeys(order) if name in values}
 
 
-def _apply(parser: ConfigParser, known: Mapping[str, Any], given: Given, typed: Mapping[str, str | None]) -> None:
+def _apply(
+    parser: ConfigParser, known: Mapping[str, Any], meant: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> None:
     """Put the overrides, and texts of the files that MONAI changes, into a configuration."""
     for name, text in _texts(known, ()):
         if text != shielded(text) and parser.get(name) in (text, text.replace("#", "::")):
             parser[name] = shielded(text)
-    for name, value in _meant(known, given, typed).items():
-        before = parser.get(name)
-        # What was given within a component, by an override of its own, stays.
-        whole = isinstance(value, Mapping) and value == _shielded((given.overrides or {}).get(name))
-        if not whole and (before != value or type(before) is not type(value)):
-            _set(parser, name, value)
+    for name, value in meant.items():
+        if isinstance(value, Mapping) and _shielded(value) == overrides.get(name):
+            continue  # what was given within a component by an override of its own stays
+        before, now = parser.get(name), _shielded(value)
+        if before != now or type(before) is not type(now):
+            _set(parser, name, now)
 
 
 def _refuse_lost(
