@@ -13,10 +13,11 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from queue import SimpleQueue
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from stride_monai import errors
 from stride_monai.errors import StrideError
@@ -25,6 +26,7 @@ from stride_monai.guard.frames import read_frame, write_frame
 __all__ = ["serve"]
 
 _PR_SET_PDEATHSIG = 1
+Handle: TypeAlias = Callable[[Any, Callable[..., None]], Any]
 
 
 def serve(parent: int) -> None:
@@ -47,14 +49,11 @@ def serve(parent: int) -> None:
     def report(*facts: Any) -> None:
         send("report", facts)
 
-    target, arguments = waiting.get()
-    handle: Any = None
+    handle = _begin(*waiting.get())
+    send("ready", None)
     while True:
         request = waiting.get()
         try:
-            if handle is None:
-                module, _, name = target.partition(":")
-                handle = getattr(import_module(module), name)(*arguments)
             answer: tuple[Any, ...] = ("done", handle(request, report))
         except BaseException as error:  # sys.exit() in a library too
             answer = _told(error)
@@ -64,6 +63,21 @@ def serve(parent: int) -> None:
             os._exit(1)
         except Exception as error:  # the answer cannot be pickled
             send(*_told(error))
+
+
+def _begin(target: str, arguments: tuple[Any, ...]) -> Handle:
+    """What handles the requests; where it cannot be made, what says so each time."""
+    try:
+        module, _, name = target.partition(":")
+        handle: Handle = getattr(import_module(module), name)(*arguments)
+    except BaseException as error:
+        failure = error
+
+        def refuse(request: Any, report: Callable[..., None]) -> Any:
+            raise failure
+
+        return refuse
+    return handle
 
 
 def _told(error: BaseException) -> tuple[Any, ...]:

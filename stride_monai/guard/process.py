@@ -118,11 +118,12 @@ class Guard:
             UnexpectedError: the request met another error; the process goes on.
             StrideError: what the request raised, of the class in :mod:`stride_monai.errors` that it derives from.
         """
-        if self._running is None:
-            self._running = _Running(self._begin)
-            self._started += 1
-        self._running.send(request)
         try:
+            if self._running is None:
+                self._running = _Running(self._begin)
+                self._started += 1
+                self._answer(self._running, Limits(), None)  # it is ready: that takes none of the request's time
+            self._running.send(request)
             kind, content = self._answer(self._running, limits or Limits(), on_report)
         except BaseException:
             self.close()

@@ -1,0 +1,113 @@
+"""A process that screens without networks: a slide's file says what happens to whoever screens it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import toy_reader
+from test_findings import make_findings
+
+from stride_monai.errors import BundleError, SlideError
+from stride_monai.files import fingerprint
+from stride_monai.findings import Described, Findings, Pictures
+from stride_monai.run_index import Outcome
+from stride_monai.screening.about import About
+from stride_monai.screening.choices import Choice
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
+from stride_monai.screening.options import Options
+from stride_monai.screening.worker import Load, Look, Screen
+
+WEIGHTS = {"detection": "aa", "coloradv": "bb"}
+ABOUT = About(Choice("fcos", "asked for"), Choice("coloradv", "default"), Described(False, "none"), WEIGHTS, "", True)
+
+
+def write_json(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+    path = folder / "findings.json"
+    path.write_text(findings.to_json())
+    return path
+
+
+def writers() -> Mapping[str, Writer]:
+    return {"findings": write_json}
+
+
+class ToyScreener:
+    """``look:``, ``screen:`` or ``after:`` (harm that shows with the next slide), and what happens."""
+
+    models = SimpleNamespace()
+
+    def __init__(self, notes: Path) -> None:
+        self.notes, self.harmed = notes, False
+
+    def config_hash(self, item: SlideInput) -> str:
+        return "settings"
+
+    def screen(self, item: SlideInput, progress: Callable[[int, int], None] | None = None) -> Any:
+        when, _, what = item.path.read_text().partition(":")
+        if self.harmed:
+            os.abort()
+        if when == "screen":
+            toy_reader.happen(what)
+        if when == "slow":
+            time.sleep(float(what))
+        self.harmed = when == "after"
+        if progress is not None:
+            progress(1, 1000)
+        base = make_findings()
+        slide = replace(base.slide, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
+        findings = replace(base, slide=slide, provenance=replace(base.provenance, config_hash="settings"))
+        note(self.notes, item.slide_id)
+        return SimpleNamespace(findings=findings, pictures=Pictures(b"", 1.0, 0.5), seconds={"detect": 0.1})
+
+
+def note(file: Path, what: str) -> None:
+    with file.open("a") as stream:
+        stream.write(f"{json.dumps(what)}\n")
+
+
+def noted(file: Path) -> list[str]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def worker(
+    options: Options, out: Path, overwrite: bool, load_writers: Callable[[], Mapping[str, Writer]]
+) -> Callable[[Any, Callable[..., None]], Any]:
+    """As of ``stride_monai.screening.worker``; what it did is noted in ``out/../notes``, a line each."""
+    notes = out.parent / "notes"
+    batches: list[Batch] = []
+
+    def handle(request: Any, report: Callable[..., None]) -> Outcome | About | None:
+        match request:
+            case Look(item):
+                when, _, what = item.path.read_text().partition(":")
+                try:
+                    if when == "look":
+                        toy_reader.happen(what)
+                    if when == "bad":
+                        raise SlideError(f"{item.path.name} is damaged", "scan it again")
+                except Exception as error:
+                    return failed_by(out, item, error, time.perf_counter())
+            case Load():
+                loads = noted(notes).count("load")
+                note(notes, "load")
+                if options.profile == "broken":
+                    raise BundleError("the bundle has no weights", "train it")
+                if options.profile == "odd":
+                    raise ArithmeticError("odd")
+                if options.profile == "dies" or (options.profile == "dies once" and loads == 0):
+                    os.abort()
+                batches.append(Batch(ToyScreener(notes), out, load_writers(), overwrite=overwrite))  # type: ignore[arg-type]
+                return ABOUT
+            case Screen(item):
+                return screen_one(batches[-1], item, lambda _, done, total: report(done, total))
+        return None
+
+    return handle
