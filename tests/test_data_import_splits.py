@@ -324,3 +324,29 @@ def test_a_copied_voc_file_that_kept_the_name_of_another_image(tmp_path: Path) -
     (source / "Annotations" / "a.xml").rename(source / "Annotations" / "b.xml")
     with pytest.raises(ManifestError, match=r"b\.xml: it names a\.png, but b\.png has the file's own name"):
         _run("voc", source, tmp_path / "out")
+
+
+def test_lists_of_a_data_set_of_which_only_the_annotations_are_named(tmp_path: Path) -> None:
+    source = _voc(tmp_path / "in", {"train": "a\nb\n", "val": "c\n"})
+    for number, named in enumerate((source / "Annotations", source / "Annotations" / "a.xml")):
+        _run("voc", named, tmp_path / f"out{number}")
+        splits = _splits(tmp_path / f"out{number}")
+        assert splits == {name: EXPECTED[name] for name in splits}
+
+
+def test_lists_that_are_tables(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for seed, name in enumerate("abc"):
+        samples.field(source / "HSIL" / f"{name}.png", size=(40, 40), seed=seed)
+    samples.text(source / "train.csv", "image_name,level_1\na.png,HSIL\nb.png,HSIL\n")
+    samples.text(source / "val.csv", "level_1;image_name\nHSIL;HSIL/c.png\n")
+    _run("folder", source, tmp_path / "out")
+    assert _splits(tmp_path / "out") == EXPECTED
+
+
+def test_a_list_of_images_without_labels_is_no_lost_split(tmp_path: Path) -> None:
+    source = _voc(tmp_path / "in", {"train": "a\nb\n", "test": "c\n"})
+    (source / "Annotations" / "c.xml").unlink()
+    report = _run("voc", source, tmp_path / "out")
+    assert report.problems == {"note: split": 1}
+    assert any("1 images are named by no annotation" in note for note in report.warnings)

@@ -10,7 +10,7 @@ from stride_monai.data.importers.coco_shapes import shape_of
 from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
+from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import split_named
 from stride_monai.data.importers.tables import to_id, to_number
@@ -31,8 +31,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     The split of an image is the one that its file of annotations, or else a folder, is named after.
     """
     tables = files_in(source, "*.json")
-    root = options.images or (source if source.is_dir() else _image_root(source))
-    index = ImageIndex(root)
+    index = ImageIndex(options.images or data_folder(source))
     images: dict[str, SourceImage] = {}
     result = Source()
     for table in tables:
@@ -53,11 +52,6 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     result.images = list(images.values())
     result.notes = index.remarks(image.path for image in result.images)
     return result
-
-
-def _image_root(table: Path) -> Path:
-    """Beside ``annotations/`` for a file in it, else beside the file."""
-    return table.parent.parent if table.parent.name.lower() == "annotations" else table.parent
 
 
 def _images(

@@ -18,6 +18,7 @@ from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, Target
 from stride_monai.data.importers.problems import PROBLEMS_NAME, ProblemLog
+from stride_monai.data.importers.reading import data_folder
 from stride_monai.data.importers.records import Format, Options, SourceCell, SourceImage, Unit
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.importers.upright import LABELS_ON, labels_upright
@@ -99,7 +100,7 @@ def import_dataset(
     problems = ProblemLog()
     read = form.read(source, options, problems)
     labels_upright(read, options.labels_on)
-    root = options.images or (source if source.is_dir() else source.parent)
+    root = options.images or data_folder(source)
     with_splits(read, source, root, options.encoding, problems)
     read.images[:] = _grouped(read.images, options, root, problems)
     read.notes += [f"{count} {what}" for what, count in read.tally.items()]

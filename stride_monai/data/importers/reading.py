@@ -17,7 +17,7 @@ from stride_monai.slides import is_slide_path
 
 __all__ = [
     *("PLAIN_SUFFIXES", "ImageIndex", "NameFinder", "files_in"),
-    *("image_ids", "only_table", "place_of", "plain_name"),
+    *("data_folder", "image_ids", "only_table", "place_of", "plain_name"),
 ]
 
 PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp"})
@@ -40,6 +40,12 @@ def files_in(source: Path, *patterns: str) -> list[Path]:
     if not kept:
         raise ManifestError(f"{source.name} holds no {' or '.join(patterns)}", "check the folder")
     return kept
+
+
+def data_folder(source: Path) -> Path:
+    """The folder of a data set that is named by itself, by a file in it, or by its folder ``annotations``."""
+    folder = source if source.is_dir() else source.parent
+    return folder.absolute().parent if folder.name.lower() == "annotations" else folder
 
 
 def only_table(tables: Sequence[Path], source: Path) -> Path:

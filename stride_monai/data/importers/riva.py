@@ -8,7 +8,7 @@ from stride_monai.data._tables import NOT_KNOWN
 from stride_monai.data.importers.geometry import from_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
+from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import split_named
 from stride_monai.data.importers.tables import csv_rows, to_number
@@ -34,8 +34,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     exact = [table for table in tables if _is_split(table.stem)]
     others = tables
     tables = exact or [table for table in tables if split_named(table.stem)] or tables
-    folder = source if source.is_dir() else source.parent
-    index = ImageIndex(options.images or (folder.parent if folder.name == "annotations" else folder))
+    index = ImageIndex(options.images or data_folder(source))
     images: dict[str, SourceImage] = {}
     result = Source()
     for table in tables:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import NameFinder, place_of
+from stride_monai.data.importers.reading import NameFinder, data_folder, place_of
 from stride_monai.data.importers.records import Listed, Source, SourceImage
 from stride_monai.data.importers.split_names import split_in_path, split_named
 from stride_monai.data.importers.texts import text_of
@@ -19,18 +20,26 @@ __all__ = ["list_entries", "with_splits"]
 
 _BOTH = "trainval"  # of Pascal VOC: what is in train or in val
 _UNSAID: tuple[str | None, Place] = (None, Place(""))
+_LISTS = frozenset({".txt", ".lst"})
 _FLAGS = frozenset({"-1", "0", "1"})  # of Pascal VOC's lists by class
 
 
 def list_entries(path: Path, source: Path, encoding: str) -> list[Listed]:
-    """The lines of a list.
+    """The lines of a list; of a table the cell that looks like the name of an image, and not its heading.
 
     Raises:
         ManifestError: it cannot be read.
     """
     lines = text_of(path, encoding).splitlines()
-    entries = ((number, line.strip()) for number, line in enumerate(lines, start=1))
+    entries = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
+    if path.suffix.lower() == ".csv":
+        entries = [(number, name) for number, line in entries if (name := _image_in(line))]
     return [Listed(text, place_of(path, source, f"line {n}")) for n, text in entries if text and text[0] != "#"]
+
+
+def _image_in(line: str) -> str:
+    cells = [cell.strip(" \"'") for cell in re.split(r"[,;\t]", line)]
+    return next((cell for cell in cells if is_slide_path(Path(cell))), "")
 
 
 class _Splits:
@@ -38,6 +47,7 @@ class _Splits:
 
     def __init__(self, images: Sequence[SourceImage], root: Path, problems: ProblemLog) -> None:
         self._names = NameFinder([image.path for image in images], root)
+        self._root = root
         self._problems = problems
         self.said: dict[Path, tuple[str, Place]] = {}
         self.torn: set[Path] = set()
@@ -62,8 +72,9 @@ class _Splits:
                 continue
             self._put(path, split, entry)
         if entries and len(missing) == len(entries):
-            what = f"the list for '{split}' names none of the images, e.g. not '{entries[0].name}'"
-            if strict or any(_looks_like_image(entry.name) for entry in entries):
+            what = f"the list for '{split}' names none of the images that are imported, e.g. not '{entries[0].name}'"
+            lost = strict or any(_looks_like_image(entry.name) for entry in entries)
+            if lost and not self._known_otherwise(entries, near):
                 self._problems.add(entries[0].place, "split", what)
             else:
                 self._problems.note(entries[0].place, "split", what)
@@ -71,18 +82,19 @@ class _Splits:
             for entry in missing:
                 self._problems.note(entry.place, "split", f"'{entry.name}' is none of the images that are imported")
 
+    def _known_otherwise(self, entries: Sequence[Listed], near: Path | None) -> bool:
+        """Whether a list is of images that are there, but not imported, e.g. of a test set without labels."""
+        names = NameFinder([path for path in files_below(self._root) if is_slide_path(path)], self._root)
+        return any(_found(names, entry.name, near) for entry in entries)
+
     @property
     def paths(self) -> list[Path]:
         """Of the images that are imported."""
         return self._names.paths
 
     def image(self, name: str, near: Path | None) -> Path | None:
-        """By the whole line, else without what a list may add: ``name  1``, ``name,label``."""
-        words = name.split()
-        texts = [name]
-        texts += [" ".join(words[:-1])] if len(words) > 1 and words[-1] in _FLAGS else []
-        texts += [name.split(mark)[0].strip() for mark in (",", ";", "\t", " ") if mark in name]
-        return next((path for text in texts if text and (path := self._names.search(text.strip("'\""), near))), None)
+        """The image that a line names."""
+        return _found(self._names, name, near)
 
     def _put(self, path: Path, split: str, entry: Listed) -> None:
         first, place = self.said.setdefault(path, (split, entry.place))
@@ -104,6 +116,15 @@ class _Splits:
         ]
 
 
+def _found(names: NameFinder, name: str, near: Path | None) -> Path | None:
+    """By the whole line, else without what a list may add: ``name  1``, ``name,label``."""
+    words = name.split()
+    texts = [name]
+    texts += [" ".join(words[:-1])] if len(words) > 1 and words[-1] in _FLAGS else []
+    texts += [name.split(mark)[0].strip() for mark in (",", ";", "\t", " ") if mark in name]
+    return next((path for text in texts if text and (path := names.search(text.strip("'\""), near))), None)
+
+
 def _looks_like_image(name: str) -> bool:
     return is_slide_path(Path(name.split()[0].split(",")[0]))
 
@@ -118,9 +139,10 @@ def with_splits(read: Source, source: Path, images_root: Path, encoding: str, pr
     splits = _Splits(read.images, images_root, problems)
     for name, entries, near in read.lists:
         splits.add(name, entries, near)
-    folder = source if source.is_dir() else source.parent
+    folder = data_folder(source)
     taken = {entry.place.file for _, entries, _ in read.lists for entry in entries}
-    notes = _from_files(folder, images_root, encoding, splits, taken, problems)
+    suffixes = _LISTS if any(image.split for image in read.images) else _LISTS | {".csv"}
+    notes = _from_files((folder, images_root), suffixes, encoding, splits, taken, problems)
     other: list[SourceImage] = []
     for number, image in enumerate(read.images):
         by_folder = split_in_path(image.path, images_root)
@@ -149,14 +171,26 @@ def _told(images: Sequence[SourceImage], other: Sequence[SourceImage]) -> list[s
 
 
 def _from_files(
-    folder: Path, root: Path, encoding: str, splits: _Splits, taken: set[str], problems: ProblemLog
+    places: tuple[Path, Path],
+    suffixes: Collection[str],
+    encoding: str,
+    splits: _Splits,
+    taken: Collection[str],
+    problems: ProblemLog,
 ) -> list[str]:
-    """Take the lists that are text files; returns notes."""
+    """Take the lists that are files of their own; returns notes.
+
+    Args:
+        places: folder of the data set, and that of its images.
+        suffixes: of lists.
+        taken: files that are read already.
+    """
+    folder, root = places
     links: dict[Path, Path] = {}
     found = files_below(folder, links=links)
     if root != folder and folder not in root.parents and root.is_dir():
         found += files_below(root, links=links)
-    found = [path for path in found if path.suffix.lower() in {".txt", ".lst"}]
+    found = [path for path in found if path.suffix.lower() in suffixes]
     notes = _from_links(links, folder, splits, problems)
     both: list[Path] = []
     for place, lists in _by_folder(found).items():

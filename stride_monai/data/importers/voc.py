@@ -14,7 +14,7 @@ from stride_monai.data.importers.foreign import xml_of
 from stride_monai.data.importers.geometry import from_centre, from_voc, hull, turned
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
+from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.importers.tables import to_number
 from stride_monai.data.importers.texts import load_xml
@@ -32,8 +32,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     origin = options.values.get("origin", "1")
     if origin not in {"0", "1"}:
         raise ConfigError(f"origin is '{origin}'", "give 1 where pixels are counted from 1 (Pascal VOC), else 0")
-    folder = source if source.is_dir() else source.parent
-    index = ImageIndex(options.images or (folder.parent if folder.name == "Annotations" else folder))
+    index = ImageIndex(options.images or data_folder(source))
     result = Source()
     for table in files_in(source, "*.xml"):
         file = place_of(table, source)
