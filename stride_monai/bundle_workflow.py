@@ -25,6 +25,7 @@ from stride_monai.errors import BundleError, ConfigError, StrideError
 from stride_monai.files import sha256_of
 from stride_monai.networks.weights import load_into
 from stride_monai.workflows.messages import own_error, print_one_line, refuse, say_the_reason
+from stride_monai.workflows.outputs import guard_outputs
 from stride_monai.workflows.settle import OPTIONS, Given, settle, settled
 from stride_monai.workflows.typed import is_command, typed_options
 from stride_monai.workflows.values import file_option, shielded
@@ -206,6 +207,7 @@ def check_overrides() -> None:
         meant = settle(workflow, given, typed)
         summary.update({name: value for name, value in meant.items() if name in typed})
         _check_root(Path(str(workflow.parser.get_parsed_content("bundle_root"))))
+        guard_outputs(workflow)
     except StrideError as error:
         if not waits:
             raise

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from stride_monai.errors import OutputError, StrideError
 
 __all__ = [
+    "Watcher",
     "config_hash",
     "files_below",
     "fingerprint",
@@ -30,6 +31,7 @@ __all__ = [
     "sha256_of",
     "temporary_folder",
     "to_disk",
+    "watched",
     "write_bytes",
 ]
 
@@ -49,6 +51,29 @@ def _temporary_name() -> str:
     return f".stride_monai-{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}.part"
 
 
+class Watcher(Protocol):
+    """Told of every file that :func:`replacing` writes."""
+
+    def before(self, path: Path) -> None:
+        """Before anything is written; an error keeps it from being."""
+
+    def after(self, path: Path) -> None:
+        """When the file is there."""
+
+
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Have a watcher told of what this process writes while the block lasts."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends without an error.
@@ -59,6 +84,8 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written to, the disk is full, or another program keeps the file open.
     """
+    for watcher in list(_watchers):
+        watcher.before(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / _temporary_name()
@@ -76,6 +103,8 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+    for watcher in list(_watchers):
+        watcher.after(path)
 
 
 def moved(source: Path, target: Path) -> None:
