@@ -282,9 +282,31 @@ class Findings:
                     f"findings of schema {raw['schema_version']} cannot be read by this version",
                     "screen the slide again",
                 )
-            return cls(**{**raw, **_parts(raw)})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            findings = cls(**{**raw, **_parts(raw)})
+            _check_types(findings)
+            return findings
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise OutputError(f"not a findings file ({error})", "screen the slide again") from error
+
+
+def _check_types(findings: Findings) -> None:
+    """Raises:
+    TypeError: a fact that others calculate with, or show, is of another kind than it should be.
+    """
+    slide, quality = findings.slide, findings.quality
+    texts = (findings.reason, findings.disclaimer, slide.slide_id, slide.file_name, slide.mpp_source, slide.fingerprint)
+    numbers = (slide.mpp, quality.foreground_mm2, quality.focus, quality.estimated_cells, quality.unreadable_regions)
+    known = all(isinstance(text, str) for text in (*texts, findings.provenance.config_hash))
+    known &= all(_is_number(number) for number in (*numbers, *(cell.score for cell in findings.cells)))
+    known &= findings.score is None or _is_number(findings.score)
+    known &= findings.slide_class in {None, *SLIDE_CLASSES} and findings.call in {None, "positive", "negative"}
+    known &= all(cell.cell_class in CELL_CLASSES for cell in findings.cells)
+    if not known:
+        raise TypeError("a value is of another kind than it should be")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _rounded(value: Any) -> Any:

@@ -101,6 +101,33 @@ def test_other_files_are_refused(text: str) -> None:
         Findings.from_json(text)
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("score",), "high"),
+        (("call",), "maybe"),
+        (("slide_class",), 3),
+        (("slide", "mpp"), None),
+        (("slide", "mpp"), True),
+        (("slide", "file_name"), ["a"]),
+        (("quality", "unreadable_regions"), "2"),
+        (("reason",), None),
+        (("cells",), 7),
+        (("provenance", "config_hash"), 1),
+    ],
+)
+def test_values_of_another_kind_are_refused(place: tuple[str, ...], value: object) -> None:
+    raw = json.loads(make_findings().to_json())
+    inner = raw
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = value
+    with pytest.raises(OutputError, match="not a findings file"):
+        Findings.from_json(json.dumps(raw))
+    with pytest.raises(OutputError, match="not a findings file"):
+        Findings.from_json("[" * 100_000)
+
+
 def test_nan_never_reaches_an_artifact() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         make_findings(score=float("nan")).to_json()

@@ -36,6 +36,7 @@ from stride_monai.metrics.slide import (
     specificity_at_sensitivity,
 )
 from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.spreadsheet import harmless
 
 __all__ = ["SlidePictures", "SlideReport"]
 
@@ -280,8 +281,8 @@ class SlideReport(_Collector):
         ):
             table.writerow(
                 [
-                    slide_id,
-                    self.centres.get(slide_id, ""),
+                    harmless(slide_id),
+                    harmless(self.centres.get(slide_id) or ""),
                     SLIDE_CLASSES[label],
                     SLIDE_CLASSES[int(p.argmax())],
                     round(score, 9),

@@ -21,6 +21,7 @@ from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.predictions import detectors_of
 from stride_monai.metrics.slide import positive_scores
 from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
+from stride_monai.spreadsheet import harmless
 
 __all__ = ["CellTableWriter", "SlideTableWriter"]
 
@@ -29,7 +30,8 @@ SCHEMA_VERSION = "1.1"
 
 def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    plain = ([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(plain)
     return text.getvalue().encode()
 
 

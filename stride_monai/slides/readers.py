@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -13,6 +14,9 @@ from stride_monai.slides.orientation import orientation_of, upright_reader
 from stride_monai.slides.protocol import Choice, Reader, ReaderClass, UnknownFormatError
 
 __all__ = ["AUTO", "ENTRY_POINT_GROUP", "ReaderReport", "is_slide_path", "open_reader", "probe_readers", "reader_names"]
+
+# What tifffile logs quotes tags, and those of a scanner name patients; what is wrong is said by our own errors.
+logging.getLogger("tifffile").addFilter(lambda record: False)
 
 AUTO = "auto"
 ENTRY_POINT_GROUP = "stride_monai.readers"
