@@ -7,7 +7,9 @@ import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from stride_monai.files import fingerprint
 from stride_monai.phantom import render_slide
@@ -137,6 +139,33 @@ def test_a_key_file_is_the_slide_and_its_pictures_are_none(tmp_path: Path, key: 
     assert names(alone) == []
     assert all(f"part of the slide {key}" in why and f"name {key} itself" in why for why in problems(alone).values())
     assert len(problems(alone)) == 3
+
+
+def _ome(folder: Path, name: str, images: list[list[str]]) -> Path:
+    planes = [
+        "".join(f'<TiffData><UUID FileName="{file}">urn:x</UUID></TiffData>' for file in files) for files in images
+    ]
+    xml = "".join(f'<Image><Pixels Type="uint8">{data}</Pixels></Image>' for data in planes)
+    path = folder / name
+    xml = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{xml}</OME>'
+    tifffile.imwrite(path, np.zeros((16, 16, 3), np.uint8), photometric="rgb", description=xml, metadata=None)
+    return path
+
+
+def test_planes_of_one_image_in_several_ome_tiffs_are_one_slide(tmp_path: Path) -> None:
+    planes = ["z0.ome.tif", "z1.ome.tif", "z2.ome.tif"]
+    files = [_ome(tmp_path, name, [planes]) for name in planes]
+    others = [_ome(tmp_path, name, [["a.ome.tiff"], ["b.ome.tiff"]]) for name in ("a.ome.tiff", "b.ome.tiff")]
+    _ome(tmp_path, "single.ome.tif", [["single.ome.tif", "away.ome.tif"]])
+    touch(tmp_path / "broken.ome.tif", b"II*\0")
+    slides = collect([tmp_path])
+    assert (names(slides), problems(slides)) == (["a.ome", "b.ome", "broken.ome", "single.ome", "z0.ome"], {})
+    assert parts_of(files[0]) == tuple(files[1:])
+    assert [parts_of(path) for path in (files[1], *others)] == [(), (), ()]
+    assert "part of the slide z0.ome.tif" in problems(collect([files[2]]))["z2.ome.tif"]
+    before = slide_fingerprint(files[0])
+    touch(files[1], files[1].read_bytes() + b"!")
+    assert slide_fingerprint(files[0]) != before
 
 
 def test_a_mirax_slide_is_its_file_and_the_folder_holds_its_pixels(tmp_path: Path) -> None:

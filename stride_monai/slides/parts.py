@@ -1,8 +1,8 @@
 """Slides of several files: which files belong together, which of them stands for the slide, and what is none.
 
 DICOM keeps every level, the label and the overview of a slide in a file of its own; Hamamatsu (VMS, VMU) has a key file
-beside its pictures, MIRAX a folder beside its file. Label and macro pictures show a patient's name: they are parts of
-their slide, never slides.
+beside its pictures, MIRAX a folder beside its file, and OME-TIFF may spread the planes of an image over files. Label and
+macro pictures show a patient's name: they are parts of their slide, never slides.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from stride_monai.files import fingerprint
 from stride_monai.names import name_key, readable
 from stride_monai.slides.dicom_header import DicomHeader, is_dicom, read_header
 from stride_monai.slides.readers import is_slide_path
+from stride_monai.slides.tiff.directory import FileBytes, TiffError, read_directories
 
 __all__ = [
     "FolderView",
@@ -33,6 +35,8 @@ __all__ = [
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 _KEY_FILES = frozenset({".vms", ".vmu"})
 _BESIDE = {".mrxs": "{}", ".vsi": "_{}_"}  # formats that keep their pixels in a folder beside the file, by its name
+_OME = re.compile(r"\.ome\.(tiff?|tf[28]|btf)$", re.IGNORECASE)
+_DESCRIPTION = 270  # TIFF's tag
 _MAX_KEY_FILE = 1 << 20  # bytes
 _PICTURES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".gif", ".heic"}
@@ -92,7 +96,7 @@ class FolderView:
             names = []
         files = [folder / name for name in names if not name.startswith(".")]
         self.aside: dict[Path, Aside] = {}
-        self.wholes: list[Whole] = [*_keyed(files), *_with_folders(files), *self._dicom(files)]
+        self.wholes: list[Whole] = [*_keyed(files), *_with_folders(files), *_ome_sets(files), *self._dicom(files)]
         self._whole_of = {path: whole for whole in self.wholes for path in (whole.main, *whole.parts)}
         self._pictures_about(files)
 
@@ -192,6 +196,34 @@ def _with_folders(files: Sequence[Path]) -> list[Whole]:
     return wholes
 
 
+def _ome_sets(files: Sequence[Path]) -> list[Whole]:
+    """OME-TIFFs that hold planes of one image; its first plane's file stands for it."""
+    by_name = {path.name: path for path in files if _OME.search(path.name)}
+    wholes: dict[Path, Whole] = {}
+    for path in by_name.values() if len(by_name) > 1 else ():
+        for names in _files_of_images(path):
+            there = list(dict.fromkeys(by_name[name] for name in names if name in by_name))
+            if len(there) > 1 and path in there:
+                wholes.setdefault(there[0], Whole(there[0], tuple(sorted(there[1:]))))
+    return list(wholes.values())
+
+
+def _files_of_images(path: Path) -> list[list[str]]:
+    """For each image of an OME-TIFF the files that its planes stand in, in order; none where that is not to be read."""
+    try:
+        file = FileBytes(path)
+    except OSError:
+        return []
+    try:
+        xml = read_directories(file)[0].text(_DESCRIPTION)
+        images = [e for e in ElementTree.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Image"]
+    except (TiffError, OSError, ValueError, ElementTree.ParseError):
+        return []
+    finally:
+        file.close()
+    return [[uuid.get("FileName", "") for uuid in image.iter() if uuid.tag.endswith("UUID")] for image in images]
+
+
 def _beside(path: Path) -> Path | None:
     pattern = _BESIDE.get(path.suffix.lower())
     beside = path.with_name(pattern.format(path.stem)) if pattern else None
@@ -223,7 +255,8 @@ def own_folders(path: Path, slide_id: str = "") -> list[Path]:
 def parts_of(path: Path) -> tuple[Path, ...]:
     """The other files of a slide, sorted; none for one that is a single file."""
     suffix = path.suffix.lower()
-    if suffix not in _KEY_FILES | _BESIDE.keys() | DICOM_SUFFIXES and not is_suffixless_dicom(path):
+    several = suffix in _KEY_FILES | _BESIDE.keys() | DICOM_SUFFIXES or _OME.search(path.name)
+    if not several and not is_suffixless_dicom(path):
         return ()
     whole = FolderView(path.parent).whole_of(path)
     if whole is None or (path != whole.main and not whole.any_part_opens):
