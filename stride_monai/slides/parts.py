@@ -1,8 +1,8 @@
 """Slides of several files: which files belong together, which of them stands for the slide, and what is none.
 
 DICOM keeps every level, the label and the overview of a slide in a file of its own; Hamamatsu (VMS, VMU) has a key file
-beside its pictures, MIRAX a folder beside its file, and OME-TIFF may spread the planes of an image over files. Label and
-macro pictures show a patient's name: they are parts of their slide, never slides.
+beside its pictures, MIRAX a folder beside its file, and OME-TIFF may spread an image over files. Label and macro
+pictures show a patient's name: they are parts of their slide, never slides.
 """
 
 from __future__ import annotations
