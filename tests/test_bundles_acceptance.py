@@ -204,6 +204,36 @@ def test_exports_to_torchscript(
             torch.testing.assert_close(found, loaded(inputs_of(root.name)[0]), rtol=1e-4, atol=1e-4)
 
 
+def _reason(error: BaseException) -> str:
+    return f"{error} {_reason(error.__cause__) if error.__cause__ else ''}"
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+def test_an_exported_network_runs_in_inference(
+    root: Path, cohort: Path, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path
+) -> None:
+    """uint8 crops and tiles through a trace of a float example; or a word on why its output is not enough."""
+    _, arguments = exported
+    export = str(tmp_path / "model.ts")
+    monai.bundle.ckpt_export(filepath=export, use_trace=True, input_shape=EXPORT_SHAPE[root.name], **arguments)
+    folder = cohort if root.name == "detection" else cohort / "bags"
+    common = {"bundle_root": str(root), "dataset_dir": str(folder), **REDUCED[root.name]["inference"]}
+    common |= {"logging_file": False, "config_file": arguments["config_file"], "weights": arguments["ckpt_file"]}
+    program = {"network_def": f"$torch.jit.load({export!r})", "handlers#0#_disabled_": True}
+    if root.name not in {"detection", "cell_cls"}:
+        with pytest.raises(Exception) as raised:  # noqa: PT011 (MONAI wraps it)
+            monai.bundle.run(output_dir=str(tmp_path / "exported"), **common, **program)
+        assert "exported to TorchScript has its output only" in _reason(raised.value)
+        return
+    for out, more in (("plain", {}), ("exported", program)):
+        monai.bundle.run(output_dir=str(tmp_path / out), **common, **more)
+    written = [path.relative_to(tmp_path / "plain") for path in (tmp_path / "plain").rglob("*") if path.is_file()]
+    assert written
+    for name in written:
+        found, wanted = tmp_path / "exported" / name, tmp_path / "plain" / name
+        assert found.read_bytes() == wanted.read_bytes(), name
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_exports_to_onnx_for_any_batch(
     root: Path, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path

@@ -18,6 +18,7 @@ from stride_monai.handlers.description_report import allowed_texts
 from stride_monai.inferers.descriptions import Described
 from stride_monai.networks.alignment import DescriptionAligner
 from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.exporting import refuse_exported
 
 __all__ = ["DescriptionTableWriter"]
 
@@ -39,6 +40,7 @@ class DescriptionTableWriter:
 
     Raises:
         BundleError: the aligner was trained on another encoder, or has no threshold.
+        ConfigError: it was exported to TorchScript.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class DescriptionTableWriter:
         encoder: CellClassifier,
         weights: Path | str | None = None,
     ) -> None:
+        refuse_exported(aligner, "texts and rule of what is kept")
         self.output_dir = Path(output_dir)
         self.aligner, self.encoder = aligner, encoder
         self.weights = weights

@@ -9,6 +9,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.exporting import refuse_exported
 from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
 
 __all__ = ["BagInferer", "CellInferer"]
@@ -64,8 +65,11 @@ class BagInferer(Inferer):
 
         Raises:
             BagError: K is not the operating point's, or a bag is empty.
+            ConfigError: the evidence of a network that was exported to TorchScript is asked for.
         """
         # Under data parallelism the network is wrapped; its methods are those of the module inside.
         plain: SlideClassifier = getattr(network, "module", network)
-        plain.check_bag_size(self.bag_size, self.force)
+        if self.evidence:
+            refuse_exported(plain, "attention, activations and classes of cells")
+        SlideClassifier.check_bag_size(plain, self.bag_size, self.force)  # of an exported network, which has K alone
         return plain.evidence(inputs, mask, self.activation) if self.evidence else plain(inputs, mask)

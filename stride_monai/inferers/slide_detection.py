@@ -17,7 +17,7 @@ from stride_monai.inferers.cpu import each_on_one_thread
 from stride_monai.inferers.nms import suppress
 from stride_monai.inferers.tile_quality import count_nuclei, sharpness
 from stride_monai.inferers.top_k import BoxStream
-from stride_monai.networks.detector import TileDetections, TileDetector
+from stride_monai.networks.detector import TileDetections, TileDetector, detect
 from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
 from stride_monai.slides.foreground import Foreground, find_foreground
 from stride_monai.units import Box
@@ -189,7 +189,7 @@ class SlideDetectionInferer:
     def _forward(self, network: TileDetector, tiles: Pixels) -> list[TileDetections]:
         """Detections of tiles [B, H, W, 3]."""
         image = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(_device(network))
-        return network.detect(image, self.min_score, self.max_per_tile, self.iou)
+        return detect(network, image, self.min_score, self.max_per_tile, self.iou)
 
     def _core(self, tile: Box, slide: Slide) -> tuple[float, float, float, float]:
         """The part of a tile, in tile px, that is its own: half of each overlap; all of it at the slide's border."""
@@ -215,8 +215,7 @@ class TileDetectionInferer:
     def __call__(self, inputs: torch.Tensor, network: torch.nn.Module) -> list[TileDetections]:
         """Detections of each tile of ``inputs`` [B, 3, H, W]."""
         detector: Any = getattr(network, "module", network)  # inside DistributedDataParallel
-        found: list[TileDetections] = detector.detect(inputs, self.min_score, self.max_detections, self.iou)
-        return found
+        return detect(detector, inputs, self.min_score, self.max_detections, self.iou)
 
 
 class _Clock:

@@ -26,7 +26,7 @@ from torchvision.ops import batched_nms, box_convert
 from stride_monai.errors import ConfigError, MissingExtraError
 from stride_monai.networks.exporting import recording, unit_range
 
-__all__ = ["TileDetections", "TileDetector", "YoloDetector", "detect_on_tiles"]
+__all__ = ["TileDetections", "TileDetector", "YoloDetector", "detect", "detect_on_tiles"]
 
 LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 """Weights of the parts of the loss: the defaults of the network's authors."""
@@ -69,6 +69,20 @@ def detect_on_tiles(
     with eval_mode(network):
         prediction = network(image).float()
     return [_select(tile, min_score, max_detections, iou) for tile in prediction]
+
+
+def detect(
+    network: TileDetector | nn.Module, image: Tensor, min_score: float, max_detections: int, iou: float
+) -> list[TileDetections]:
+    """Detections by a detector, or by a plain network with a detector's output, e.g. one exported to TorchScript.
+
+    Args:
+        network, image, min_score, max_detections, iou: as of :func:`detect_on_tiles`.
+    """
+    if isinstance(network, TileDetector):
+        return network.detect(image, min_score, max_detections, iou)
+    found: list[TileDetections] = detect_on_tiles(network, image, min_score, max_detections, iou)
+    return found
 
 
 class YoloDetector(nn.Module):

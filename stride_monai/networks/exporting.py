@@ -10,10 +10,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._jit_internal import is_scripting
 
-__all__ = ["compiled", "is_scripting", "is_tracing", "recording", "unit_range"]
+from stride_monai.errors import ConfigError
+
+__all__ = ["compiled", "is_scripting", "is_tracing", "recording", "refuse_exported", "unit_range"]
 
 
 def unit_range(image: Tensor, like: Tensor) -> Tensor:
@@ -56,3 +58,19 @@ def recording() -> bool:
         return False
     else:
         return is_tracing() or torch.compiler.is_exporting()
+
+
+def refuse_exported(network: nn.Module, wanted: str) -> None:
+    """Refuse a network that was exported to TorchScript where more of it is asked for than its output.
+
+    Args:
+        wanted: what it cannot give, for the message.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ConfigError(
+            f"a network exported to TorchScript has its output only, no {wanted}",
+            "run the bundle's own network with the weights that it was exported from (--weights model.pt)",
+        )
