@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from stride_monai.errors import OutputError, StrideError
 
 __all__ = [
+    "TEMPORARY",
     "Watcher",
     "config_hash",
     "files_below",
@@ -35,6 +36,8 @@ __all__ = [
     "write_bytes",
 ]
 
+TEMPORARY = ".stride_monai-"
+"""How every temporary name begins."""
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _PROCESS = secrets.token_hex(4)  # tells this process from an earlier one of the same number
 _LEFTOVER = re.compile(r"\.stride_monai-([0-9a-f]{8})-(\d+)-([0-9a-f]{8})-[0-9a-f]{8}\.part")
@@ -48,7 +51,7 @@ _PATIENCE = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries
 def _temporary_name() -> str:
     """A name that nobody else gives: tells whose it is, so that what a killed process left behind can be removed."""
     # Child processes that were forked share the token; their number tells them apart.
-    return f".stride_monai-{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}.part"
+    return f"{TEMPORARY}{_HOST}-{os.getpid()}-{_PROCESS}-{secrets.token_hex(4)}.part"
 
 
 class Watcher(Protocol):

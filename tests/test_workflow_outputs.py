@@ -35,6 +35,18 @@ CONFIG = {
 }
 
 
+def made(tmp_path: Path, *names: str) -> ConfigWorkflow:
+    """A workflow that writes these files."""
+    run(tmp_path, output_dir=str(tmp_path / "elsewhere"))
+    place = tmp_path / "bundle" / "configs" / "train.json"
+    config = json.loads(place.read_text()) | {"output_dir": str(tmp_path / "out")}
+    config["run"] = [f"$write_bytes(pathlib.Path(@output_dir) / '{name}', b'')" for name in names]
+    place.write_text(json.dumps(config))
+    workflow = ConfigWorkflow(str(place), workflow_type="train")
+    workflow.initialize()
+    return workflow
+
+
 def run(tmp_path: Path, **changes: str) -> Path:
     root, out = tmp_path / "bundle", tmp_path / "out"
     (root / "configs").mkdir(parents=True, exist_ok=True)
@@ -85,6 +97,22 @@ def test_what_only_the_run_knows_is_refused_when_it_comes_to_it(tmp_path: Path) 
     with pytest.raises((OutputError, RuntimeError), match=r"slide\.json"):
         run(tmp_path)
     assert (out / "slide.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_bags_and_the_index_of_a_screening_say_themselves_whose_they_are(tmp_path: Path, mine: bool) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.csv").write_text("slide_id,file_name\n")
+    (out / "s.bag.arrow").write_bytes(b"mine" if mine else b"ARROW1 cut short: slide_fingerprint detector_sha256")
+    workflow = made(tmp_path, "s.bag.arrow", "summary.csv")
+    if mine:
+        with pytest.raises((OutputError, RuntimeError), match=r"s\.bag\.arrow"):
+            workflow.run()
+        assert (out / "s.bag.arrow").read_bytes() == b"mine"
+    else:
+        workflow.run()
+        assert not (out / "files.json").exists()
 
 
 @pytest.mark.parametrize(("ours", "allowed"), [(True, True), (False, False)])

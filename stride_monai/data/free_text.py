@@ -6,6 +6,7 @@ what a text means is for its author to say.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -126,7 +127,7 @@ def write_matches(path: Path, matches: Sequence[Match]) -> None:
     Raises:
         OutputError: there is such a file, or it cannot be written.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise OutputError(f"{path.absolute()} is there already", "choose another --out")
     names = [field.name for field in fields(Match)]
     rows = [[_text(getattr(match, name)) for name in names] for match in matches]

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.data.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, is_bag, write_bag
+from stride_monai.data.bag import BAG_SUFFIX, CLAIMS_FOLDER, BagCell, BagFile, BagHeader, encode_crop, is_bag, write_bag
 from stride_monai.engines.progress import Progress
 from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
 from stride_monai.files import config_hash, free_name, remove_leftovers, sha256_of, write_bytes
@@ -38,7 +38,6 @@ from stride_monai.units import Box
 __all__ = ["CLAIMS_FOLDER", "FAILED_FOLDER", "SlideBagMaker"]
 
 _log = logging.getLogger(__name__)
-CLAIMS_FOLDER = ".claims"
 FAILED_FOLDER = "failed"
 _POLL_SECONDS = 1.0
 _NOTE_HEAD = "stride-monai: no bag was made of the slide "

@@ -126,6 +126,7 @@ def run_slides(
         except BaseException:
             _finish_early(index, folder)
             raise
+        remove_leftovers(out)  # of processes that were ended with a slide
         for text in index.finish(finished=True):
             tell.note(text)
     return index.outcomes

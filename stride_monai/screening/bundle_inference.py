@@ -88,7 +88,7 @@ class SlideInference:
         words = screener.models.explainer.facts
         _log.info("%s (%s)", "cells are described" if words.made else "cells are not described", words.why)
         _log.info("%s", screener.models.note)
-        batch = Batch(screener, self.output_dir, self.writers, command=sys.argv)
+        batch = Batch(screener, self.output_dir, self.writers, command=sys.argv, inputs=self.slides)
         outcomes = screen_batch(batch, items, on_done=_tell)
         if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
             raise SlideError(

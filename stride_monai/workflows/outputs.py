@@ -13,10 +13,11 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from stride_monai.data.bag import BAG_SUFFIX, is_bag
+from stride_monai.data.bag import BAG_SUFFIX, CLAIMS_FOLDER, is_bag
 from stride_monai.errors import OutputError
-from stride_monai.files import watched
+from stride_monai.files import TEMPORARY, watched
 from stride_monai.ownership import LIST_NAME, FileList, named, read_list, written
+from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
 
 __all__ = ["OutputFolder", "guard_outputs"]
 
@@ -53,7 +54,8 @@ class OutputFolder:
         if path.is_symlink() or not path.is_file():
             return False
         if path.name.endswith(BAG_SUFFIX):
-            return is_bag(path)
+            claim = path.parent / CLAIMS_FOLDER / f"{path.name.removesuffix(BAG_SUFFIX)}.lock"
+            return is_bag(path) or claim.exists()
         if self._list is not None:
             by_monai = any(fnmatch(path.name, pattern) for pattern in _MONAI_WRITES)
             return (by_monai and "metrics.csv" in self._list.files) or self._list.as_written(self.folder, name)
@@ -77,13 +79,19 @@ class OutputFolder:
             )
 
     def before(self, path: Path) -> None:
+        """Refuse a file that is not ours.
+
+        Raises:
+            OutputError: something that no run wrote there would be replaced.
+        """
         name = self._name(path)
         if name and os.path.lexists(path) and not self.own(name):
             raise OutputError(f"{path} was not written by a run there, or was changed since, and stays", _ADVICE)
 
     def after(self, path: Path) -> None:
+        """Note a file as ours."""
         name = self._name(path)
-        if name:
+        if name and not name.endswith(BAG_SUFFIX):
             self._note([name])
 
     def begin(self, names: list[str]) -> None:
@@ -98,14 +106,13 @@ class OutputFolder:
             self._note([path.name for path in places if path.is_file() and not path.is_symlink()])
 
     def _name(self, path: Path) -> str:
-        """A file's path in the folder; empty for one elsewhere, and for bags and notes, which say themselves whose they
-        are."""
+        """A file's path in the folder; empty for one elsewhere, and for one that says itself whose it is."""
         try:
             place = Path(os.path.realpath(path.parent), path.name).relative_to(os.path.realpath(self.folder))
         except ValueError:
             return ""
-        by_itself = path.name.endswith(BAG_SUFFIX) or place.parts[0] == "failed" or path.name == LIST_NAME
-        return "" if by_itself else place.as_posix()
+        known = place.name in {LIST_NAME, *INDEX_NAMES} or place.parts[0] in {"failed", ERRORS_NAME}
+        return "" if known or place.parts[0].startswith(TEMPORARY) else place.as_posix()
 
     def _note(self, names: list[str]) -> None:
         with suppress(FileNotFoundError):

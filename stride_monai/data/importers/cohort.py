@@ -27,7 +27,8 @@ from stride_monai.data.regions import RegionRecord, write_regions
 from stride_monai.data.splits import leak_warning
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 from stride_monai.files import write_bytes
-from stride_monai.ownership import LIST_NAME
+from stride_monai.ownership import LIST_NAME, refuse_within
+from stride_monai.slides.parts import own_folders
 from stride_monai.units import Box
 
 __all__ = ["IMPORT_NAME", "LABELS_NAME", "ImportReport", "import_dataset"]
@@ -99,6 +100,7 @@ def import_dataset(
         raise OutputError(f"{out} holds a cohort of synthetic slides", "choose another folder")
     problems = ProblemLog()
     read = form.read(source, options, problems)
+    refuse_within(out, {folder for image in read.images for folder in own_folders(image.path)}, "choose another --out")
     labels_upright(read, options.labels_on)
     root = options.images or data_folder(source)
     with_splits(read, source, root, options.encoding, problems)
