@@ -99,11 +99,18 @@ class _Views:
 
     def __init__(self) -> None:
         self._views: dict[Path, FolderView] = {}
+        self._owners: dict[Path, Path | None] = {}
 
     def __getitem__(self, folder: Path) -> FolderView:
         if folder not in self._views:
             self._views[folder] = FolderView(folder)
         return self._views[folder]
+
+    def owner(self, folder: Path) -> Path | None:
+        """The file whose pixels the folder holds; None for an ordinary folder."""
+        if folder not in self._owners:
+            self._owners[folder] = slide_of_folder(folder.absolute())
+        return self._owners[folder]
 
 
 def _identity(path: Path) -> object:
@@ -237,7 +244,7 @@ def _of_folder(folder: Path, views: _Views) -> list[SlideInput | _Claim]:
             items.setdefault(item.path, item)
     if items:
         return [items[path] for path in sorted(items)]
-    slide = slide_of_folder(folder.absolute())
+    slide = views.owner(folder)
     if slide is not None:
         why = f"the folder holds the pixels of {readable(slide.name)}"
         return [_problem(folder, why, "name that file, or the folder that it is in")]
@@ -265,7 +272,7 @@ def _of_found(path: Path, views: _Views) -> SlideInput | _Claim | None:
     aside = view.aside.get(path)
     if aside is not None:
         return replace(_problem(path, aside.why, "name its slide"), skipped=True) if aside.alone else _PART
-    if slide_of_folder(path.parent.absolute()) is not None:
+    if views.owner(path.parent) is not None:
         return _PART
     return _Claim(path, readable(path.stem))
 
