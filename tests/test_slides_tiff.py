@@ -611,6 +611,7 @@ def test_a_tile_that_the_file_does_not_hold_is_never_white(tmp_path: Path, reade
         page.set(325, LONG, *[0 if i == 1 else len(segment) for i, segment in enumerate(page.segments)])
     with open_slide(write(tmp_path / "a.tif", page), reader=reader) as slide:
         assert slide.facts.reader == reader
+        assert slide.notes == ("1 of 4 tiles are not in the file",)
         with pytest.raises(RegionError, match=r"a\.tif.*does not hold it"):
             slide.read(type(slide.box)(60, 0, 100, 40))
         part = slide.read(type(slide.box)(0, 0, 64, 128)).astype(int)

@@ -28,6 +28,7 @@ UNREADABLE_GREY = 128
 
 _FINER_TOLERANCE = 1.02  # a level 2 % too coarse is taken all the same: the next finer one costs 4 to 16 times as much
 _BLOCK_SIDE = 4096  # source pixels decoded at a time, whatever the size of the region: bounds the memory
+_HOPELESS = 1000  # blocks that cannot be decoded, and none that can: the rest of the slide is not tried
 _SMALLEST_BLOCK = 512  # source pixels; an undecodable block is not searched further for readable parts
 
 
@@ -178,7 +179,7 @@ class Slide:
         level = self.level_for(mpp)
         pixels = np.full((height, width, 3), UNREADABLE_GREY, np.uint8)
         readable = np.zeros((height, width), np.bool_)
-        waiting, why = list(self._blocks(box, width, height, level)), ""
+        waiting, why, failed = list(self._blocks(box, width, height, level)), "", 0
         smallest = max(1, int(_SMALLEST_BLOCK * max(self._scales[level]) / downsample))
         while waiting:
             block = waiting.pop()
@@ -188,6 +189,9 @@ class Slide:
                 readable[place] = True
             except RegionError as error:
                 why = why or error.what.removeprefix(f"{self.facts.file_name}: ")
+                failed += 1
+                if failed > _HOPELESS and not readable.any():
+                    break
                 if max(block.width, block.height) > smallest:
                     waiting += _quarters(block)
         if not readable.any():

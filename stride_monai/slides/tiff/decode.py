@@ -28,6 +28,7 @@ _BYTES: dict[int, Callable[..., Any]] = {
 _IMAGES: dict[int, Callable[..., Any]] = {
     34927: imagecodecs.webp_decode,
     34933: imagecodecs.png_decode,
+    34934: imagecodecs.jpegxr_decode,
     50001: imagecodecs.webp_decode,
     50002: imagecodecs.jpegxl_decode,
     52546: imagecodecs.jpegxl_decode,

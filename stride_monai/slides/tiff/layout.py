@@ -163,11 +163,22 @@ def _foreign_layout(path: Path, vendor: str, directories: list[Directory], choic
         raise TiffError(
             f"a turned picture (TIFF orientation {orientation.tag}) of the format {vendor}", "export it upright"
         )
-    notes: tuple[str, ...] = ()
+    notes = _gaps(vendor, directories)
     heights = {int(n) for directory in directories for n in directory.numbers(65424, 1).ravel()}
     if vendor == "hamamatsu" and len(heights) > 1:
-        notes = (f"the file holds {len(heights)} focal planes; the middle one was read, the others were not",)
+        notes += (f"the file holds {len(heights)} focal planes; the middle one was read, the others were not",)
     return TiffLayout(vendor, notes=notes)
+
+
+def _gaps(vendor: str, directories: list[Directory]) -> tuple[str, ...]:
+    """That the library will show white where its largest page has tiles that the file does not hold. Philips leaves out
+    what is empty; NDPI has no tiles."""
+    pages = [read_page(directory) for directory in directories if has_picture(directory)]
+    tiled = [page for page in pages if page.tiled and vendor not in ("philips", "hamamatsu")]
+    if not tiled:
+        return ()
+    absent = max(tiled, key=lambda page: page.area).segments.absent
+    return (f"{absent.sum()} of {absent.size} tiles are not in the file",) if absent.any() else ()
 
 
 def _aperio_layout(pages: list[Page], choice: Choice) -> TiffLayout:
@@ -288,6 +299,9 @@ def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Ch
         what = f"{len(picture.planes)} planes ({picture.kinds})"
         notes.append(f"the picture has {what}; plane {number} was read, the others were not")
     full.check()
+    absent = full.segments.absent
+    if absent.any():
+        notes.append(f"{absent.sum()} of {absent.size} {'tiles' if full.tiled else 'strips'} are not in the file")
     layout = TiffLayout(
         vendor=vendor,
         levels=(full,),
@@ -330,10 +344,12 @@ def _not_openslide(layout: TiffLayout, pages: list[Page]) -> str:
         return f"it knows nothing of {layout.vendor}"
     if layout.orientation.turned:
         return "the picture is turned"
+    if not first.tiled:
+        return "it reads tiles, this file has strips"
     aperio = layout.vendor == "aperio"
     taken = [page for page in pages if page.tiled and (aperio or page is pages[0] or page.reduced)]
     levels = sorted(taken, key=lambda page: -page.width)
-    if not first.tiled or [id(page) for page in levels] != [id(page) for page in layout.levels]:
+    if [id(page) for page in levels] != [id(page) for page in layout.levels]:
         return "it takes other pages for levels"
     codecs = _OPENSLIDE_CODECS | (_APERIO_CODECS if aperio else set())
     for page in levels:

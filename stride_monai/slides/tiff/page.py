@@ -16,8 +16,8 @@ __all__ = ["JPEG", "JPEG2000", "Page", "Segments", "has_picture", "read_page"]
 JPEG = frozenset({6, 7})
 JPEG2000 = frozenset({33003, 33004, 33005, 34712})
 _BYTE_CODECS = {1: "none", 5: "LZW", 8: "Deflate", 32773: "PackBits", 32946: "Deflate", 34925: "LZMA", 50000: "ZSTD"}
-_IMAGE_CODECS = {50001: "WebP", 34927: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 34933: "PNG"}
-_REFUSED_CODECS = {2: "CCITT", 3: "CCITT fax", 4: "CCITT fax", 34887: "LERC", 22610: "JPEG XR", 34934: "JPEG XR"}
+_IMAGE_CODECS = {50001: "WebP", 34927: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 34933: "PNG", 34934: "JPEG XR"}
+_REFUSED_CODECS = {2: "CCITT", 3: "CCITT fax", 4: "CCITT fax", 34887: "LERC", 22610: "JPEG XR"}
 
 _MAX_SIDE = 2**31 - 1
 _MAX_SEGMENT_BYTES = 400_000_000  # decoded at once: what a strip or tile may cost in memory
@@ -194,12 +194,12 @@ def _unsupported(page: Page) -> str:
         return f"TIFF compression {page.compression} ({name}) is not supported"
     if page.sample_format in (2, 3, 5, 6):
         return (
-            f"{bits}-bit {_SAMPLE_KINDS[page.sample_format]}samples, only 8-bit ones and unsigned deeper are supported"
+            f"{bits}-bit {_SAMPLE_KINDS[page.sample_format]}samples; only unsigned ones of up to 16 bits are supported"
         )
     if len(page.bits) > 1:
         return f"samples of {', '.join(map(str, page.bits))} bits in one picture"
     if not (1 <= bits <= 16) or (page.compression in JPEG and bits != 8):
-        return f"{bits}-bit samples{' in JPEG' if page.compression in JPEG else ''}"
+        return f"{bits}-bit samples{' in JPEG' if page.compression in JPEG else ''} are not supported"
     if colours is None:
         name = _COLOURS.get(page.photometric, "unknown")
         return f"colours of kind {page.photometric} ({name}) are not supported"
