@@ -132,3 +132,14 @@ def test_the_real_fields_do_not_look_alike(real_data: Path, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     assert "no leak found" in done.output
     assert "the looks of 242 cells compared" in done.output
+
+
+def test_splits_and_turned_pictures_are_told(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    size, box = samples.turned(source / "val" / "a.jpg", 3)
+    samples.cell_in("yolo", source, source / "val" / "a.jpg", size, box)
+    done = data("import", "yolo", source, "--out", tmp_path / "out", "--mpp", 0.25, "--labels-on", "stored")
+    assert done.exit_code == 0, done.output
+    assert "splits: validation 1" in _text(done)
+    assert "1 pictures have an orientation tag, e.g. a.jpg (3)" in _text(done)
+    assert json.loads((tmp_path / "out" / "import.json").read_text())["options"]["labels_on"] == "stored"

@@ -17,6 +17,7 @@ from stride_monai.data.importers import ImportReport, Options, import_dataset, l
 from stride_monai.data.importers.geometry import hull, simple, turned
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.yolo_lines import keypoint_lines, line_of
+from stride_monai.data.regions import read_regions
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
@@ -337,3 +338,44 @@ def test_crossing_edges() -> None:
     assert simple(((0, 0), (2, 0), (2, 2), (0, 2)))
     assert simple(((0, 0), (2, 0), (1, 1)))
     assert not simple(((0, 0), (2, 2), (2, 0), (0, 2)))
+
+
+def _objects(folder: Path, *features: dict[str, Any]) -> Path:
+    samples.field(folder / "a.png")
+    samples.as_json(folder / "a.geojson", [{"type": "Feature", **feature} for feature in features])
+    return folder
+
+
+def _square(low: float, high: float) -> list[list[float]]:
+    return [[low, low], [high, low], [high, high], [low, high], [low, low]]
+
+
+def test_a_region_with_a_hole_is_not_annotated_as_a_whole(tmp_path: Path) -> None:
+    hole = {"type": "Polygon", "coordinates": [_square(10, 150), _square(20, 30)]}
+    region = {"geometry": hole, "properties": {"classification": {"name": "Region*"}}}
+    cell = {"type": "Polygon", "coordinates": [_square(50, 60)], "plane": {"c": -1, "z": 3, "t": 0}}
+    source = _objects(tmp_path / "in", region, {"geometry": cell, "properties": {"classification": "HSIL"}})
+    with pytest.raises(ManifestError, match=r"a\.geojson feature 1: the region has a hole"):
+        _run("geojson", source, tmp_path / "out")
+    _objects(source, {"geometry": cell, "properties": {"classification": "HSIL"}})
+    report = _run("geojson", source, tmp_path / "out")
+    assert any("1 objects lie on another focal plane" in note for note in report.warnings)
+
+
+def test_a_nucleus_of_several_parts_is_told(tmp_path: Path) -> None:
+    nuclei = {"type": "MultiPolygon", "coordinates": [[_square(50, 55)], [_square(60, 65)]]}
+    cell = {"type": "Polygon", "coordinates": [_square(40, 70)]}
+    feature = {"geometry": cell, "nucleusGeometry": nuclei, "properties": {"classification": {"name": "HSIL"}}}
+    report = _run("geojson", _objects(tmp_path / "in", feature), tmp_path / "out")
+    assert hull(_cells(tmp_path / "out")[0].nucleus) == Box(50, 50, 55, 55)
+    assert any("1 cells have a nucleus of several parts" in note for note in report.warnings)
+
+
+def test_what_coco_says_to_ignore_is_no_cell(tmp_path: Path) -> None:
+    source = _coco(tmp_path / "in", bbox=BOX)
+    image = {"id": 1, "file_name": "a.png"}
+    cells = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [9 * n, 9, 8, 8], "ignore": n} for n in (0, 1)]
+    content = {"images": [image], "annotations": cells, "categories": [{"id": 1, "name": "HSIL"}]}
+    samples.as_json(source / "x.json", content)
+    assert _run("coco", source, tmp_path / "out").problems == {"note: crowd": 1}
+    assert not read_regions(tmp_path / "out")

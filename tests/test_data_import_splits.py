@@ -350,3 +350,13 @@ def test_a_list_of_images_without_labels_is_no_lost_split(tmp_path: Path) -> Non
     report = _run("voc", source, tmp_path / "out")
     assert report.problems == {"note: split": 1}
     assert any("1 images are named by no annotation" in note for note in report.warnings)
+
+
+def test_a_data_set_that_is_named_from_within(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _voc(tmp_path / "in", {"train": "a\nb\n", "val": "c\n"})
+    for number, (place, named) in enumerate(
+        ((source, "."), (source / "Annotations", "."), (source / "JPEGImages", ".."))
+    ):
+        monkeypatch.chdir(place)
+        _run("voc", Path(named), tmp_path / f"out{number}")
+        assert _splits(tmp_path / f"out{number}") == EXPECTED

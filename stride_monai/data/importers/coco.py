@@ -98,8 +98,9 @@ def _annotations(
         with problems.catching(place, "row", image.slide_id if image else ""):
             if image is None:
                 raise ManifestError("it names no image of the file")
-            if str(entry.get("iscrowd") or 0).lower() not in _NO_CROWD:
-                problems.note(place, "crowd", "a crowd is no cell and is not imported")
+            crowd = [name for name in ("iscrowd", "ignore") if str(entry.get(name) or 0).lower() not in _NO_CROWD]
+            if crowd:
+                problems.note(place, "crowd", f"what is marked '{crowd[0]}' is no cell and is not imported")
                 images[image.slide_id] = replace(images[image.slide_id], complete=False)
                 continue
             category = _key(entry, "category_id")

@@ -108,7 +108,7 @@ def import_dataset(
     read.notes += [f"{count} {what}" for what, count in read.tally.items()]
     labels = LabelMap(form.labels, own_map, form.bethesda)
     met = [cell.label for cell in read.cells if cell.label] + [image.label for image in read.images if image.label]
-    labels.refuse_missing(met, source.name)
+    labels.refuse_missing(met, _name_of(source))
     images = {image.source.slide_id: image for image in known_images(read, options.mpp, form.mpp, problems)}
     boxed = boxed_cells(read, images, options.point_um or form.point_um, problems)
     slides = [_slide_record(image, labels, options) for image in images.values()]
@@ -122,10 +122,10 @@ def import_dataset(
         if files.standing([LIST_NAME]):
             files.note([PROBLEMS_NAME])
     if problems.fatal and not skip_broken:
-        raise problems.refusal(source.name, listing)
+        raise problems.refusal(_name_of(source), listing)
     if not slides or not (cells or any(slide.slide_class for slide in slides)):
         advice = f"see {listing}" if problems.found else "check the folder"
-        raise ManifestError(f"{source.name} holds no labelled cell or image that can be used", advice)
+        raise ManifestError(f"{_name_of(source)} holds no labelled cell or image that can be used", advice)
     report = ImportReport(
         folder=out,
         labels=labels.table(met),
@@ -144,6 +144,11 @@ def import_dataset(
         # The manifest comes last: where it stands, the cohort is complete.
         write_manifest(made / "manifest.csv", slides, out)
     return report
+
+
+def _name_of(source: Path) -> str:
+    """Name of the data set's folder or file, also where it is named ``.``."""
+    return source.name if source.name.strip(".") else source.resolve().name
 
 
 def _check_options(form: Format, options: Options) -> None:
@@ -297,7 +302,7 @@ def _write_facts(out: Path, form: Format, unit: Unit, options: Options, source: 
     asked |= {"labels_on": options.labels_on or None}
     facts = {
         "title": form.title,
-        "source": source.name,
+        "source": _name_of(source),
         "unit": unit,
         "preparation": form.preparation,
         "licence": form.licence,

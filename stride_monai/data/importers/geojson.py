@@ -80,7 +80,11 @@ def _feature(
     shapes = list(_shapes(feature["geometry"]))
     if not shapes:
         raise ManifestError("the feature's geometry is empty")
+    if _plane(feature["geometry"]):
+        result.tally["objects lie on another focal plane or time than the first, and are taken for that"] += 1
     if label.lower() in regions:
+        if _has_hole(feature["geometry"]):
+            raise ManifestError("the region has a hole", "draw the annotated parts as rectangles of their own")
         for shape in shapes:
             with problems.catching(place, "region", slide_id):
                 result.regions.append(SourceRegion(slide_id, _rectangle(shape), place))
@@ -103,6 +107,18 @@ def _feature(
             result.cells.append(
                 SourceCell(slide_id, label, place, box=hull(shape), cell_id=cell_id, outline=shape, nucleus=nucleus)
             )
+
+
+def _plane(geometry: dict[str, Any]) -> bool:
+    """Whether an object is drawn on another plane of a stack than the first."""
+    plane = geometry.get("plane")
+    return isinstance(plane, dict) and any(str(plane.get(axis) or 0) != "0" for axis in ("z", "t"))
+
+
+def _has_hole(geometry: dict[str, Any]) -> bool:
+    parts = geometry.get("coordinates") or []
+    parts = [parts] if geometry.get("type") == "Polygon" else parts
+    return any(isinstance(part, list) and len(part) > 1 for part in parts)
 
 
 def _class_name(properties: Any) -> str:

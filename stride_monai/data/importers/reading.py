@@ -45,7 +45,8 @@ def files_in(source: Path, *patterns: str) -> list[Path]:
 def data_folder(source: Path) -> Path:
     """The folder of a data set that is named by itself, by a file in it, or by its folder ``annotations``."""
     folder = source if source.is_dir() else source.parent
-    return folder.absolute().parent if folder.name.lower() == "annotations" else folder
+    whole = folder.absolute()
+    return whole.parent if whole.name.lower() == "annotations" else folder
 
 
 def only_table(tables: Sequence[Path], source: Path) -> Path:

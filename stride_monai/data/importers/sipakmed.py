@@ -43,8 +43,8 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             problems.add(place_of(path, source), "name", "the file's name says no image and cell")
             continue
         polygons[path.parent, match["image"], match["cell"]][match["part"].lower()] = path
-    index = ImageIndex(options.images or source)
-    pictures = {(path.parent, path.stem): path for path in index.paths}
+    index = ImageIndex(source)
+    pictures = {(path.parent, path.stem): path for path in reversed(index.paths)}  # of NNN.bmp and NNN.png the first
     result = Source(unit="cell" if cropped else "field")
     images: dict[str, SourceImage] = {}
     for (folder, number, cell), files in sorted(polygons.items()):
