@@ -115,9 +115,9 @@ def _png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def _encoded(kind: str, **options: object) -> bytes:
+def _encoded(kind: str, mode: str = "RGB", **options: object) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(ARRAY).save(stream, kind, **options)
+    Image.fromarray(ARRAY).convert(mode).save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -135,6 +135,21 @@ def _wider(jpeg: bytes) -> bytes:
     """A JPEG whose header states 20,000 x 20,000 px."""
     at = jpeg.index(b"\xff\xc0") + 5
     return jpeg[:at] + struct.pack(">HH", 20_000, 20_000) + jpeg[at + 4 :]
+
+
+def _tall(bmp: bytes) -> bytes:
+    """A BMP whose header states 30,000 rows."""
+    return bmp[:22] + struct.pack("<i", 30_000) + bmp[26:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("JPEG", {"optimize": True}), ("JPEG", {"progressive": True}), ("PNG", {}), ("BMP", {})]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "1"])
+def test_an_empty_field_may_be_a_small_file(tmp_path: Path, kind: str, options: dict[str, bool], mode: str) -> None:
+    path = tmp_path / "blank"
+    Image.new(mode, (4096, 4096), 1).save(path, kind, **options)
+    assert open_slide(path, 0.25).width == 4096
 
 
 @pytest.mark.parametrize(
@@ -159,6 +174,8 @@ def _wider(jpeg: bytes) -> bytes:
         ),
         ("huge.png", lambda: _png(30_000, 30_000, 8, 2, b"\0" * 1000), "more than a file of"),
         ("huge.jpg", lambda: _wider(_encoded("JPEG")), "more than a file of"),
+        ("huge_grey.jpg", lambda: _wider(_encoded("JPEG", mode="L")), "more than a file of"),
+        ("huge.bmp", lambda: _tall(_encoded("BMP")), "more than a file of"),
         ("nothing.png", lambda: _png(0, 5, 8, 2, b"\0" * 5), "0x5|begins as a PNG"),
     ],
 )

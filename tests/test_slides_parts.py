@@ -173,6 +173,11 @@ def test_a_mirax_slide_is_its_file_and_the_folder_holds_its_pixels(tmp_path: Pat
     pixels = [touch(tmp_path / "m" / name) for name in ("Slidedat.ini", "Data0000.dat", "preview.jpg")]
     assert (names(collect([tmp_path])), problems(collect([tmp_path]))) == (["m"], {})
     assert "holds the pixels of m.mrxs: name that file" in problems(collect([tmp_path / "m"]))["m"]
+    touch(tmp_path / "z.dzi")
+    touch(tmp_path / "z_files" / "11" / "0_0.jpeg")
+    slides = collect([tmp_path])
+    assert names(slides) == ["m"]
+    assert "no reader for .dzi" in problems(slides)["z.dzi"]
     assert parts_of(tmp_path / "m.mrxs") == tuple(sorted(pixels))
     assert own_folders(tmp_path / "m.mrxs") == [tmp_path / "m"]
 

@@ -20,7 +20,7 @@ __all__ = ["SlideInput", "collect"]
 
 _RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
 _UNREADABLE = frozenset(
-    {".kfb", ".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
+    {".kfb", ".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".dzi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
 )
 """Slides and photographs of formats without a reader here: found in a folder, they fail by name."""
 _SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})
@@ -228,6 +228,10 @@ def _of_list(path: Path, views: _Views) -> Iterator[SlideInput | _Claim]:
 def _of_folder(folder: Path, views: _Views) -> list[SlideInput | _Claim]:
     """The slides below a folder, sorted by path."""
     items: dict[Path, SlideInput | _Claim] = {}
+    slide = views.owner(folder)
+    if slide is not None:
+        why = f"the folder holds the pixels of {readable(slide.name)}"
+        return [_problem(folder, why, "name that file, or the folder that it is in")]
 
     def cannot_list(error: OSError) -> None:
         place = Path(os.fsdecode(error.filename)) if error.filename is not None else folder
@@ -235,7 +239,10 @@ def _of_folder(folder: Path, views: _Views) -> list[SlideInput | _Claim]:
 
     suffixes: Counter[str] = Counter()
     for path in files_below(folder, cannot_list):
-        if any(part.lower() in _NOBODYS for part in path.relative_to(folder).parts[:-1]):
+        within = path.relative_to(folder).parts[:-1]
+        if any(part.lower() in _NOBODYS for part in within):
+            continue
+        if any(views.owner(folder.joinpath(*within[:depth])) for depth in range(1, len(within) + 1)):
             continue
         item = _of_found(path, views)
         if item is None:
@@ -244,10 +251,6 @@ def _of_folder(folder: Path, views: _Views) -> list[SlideInput | _Claim]:
             items.setdefault(item.path, item)
     if items:
         return [items[path] for path in sorted(items)]
-    slide = views.owner(folder)
-    if slide is not None:
-        why = f"the folder holds the pixels of {readable(slide.name)}"
-        return [_problem(folder, why, "name that file, or the folder that it is in")]
     most = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))[:5]
     ends = ", ".join(f"{suffix} ({count})" for suffix, count in most)
     what = "the folder holds no slide" + (f": its files end in {ends}" if ends else "")
@@ -272,8 +275,6 @@ def _of_found(path: Path, views: _Views) -> SlideInput | _Claim | None:
     aside = view.aside.get(path)
     if aside is not None:
         return replace(_problem(path, aside.why, "name its slide"), skipped=True) if aside.alone else _PART
-    if views.owner(path.parent) is not None:
-        return _PART
     return _Claim(path, readable(path.stem))
 
 

@@ -42,14 +42,15 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "PNG": _Kind(0, 1032, (b"\x89PNG",)),  # the most that Deflate can do
-    "JPEG": _Kind(0, 4096, (b"\xff\xd8\xff",)),  # at least a bit for each block of 64 pixels and 3 colours
-    "MPO": _Kind(0, 4096, ()),
+    "JPEG": _Kind(0, 1400, (b"\xff\xd8\xff",)),  # a bit for each block of 64 values, colours 16 times as coarse
+    "MPO": _Kind(0, 1400, ()),
     "JPEG2000": _Kind(16, float("inf"), (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")),
     "WEBP": _Kind(12, float("inf"), (b"RIFF",)),
     "BMP": _Kind(0, float("inf"), (b"BM",)),
 }
 _PROGRESSIVE_BYTES = 6  # the coefficients of a JPEG that gets better from scan to scan are all kept
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_UNCOMPRESSED_BMP = {0, 3}
 _ONE_BYTE = {"1", "L", "P"}
 _TRANSPARENT = {"LA", "PA", "RGBA"}
 _globals_lock = threading.Lock()
@@ -176,8 +177,11 @@ def _check_size(path: Path, image: Image.Image) -> None:
     kind = _KINDS[str(image.format)]
     if width < 1 or height < 1:
         raise SlideError(f"{path.name}: the header states a size of {width}x{height} px", "copy it again")
-    bits = 1 if image.mode in _ONE_BYTE else 8 * len(image.getbands())  # a palette may be stored at 1 bit per pixel
-    if width * height * bits / 8 > path.stat().st_size * kind.ratio:
+    # A palette, and grey, may be stored at 1 bit per pixel, but not in a JPEG.
+    bits = 1 if image.mode in _ONE_BYTE and image.format not in {"JPEG", "MPO"} else 8 * len(image.getbands())
+    uncompressed = image.format == "BMP" and image.info.get("compression") in _UNCOMPRESSED_BMP
+    ratio = 2 if uncompressed else kind.ratio  # a BMP may keep 24 bits in 16
+    if width * height * bits / 8 > path.stat().st_size * ratio:
         raise SlideError(
             f"{path.name}: the header states {width}x{height} px, more than a file of {path.stat().st_size:,} bytes "
             "can hold",

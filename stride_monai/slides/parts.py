@@ -34,7 +34,11 @@ __all__ = [
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 _KEY_FILES = frozenset({".vms", ".vmu"})
-_BESIDE = {".mrxs": "{}", ".vsi": "_{}_"}  # formats that keep their pixels in a folder beside the file, by its name
+_BESIDE = {
+    ".mrxs": "{}",
+    ".vsi": "_{}_",
+    ".dzi": "{}_files",
+}  # formats that keep their pixels in a folder beside the file, by its name
 _OME = re.compile(r"\.ome\.(tiff?|tf[28]|btf)$", re.IGNORECASE)
 _DESCRIPTION = 270  # TIFF's tag
 _MAX_KEY_FILE = 1 << 20  # bytes
