@@ -299,8 +299,9 @@ def start(command: list[str], cwd: Path) -> str:
 
 
 def warned(log: str) -> list[str]:
-    """Lines of a log that warn, but for MONAI's, that a configuration is code, and one of torch about its own speed."""
-    known = ("parsing config_file", "Grad strides do not match bucket view")
+    """Lines of a log that warn, but for what holds: a configuration is code; two processes on CPUs are slower and have
+    batch normalisations of their own."""
+    known = ("parsing config_file", "Grad strides do not match bucket view", "it can be synchronised on CUDA only")
     lines = [line for line in log.splitlines() if "warn" in line.lower()]
     return [line for line in lines if not any(text in line for text in known)]
 
@@ -345,7 +346,7 @@ def test_trains_evaluates_and_infers(
     assert any(set(metrics) <= set(line) for line in kept), "what an evaluation finds is tracked"
     saved = [path for line in kept for path in line.get("artifacts", ())]
     assert len(saved) == 2, "the configurations of training and inference"
-    assert not [w for w in recwarn if "parsing config_file" not in str(w.message)]
+    assert [str(w.message) for w in recwarn if "parsing config_file" not in str(w.message)] == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ class BestWeights:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
+        if math.isnan(engine.state.best_metric):  # to MONAI nothing would ever be better
+            engine.state.best_metric, engine.state.best_metric_epoch = -1, _NONE_YET
         best = engine.state.best_metric_epoch
         if best not in (engine.state.epoch, _NONE_YET) or idist.get_rank() > 0:
             return

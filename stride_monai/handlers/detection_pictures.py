@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torchvision.io import encode_png
 from torchvision.utils import draw_bounding_boxes, make_grid
 
 from stride_monai.files import write_bytes
@@ -101,4 +101,4 @@ class DetectionPictures:
             self.writer.add_image("predictions", grid, engine.state.epoch)
             self.writer.flush()
         if self.path is not None:
-            write_bytes(self.path, bytes(encode_png(grid).numpy()))
+            write_bytes(self.path, bytes(imagecodecs.png_encode(grid.permute(1, 2, 0).contiguous().numpy())))

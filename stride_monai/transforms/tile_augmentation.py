@@ -11,13 +11,13 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Self
 
+import imagecodecs
 import numpy as np
 import torch
 from monai.transforms import MapTransform, Randomizable, Transform
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 from torch.nn import functional
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.augmentation import STRENGTHS, ScaleUint8, Strength
@@ -286,6 +286,7 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 
 
 def _compressed(image: Tensor, quality: int) -> Tensor:
-    pixels = (image * 255).round().to(torch.uint8).cpu()
-    seen: Tensor = decode_jpeg(encode_jpeg(pixels, quality=max(quality, 1)))
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous().numpy()
+    jpeg = imagecodecs.jpeg8_encode(pixels, level=max(quality, 1), subsampling="420")
+    seen = torch.from_numpy(imagecodecs.jpeg8_decode(jpeg)).permute(2, 0, 1).contiguous()
     return seen.to(image.device).float() / 255
