@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 import stride_monai
 from stride_monai.errors import BundleError, OutputError
+from stride_monai.files import moved_folder, temporary_folder, write_bytes
 
 __all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "neighbour"]
 
@@ -102,9 +102,16 @@ def copy_bundle(name: str, folder: Path) -> Path:
         raise OutputError(f"{target} exists already", "choose another folder, or move it away")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".part", dir=folder) as temporary:
-            made = shutil.copytree(root, Path(temporary) / name, ignore=shutil.ignore_patterns(*_LEFT_BEHIND))
-            made.rename(target)
-    except (OSError, shutil.Error) as error:
+        with temporary_folder(folder) as made:
+            for path in sorted(root.rglob("*")):
+                place = path.relative_to(root)
+                if any(fnmatch(part, left) for part in place.parts for left in _LEFT_BEHIND):
+                    continue
+                if path.is_dir():
+                    (made / place).mkdir(exist_ok=True)
+                else:
+                    write_bytes(made / place, path.read_bytes())
+            moved_folder(made, target)
+    except OSError as error:
         raise OutputError(f"cannot write {target} ({error.strerror or error})", "choose another folder") from error
     return target

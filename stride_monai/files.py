@@ -27,6 +27,7 @@ __all__ = [
     "fingerprint",
     "free_name",
     "moved",
+    "moved_folder",
     "remove_leftovers",
     "replacing",
     "sha256_of",
@@ -124,6 +125,24 @@ def moved(source: Path, target: Path) -> None:
             if wait is None or error.errno not in _IN_USE or target.is_dir():
                 raise
             time.sleep(wait)
+
+
+def moved_folder(source: Path, target: Path) -> None:
+    """Rename a folder to a name that is free; file by file on shares that rename no folders.
+
+    Raises:
+        OSError: its files cannot be moved.
+    """
+    with contextlib.suppress(OSError):
+        source.rename(target)
+        return
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+        else:
+            moved(path, place)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,22 +35,38 @@ class HeldFolder:
 
     Attributes:
         mark: the file in it that keeps others out.
+        again: takes the lock anew.
+        identity: device and number of the folder.
         note: what the user must know of the lock; empty for nothing.
     """
 
     path: Path
     mark: Path
+    again: Callable[[], None]
+    identity: tuple[int, int] | None
     note: str = ""
 
     def check(self) -> None:
         """Raises:
-        OutputError: the folder is gone, or another one has its name: a share was unmounted, or the folder removed.
+        OutputError: the folder is gone, or another one has its name: a share was unmounted, or the folder removed. Or
+            its lock was removed, and another run has taken it.
         """
-        # Device and number of the folder would not do: some shares number anew what they have forgotten.
-        if not os.path.lexists(self.mark):
+        # Device and number alone would not do: some shares number anew what they have forgotten.
+        if os.path.lexists(self.mark):
+            return
+        if self.identity is None or _identity(self.path) != self.identity:
             raise OutputError(
                 f"the output folder {self.path} has vanished", "bring it back; the same command takes the run up again"
             )
+        self.again()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        facts = folder.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 @contextmanager
@@ -68,22 +84,43 @@ def held(folder: Path) -> Iterator[HeldFolder]:
         raise OutputError(f"cannot write to {folder} ({error.strerror})", "choose another --out") from error
     if _foreign(folder / LOCK_NAME):
         raise OutputError(f"{folder / LOCK_NAME} is not of stride-monai", "move it elsewhere, or choose another --out")
-    lock = FileLock(folder / LOCK_NAME)
-    sign: Path | None = None
+    lock, sign = FileLock(folder / LOCK_NAME), folder / _SIGN_NAME
+    locked = _take(lock, folder)
+    if not locked:
+        put_up(sign)
+    note = "" if locked else f"{folder} is on a file system without locks: do not start a second run there"
+
+    def again() -> None:
+        if not locked:
+            put_up(sign)
+            return
+        lock.release(force=True)
+        _take(lock, folder)
+
+    try:
+        yield HeldFolder(folder, folder / LOCK_NAME if locked else sign, again, _identity(folder), note)
+    finally:
+        with contextlib.suppress(OSError):
+            lock.release() if locked else sign.unlink(missing_ok=True)
+
+
+def _take(lock: FileLock, folder: Path) -> bool:
+    """Take a folder's lock; False where the file system has none.
+
+    Raises:
+        OutputError: another run has it, or the folder cannot be written to.
+    """
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InUseError(f"another run is writing to {folder}", "wait for it, or choose another --out") from error
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise OutputError(f"cannot write to {folder} ({error.strerror})", "choose another --out") from error
-        sign = put_up(folder / _SIGN_NAME)
-    note = "" if sign is None else f"{folder} is on a file system without locks: do not start a second run there"
-    try:
-        yield HeldFolder(folder, folder / LOCK_NAME if sign is None else sign, note)
-    finally:
-        with contextlib.suppress(OSError):
-            lock.release() if sign is None else sign.unlink(missing_ok=True)
+    except NotImplementedError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return False
+        raise OutputError(f"cannot write to {folder} ({error.strerror})", "choose another --out") from error
+    return True
 
 
 def _foreign(lock: Path) -> bool:

@@ -46,7 +46,7 @@ __all__ = [
 
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run.json"
-LOG_NAME = "run.log"
+LOG_NAME = "outcomes.jsonl"
 INDEX_NAMES = (SUMMARY_NAME, RUN_NAME, LOG_NAME)
 ERRORS_NAME = "errors"
 _LOG_HEAD = "stride-monai: slides of a run that is going on or was cut off, one per line as in run.json"
@@ -268,23 +268,38 @@ class RunIndex:
         Raises:
             OutputError: something that no run wrote has a name of the index, or nothing can be written.
         """
-        refuse_foreign(self.folder, INDEX_NAMES, lambda name: self.own(self.folder, name))
-        notes = []
-        summary, run = self.folder / SUMMARY_NAME, read_json(self.folder / RUN_NAME)
+        foreign = [n for n in INDEX_NAMES if os.path.lexists(self.folder / n) and not self.own(self.folder, n)]
+        if not any(self.own(self.folder, name) for name in INDEX_NAMES):
+            refuse_foreign(self.folder, foreign, lambda _: False)
+        run = read_json(self.folder / RUN_NAME)
+        killed = (self.folder / LOG_NAME).exists()
+        wanted = run["run"].get("summary_sha256") if RUN_NAME not in foreign and isinstance(run, dict) else None
+        notes: list[str] = []
         try:
-            killed = (self.folder / LOG_NAME).exists()
-            wanted = run["run"].get("summary_sha256") if isinstance(run, dict) else None
-            if wanted and not killed and summary.exists() and sha256_of(summary) != wanted:
-                kept = free_name(summary)
-                summary.rename(kept)
-                notes.append(f"{summary} was changed since it was written: it is kept as {kept.name}")
-            with (self.folder / LOG_NAME).open("w", encoding="utf-8") as log:
-                log.write(f"{_LOG_HEAD}\n")
+            summary = self.folder / SUMMARY_NAME
+            if wanted and not killed and SUMMARY_NAME not in foreign and summary.exists():
+                foreign += [SUMMARY_NAME] * (sha256_of(summary) != wanted)
+            for name in foreign:  # a run was here: it is ours, and was edited or damaged
+                kept = free_name(self.folder / name)
+                (self.folder / name).rename(kept)
+                notes.append(f"{self.folder / name} was changed since it was written: it is kept as {kept.name}")
         except OSError as error:
             raise OutputError(f"cannot write to {self.folder} ({error.strerror})", "choose another --out") from error
+        self._begin()
+        return notes
+
+    def _begin(self) -> None:
+        """Raises:
+        OutputError: neither the log nor the index can be written.
+        """
+        try:
+            with (self.folder / LOG_NAME).open("w", encoding="utf-8") as log:
+                log.write(f"{_LOG_HEAD}\n")
+        except OSError:  # it may be open elsewhere, as the index may
+            self._write(finished=False)
+            return
         with contextlib.suppress(OutputError):
             self._write(finished=False)
-        return notes
 
     def add(self, outcome: Outcome) -> None:
         """Note how a slide ended: in the log at once, in the index when it is time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,16 @@ from hypothesis import strategies as st
 
 import stride_monai
 from stride_monai.errors import MissingExtraError, OutputError, StrideError
-from stride_monai.files import config_hash, files_below, fingerprint, replacing, sha256_of, write_bytes
+from stride_monai.files import (
+    config_hash,
+    files_below,
+    fingerprint,
+    free_name,
+    moved_folder,
+    replacing,
+    sha256_of,
+    write_bytes,
+)
 from stride_monai.units import Box, Microns, MicronsPerPixel, to_microns, to_pixels
 
 coordinates = st.floats(-1e6, 1e6)
@@ -127,3 +137,30 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
     told: list[OSError] = []
     assert files_below(tmp_path / "nowhere", told.append) == []
     assert [Path(error.filename).name for error in told] == ["nowhere"]
+
+
+@pytest.mark.parametrize("renames", [True, False])
+def test_a_folder_is_moved_whole_on_shares_that_rename_none_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: bool
+) -> None:
+    real = os.rename
+
+    def rename(source: Path, target: Path) -> None:
+        if not renames and Path(source).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    (tmp_path / "a" / "deep" / "empty").mkdir(parents=True)
+    (tmp_path / "a" / "deep" / "x.txt").write_text("x")
+    moved_folder(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b" / "deep" / "x.txt").read_text() == "x"
+    assert (tmp_path / "b" / "deep" / "empty").is_dir()
+
+
+def test_a_free_name_is_nobodys(tmp_path: Path) -> None:
+    path = tmp_path / "summary.csv"
+    assert free_name(path) == path
+    path.symlink_to(tmp_path / "nowhere")
+    (tmp_path / "summary (2).csv").mkdir()
+    assert free_name(path).name == "summary (3).csv"

@@ -261,7 +261,7 @@ def test_a_writer_never_replaces_what_is_not_ours(tmp_path: Path, kind: str) -> 
     assert mine.read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["summary.csv", "run.json", "run.log", ".lock"])
+@pytest.mark.parametrize("name", ["summary.csv", "run.json", "outcomes.jsonl", ".lock"])
 def test_another_tools_index_refuses_the_run_before_anything_is_done(tmp_path: Path, name: str) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("slide,mean\na,1\n" if name.endswith("csv") else '{"run": 1}')
@@ -287,6 +287,37 @@ def test_a_summary_that_somebody_edited_is_kept_beside_the_new_one(tmp_path: Pat
     screen_batch(batch, slides_in(tmp_path / "in", "a", "b"), on_note=notes.append)
     assert len(notes) == 1
     assert not (tmp_path / "out" / "summary (3).csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("summary.csv", b"\xef\xbb\xbfslide_id;file_name;status;mine\r\na;a.svs;ok;looked at\r\n"),
+        ("run.json", b'{"run": '),
+        ("run.json", b""),
+        ("outcomes.jsonl", b"\0\0\0"),
+    ],
+)
+def test_an_index_that_was_edited_or_damaged_is_kept_and_ends_no_run(tmp_path: Path, name: str, content: bytes) -> None:
+    run(tmp_path, FakeScreener(), ("a",))
+    (tmp_path / "out" / name).write_bytes(content)
+    assert run(tmp_path, FakeScreener(), ("a", "b")) == ["ok", "ok"]
+    stem, suffix = name.split(".")
+    assert (tmp_path / "out" / f"{stem} (2).{suffix}").read_bytes() == content
+    assert len(summary(tmp_path)) == 2
+
+
+def test_a_lock_that_somebody_removed_ends_no_run(tmp_path: Path) -> None:
+    lock = tmp_path / "out" / ".lock"
+
+    @dataclass
+    class Clearing(FakeScreener):
+        def screen(self, item: SlideInput, progress: Callable[[int, int], None] | None = None) -> Screened:
+            lock.unlink(missing_ok=True)
+            return super().screen(item, progress)
+
+    assert run(tmp_path, Clearing(), ("a", "b")) == ["ok", "ok"]
+    assert lock.exists()
 
 
 def placed(tmp_path: Path, where: str) -> tuple[Path, SlideInput]:

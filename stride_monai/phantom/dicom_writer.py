@@ -7,7 +7,6 @@ there; those that only describe the specimen's preparation are not.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import struct
@@ -20,7 +19,7 @@ from typing import BinaryIO, TypeAlias
 import numpy as np
 
 from stride_monai.errors import OutputError
-from stride_monai.files import moved, temporary_folder
+from stride_monai.files import moved, moved_folder, temporary_folder
 from stride_monai.phantom.painter import Scene
 from stride_monai.phantom.products import is_dicom, is_slide
 from stride_monai.phantom.slide_files import CANARY, label_picture, macro_picture, objective_of
@@ -266,10 +265,8 @@ def _replacing_folder(folder: Path) -> Iterator[Path]:
 def _take_place(made: Path, folder: Path) -> None:
     """Files of ours that are there go first, lest levels of two slides be mixed."""
     if not folder.exists():
-        with contextlib.suppress(OSError):  # some shares rename no folders
-            made.rename(folder)
-            return
-        folder.mkdir()
+        moved_folder(made, folder)
+        return
     for file in folder.iterdir():
         if is_dicom(file):
             file.unlink()
