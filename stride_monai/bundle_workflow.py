@@ -27,6 +27,7 @@ from stride_monai.networks.weights import load_into
 from stride_monai.workflows.messages import own_error, print_one_line, refuse, say_the_reason
 from stride_monai.workflows.outputs import guard_outputs
 from stride_monai.workflows.settle import OPTIONS, Given, settle, settled
+from stride_monai.workflows.stopping import how_to_go_on, stop_with_one_line
 from stride_monai.workflows.typed import is_command, typed_options
 from stride_monai.workflows.values import file_option, shielded
 
@@ -202,6 +203,8 @@ def check_overrides() -> None:
     if workflow is None:
         raise ConfigError("check_overrides() is called outside a bundle workflow", "use refuse_unknown() instead")
     say_the_reason(workflow)
+    if is_command():
+        stop_with_one_line(how_to_go_on(workflow.parser.get()))
     try:
         typed = typed_options()
         meant = settle(workflow, given, typed)
