@@ -618,6 +618,20 @@ def test_a_tile_that_the_file_does_not_hold_is_never_white(tmp_path: Path, reade
         assert np.abs(part - full[:, :64]).max() < 24
 
 
+@pytest.mark.parametrize("stored", ["YCBCR", "RGB"])
+@pytest.mark.parametrize("tag", [2, 6])
+@pytest.mark.parametrize("aperio", [False, True])
+def test_jpeg_tiles_that_say_themselves_what_their_colours_are(
+    tmp_path: Path, stored: str, tag: int, aperio: bool
+) -> None:
+    """imagecodecs writes a marker of JFIF or Adobe into each tile; where the tag contradicts it the tile is right."""
+    full = picture(128, 128)
+    page = page_of(full, 6 if stored == "YCBCR" else 2, compression=JPEG).set(262, SHORT, tag)
+    if aperio:
+        page.text(270, "Aperio Image Library v1\r\n128x128|AppMag = 40|MPP = 0.25")
+    assert_true(write(tmp_path / "a.tif", page), full, 24)
+
+
 @pytest.mark.parametrize("tail", [b"\0" * 200, b"\xff" * 3, b"rubbish" * 400])
 def test_bytes_after_the_end_of_a_jpeg_tile(tmp_path: Path, tail: bytes) -> None:
     full = picture(128, 128)

@@ -16,7 +16,7 @@ __all__ = ["Colours", "highest_value"]
 
 _WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
 _APERIO_YCBCR = 33003
-_OWN_COLOURS = JPEG | {33004, 33005, 34712, 34927, 50001, 50002, 52546, 34933, 34934}  # their decoders give RGB
+_OWN_COLOURS = JPEG | {34927, 34933, 34934, 50001, 50002, 52546}  # their decoders give RGB
 _PREMULTIPLIED, _ALPHA = 1, 2
 _PIXELS_AT_A_TIME = 2**23  # what is computed in between takes several times a strip's memory
 

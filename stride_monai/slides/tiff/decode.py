@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from stride_monai.slides.tiff.page import JPEG, JPEG2000, Page
 
-__all__ = ["Samples", "decode"]
+__all__ = ["Samples", "decode", "stores_ycbcr"]
 
 Samples = npt.NDArray[Any]
 """uint8 or uint16 ``[height, width, samples]`` as stored: no colour conversion, but for JPEG's YCbCr."""
@@ -101,7 +101,8 @@ def _jpeg(page: Page, data: bytes, height: int, width: int, samples: int) -> Sam
     elif page.photometric == _YCBCR and not page.extra:
         out = _RGB
     elif page.photometric == _RGB and not page.extra:
-        colour, out = None if head.jfif else _RGB, _RGB  # without JFIF's marker they are not YCbCr: Aperio's
+        # A marker in the tile itself is believed; without one they are not YCbCr, as the tag says: Aperio's.
+        colour, out = None if head.ycbcr is not None else _RGB, _RGB
     decoded = imagecodecs.jpeg8_decode(data, tables=page.jpeg_tables, colorspace=colour, outcolorspace=out)
     if decoded.dtype != np.uint8:
         raise ValueError("no 8-bit pixels in it")
@@ -112,8 +113,19 @@ class _JpegHead(NamedTuple):
     width: int
     height: int
     samples: int
-    jfif: bool
+    ycbcr: bool | None  # whether the colours are YCbCr, by a marker of JFIF or Adobe; None without one
     scan: int  # where the first scan begins
+
+
+def stores_ycbcr(page: Page) -> bool | None:
+    """What the first JPEG tile of a page says of its colours by a marker of its own; None where it says nothing."""
+    segments = page.segments
+    first = int(np.flatnonzero(~segments.absent.ravel())[0])
+    data = page.directory.file.read(int(segments.offsets[first]), min(int(segments.counts[first]), 1 << 16))
+    try:
+        return _jpeg_head(data).ycbcr
+    except ValueError:
+        return None
 
 
 def _jpeg_head(data: bytes) -> _JpegHead:
@@ -124,7 +136,7 @@ def _jpeg_head(data: bytes) -> _JpegHead:
     """
     if data[:2] != b"\xff\xd8":
         raise ValueError("it is no JPEG")
-    at, frame, jfif = 2, None, False
+    at, frame, ycbcr = 2, None, None
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             raise ValueError("its JPEG header is damaged")
@@ -137,7 +149,9 @@ def _jpeg_head(data: bytes) -> _JpegHead:
             continue
         length = data[at + 2] << 8 | data[at + 3]
         if marker == 0xE0 and data[at + 4 : at + 8] == b"JFIF":
-            jfif = True
+            ycbcr = True
+        elif marker == 0xEE and data[at + 4 : at + 9] == b"Adobe" and length >= 14 and ycbcr is None:
+            ycbcr = data[at + 15] != 0
         elif 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME and at + 10 <= len(data):
             if frame is not None:
                 raise ValueError("its JPEG header states two pictures")
@@ -146,7 +160,7 @@ def _jpeg_head(data: bytes) -> _JpegHead:
         elif marker == 0xDA:
             if frame is None:
                 break
-            return _JpegHead(*frame, jfif, at)
+            return _JpegHead(*frame, ycbcr, at)
         at += 2 + length
     raise ValueError("it is a JPEG without a picture")
 

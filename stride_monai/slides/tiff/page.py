@@ -206,6 +206,8 @@ def _unsupported(page: Page) -> str:
     if page.directory.number(32997, 1) > 1:
         return "a volume, not a picture"
     extra = page.samples - colours
+    if page.compression in JPEG and not page.planar and extra > 0:
+        return f"JPEG of {page.samples} colours"
     if extra < 0 or extra > 1 or (page.photometric == _PALETTE and extra):
         what = f"{page.samples} samples per pixel where its kind of colour has {colours}"
         return what + (": channels, not colours" if colours == 1 and extra > 0 else "")
