@@ -219,6 +219,17 @@ def test_a_label_alone_is_not_screened_and_that_is_said(tmp_path: Path, name: st
     assert [slide.skipped for slide in slides if slide.problem] == [True]
 
 
+def test_a_list_cannot_make_a_slide_of_a_part(tmp_path: Path) -> None:
+    vms(tmp_path)
+    for name in ("A.svs", "A_label.png", "macro.png"):
+        touch(tmp_path / name)
+    touch(tmp_path / "m.csv", b"slide_id,path\na,p.jpg\nb,A_label.png\nc,A.svs\nd,macro.png\n")
+    slides = collect([tmp_path / "m.csv", tmp_path])
+    assert names(slides) == ["c", "d", "s"]  # whoever lists a lone picture of that name knows what it is
+    assert [slide.slide_id for slide in slides if slide.problem and not slide.skipped] == ["a", "b"]
+    assert "list s.vms itself" in problems(slides)["p.jpg"]
+
+
 def test_a_slide_changes_with_any_of_its_files(series: Path, tmp_path: Path) -> None:
     shutil.copytree(series / "A", tmp_path / "d")
     touch(tmp_path / "m.mrxs")

@@ -24,6 +24,7 @@ _UNREADABLE = frozenset(
 )
 """Slides and photographs of formats without a reader here: found in a folder, they fail by name."""
 _SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})
+_ITS_SLIDE = "name its slide; rename it, or put it in a list, if it is one itself"
 _NOBODYS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information"})
 """Folders of operating systems and storage boxes: thumbnails, halves of files, what was thrown away."""
 
@@ -127,9 +128,9 @@ def _one(claims: Sequence[_Claim]) -> list[SlideInput]:
     first = claims[0]
     if all(claim.given is not None for claim in claims):
         advice = f"name {readable(first.path.name)} itself"
-        parts = {claim.given: claim for claim in reversed(claims) if claim.given is not None}
-        what = f"it is a part of the slide {readable(first.path.name)}, or a picture about it"
-        return [replace(_problem(p, what, advice), slide_id=c.slide_id) for p, c in reversed(parts.items())]
+        parts = dict.fromkeys(claim.given for claim in claims if claim.given is not None)
+        what = _part_of(first.path)
+        return [_problem(part, what, advice) for part in parts]
     listed = [claim for claim in claims if claim.listed]
     if listed:
         return _as_listed(listed)
@@ -192,9 +193,11 @@ def _claim(path: Path, views: _Views, listed: tuple[str, float | None] | None = 
     """A file that somebody names, or a row of a list with its id and um/px."""
     view = views[path.parent]
     whole = view.whole_of(path)
-    aside = None if listed else view.aside.get(path)
+    aside = view.aside.get(path)
+    if aside is not None and aside.alone and listed:
+        aside = None  # whoever writes a list of slides knows that it is one
     if aside is not None and aside.slide is None:
-        return replace(_problem(path, aside.why, "name the slide itself"), skipped=True)
+        return replace(_problem(path, aside.why, _ITS_SLIDE), skipped=not listed)
     slide, name, given = path, readable(path.stem), None
     if whole is not None and (path == whole.main or whole.any_part_opens):
         slide, name = whole.main, whole.name or name
@@ -203,7 +206,14 @@ def _claim(path: Path, views: _Views, listed: tuple[str, float | None] | None = 
     elif aside is not None and aside.slide is not None:
         slide, given = aside.slide, path
     slide_id, mpp = listed or (name, None)
+    if listed and given is not None:
+        what = f"{readable(given.name)}: {_part_of(slide)}: list {readable(slide.name)} itself"
+        return SlideInput(given, slide_id, problem=what)
     return _Claim(slide, slide_id, mpp, given, listed is not None)
+
+
+def _part_of(slide: Path) -> str:
+    return f"it is a part of the slide {readable(slide.name)}, or a picture about it"
 
 
 def _of_list(path: Path, views: _Views) -> Iterator[SlideInput | _Claim]:
@@ -274,7 +284,7 @@ def _of_found(path: Path, views: _Views) -> SlideInput | _Claim | None:
         return _Claim(whole.main, whole.name or readable(whole.main.stem)) if path == whole.main else _PART
     aside = view.aside.get(path)
     if aside is not None:
-        return replace(_problem(path, aside.why, "name its slide"), skipped=True) if aside.alone else _PART
+        return replace(_problem(path, aside.why, _ITS_SLIDE), skipped=True) if aside.alone else _PART
     return _Claim(path, readable(path.stem))
 
 
