@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from stride_monai.slides.tiff.page import JPEG, JPEG2000, Page
 
-__all__ = ["Samples", "decode", "stores_ycbcr"]
+__all__ = ["Samples", "decode", "first_tile_contradicts"]
 
 Samples = npt.NDArray[Any]
 """uint8 or uint16 ``[height, width, samples]`` as stored: no colour conversion, but for JPEG's YCbCr."""
@@ -35,6 +35,7 @@ _IMAGES: dict[int, Callable[..., Any]] = {
 }
 _RGB, _YCBCR = 2, 6  # photometric interpretations, as imagecodecs numbers colour spaces too
 _GREY = 1
+_MOST_PARTS = 1 << 16  # of one JPEG 2000 tile; a header may state any number, and each takes memory
 _ALONE = {0x01, *range(0xD0, 0xD8)}  # JPEG markers without a length
 _NO_FRAME = {0xC4, 0xC8, 0xCC}  # tables, whose numbers lie among those of the frame headers
 
@@ -117,15 +118,22 @@ class _JpegHead(NamedTuple):
     scan: int  # where the first scan begins
 
 
-def stores_ycbcr(page: Page) -> bool | None:
-    """What the first JPEG tile of a page says of its colours by a marker of its own; None where it says nothing."""
+def first_tile_contradicts(page: Page) -> bool:
+    """Whether the header of a page's first JPEG or JPEG 2000 tile says something else than the page's tags: a larger
+    picture, or colours stored in another way."""
     segments = page.segments
     first = int(np.flatnonzero(~segments.absent.ravel())[0])
     data = page.directory.file.read(int(segments.offsets[first]), min(int(segments.counts[first]), 1 << 16))
     try:
-        return _jpeg_head(data).ycbcr
+        if page.compression in JPEG2000:
+            return _jpeg2000_size(data)[:2] != (page.segment_width, page.segment_height)
+        if page.compression not in JPEG:
+            return False
+        head = _jpeg_head(data)
     except ValueError:
-        return None
+        return False  # damaged: it fails where it is read
+    other_colours = head.samples == 3 and head.ycbcr is (page.photometric != _YCBCR)
+    return other_colours or head.width > page.segment_width or head.height > page.segment_height
 
 
 def _jpeg_head(data: bytes) -> _JpegHead:
@@ -172,19 +180,32 @@ def _padded(head: _JpegHead, page: Page, height: int, width: int) -> bool:
 
 
 def _jpeg2000(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
-    at = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # SOC and SIZ, within boxes or not
-    if at < 0 or at + 42 > len(data):
-        raise ValueError("it is no JPEG 2000")
-    x1, y1, x0, y0, tile_width, tile_height = struct.unpack_from(">6I", data, at + 8)
-    if (x1 - x0, y1 - y0) != (width, height):
-        raise ValueError(f"its JPEG 2000 header states {x1 - x0}x{y1 - y0} px instead of {width}x{height}")
-    (count,) = struct.unpack_from(">H", data, at + 40)
+    wide, high, count, parts = _jpeg2000_size(data)
+    if (wide, high) != (width, height):
+        raise ValueError(f"its JPEG 2000 header states {wide}x{high} px instead of {width}x{height}")
     if count != samples:
         raise ValueError(f"its JPEG 2000 header states {count} colours instead of {samples}")
-    if not tile_width or not tile_height or (width // tile_width + 1) * (height // tile_height + 1) > 1 << 16:
-        raise ValueError("its JPEG 2000 header is damaged")
+    if parts > _MOST_PARTS:
+        raise ValueError(f"its JPEG 2000 header states {parts} parts")
     decoded = imagecodecs.jpeg2k_decode(data)
     if decoded.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"it holds {decoded.dtype} pixels")
     image: Samples = np.asarray(decoded).reshape(height, width, samples)
     return image
+
+
+def _jpeg2000_size(data: bytes) -> tuple[int, int, int, int]:
+    """Width, height, number of colours and of parts by the codestream's header.
+
+    Raises:
+        ValueError: no JPEG 2000.
+    """
+    at = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # SOC and SIZ, within boxes or not
+    if at < 0 or at + 42 > len(data):
+        raise ValueError("it is no JPEG 2000")
+    x1, y1, x0, y0, part_width, part_height = struct.unpack_from(">6I", data, at + 8)
+    if not part_width or not part_height:
+        raise ValueError("its JPEG 2000 header is damaged")
+    width, height = x1 - x0, y1 - y0
+    parts = (width // part_width + 1) * (height // part_height + 1)
+    return width, height, struct.unpack_from(">H", data, at + 40)[0], parts

@@ -20,7 +20,7 @@ from stride_monai.slides.orientation import TAG, Orientation, orientation_of
 from stride_monai.slides.protocol import Choice, StatedFacts
 from stride_monai.slides.tiff import ome, stated
 from stride_monai.slides.tiff.colour import highest_value
-from stride_monai.slides.tiff.decode import stores_ycbcr
+from stride_monai.slides.tiff.decode import first_tile_contradicts
 from stride_monai.slides.tiff.directory import (
     Directory,
     FileBytes,
@@ -359,8 +359,8 @@ def _not_openslide(layout: TiffLayout, pages: list[Page]) -> str:
             return "it does not read such pixels"
         if page.photometric == 6 and page.compression not in JPEG | _APERIO_CODECS:
             return "it does not read such pixels"
-        if page.compression in JPEG and page.samples == 3 and stores_ycbcr(page) is (page.photometric != 6):
-            return "its JPEG tiles contradict the tags"
+        if first_tile_contradicts(page):
+            return "its tiles contradict the tags"
         pixels = page.segment_width * page.segment_height
         if pixels > _OPENSLIDE_TILE:
             return "its tiles are too large"
