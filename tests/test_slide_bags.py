@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy_reader
 from detection_toys import DarkSpots
 from filelock import FileLock
 from monai.data import Dataset
@@ -29,6 +31,7 @@ from stride_monai.engines.slide_bags import CLAIMS_FOLDER, FAILED_FOLDER, SlideB
 from stride_monai.errors import OutputError, SlideError
 from stride_monai.files import replacing
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.slides import readers
 
 GOOD = ("a", "b", "c", "d")
 
@@ -266,6 +269,38 @@ def test_what_a_killed_process_had_claimed_is_taken_over(
         thread.join(60)
     assert not thread.is_alive()
     assert bags(out) == list(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("happens", "says"), [("read:abort", r"reading x\.toy ends the process \(SIGABRT\)"), ("read:nothing", "")]
+)
+def test_a_slide_at_which_a_process_ended_is_tried_apart_first(
+    happens: str,
+    says: str,
+    tmp_path: Path,
+    slides: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    toy_reader.install(tmp_path / "site")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.setattr(readers, "_registry", lambda: {**readers._BUILT_IN, "toy": "toy_reader:ToyReader"})
+    slide = tmp_path / "x.toy"
+    slide.write_text(happens)
+    data = [{"image": str(slide), "slide_id": "x"}, slides[0]]
+    mark = tmp_path / "bags" / CLAIMS_FOLDER / "x.begun"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    for _ in range(2):  # the mark stays as long as it goes wrong
+        if says:
+            with pytest.raises(SlideError, match=r"1 of 2 slides failed here \(x\)"):
+                maker(tmp_path / "bags", data).run()
+            assert re.search(says, (tmp_path / "bags" / FAILED_FOLDER / "x.txt").read_text())
+        else:
+            maker(tmp_path / "bags", data).run()
+        assert mark.exists() == bool(says)
+    assert bags(tmp_path / "bags") == (["a"] if says else ["a", "x"])
+    assert ("x: a process ended at this slide" in caplog.text) is True
 
 
 def test_a_folder_that_cannot_be_written_to_stops_the_run(tmp_path: Path, slides: list[dict[str, object]]) -> None:

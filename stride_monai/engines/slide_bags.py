@@ -32,6 +32,7 @@ from stride_monai.networks.detector import TileDetector
 from stride_monai.ownership import refuse_foreign, refuse_inputs, refuse_within
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import own_folders, slide_fingerprint
+from stride_monai.slides.rehearsal import rehearse
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
@@ -161,7 +162,8 @@ class SlideBagMaker(SupervisedEvaluator):
                     self._busy.append(item)
                     return {"slide_id": slide_id, "cells": None, "error": None}
                 if self.overwrite or not self._stays(item, path):
-                    cells = self._make(item, path)
+                    with self._marked(item):
+                        cells = self._make(item, path)
                 _forget(note)
         except OutputError:
             raise  # no other slide could be written either
@@ -202,6 +204,28 @@ class SlideBagMaker(SupervisedEvaluator):
         finally:
             with contextlib.suppress(OSError):
                 lock.release() if sign is None else sign.unlink(missing_ok=True)
+
+    @contextmanager
+    def _marked(self, item: Item) -> Iterator[None]:
+        """Leave a mark as long as the block lasts: a process that ends in it leaves it behind.
+
+        A slide with such a mark is read in a process of its own first, so that a file that aborts a library ends no
+        second one. The mark stays as long as that goes wrong.
+
+        Raises:
+            SlideError: it does.
+        """
+        mark = self.output_dir / CLAIMS_FOLDER / f"{item['slide_id']}.begun"
+        if mark.exists():
+            _log.warning(
+                "%s: a process ended at this slide, so it is tried apart from this one first", item["slide_id"]
+            )
+            rehearse(Path(item["image"]), item.get("mpp"), (self.inferer.tile_mpp, self._patches.crop_mpp))
+        mark.touch()
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
 
     def _stays(self, item: Item, path: Path) -> bool:
         """Whether the slide's bag is there and is what this run would make."""
