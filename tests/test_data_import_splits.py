@@ -360,3 +360,41 @@ def test_a_data_set_that_is_named_from_within(tmp_path: Path, monkeypatch: pytes
         monkeypatch.chdir(place)
         _run("voc", Path(named), tmp_path / f"out{number}")
         assert _splits(tmp_path / f"out{number}") == EXPECTED
+
+
+def test_splits_that_a_row_or_an_entry_states(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for name in ("a", "b"):
+        samples.field(source / f"{name}.png", seed=len(name))
+    header = "image,bethesda_system,nucleus_x,nucleus_y,Split\n"
+    samples.text(source / "points.csv", header + "a.png,HSIL,50,60,train\nb.png,HSIL,50,60,val\n")
+    _run("cric", source, tmp_path / "cric")
+    assert _splits(tmp_path / "cric") == {"a": "train", "b": "validation"}
+    samples.text(
+        source / "points.csv", header + "a.png,HSIL,50,60,train\na.png,HSIL,90,60,val\nb.png,HSIL,9,9,fold 3\n"
+    )
+    with pytest.raises(
+        ManifestError, match=r"line 3: image 'a' is in another split too, .* line 4: 'fold 3' is no split"
+    ):
+        _run("cric", source, tmp_path / "b")
+    images = [{"id": n, "file_name": f"{name}.png", "split": name} for n, name in enumerate(("train", "val"))]
+    for image in images:
+        samples.field(tmp_path / "coco" / str(image["file_name"]))
+    cell = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [9, 9, 9, 9]}
+    content = {"images": images, "annotations": [cell], "categories": [{"id": 1, "name": "HSIL"}]}
+    path = samples.as_json(tmp_path / "coco" / "all.json", content)
+    _run("coco", tmp_path / "coco", tmp_path / "c")
+    assert _splits(tmp_path / "c") == {"train": "train", "val": "validation"}
+    path.rename(tmp_path / "coco" / "train.json")
+    with pytest.raises(ManifestError, match="image 2: its split is 'validation' here, but its file is of 'train'"):
+        _run("coco", tmp_path / "coco", tmp_path / "d")
+
+
+def test_masks_beside_the_pictures_are_no_cells(tmp_path: Path) -> None:
+    source = samples.herlev(tmp_path / "in")
+    (source / "light_dysplastic").rename(source / "LSIL")
+    for other in ("normal_columnar", "severe_dysplastic"):
+        shutil.rmtree(source / other)
+    with pytest.raises(ManifestError, match=r"LSIL/153-001-d\.bmp: it looks like a mask of 153-001"):
+        _run("folder", source, tmp_path / "out")
+    assert _run("folder", source, tmp_path / "out", skip=True).counts["images"] == 1

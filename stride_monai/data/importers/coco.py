@@ -12,7 +12,7 @@ from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.importers.split_names import split_named
+from stride_monai.data.importers.split_names import split_named, stated_split
 from stride_monai.data.importers.tables import to_id, to_number
 from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ManifestError
@@ -75,7 +75,7 @@ def _images(
                 index.id_of(path),
                 path,
                 place,
-                split=split,
+                split=stated_split(entry.get("split"), split),
                 size=(stated[0], stated[1]) if len(stated) == 2 else None,
             )
     return found

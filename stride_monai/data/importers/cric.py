@@ -11,6 +11,7 @@ from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.split_names import stated_split
 from stride_monai.data.importers.tables import csv_rows, to_id, to_number
 from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ManifestError
@@ -26,6 +27,7 @@ _COLUMNS = {
     "y": ("nucleus_y", "y"),
     "width": ("width",),
     "height": ("height",),
+    "split": ("split",),
 }
 
 
@@ -49,7 +51,9 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             if slide_id not in images:
                 stated = [to_number(row[side], side, comma) for side in ("width", "height") if row.get(side)]
                 size = (stated[0], stated[1]) if len(stated) == 2 else None
-                images[slide_id] = SourceImage(slide_id, path, place, size=size)
+                images[slide_id] = SourceImage(slide_id, path, place, size=size, split=stated_split(row.get("split")))
+            elif row.get("split") and stated_split(row["split"]) != images[slide_id].split:
+                raise ManifestError(f"image '{slide_id}' is in another split too, {images[slide_id].place}")
             if row.get("x") is None:
                 continue  # an image without cells
             point = pixel_centre(*(to_number(row[axis], f"nucleus_{axis}", comma) for axis in ("x", "y")))
@@ -71,7 +75,7 @@ def _table(source: Path) -> Path:
 
 
 def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
-    rows = csv_rows(table, _COLUMNS, options.encoding, problems, optional=("cell_id", "width", "height"))
+    rows = csv_rows(table, _COLUMNS, options.encoding, problems, optional=("cell_id", "width", "height", "split"))
     return [(Place(table.name, row.place), {**row.cells, "decimal_comma": row.decimal_comma}) for row in rows]
 
 

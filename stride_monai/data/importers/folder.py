@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from stride_monai.data.importers.labels import BETHESDA
@@ -12,17 +13,26 @@ from stride_monai.errors import ManifestError
 
 __all__ = ["FORMAT", "read"]
 
+_MASK = re.compile(r"([-_](mask|seg|segmentation|gt|cyt)|-d)$", re.IGNORECASE)  # -d and -cyt as in Herlev
+
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     """Read ``<class>/NAME.png`` or ``<split>/<class>/NAME.png``; the label is the folder that a picture lies in."""
     if not source.is_dir():
         raise ManifestError(f"{source} is no folder", "name the folder that holds a folder per class")
     index = ImageIndex(source)
+    stems = {(path.parent, path.stem.casefold()) for path in index.paths}
     result = Source()
     for path in index.paths:
         slide_id, place = index.id_of(path), Place(path.relative_to(source).as_posix())
         if path.parent == source:
             problems.add(place, "label", "the picture lies in no class's folder", slide_id)
+            continue
+        bare = _MASK.sub("", path.stem)
+        if bare != path.stem and (path.parent, bare.casefold()) in stems:
+            problems.add(
+                place, "mask", f"it looks like a mask of {bare}, which lies beside it, not like a cell", slide_id
+            )
             continue
         result.images.append(SourceImage(slide_id, path, place))
         result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))

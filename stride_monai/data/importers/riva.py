@@ -10,7 +10,7 @@ from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.importers.split_names import split_named
+from stride_monai.data.importers.split_names import split_named, stated_split
 from stride_monai.data.importers.tables import csv_rows, to_number
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
@@ -22,6 +22,7 @@ _COLUMNS = {
     "image": ("image_filename",),
     **{name: (name,) for name in _NUMBERS},
     "label": ("class_name",),  # the numbers in the column 'class' differ between editions
+    "split": ("split",),
 }
 
 
@@ -39,7 +40,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     result = Source()
     for table in tables:
         split, file = split_named(table.stem), place_of(table, source)
-        for row in csv_rows(table, _COLUMNS, options.encoding, problems):
+        for row in csv_rows(table, _COLUMNS, options.encoding, problems, optional=("split",)):
             place = file._replace(where=row.place)
             if row.get("image").lower() in {"", *NOT_KNOWN}:
                 problems.add(place, "image", "the row names no image")
@@ -47,8 +48,9 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             with problems.catching(place, "row", Path(row.get("image")).stem):
                 path = index.find(row.get("image"), under=table.stem)
                 slide_id = index.id_of(path)
-                first = images.setdefault(slide_id, SourceImage(slide_id, path, place, split=split))
-                if first.split != split:
+                own = stated_split(row.get("split"), split)
+                first = images.setdefault(slide_id, SourceImage(slide_id, path, place, split=own))
+                if first.split != own:
                     raise ManifestError(f"image '{slide_id}' is in another split too, {first.place}", "leave it in one")
                 x, y, width, height = (
                     to_number(row.get(n), n, row.decimal_comma) for n in ("x", "y", "width", "height")

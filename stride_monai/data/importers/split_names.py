@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stride_monai.data.manifest import parse_split
+from stride_monai.data.manifest import SPLITS, parse_split
 from stride_monai.errors import ManifestError
 
-__all__ = ["split_in_path", "split_named"]
+__all__ = ["split_in_path", "split_named", "stated_split"]
 
 _SPLIT = "train|training|val|valid|validation|test|testing"
 _WORD = re.compile(rf"(?:^|[^a-z])({_SPLIT})(?![a-z])", re.IGNORECASE)
@@ -25,6 +25,26 @@ def split_named(name: str) -> str | None:
     except ManifestError:
         splits = {parse_split(word) for word in _WORD.findall(name)}
         return splits.pop() if len(splits) == 1 else None
+
+
+def stated_split(text: object, before: str | None = None) -> str | None:
+    """The split that a data set states of an image, None where it states none.
+
+    Args:
+        before: what its file says.
+
+    Raises:
+        ManifestError: it is none, or another than ``before``.
+    """
+    words = str(text or "").strip()
+    if not words:
+        return before
+    split = split_named(words)
+    if split is None:
+        raise ManifestError(f"'{words}' is no split", f"use one of {', '.join(SPLITS)}, or leave it out")
+    if before not in {None, split}:
+        raise ManifestError(f"its split is '{split}' here, but its file is of '{before}'", "correct one of them")
+    return split
 
 
 def split_in_path(path: Path, root: Path) -> str | None:
