@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 import unicodedata
 from pathlib import Path
 
-__all__ = ["MAX_NAME_BYTES", "found", "name_key", "printable", "readable", "why_no_folder_name"]
+__all__ = ["MAX_NAME_BYTES", "forgive", "found", "name_key", "printable", "readable", "why_no_folder_name"]
 
 MAX_NAME_BYTES = 220
 """Longest slide id in bytes of UTF-8: file systems take 255, and a folder that is being written has a longer name."""
@@ -44,6 +46,17 @@ def _as_bytes(match: re.Match[str]) -> str:
     except UnicodeEncodeError:  # half a character, as names on Windows may hold it
         content = text.encode("utf-8", "surrogatepass")
     return "".join(f"%{byte:02X}" for byte in content)
+
+
+def forgive() -> None:
+    """Let standard output and error write any text.
+
+    A character that the terminal's code page lacks comes out as ``\\u5207``; else a Chinese file name would end a
+    command after its work. Called once, when a command starts.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def name_key(name: str) -> str:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 
 from rich.console import Console
 from rich.markup import escape
 
-from stride_monai.names import printable
+from stride_monai.names import forgive, printable
 
 __all__ = ["console", "forgive", "plain"]
 
 _WIDTH_OF_A_FILE = 200  # Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short
-
-
-def forgive() -> None:
-    """Let standard output and error write any text.
-
-    A character that the terminal's code page lacks comes out as ``\\u5207``; else a Chinese file name would end a
-    command after its work. Called once, when a command starts.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def console(stderr: bool = False, soft_wrap: bool = False) -> Console:
