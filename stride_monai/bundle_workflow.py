@@ -23,7 +23,6 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError, StrideError
 from stride_monai.files import sha256_of
-from stride_monai.names import forgive
 from stride_monai.networks.weights import load_into
 from stride_monai.workflows.messages import own_error, print_one_line, refuse, say_the_reason
 from stride_monai.workflows.outputs import guard_outputs
@@ -174,7 +173,6 @@ class StrideWorkflow(ConfigWorkflow):
 
     def __init__(self, config_file: str | Sequence[str], *args: Any, **kwargs: Any) -> None:
         if is_command():
-            forgive()
             print_one_line()
         typed = typed_options()
         options = {name: file_option(text) for name, text in typed.items() if name in OPTIONS}

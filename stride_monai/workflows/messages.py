@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from monai.bundle import ConfigWorkflow
 
 from stride_monai.errors import StrideError
+from stride_monai.names import forgive
 
 __all__ = ["TRACEBACK", "beginning", "own_error", "print_one_line", "raise_the_reason", "refuse", "say_the_reason"]
 
@@ -63,7 +64,11 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def print_one_line() -> None:
-    """Let this process, if an error ends it, print one line about it; a traceback only where it helps."""
+    """Let this process, if an error ends it, print one line about it; a traceback only where it helps.
+
+    What a terminal has no characters for is no error.
+    """
+    forgive()
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not isinstance(error, Exception):
