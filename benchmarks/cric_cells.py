@@ -153,7 +153,7 @@ def recall(cohort: Path, network: torch.nn.Module) -> Result:
             both = np.stack(found(points, boxes[:top]), axis=1)
             hits[f"all nuclei, top {top}"] += both.tolist()
             hits[f"lesions, top {top}"] += both[lesion].tolist()
-    shares = {name: [len(found_), *np.mean(found_, axis=0).tolist()] for name, found_ in hits.items()}
+    shares = {name: [len(of), *np.mean(of, axis=0).tolist()] for name, of in hits.items() if of}
     return {"recall": shares, "boxes": boxes_per_field}
 
 
@@ -191,14 +191,18 @@ def three_seeds(seven: Path, work: Path) -> None:
 
 def one_left_out(cohort: Path, work: Path, starts: Sequence[str]) -> None:
     """Every image is left out once; the predictions are pooled."""
-    header([name for name in CELL_CLASSES if name != "AGC"])
+    rows: dict[str, list[str]] = {}
     for start in starts:
         results = []
         for record in read_manifest(cohort / "manifest.csv"):
             fold = cohort_with(cohort, work / "folds" / record.slide_id, [record.slide_id])
             out = work / f"left-{start}-{record.slide_id}"
             results.append(kept(out.with_suffix(".json"), partial(classify, fold, out, start, 0)))
-        print(f"| {start} | {' | '.join(scores(results))} |")
+        rows[start] = scores(results)
+        labels = {label for result in results for label in result["labels"]}
+    header([CELL_CLASSES[label] for label in sorted(labels)])
+    for start, row in rows.items():
+        print(f"| {start} | {' | '.join(row)} |")
 
 
 def header(classes: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,11 @@ class Recall:
     sides: list[float]
 
     def share(self, group: str, top: int) -> tuple[float, float]:
-        """Recall in box and near."""
-        inside, near = np.array(self.hits[group, top]).mean(axis=0)
+        """Recall in box and near; NaN where the data has no such nucleus."""
+        hits = np.array(self.hits[group, top], float).reshape(-1, 2)
+        if not len(hits):
+            return math.nan, math.nan
+        inside, near = hits.mean(axis=0)
         return float(inside), float(near)
 
 

@@ -64,6 +64,8 @@ for seed in range(first, first + count):
 np.savez(path, images=np.array(images), boxes=np.array(boxes, np.float32).reshape(-1, 5))
 """
 
+JUDGED = (42, 36)  # fields of odd laboratories, and of the sites
+
 
 @dataclass(frozen=True)
 class Row:
@@ -187,8 +189,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/transfer"))
     arguments = parser.parse_args()
     work, checkout = arguments.work.resolve(), (arguments.checkout or ROOT).resolve()
-    odd = rendered(work / "odd.npz", Row(centres=tuple(VARIANTS), crowding=0.5), 70_000, 42)
-    sites = rendered(work / "sites.npz", Row(centres=SITES), 80_000, 36)
+    odd = rendered(work / "odd.npz", Row(centres=tuple(VARIANTS), crowding=0.5), 70_000, JUDGED[0])
+    sites = rendered(work / "sites.npz", Row(centres=SITES), 80_000, JUDGED[1])
     print("| trained on | lesions, top 16 | 64 | 256 | all nuclei, top 64 | 256 | boxes per field | odd | sites |")
     print("|---|---|---|---|---|---|---|---|---|")
     names = arguments.row or [f"as it starts ({arguments.start})", *ROWS]

@@ -53,7 +53,7 @@ def render(work: Path) -> None:
 def run(configs: list[str], **overrides: object) -> None:
     """``python -m monai.bundle run`` with the tiny overlay, in a process of its own."""
     root = bundle_root("detection")
-    files = [str(root / "configs" / f"{name}.json") for name in (*configs, "tiny")]
+    files = [str(root / "configs" / f"{name}.json") for name in (configs[0], "tiny", *configs[1:])]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(root)]
     for key, value in overrides.items():
         command += [f"--{key}", str(value)]

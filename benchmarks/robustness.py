@@ -195,6 +195,8 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
 
 
 def band(panel: Any, rows: list[dict[str, Any]], axis: Axis, what: str, colour: str, label: str) -> None:
+    if not rows:  # nothing of it has been trained
+        return
     values = [np.array([r[what] for r in rows if r["size"] == size]) for size in axis.sizes]
     mean = np.array([v.mean() for v in values])
     deviation = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])

@@ -367,7 +367,9 @@ def slide_scores(table: Path) -> dict[str, dict[str, float]]:
 
 
 def spread(values: list[float]) -> str:
-    """Mean and SD; of one seed its value alone."""
+    """Mean and SD; of one seed its value alone; of none a dash."""
+    if not values:
+        return "-"
     sd = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{sd}"
 
