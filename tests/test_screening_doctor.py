@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import tifffile
 import toy_reader
 from PIL import Image
 from slide_files import textured, write_pyramid
 
 from stride_monai.phantom import render_slide
 from stride_monai.screening.doctor import Check, examine_slide, examine_slide_guarded
+from stride_monai.screening.screener import _quality
 
 
 def said(path: Path, mpp: float | None = None) -> dict[str, Check]:
@@ -98,3 +102,20 @@ def test_a_guarded_examination_says_what_one_in_this_process_says(tmp_path: Path
     Image.fromarray(textured(64, 64)).save(path)
     for mpp in (0.3, None):
         assert examine_slide_guarded(path, mpp) == examine_slide(path, mpp)
+
+
+def test_the_plane_that_is_looked_into_is_said_and_can_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.stack([textured(64, 80, seed) for seed in range(3)]), photometric="rgb", metadata=None)
+    said_of = {plane: {c.name: c for c in examine_slide(path, 0.3, plane=plane)} for plane in (None, 2, 4)}
+    what = "the picture has 3 planes (pages of one size); plane {} was read, the others were not"
+    assert said_of[None]["chosen"].detail == what.format(1)
+    assert said_of[2]["chosen"].detail == what.format(2)
+    assert said_of[4]["slide"].detail == "stack.tif: it has 3 planes, there is no plane 4"
+
+
+def test_what_was_not_read_of_a_file_stands_in_its_findings() -> None:
+    foreground = SimpleNamespace(notes=("Air bubbles.",), area_mm2=1.0, pen_fraction=0.0)
+    found = SimpleNamespace(foreground=foreground, estimated_cells=9000, focus=1.0, tiles_read=4)
+    quality = _quality(found, SimpleNamespace(reader="tiff"), 0, ("the file holds 3 images",))  # type: ignore[arg-type]
+    assert quality.notes == ("The file holds 3 images.", "Air bubbles.")
