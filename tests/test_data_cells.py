@@ -116,5 +116,5 @@ def test_what_is_written_reads_back(tmp_path_factory: pytest.TempPathFactory, ce
 def test_an_open_quotation_mark_swallows_no_row(tmp_path: Path) -> None:
     path = tmp_path / "cells.csv"
     path.write_text('slide_id,x0,y0,x1,y1,label,descriptions\na,0,0,1,1,LSIL,"koilocyte\na,2,2,3,3,LSIL,\n')
-    with pytest.raises(ManifestError, match=r"cells\.csv line 3: unexpected end of data: .* quotation mark not closed"):
+    with pytest.raises(ManifestError, match=r"cells\.csv line 2: unexpected end of data: .* quotation mark not closed"):
         read_cells(path)
