@@ -95,10 +95,10 @@ def test_what_a_list_says_holds_whichever_is_named_first(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("first", "second", "words"),
     [
-        ("a,s.svs,0.25", "b,s.svs,0.5", "the same file is listed under the ids a, b"),
-        ("a,s.svs,0.25", "b,s.svs,0.25", "the same file is listed under the ids a, b"),
-        ("a,s.svs,0.25", "b,./x/../s.svs,", "the same file is listed under the ids a, b"),
-        ("a,s.svs,0.25", "b,link.svs,", "the same file is listed under the ids a, b"),
+        ("a,s.svs,0.25", "b,s.svs,0.5", "the same slide is listed under the ids a, b"),
+        ("a,s.svs,0.25", "b,s.svs,0.25", "the same slide is listed under the ids a, b"),
+        ("a,s.svs,0.25", "b,./x/../s.svs,", "the same slide is listed under the ids a, b"),
+        ("a,s.svs,0.25", "b,link.svs,", "the same slide is listed under the ids a, b"),
         ("a,s.svs,0.25", "a,s.svs,0.5", "listed with 0.25 and with 0.5 um/px"),
         ("a,s.svs,0.25", "a,s.svs,", ""),
         ("a,s.svs,0.25", "a,s.svs,0.25", ""),

@@ -137,6 +137,11 @@ def _wider(jpeg: bytes) -> bytes:
     return jpeg[:at] + struct.pack(">HH", 20_000, 20_000) + jpeg[at + 4 :]
 
 
+def _deep_jp2(codec: str) -> bytes:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    return bytes(imagecodecs.jpeg2k_encode(ARRAY.astype(np.uint16) * 16, level=0, codecformat=codec))
+
+
 def _tall(bmp: bytes) -> bytes:
     """A BMP whose header states 30,000 rows."""
     return bmp[:22] + struct.pack("<i", 30_000) + bmp[26:]
@@ -159,6 +164,8 @@ def test_an_empty_field_may_be_a_small_file(tmp_path: Path, kind: str, options: 
         ("rgb48.png", lambda: _png(4, 4, 16, 2, (b"\0" + b"\1\2" * 12) * 4), "16-bit"),
         ("grey16alpha.png", lambda: _png(4, 4, 16, 4, (b"\0" + b"\1\2" * 8) * 4), "16-bit"),
         ("rgba64.png", lambda: _png(4, 4, 16, 6, (b"\0" + b"\1\2" * 16) * 4), "16-bit"),
+        ("deep.jp2", lambda: _deep_jp2("jp2"), "16-bit"),
+        ("deep.j2k", lambda: _deep_jp2("j2k"), "16-bit"),
         ("moving.png", lambda: _animation("PNG"), "animation of 3 pictures"),
         ("moving.webp", lambda: _animation("WEBP"), "animation of 3 pictures"),
         ("cut.png", lambda: _half("PNG"), "damaged"),

@@ -147,7 +147,7 @@ def _as_listed(claims: Sequence[_Claim]) -> list[SlideInput]:
     sizes = sorted({claim.mpp for claim in claims if claim.mpp is not None})
     path, what = claims[0].path, ""
     if len(ids) > 1:
-        what = f"the same file is listed under the ids {', '.join(ids)}"
+        what = f"the same slide is listed under the ids {', '.join(ids)}"
     elif len(sizes) > 1:
         what = f"it is listed with {' and with '.join(f'{size:g}' for size in sizes)} um/px"
     if what:

@@ -155,8 +155,8 @@ def _check_kind(path: Path, image: Image.Image) -> None:
     SlideError: a kind of picture that cannot be shown as it is meant.
     """
     what, advice = "", "convert it to 8-bit RGB"
-    if image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
-        what = "16-bit samples, only 8-bit ones are supported"
+    if (bits := _bits(path, image)) > 8:
+        what = f"{bits}-bit samples, only 8-bit ones are supported"
         advice = "convert it to 8 bits, by the range that its values really have"
     elif image.mode not in _EIGHT_BIT:
         what = f"pixels of kind {image.mode} are not supported"
@@ -165,6 +165,18 @@ def _check_kind(path: Path, image: Image.Image) -> None:
         advice = "save the picture that is meant as a file of its own"
     if what:
         raise SlideError(f"{path.name}: {what}", advice)
+
+
+def _bits(path: Path, image: Image.Image) -> int:
+    """Bits per sample, which Pillow cuts to eight in silence; 8 where a format has no others."""
+    if image.format == "PNG" and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
+        return 16
+    if image.format == "JPEG2000":
+        with path.open("rb") as stream:
+            head = stream.read(1 << 20)
+        at = head.find(b"\xff\x4f\xff\x51") + 42  # start of the codestream, its sizes, the first sample's precision
+        return (head[at] & 0x7F) + 1 if 42 <= at < len(head) else 8
+    return 8
 
 
 def _check_size(path: Path, image: Image.Image) -> None:
