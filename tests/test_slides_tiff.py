@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from slide_files import shrink, textured
 from tiff_files import (
     ASCII,
@@ -389,6 +390,10 @@ def test_the_image_of_several_is_a_choice_that_is_said(tmp_path: Path) -> None:
         assert "there is no image 4" in seen(file, "auto", image=4)
     assert np.array_equal(seen(path, "auto", image=3), three)
     assert "knows one picture" in seen(path, "image", image=3)
+    field = tmp_path / "a.png"
+    Image.fromarray(one).save(field)
+    assert "in TIFFs only" in seen(field, "auto", image=2)
+    assert np.array_equal(seen(field, "auto", image=1, plane=1), one)
 
 
 @pytest.mark.parametrize("order", ["XYZCT", "XYCTZ"])

@@ -130,6 +130,9 @@ def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> R
         raise next(iter(reasons.values()))
     if reasons:
         raise SlideError(f"{path.name} cannot be opened ({'; '.join(reasons)})", "check or copy it again")
+    if choice is not None and not choice.first:
+        what = f"{path.name}: pictures and planes can be chosen in TIFFs only"
+        raise SlideError(what, "leave out --image and --plane")
     raise SlideError(f"{path.name} is no slide or image of a known format", "check the file")
 
 
@@ -143,7 +146,7 @@ def _opened(name: str, path: Path, choice: Choice | None) -> Reader:
     elif choice.first:
         reader = factory(path)
     else:
-        raise SlideError(
+        raise UnknownFormatError(
             f"{path.name}: the reader '{name}' knows one picture per file", "leave out --image and --plane"
         )
     return upright_reader(reader, getattr(reader, "orientation", orientation_of(1)))
