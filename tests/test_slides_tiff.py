@@ -583,6 +583,17 @@ def test_damage_is_refused_with_its_cause(tmp_path: Path, page: Any, words: str,
             slide.overview()
 
 
+@pytest.mark.parametrize("hint", ["leica", "philips", "trestle", "ventana"])
+@pytest.mark.parametrize("tag", [(256, LONG, 0), (322, LONG, 2**31 - 16), (256, LONG, 300_000)])
+def test_no_claim_of_a_scanner_gets_round_the_checks(tmp_path: Path, hint: str, tag: tuple[int, int, int]) -> None:
+    page = page_of(picture(64, 64)).set(*tag)
+    page.text(305, {"philips": "Philips", "trestle": "MedScan"}.get(hint, ""))
+    page.text(270, '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"/>' if hint == "leica" else "")
+    page.tags[700] = (1, b"<iScan/>" if hint == "ventana" else b"")
+    for reader in READERS:
+        assert "damaged" in seen(write(tmp_path / "a.tif", page), reader)
+
+
 def test_directories_in_a_loop(tmp_path: Path) -> None:
     data = bytearray(tiff_bytes([page_of(picture(64, 64)), page_of(picture(64, 64))]))
     data[-4:] = data[4:8]

@@ -175,8 +175,10 @@ def _gaps(vendor: str, directories: list[Directory]) -> tuple[str, ...]:
     """That the library will show white where its largest page has tiles that the file does not hold. Philips leaves out
     what is empty; NDPI has no tiles."""
     pages = [read_page(directory) for directory in directories if has_picture(directory)]
-    tiled = [page for page in pages if page.tiled and vendor not in ("philips", "hamamatsu")]
-    if not tiled:
+    tiled = [page for page in pages if page.tiled]
+    for page in tiled:
+        page.check_tile_size()
+    if not tiled or vendor in ("philips", "hamamatsu"):
         return ()
     absent = max(tiled, key=lambda page: page.area).segments.absent
     return (f"{absent.sum()} of {absent.size} tiles are not in the file",) if absent.any() else ()

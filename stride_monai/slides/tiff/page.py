@@ -120,6 +120,14 @@ class Page:
         """What the pixels are if they cannot be read rightly; "" where they can."""
         return _unsupported(self)
 
+    def check_tile_size(self) -> None:
+        """Refuse a size of tiles that would take a library's memory.
+
+        Raises:
+            TiffError: the tiles are far larger than the picture, or than what is decoded at once.
+        """
+        _check_segment_size(self)
+
     def check(self) -> None:
         """Refuse now, in one sentence, what could not be read rightly later.
 
