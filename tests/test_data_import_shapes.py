@@ -316,7 +316,7 @@ def test_yolo_class_names_that_contradict(tmp_path: Path) -> None:
         ({"version": "5", "shapes": [], "imagePath": "a.png"}, "LabelMe's JSON: convert it"),
         ({"a.png123": {"filename": "a.png", "regions": []}}, "VIA's JSON: export it as COCO"),
         ([{"id": 1, "annotations": [], "data": {}}], "Label Studio's own JSON: export it"),
-        ({"type": "FeatureCollection", "features": []}, "GeoJSON: import it as geojson"),
+        ({"type": "FeatureCollection", "features": []}, "GeoJSON: name it .geojson, and import it"),
         ([{"x": 1, "y": 1, "w": 2, "h": 2, "class": "roi"}], "a list of Tianchi"),
         ([], "no COCO file"),
     ],
@@ -379,3 +379,18 @@ def test_what_coco_says_to_ignore_is_no_cell(tmp_path: Path) -> None:
     samples.as_json(source / "x.json", content)
     assert _run("coco", source, tmp_path / "out").problems == {"note: crowd": 1}
     assert not read_regions(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["yolo", "voc", "geojson", "tianchi", "cric"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"version": "5", "shapes": [], "imagePath": "a.png"}, "LabelMe's JSON: convert it"),
+        ({"images": [], "annotations": [], "categories": []}, "a COCO file: import it as coco"),
+    ],
+)
+def test_a_folder_of_another_tool_is_told(name: str, content: Any, what: str, tmp_path: Path) -> None:
+    samples.field(tmp_path / "in" / "a.png")
+    samples.as_json(tmp_path / "in" / "a.json", content)
+    with pytest.raises(ManifestError, match=what):
+        _run(name, tmp_path / "in", tmp_path / "out")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.data._tables import NOT_KNOWN
+from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import pixel_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
@@ -82,7 +83,8 @@ def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Pla
 def _json_rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
     content = load_json(table, options.encoding)
     if not isinstance(content, list):
-        raise ManifestError(f"{table.name} is no list of images", "use classifications.json as CRIC publishes it")
+        advice = json_of(content) or "use classifications.json as CRIC publishes it"
+        raise ManifestError(f"{table.name} is no list of images", advice)
     rows: list[tuple[Place, dict[str, Any]]] = []
     for number, entry in enumerate(content, start=1):
         place = Place(table.name, f"image {number}")

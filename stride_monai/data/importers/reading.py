@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from stride_monai.data.importers.foreign import tool_of
 from stride_monai.data.importers.problems import Place
 from stride_monai.data.importers.split_names import split_in_path, split_named
 from stride_monai.errors import ManifestError
@@ -36,9 +37,10 @@ def files_in(source: Path, *patterns: str) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ManifestError(f"{source} does not exist", "check the path")
-    kept = [path for path in files_below(source) if any(fnmatchcase(path.name.lower(), end) for end in patterns)]
+    found = files_below(source)
+    kept = [path for path in found if any(fnmatchcase(path.name.lower(), end) for end in patterns)]
     if not kept:
-        raise ManifestError(f"{source.name} holds no {' or '.join(patterns)}", "check the folder")
+        raise ManifestError(f"{source.name} holds no {' or '.join(patterns)}", tool_of(found) or "check the folder")
     return kept
 
 

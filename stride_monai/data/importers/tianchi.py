@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.bethesda import ABNORMAL
+from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import from_corner
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
@@ -83,7 +84,7 @@ def _kfb_text(stem: str) -> str:
 def _entries(table: Path, file: Place, scale: float, options: Options, result: Source, problems: ProblemLog) -> None:
     content = load_json(table, options.encoding)
     if not isinstance(content, list):
-        raise ManifestError(f"{table.name} is no list", "use the JSON file as it is published")
+        raise ManifestError(f"{table.name} is no list", json_of(content) or "use the JSON file as it is published")
     boxes: list[tuple[Place, str, Box]] = []
     for number, entry in enumerate(content, start=1):
         place = file._replace(where=f"entry {number}")

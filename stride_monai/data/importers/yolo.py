@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stride_monai.data.importers.foreign import tool_of
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, place_of, plain_name
@@ -56,7 +57,8 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         if _looks_like_labels(table, source, options.encoding):
             problems.add(place_of(table, source), "image", "the label file has no image", table.stem)
     if without and without == len(index.paths):
-        raise ManifestError(f"{source.name} holds no label file of any of its {without} images", "check the folder")
+        what = f"{source.name} holds no label file of any of its {without} images"
+        raise ManifestError(what, tool_of(files) or "check the folder")
     if without:
         meant = "count as images without a cell" if options.complete else "count as unlabelled, not as negative"
         advice = "" if options.complete else " (an empty label file, or --complete, says that there is no cell)"
