@@ -64,7 +64,13 @@ def test_train_evaluate_and_make_bags(tmp_path: Path, caplog: pytest.LogCaptureF
         "top_k_recall.csv",
         "top_k_recall.png",
     }
-    assert written == {*figures, "metrics.csv", "tile_curves.json", *(f"slides/{name}" for name in tables)}
+    assert written == {
+        *figures,
+        "files.json",
+        "metrics.csv",
+        "tile_curves.json",
+        *(f"slides/{name}" for name in tables),
+    }
     slides = [line.split(",") for line in (out / "slides" / "slides.csv").read_text().splitlines()[1:]]
     assert [(name, lesions) for name, _, lesions, *_ in slides] == [
         ("test-NILM", "0"),

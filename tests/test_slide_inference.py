@@ -135,6 +135,7 @@ def test_a_manifest_of_slides_gives_the_files_of_screening_with_the_activation_o
 ) -> None:
     infer(home, home / "slides" / "manifest.csv", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out" / "1").iterdir()} == {
+        "files.json",
         "findings.json",
         "cells.parquet",
         "overlay.geojson.gz",
