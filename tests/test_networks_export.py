@@ -104,6 +104,16 @@ def test_slide_classifiers_for_bags_of_any_size(head: str, how: str) -> None:
                 same(script(bag.new_ones(count, size, D).float()), network(bag.new_ones(count, size, D).float()))
 
 
+@pytest.mark.parametrize("head", [*SLIDE_HEADS, "fcos"])
+def test_a_trace_keeps_no_device(head: str) -> None:
+    """Traced on a CPU it runs on a GPU, where a tensor made on the device of the example would be on another."""
+    if head == "fcos":
+        traced = torch.jit.trace(FcosDetector("test_convnext", width=16, depth=1).eval(), torch.rand(1, 3, 64, 64))
+    else:
+        traced = torch.jit.trace(slide_head(head, D).eval(), torch.rand(2, 5, D))
+    assert "Device = prim::Constant[value" not in str(traced.inlined_graph)
+
+
 def test_a_scripted_head_refuses_an_empty_bag() -> None:
     script = torch.jit.script(slide_head("mean", D).eval())
     with pytest.raises(torch.jit.Error, match="a bag without cells"):

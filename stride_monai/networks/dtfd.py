@@ -108,7 +108,7 @@ class DTFDHead(nn.Module):
         if self.training:
             order = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)
             place = order.argsort(dim=1, stable=True).argsort(dim=1)
-        parts = torch.arange(self.pseudo_bags, device=mask.device).view(1, -1, 1)
+        parts = place.new_ones(self.pseudo_bags).cumsum(dim=0).view(1, -1, 1) - 1
         return (place.unsqueeze(1) % self.pseudo_bags == parts) & mask.unsqueeze(1)
 
 

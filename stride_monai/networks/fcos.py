@@ -212,10 +212,11 @@ def aligned(
 
 def places(level: Tensor, stride: int) -> Tensor:
     """The middles [H * W, 2], x and y in px, of the places of a feature map [B, C, H, W], row by row."""
-    height, width = level.shape[-2:]
-    y = (torch.arange(height, device=level.device, dtype=torch.float32) + 0.5) * stride
-    x = (torch.arange(width, device=level.device, dtype=torch.float32) + 0.5) * stride
-    return torch.stack((x.repeat(height), y.repeat_interleave(width)), 1)
+    # Counted along the map itself: a trace would keep the device of torch.arange.
+    ones = torch.ones_like(level[0, 0], dtype=torch.int64)
+    x = (ones.cumsum(1).float() - 0.5) * stride
+    y = (ones.cumsum(0).float() - 0.5) * stride
+    return torch.stack((x.flatten(), y.flatten()), 1)
 
 
 def decoded(sides: Tensor, points: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ class LesionRanking:
             features = features if features.dtype == torch.float64 else features.float()
             probabilities = torch.softmax(self.cell_head(features), dim=-1)
         positive = [index for index, name in enumerate(CELL_CLASSES) if name != NEGATIVE]
-        lesion = probabilities[..., positive].sum(dim=-1).masked_fill(~mask, -1.0)
+        ill = torch.cat([probabilities[..., k : k + 1] for k in positive], dim=-1)
+        lesion = ill.sum(dim=-1).masked_fill(~mask, -1.0)
         return RankedCells(probabilities, lesion, torch.sort(lesion, dim=1, descending=True, stable=True).indices)
 
 
@@ -63,4 +64,4 @@ def shares(places: Tensor, used: Tensor, mask: Tensor) -> Tensor:
         places: indices ``[B, n]`` of cells. used: ``[B, n]`` bool, which of them were there. mask: ``[B, K]``.
     """
     weights = used.float() / used.sum(dim=1, keepdim=True)
-    return torch.zeros(mask.shape, device=mask.device).scatter(1, places, weights)
+    return weights.new_zeros(mask.shape).scatter(1, places, weights)

@@ -20,7 +20,7 @@ def check_bag(features: Tensor, mask: Tensor | None) -> Tensor:
         BagError: the shapes do not fit, or a bag holds no cell.
     """
     if mask is None:
-        mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        mask = torch.ones_like(features[..., 0], dtype=torch.bool)  # a trace would keep a device that is named
     if is_scripting():
         assert bool(mask.any(dim=1).all()), "a bag without cells has no slide probability"
         return mask

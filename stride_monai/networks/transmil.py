@@ -126,7 +126,7 @@ def _grid_of(mask: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _given_back(grid: _Grid, values: Tensor, mask: Tensor) -> Tensor:
     """Values ``[B, L]`` of the places, given back to the cells ``[B, K]``; 0 where there is none."""
-    empty = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+    empty = values.new_zeros(mask.shape)
     return empty.scatter_add(1, grid.source, values * grid.real)
 
 
