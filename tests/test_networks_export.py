@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.cheng2021 import ChengHead
 from stride_monai.networks.detector import YoloDetector
 from stride_monai.networks.exporting import unit_range
 from stride_monai.networks.fcos import FcosDetector
@@ -22,6 +23,7 @@ pytestmark = [
 ]
 D = 64  # features of test_convnext
 HOW = ("script", "trace float", "trace uint8")
+HEADS = [*SLIDE_HEADS, "cheng2021"]
 
 
 def exported(network: nn.Module, how: str, example: Any) -> Any:
@@ -32,6 +34,10 @@ def exported(network: nn.Module, how: str, example: Any) -> Any:
 
 def crops(*shape: int) -> Tensor:
     return torch.randint(0, 256, (*shape, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+
+
+def head_of(name: str, encoder: CellClassifier) -> nn.Module:
+    return ChengHead(D, encoder.head, cells=6, pool=8) if name == "cheng2021" else slide_head(name, D)
 
 
 def masks(count: int, size: int) -> Tensor:
@@ -83,13 +89,16 @@ def test_networks_of_pictures(make: Callable[[], nn.Module], how: str) -> None:
 
 
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("head", SLIDE_HEADS)
+@pytest.mark.parametrize("head", HEADS)
 def test_slide_classifiers_for_bags_of_any_size(head: str, how: str) -> None:
     torch.manual_seed(0)
-    network = SlideClassifier(CellClassifier("test_convnext"), slide_head(head, D), bag_size=5, chunk=4).eval()
+    encoder = CellClassifier("test_convnext")
+    network = SlideClassifier(encoder, head_of(head, encoder), bag_size=5, chunk=4).eval()
+    names = set(network.state_dict())
     network.set_operating_point(0.125, 5, "ab" * 32)
     example = crops(2, 5)
     script = exported(network, how, (example if how == "trace uint8" else example / 255, masks(2, 5)))
+    assert set(network.state_dict()) == names, "the network itself stays as it is"
     assert float(script.threshold) == 0.125
     assert int(script.bag_size) == 5
     assert bytes(script.detector.tolist()).hex() == "ab" * 32
@@ -104,13 +113,14 @@ def test_slide_classifiers_for_bags_of_any_size(head: str, how: str) -> None:
                 same(script(bag.new_ones(count, size, D).float()), network(bag.new_ones(count, size, D).float()))
 
 
-@pytest.mark.parametrize("head", [*SLIDE_HEADS, "fcos"])
+@pytest.mark.parametrize("head", [*HEADS, "fcos"])
 def test_a_trace_keeps_no_device(head: str) -> None:
     """Traced on a CPU it runs on a GPU, where a tensor made on the device of the example would be on another."""
     if head == "fcos":
         traced = torch.jit.trace(FcosDetector("test_convnext", width=16, depth=1).eval(), torch.rand(1, 3, 64, 64))
     else:
-        traced = torch.jit.trace(slide_head(head, D).eval(), torch.rand(2, 5, D))
+        encoder = CellClassifier("test_convnext")
+        traced = torch.jit.trace(SlideClassifier(encoder, head_of(head, encoder)).eval(), crops(2, 5))
     assert "Device = prim::Constant[value" not in str(traced.inlined_graph)
 
 
@@ -120,12 +130,12 @@ def test_a_scripted_head_refuses_an_empty_bag() -> None:
         script(torch.rand(2, 3, D), torch.tensor([[True] * 3, [False] * 3]))
 
 
-@pytest.mark.parametrize("head", SLIDE_HEADS)
+@pytest.mark.parametrize("head", HEADS)
 def test_slide_heads_in_onnx(head: str) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
-    network = slide_head(head, D).eval()
+    network = head_of(head, CellClassifier("test_convnext")).eval()
     generator = torch.Generator().manual_seed(1)
     example = (torch.rand(2, 5, D, generator=generator), masks(2, 5))
     batch = torch.export.Dim("batch")

@@ -1,12 +1,15 @@
 """The slide head of Cheng et al. 2021: a recurrent network over the features of the ten most suspicious cells."""
 
-from __future__ import annotations
+import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from stride_monai.bethesda import SLIDE_CLASSES
-from stride_monai.networks.lesion_ranking import LesionRanking, shares
+from stride_monai.networks.exporting import is_scripting, recording
+from stride_monai.networks.lesion_ranking import LESIONS, LesionRanking, by_lesion, lesion_probability, shares
 from stride_monai.networks.slide_head import blanked, check_bag
 
 __all__ = ["ChengHead"]
@@ -56,7 +59,7 @@ class ChengHead(nn.Module):
         if not 1 <= cells <= pool:
             raise ValueError(f"cells ({cells}) must be at least 1 and at most pool ({pool})")
         self.feature_dim, self.num_classes = feature_dim, num_classes
-        self.cells, self.shuffle, self.pool = cells, shuffle, pool
+        self.cells, self.shuffle, self.pool, self.hidden = cells, shuffle, pool, hidden
         self.ranking = LesionRanking(cell_head)
         # Cell by cell: cuDNN's layer has no gradient in eval mode, where class activations need one.
         self.rnn = nn.RNNCell(feature_dim, hidden, nonlinearity="relu")
@@ -78,22 +81,47 @@ class ChengHead(nn.Module):
         """
         mask = check_bag(features, mask)
         features = blanked(features, mask)
-        order = self.ranking(features, mask).order
+        order = self._order(features, mask)
         if self.training and self.shuffle > 0:
             order = self._shuffled(order, mask)
         order = order[:, : self.cells]
         there = mask.gather(1, order)
         sequence = features.gather(1, order.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
-        state = features.new_zeros(features.shape[0], self.rnn.hidden_size)
-        for t in range(order.shape[1]):  # a bag of fewer cells stays at the state after its last
-            state = torch.where(there[:, t : t + 1], self.rnn(sequence[:, t], state), state)
+        state = features.new_zeros(features.shape[0], self.hidden)
+        steps, present = order.shape[1], there
+        if not is_scripting() and recording():  # for bags of any size: places that no cell has leave the state
+            steps = self.cells
+            sequence = functional.pad(sequence, (0, 0, 0, steps))
+            present = torch.cat([there, torch.zeros_like(there[:, :1]).expand(-1, steps)], dim=1)
+        for t in range(steps):  # a bag of fewer cells stays at the state after its last
+            state = torch.where(present[:, t : t + 1], self.rnn(sequence[:, t], state), state)
         return self.classifier(state), shares(order, there, mask)
+
+    def _order(self, features: Tensor, mask: Tensor) -> Tensor:
+        return self.ranking(features, mask).order
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles: the same, with the cell head among its modules."""
+        script: Any = copy.copy(self)
+        script._modules = {**self._modules, "cell_head": self.ranking.cell_head}
+        script.__class__ = _Compiled
+        script.lesions = LESIONS
+        compiled: nn.Module = script
+        return compiled
 
     def _shuffled(self, order: Tensor, mask: Tensor) -> Tensor:
         """The ``pool`` best cells, in some bags in any order; places without a cell stay last."""
         order = order[:, : self.pool]
         keys = torch.rand(order.shape, device=order.device)
-        chosen = torch.rand(len(order), 1, device=order.device) < self.shuffle
+        chosen = torch.rand(order.shape[0], 1, device=order.device) < self.shuffle
         ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
         keys = torch.where(chosen, keys, ranks.float()).masked_fill(~mask.gather(1, order), float("inf"))
         return order.gather(1, keys.argsort(dim=1, stable=True))
+
+
+class _Compiled(ChengHead):
+    lesions: list[int]
+
+    def _order(self, features: Tensor, mask: Tensor) -> Tensor:
+        probabilities = self.cell_head(features.float()).softmax(dim=-1)  # type: ignore[operator]
+        return by_lesion(lesion_probability(probabilities, mask, self.lesions))

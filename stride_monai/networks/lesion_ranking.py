@@ -1,15 +1,17 @@
 """The cells of a bag in the order of a cell classifier's lesion probability, for heads that look at the first few."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
+from stride_monai.networks.exporting import is_scripting, is_tracing, recording
 
-__all__ = ["LesionRanking", "RankedCells", "shares"]
+__all__ = ["LESIONS", "LesionRanking", "RankedCells", "by_lesion", "lesion_probability", "shares"]
+
+
+LESIONS = [index for index, name in enumerate(CELL_CLASSES) if name != NEGATIVE]
 
 
 class RankedCells(NamedTuple):
@@ -51,10 +53,21 @@ class LesionRanking:
         with torch.autocast(features.device.type, enabled=False):
             features = features if features.dtype == torch.float64 else features.float()
             probabilities = torch.softmax(self.cell_head(features), dim=-1)
-        positive = [index for index, name in enumerate(CELL_CLASSES) if name != NEGATIVE]
-        ill = torch.cat([probabilities[..., k : k + 1] for k in positive], dim=-1)
-        lesion = ill.sum(dim=-1).masked_fill(~mask, -1.0)
-        return RankedCells(probabilities, lesion, torch.sort(lesion, dim=1, descending=True, stable=True).indices)
+        lesion = lesion_probability(probabilities, mask, LESIONS)
+        return RankedCells(probabilities, lesion, by_lesion(lesion))
+
+
+def lesion_probability(probabilities: Tensor, mask: Tensor, lesions: list[int]) -> Tensor:
+    """Sum of the probabilities of the classes ``lesions``, ``[B, K]`` of ``[B, K, cell classes]``; -1 where masked."""
+    ill = torch.cat([probabilities[..., k : k + 1] for k in lesions], dim=-1)
+    return ill.sum(dim=-1).masked_fill(~mask, -1.0)
+
+
+def by_lesion(lesion: Tensor) -> Tensor:
+    """Indices ``[B, K]`` by falling lesion probability, of equal cells the earlier first."""
+    if not is_scripting() and recording() and not is_tracing():  # ONNX has no stable sort, but takes the earlier first
+        return lesion.topk(lesion.shape[1], dim=1).indices
+    return torch.sort(lesion, dim=1, descending=True, stable=True).indices
 
 
 def shares(places: Tensor, used: Tensor, mask: Tensor) -> Tensor:

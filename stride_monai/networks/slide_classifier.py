@@ -1,5 +1,6 @@
 """The slide classifier: cell encoder, cell head and slide head as one network that carries its operating point."""
 
+import copy
 import math
 from typing import NamedTuple, Self
 
@@ -83,6 +84,12 @@ class SlideClassifier(nn.Module):
             self.encoder.eval()
         else:
             refuse_batch_norm(encoder)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """A copy for ``torch.jit.script``, which puts what it compiles in the place of a slide head."""
+        script = copy.copy(self)
+        script._modules = dict(self._modules)
+        return script
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
