@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from unittest import mock
 
 import monai.bundle
 import processes
 import pytest
 import torch
+from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser, ConfigWorkflow
 from torch.utils.data import DataLoader, Dataset
 
 from stride_monai.bundle_workflow import StrideWorkflow, bundle_root, load_bundle_network
-from stride_monai.errors import BundleError, ConfigError, SlideError
+from stride_monai.errors import BundleError, ConfigError, ManifestError, SlideError
 from stride_monai.networks.weights import save_weights
-from stride_monai.workflows.messages import beginning
+from stride_monai.workflows.messages import beginning, print_one_line
 from stride_monai.workflows.unknown import refuse_unknown
 
 ROOT = bundle_root("cell_cls")
@@ -112,6 +115,55 @@ def test_a_command_that_fails_ends_with_what_happened(tmp_path: Path) -> None:
         .startswith(f"error: there is no manifest.csv in {tmp_path / 'nowhere'}, since there is no such folder")
     )
     assert "Traceback" not in done.stderr
+
+
+def one_line(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command prints that ends with an error."""
+    with mock.patch.object(sys, "excepthook"):
+        print_one_line()
+        sys.excepthook(type(error), error, error.__traceback__)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "kind", "said"),
+    [
+        ({"dataset_dir": "nowhere"}, ManifestError, "there is no manifest.csv in"),
+        ({"max_epochs": "@nothing"}, ValueError, "`@nothing` is not defined in the config content"),
+        ({"init_weights": "/no/such.pt"}, BundleError, "/no/such.pt"),
+        ({"device": "gpu"}, ConfigError, "there is no device 'gpu'"),
+        ({"tracking": "mlflow"}, RuntimeError, "install mlflow"),
+        ({"val_interval": "$open('/no/file')"}, RuntimeError, "/no/file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_python_raises_what_happened(
+    override: dict[str, str],
+    kind: type[Exception],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cohort = {"dataset_dir": str(make_cohort(tmp_path / "cohort"))}
+    given = {"bundle_root": str(ROOT), "output_dir": str(tmp_path / "out"), "cells_per_epoch": 4, **cohort, **override}
+    with pytest.raises(kind) as caught:
+        monai.bundle.run(config_file=FILES, logging_file=False, **given)
+    assert said in str(caught.value)
+    capsys.readouterr()
+    printed = one_line(caught.value, capsys)
+    assert printed.startswith("error: ")
+    assert said in printed
+    assert printed.count("\n") == 1
+    monkeypatch.setenv("STRIDE_MONAI_TRACEBACK", "1")
+    assert "Traceback" in one_line(caught.value, capsys)
+
+
+def test_what_nobody_foresaw_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        _ = 1 / 0
+    printed = one_line(caught.value, capsys)
+    assert "Traceback" in printed
+    assert printed.endswith("error: ZeroDivisionError: division by zero\n")
 
 
 def test_what_happened_first_is_found_through_wrappers_and_loading_processes() -> None:

@@ -42,7 +42,7 @@ def _first_words(error: BaseException) -> tuple[str, bool]:
     if (own := own_error(error)) is not None:
         return str(own), True
     first = error
-    while first.__cause__ is not None:
+    while first.__cause__ is not None and not _is_of_the_configuration(first):
         first = first.__cause__
     # A process that loads data hands on its traceback as text alone.
     said = re.findall(rf"\b{re.escape(StrideError.__module__)}\.\w+: (.+)$", str(first), re.MULTILINE)
@@ -56,8 +56,11 @@ def _is_plain(error: BaseException) -> bool:
     """Whether an error is about the user's files, configuration or packages, not about code."""
     if isinstance(error, OSError):
         return error.filename is not None or isinstance(error, FileNotFoundError)
-    if isinstance(error, ImportError):
-        return True
+    return isinstance(error, ImportError) or _is_of_the_configuration(error)
+
+
+def _is_of_the_configuration(error: BaseException) -> bool:
+    """Whether MONAI found a configuration wrong: a reference to nothing, a key that is not there."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     where = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
     return where.startswith("monai.bundle") and isinstance(error, ValueError | KeyError)
