@@ -55,7 +55,7 @@ def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained")
     for name in METHOD:
         chosen = pretraining(name, cohort, out / name)
-        monai.bundle.run(config_file=files("train", name, "tiny"), logging_file=False, **chosen)
+        monai.bundle.run(config_file=files("train", "tiny", name), logging_file=False, **chosen)
     return out
 
 
@@ -97,7 +97,7 @@ def test_the_encoder_is_fine_tuned_and_probed_by_the_ordinary_training(
 @pytest.mark.parametrize("name", METHOD)
 def test_reads_like_a_bundle_and_has_the_references_numbers(name: str, cohort: Path, tmp_path: Path) -> None:
     chosen = pretraining(name, cohort, tmp_path)
-    workflow = ConfigWorkflow(files("train", name, "tiny"), workflow_type="train", logging_file=False, **chosen)
+    workflow = ConfigWorkflow(files("train", "tiny", name), workflow_type="train", logging_file=False, **chosen)
     workflow.initialize()
     config = {key: json.loads(Path(path).read_text()) for key, path in zip(METHOD, files(*METHOD), strict=True)}
     reference = {
@@ -155,7 +155,7 @@ def test_slides_without_a_class_take_part(cohort: Path, tmp_path: Path) -> None:
 def test_two_processes_learn_what_one_learns(trained: Path, cohort: Path, tmp_path: Path) -> None:
     """Same global batches, views and negatives: queue, centre and weights are equal to rounding."""
     for name in METHOD:
-        arguments = ["run", "--config_file", str(files("train", name, "tiny", "multi_gpu_train"))]
+        arguments = ["run", "--config_file", str(files("train", "tiny", name, "multi_gpu_train"))]
         chosen = pretraining(name, cohort, tmp_path / name)
         arguments += [part for key, value in chosen.items() for part in (f"--{key}", str(value))]
         done = processes.run_ranks(2, "monai.bundle", arguments, cwd=tmp_path)

@@ -24,7 +24,7 @@ SMALL = {"tile_size": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, 
 
 def run(configs: list[str], folder: Path, **overrides: object) -> str:
     root = bundle_root("detection")
-    files = [str(root / "configs" / f"{name}.json") for name in (*configs, "tiny")]
+    files = [str(root / "configs" / f"{name}.json") for name in (configs[0], "tiny", *configs[1:])]
     arguments = ["run", "--config_file", str(files), "--bundle_root", str(root)]
     arguments += [f"--{key}={value}" for key, value in overrides.items()]
     done = processes.run("monai.bundle", arguments, cwd=folder)
@@ -35,7 +35,7 @@ def run(configs: list[str], folder: Path, **overrides: object) -> str:
 def run_here(configs: list[str], **overrides: object) -> None:
     """The same in this process, which has imported everything already."""
     root = bundle_root("detection")
-    files = [str(root / "configs" / f"{name}.json") for name in (*configs, "tiny")]
+    files = [str(root / "configs" / f"{name}.json") for name in (configs[0], "tiny", *configs[1:])]
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
     monai.bundle.run(config_file=files, logging_file=False, bundle_root=str(root), **settings)
 

@@ -289,7 +289,12 @@ def test_resumes_within_and_between_generations(stop_after: int, tmp_path: Path)
             assert torch.equal(ours, theirs)
 
 
-def test_generations_refuse_another_number_of_epochs(tmp_path: Path) -> None:
-    trainer, _ = make(crest(), epochs=5, handlers=generations(tmp_path))
+def test_generations_refuse_more_epochs_and_say_where_they_end_early(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The zoo's key ``train#trainer#max_epochs 1`` ends within the first generation."""
+    trainer, _ = make(crest(), epochs=7, handlers=generations(tmp_path))
     with pytest.raises(ConfigError, match="generations times epochs"):
         trainer.run()
+    make(crest(), epochs=1, handlers=generations(tmp_path / "short"))[0].run()
+    assert "1 epochs end before 3 generations of 2 epochs do" in caplog.text

@@ -41,7 +41,7 @@ def check_order(files: Sequence[Path | str]) -> None:
         if not overlays[place]:
             continue
         over = content[OVER]
-        late = [other for other in paths[place + 1 :] if other.stem in over and other.parent == path.parent]
+        late = [other for other in paths[place + 1 :] if other.stem in over]  # an overlay may be another bundle's
         if late:
             names = [one.name for one in _sorted(paths, contents)]
             raise ConfigError(f"{path.name} comes after {late[0].name}", f"give {', '.join(names)}")
@@ -68,7 +68,7 @@ def _sorted(paths: Sequence[Path], contents: Sequence[Mapping[str, Any]]) -> lis
 
 def _check_exclusive(overlays: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     for (first, one), (second, two) in combinations(overlays, 2):
-        if first.parent != second.parent or first.stem in two[OVER] or second.stem in one[OVER]:
+        if first.stem in two[OVER] or second.stem in one[OVER]:
             continue
         for key in _conflicts(one, two):
             raise ConfigError(
