@@ -51,6 +51,10 @@ _GO_ON = "what is done stays; give the same command again"
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um per pixel at full resolution; wins over what the file states.")
 ]
+BundlesOption = Annotated[
+    Path | None,
+    typer.Option("--bundles", help="Folder with bundles of yours, some or all; the others are the package's."),
+]
 WeightsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -123,9 +127,7 @@ def screen(
         bool | None,
         typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights."),
     ] = None,
-    bundles: Annotated[
-        Path | None, typer.Option(help="Folder with bundles of yours, some or all; the others are the package's.")
-    ] = None,
+    bundles: BundlesOption = None,
     weights: WeightsOption = None,
     slide_timeout: Annotated[
         float | None,
@@ -293,12 +295,18 @@ def doctor(
     mpp: MppOption = None,
     image: ImageOption = None,
     plane: PlaneOption = None,
+    bundles: BundlesOption = None,
+    weights: WeightsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what is installed, what opens the slide, and what to do about each problem."""
     from stride_monai.screening.doctor import examine, examine_slide_guarded
+    from stride_monai.screening.options import Options
+    from stride_monai.screening.sources import parse_weights
 
-    checks = examine() + ([] if slide is None else examine_slide_guarded(slide, mpp, image, plane))
+    checks = examine(Options(bundles=bundles, weights=parse_weights(weights or []))) + (
+        [] if slide is None else examine_slide_guarded(slide, mpp, image, plane)
+    )
     if as_json:
         healthy = not any(check.state == "problem" for check in checks)
         typer.echo(json.dumps({"healthy": healthy, "checks": [check.to_dict() for check in checks]}, indent=1))

@@ -29,6 +29,7 @@ from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.fcos import FcosDetector
 from stride_monai.networks.weights import load_into, save_weights
 from stride_monai.screening.choices import overlays_in
+from stride_monai.screening.doctor import examine
 from stride_monai.screening.models import load_models
 from stride_monai.screening.options import Options, Rerank
 from stride_monai.screening.recognise import load_source
@@ -440,3 +441,15 @@ def test_the_command_line_names_the_weights_and_the_run_keeps_their_paths(
         assert done.exit_code != 0
         assert says in str(done.exception)
         assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.slow
+def test_the_doctor_tells_of_weights_of_one_s_own(tmp_path: Path) -> None:
+    torch.save(random_state("detection", detector="fcos"), tmp_path / "mine.pt")
+    options = Options(weights={"detection": (tmp_path / "mine.pt",)})
+    checks = {check.name: check for check in examine(options)}
+    assert checks["screens detection"].detail.startswith(f"{tmp_path / 'mine.pt'}, given, sha256 ")
+    assert checks["detector"].detail.startswith("fcos (")
+    assert "no call is made" in checks["call"].advice
+    torch.save({"x": torch.zeros(1)}, tmp_path / "mine.pt")
+    assert {check.name: check.state for check in examine(options)}["screening"] == "problem"

@@ -9,6 +9,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,7 @@ from stride_monai.guard import (
     memory_limit,
 )
 from stride_monai.names import readable
+from stride_monai.screening.options import Options
 
 if TYPE_CHECKING:
     from stride_monai.slides import Slide
@@ -71,10 +73,15 @@ class Check:
         return asdict(self)
 
 
-def examine() -> list[Check]:
-    """The installation: packages, extras, device, weights, disk."""
+def examine(options: Options | None = None) -> list[Check]:
+    """The installation: packages, extras, device, weights, disk.
+
+    Args:
+        options: what is to screen, e.g. with weights of the user's own; None for screening as it comes.
+    """
     checks = [_python(), *map(_package, _PACKAGES), *(_extra(extra) for extra in _EXTRAS)]
-    for name, check in (("device", _device), ("weights", _weights), ("screening", _screening)):
+    screening = partial(_screening, options or Options())
+    for name, check in (("device", _device), ("weights", _weights), ("screening", screening)):
         checks += _guarded(name, check)
     return [*checks, _disk()]
 
@@ -238,31 +245,42 @@ def _weights() -> list[Check]:
     return checks
 
 
-def _screening() -> list[Check]:
-    """Which detector and slide classifier screening uses and whether it describes the cells, as it comes."""
+def _screening(options: Options) -> list[Check]:
+    """Which detector and slide classifier screening uses, with what weights, and whether it describes the cells."""
     import torch
 
-    from stride_monai.bundle_workflow import bundle_root
     from stride_monai.screening.choices import CLASSIFIERS, choose_detector, detectors_in
     from stride_monai.screening.models import load_models
+    from stride_monai.screening.sources import Sources, check_options
 
-    root = bundle_root("detection")
-    detector = choose_detector("auto", "tiny", root)
+    check_options(options)
+    root = Sources(options.bundles)["detection"].home
+    detector = choose_detector(options.detector, options.profile, root)
+    problem = None
+    try:
+        models = load_models(
+            options.bundles, options.profile, torch.device("cpu"), options.detector, weights=options.weights
+        )
+        detector = models.detector_choice
+    except StrideError as error:
+        problem = Check("screening", "problem", error.what, error.advice)
     others = ", ".join(name for name in detectors_in(root) if name != detector.name)
     checks = [Check("detector", "ok", f"{detector.name} ({detector.why}); --detector takes also {others}")]
-    try:
-        models = load_models(None, "tiny", torch.device("cpu"))
-    except StrideError as error:
-        return [*checks, Check("screening", "problem", error.what, error.advice)]
+    if problem is not None:
+        return [*checks, problem]
     name, why = models.classifier_choice
     others = ", ".join(other for other in CLASSIFIERS if other != name)
+    checks.append(Check("classifier", "ok", f"{name} ({why}); --classifier takes also {others}"))
     words = models.explainer.facts
     said = Check("descriptions", "ok", f"of every cell ({words.why}), above a cosine of {words.threshold or 0:.3f}")
-    return [
-        *checks,
-        Check("classifier", "ok", f"{name} ({why}); --classifier takes also {others}"),
-        said if words.made else Check("descriptions", "note", f"none: {words.why}", "train text_align"),
-    ]
+    checks.append(said if words.made else Check("descriptions", "note", f"none: {words.why}", "train text_align"))
+    for part, origin in models.origins.items():
+        if origin.how != "shipped":
+            files = " + ".join(str(file.absolute()) for file in origin.files)
+            checks.append(Check(f"screens {part}", "ok", f"{files}, {origin.how}, sha256 {models.weights[part][:12]}"))
+    if not models.operating_point.holds:
+        checks.append(Check("call", "note", "the threshold does not hold for these cells", models.note))
+    return checks
 
 
 def _disk() -> Check:
