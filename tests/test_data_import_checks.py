@@ -61,7 +61,7 @@ def test_every_broken_row_is_listed_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         _run("cric", source, tmp_path / "out")
     message = str(caught.value)
-    assert "in has 10 broken rows or images" in message
+    assert "in has 9 broken rows or images" in message
     assert "--skip-broken" in message
     assert not (tmp_path / "out" / "manifest.csv").exists()
     with (tmp_path / "out" / "problems.csv").open(newline="") as stream:
@@ -71,7 +71,6 @@ def test_every_broken_row_is_listed_with_its_line(tmp_path: Path) -> None:
         (4, "row", "nucleus_x 'fifty' is no number"),
         (5, "box", "(499.5, 59.5) is outside the image of 200x200 px"),
         (6, "duplicate", "cell id '1' is that of classifications.csv line 2 too"),
-        (7, "duplicate", "the same cell as classifications.csv line 2"),
         (8, "contradiction", "'NILM' here, 'LSIL' at classifications.csv line 2"),
         (9, "label", "the cell has no label"),
         (10, "image", "the image gone.png does not exist; its 2 cells are lost"),
@@ -82,16 +81,30 @@ def test_every_broken_row_is_listed_with_its_line(tmp_path: Path) -> None:
         assert (row["file"], row["kind"], row["left_out"]) == ("classifications.csv", kind, "yes")
         assert text in row["problem"]
         assert text in message
+    twice = rows.pop("line 7")  # nothing is lost by taking it once
+    assert twice["problem"] == "the same cell as classifications.csv line 2: it is imported once"
+    assert not twice["left_out"]
     assert not rows
 
 
 def test_broken_rows_are_left_out_on_request_and_counted(tmp_path: Path) -> None:
     report = _run("cric", _cric(tmp_path / "in", BROKEN), tmp_path / "out", skip=True, complete=True)
     assert [cell.cell_id for cell in read_cells(tmp_path / "out" / "cells.csv")] == ["1", "13"]
-    assert report.problems == {"row": 3, "box": 1, "duplicate": 2, "contradiction": 1, "label": 1, "image": 2}
+    counts = {"row": 3, "box": 1, "duplicate": 1, "note: duplicate": 1, "contradiction": 1, "label": 1, "image": 2}
+    assert report.problems == counts
     assert json.loads((tmp_path / "out" / "import.json").read_text())["problems"] == report.problems
     # Of an image that lost a cell nobody can say any more that every lesion is marked.
     assert read_regions(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("cell_id", ["1", "2", ""])
+def test_a_cell_that_is_listed_twice_is_imported_once(cell_id: str, tmp_path: Path) -> None:
+    """As in many published sets; every lesion of the image stays marked."""
+    source = _cric(tmp_path / "in", f"aa.png,1,LSIL,50,60\naa.png,{cell_id},LSIL,50,60\n")
+    report = _run("cric", source, tmp_path / "out", complete=True)
+    assert [cell.cell_id for cell in read_cells(tmp_path / "out" / "cells.csv")] == ["1"]
+    assert report.problems == {"note: duplicate": 1}
+    assert list(read_regions(tmp_path / "out")) == ["aa"]
 
 
 def test_a_clean_import_can_be_called_complete(tmp_path: Path) -> None:
@@ -242,7 +255,7 @@ def test_coco_files_beside_the_images_of_their_split(tmp_path: Path) -> None:
     records = read_manifest(tmp_path / "out" / "manifest.csv")
     assert [(r.slide_id, r.split) for r in records] == [("train--001", "train"), ("valid--001", "validation")]
     samples.as_json(tmp_path / "in" / "valid" / "_annotations.coco.json", [])
-    with pytest.raises(ManifestError, match=r"valid/_annotations\.coco\.json: it has no images"):
+    with pytest.raises(ManifestError, match=r"valid/_annotations\.coco\.json: it is no COCO file"):
         _run("coco", tmp_path / "in", tmp_path / "b")
 
 

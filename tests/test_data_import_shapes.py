@@ -319,12 +319,43 @@ def test_yolo_class_names_that_contradict(tmp_path: Path) -> None:
         ({"type": "FeatureCollection", "features": []}, "GeoJSON: name it .geojson, and import it"),
         ([{"x": 1, "y": 1, "w": 2, "h": 2, "class": "roi"}], "a list of Tianchi"),
         ([], "no COCO file"),
+        ({"images": [], "annotations": []}, r"no COCO file, since it has no list of categories: correct"),
+        ({"images": [], "annotations": None, "categories": []}, "no list of annotations"),
     ],
 )
 def test_files_of_other_tools_are_called_by_their_names(content: Any, what: str, tmp_path: Path) -> None:
     samples.as_json(_coco(tmp_path / "in", bbox=BOX) / "x.json", content)
     with pytest.raises(ManifestError, match=what):
         _run("coco", tmp_path / "in", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [{"name": "cervix"}, [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]])
+def test_json_of_no_annotations_is_passed_over_beside_a_coco_file(content: Any, tmp_path: Path) -> None:
+    source = _coco(tmp_path / "in", bbox=BOX)
+    own = source / "x.json"
+    other = samples.as_json(source / "info.json", content)
+    report = _run("coco", source, tmp_path / "out")
+    assert report.counts["cells"] == 1
+    assert any("info.json is passed over: it is no COCO file" in note for note in report.warnings)
+    assert own.is_file()
+    for named in (other, source):
+        own.unlink(missing_ok=True)
+        with pytest.raises(ManifestError, match="no COCO file, since it has no list of images or categories"):
+            _run("coco", named, tmp_path / "b")
+
+
+@pytest.mark.parametrize("marked", [{}, {"annotations": []}])
+def test_images_of_a_coco_file_without_annotations_are_not_negative(marked: Any, tmp_path: Path) -> None:
+    """As of a test set whose annotations are not published."""
+    source = _coco(tmp_path / "in", bbox=BOX)
+    samples.field(source / "b.png", size=(40, 40))
+    images = [{"id": 1, "file_name": "b.png"}]
+    samples.as_json(source / "image_info_test.json", {"images": images, "categories": [], **marked})
+    report = _run("coco", source, tmp_path / "out")
+    assert set(read_regions(tmp_path / "out")) == {"a"}
+    assert any("1 images are of image_info_test.json, which holds no annotation" in note for note in report.warnings)
+    _run("coco", source, tmp_path / "c", complete=True)
+    assert set(read_regions(tmp_path / "c")) == {"a", "b"}
 
 
 @pytest.mark.parametrize(("root", "what"), [("annotations", "CVAT's own XML"), ("ASAP_Annotations", "ASAP's XML")])

@@ -344,6 +344,25 @@ def test_lists_that_are_tables(tmp_path: Path) -> None:
     assert _splits(tmp_path / "out") == EXPECTED
 
 
+def test_tables_of_labels_beside_folders_of_splits(tmp_path: Path) -> None:
+    """Names that every class has say nothing new where the folders say the splits."""
+    source = tmp_path / "in"
+    for seed, place in enumerate(("train/HSIL", "train/NILM", "test/HSIL", "test/NILM")):
+        samples.field(source / place / "a.png", size=(40, 40), seed=seed)
+    samples.text(source / "train.csv", "image_name,label\na.png,HSIL\na.png,NILM\n")
+    _run("folder", source, tmp_path / "out")
+    assert sorted(_splits(tmp_path / "out").values(), key=str) == ["test", "test", "train", "train"]
+
+
+def test_masks_of_voc_have_the_names_of_its_images(tmp_path: Path) -> None:
+    source = _voc(tmp_path / "in", {"train": "a\nb\n", "val": "c\n", "test": "d\n"})
+    for name in "abcd":
+        for place in ("SegmentationClass", "SegmentationObject"):
+            samples.field(source / place / f"{name}.tif", size=(40, 40))
+    _run("voc", source, tmp_path / "out")
+    assert {key[-1]: split for key, split in _splits(tmp_path / "out").items()} == EXPECTED
+
+
 def test_a_list_of_images_without_labels_is_no_lost_split(tmp_path: Path) -> None:
     source = _voc(tmp_path / "in", {"train": "a\nb\n", "test": "c\n"})
     (source / "Annotations" / "c.xml").unlink()

@@ -133,7 +133,12 @@ def boxed_cells(
                 problems.add(cell.place, "image", f"there is no image '{cell.slide_id}'", cell.slide_id)
             continue
         box = _box(cell, image, point_um)
-        wrong = _wrong_box(cell, box, image) or _wrong_twin(cell, box, ids, places)
+        wrong = _wrong_box(cell, box, image)
+        twin = places.get((cell.slide_id, box))
+        if not wrong and twin is not None and twin.label == cell.label:
+            problems.note(cell.place, "duplicate", f"the same cell as {twin.place}: it is imported once")
+            continue
+        wrong = wrong or _wrong_twin(cell, ids, twin)
         if wrong:
             problems.add(cell.place, *wrong, cell.slide_id)
             continue
@@ -182,17 +187,14 @@ def _in_first_pixel(cell: SourceCell, box: Box) -> bool:
 
 
 def _wrong_twin(
-    cell: SourceCell, box: Box, ids: Mapping[tuple[str, str], SourceCell], places: Mapping[tuple[str, Box], SourceCell]
+    cell: SourceCell, ids: Mapping[tuple[str, str], SourceCell], twin: SourceCell | None
 ) -> tuple[str, str] | None:
-    """Kind and text of what is wrong with a cell beside those before it."""
-    twin = ids.get((cell.slide_id, cell.cell_id)) if cell.cell_id else None
-    if twin is not None:
-        return "duplicate", f"cell id '{cell.cell_id}' is that of {twin.place} too"
-    twin = places.get((cell.slide_id, box))
+    """Kind and text of what is wrong with a cell beside those before it; ``twin`` is the one in the same place."""
+    namesake = ids.get((cell.slide_id, cell.cell_id)) if cell.cell_id else None
+    if namesake is not None:
+        return "duplicate", f"cell id '{cell.cell_id}' is that of {namesake.place} too"
     if twin is None:
         return None
-    if twin.label == cell.label:
-        return "duplicate", f"the same cell as {twin.place}"
     return "contradiction", f"'{cell.label}' here, '{twin.label}' at {twin.place}, in the same place"
 
 

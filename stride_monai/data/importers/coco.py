@@ -20,42 +20,75 @@ from stride_monai.errors import ManifestError
 __all__ = ["FORMAT", "read"]
 
 _NO_CROWD = frozenset({"0", "0.0", "false"})
-
-_NO_CROWD = frozenset({"0", "0.0", "false"})
+_PARTS = ("images", "annotations", "categories")
 
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     """Read one COCO file, or all of a folder, and the images.
 
     A crowd (``iscrowd``) is no cell: it is noted, not imported, and its image no longer counts as annotated completely.
-    The split of an image is the one that its file of annotations, or else a folder, is named after.
+    Neither do the images of a file without any annotation, as of a test set, unless the user says so. The split of an
+    image is the one that its file of annotations, or else a folder, is named after.
     """
     tables = files_in(source, "*.json")
     index = ImageIndex(options.images or data_folder(source))
     images: dict[str, SourceImage] = {}
     result = Source()
+    other: dict[Path, str] = {}
     for table in tables:
         content = load_json(table, options.encoding)
-        if not isinstance(content, dict) or not all(
-            isinstance(content.get(name), list) for name in ("images", "annotations", "categories")
-        ):
-            what = f"it has no images, annotations and categories: {json_of(content) or 'no COCO file'}"
-            problems.add(place_of(table, source), "file", what, table.stem)
+        if what := _wrong(content):
+            if json_of(content) or _parts(content) or not content:
+                problems.add(place_of(table, source), "file", what, table.stem)
+            else:
+                other[table] = what
             continue
-        by_id = _images(content["images"], table, source, index, problems)
+        marked = bool(content.get("annotations"))
+        complete = None if marked or options.complete else False
+        by_id = _images(content["images"], table, source, index, complete, problems)
         for image in by_id.values():
-            other = images.setdefault(image.slide_id, image)
-            if other is not image:
-                what = f"image '{image.slide_id}' is named by {other.place} too"
+            first = images.setdefault(image.slide_id, image)
+            if first is not image:
+                what = f"image '{image.slide_id}' is named by {first.place} too"
                 problems.add(image.place, "duplicate", what, image.slide_id)
-        _annotations(content, table, source, by_id, images, result, problems)
+        if by_id and complete is False:
+            what = f"{len(by_id)} images are of {place_of(table, source)}, which holds no annotation, and count as"
+            result.notes.append(f"{what} unlabelled, not as negative (say --complete if they hold no lesion)")
+        if marked:
+            _annotations(content, table, source, by_id, images, result, problems)
+    for table, what in other.items():
+        if len(other) < len(tables):
+            result.notes.append(f"{place_of(table, source)} is passed over: {what}")
+        else:
+            problems.add(place_of(table, source), "file", what, table.stem)
     result.images = list(images.values())
-    result.notes = index.remarks(image.path for image in result.images)
+    result.notes += index.remarks(image.path for image in result.images)
     return result
 
 
+def _parts(content: Any) -> set[str]:
+    """Which lists of a COCO file there are."""
+    return {name for name in _PARTS if isinstance(content, dict) and isinstance(content.get(name), list)}
+
+
+def _wrong(content: Any) -> str:
+    """Why a file is no COCO file; empty where it is one. A file of a test set may have no annotations."""
+    there = _parts(content)
+    missing = [name for name in _PARTS if name not in there and (name in content or name != "annotations")]
+    if not missing:
+        return ""
+    what = f"it is no COCO file, since it has no list of {' or '.join(missing)}"
+    tool = "" if there else json_of(content)
+    return f"{what}, but {tool}" if tool else what
+
+
 def _images(
-    entries: list[Any], table: Path, source: Path, index: ImageIndex, problems: ProblemLog
+    entries: list[Any],
+    table: Path,
+    source: Path,
+    index: ImageIndex,
+    complete: bool | None,
+    problems: ProblemLog,
 ) -> dict[str, SourceImage]:
     split = split_named(table.stem)
     found: dict[str, SourceImage] = {}
@@ -77,6 +110,7 @@ def _images(
                 place,
                 split=stated_split(entry.get("split"), split),
                 size=(stated[0], stated[1]) if len(stated) == 2 else None,
+                complete=complete,
             )
     return found
 

@@ -85,7 +85,10 @@ class _Splits:
     def _known_otherwise(self, entries: Sequence[Listed], near: Path | None) -> bool:
         """Whether a list is of images that are there, but not imported, e.g. of a test set without labels."""
         names = NameFinder([path for path in files_below(self._root) if is_slide_path(path)], self._root)
-        return any(_found(names, entry.name, near) for entry in entries)
+        try:
+            return any(_found(names, entry.name, near) for entry in entries)
+        except ManifestError:  # several are meant, and none of them is imported
+            return True
 
     @property
     def paths(self) -> list[Path]:
@@ -141,7 +144,9 @@ def with_splits(read: Source, source: Path, images_root: Path, encoding: str, pr
         splits.add(name, entries, near)
     folder = data_folder(source)
     taken = {entry.place.file for _, entries, _ in read.lists for entry in entries}
-    suffixes = _LISTS if any(image.split for image in read.images) else _LISTS | {".csv"}
+    # Where the annotations or the folders say the splits, a table named after one is of labels.
+    known = any(i.split for i in read.images) or all(split_in_path(i.path, images_root) for i in read.images)
+    suffixes = _LISTS if known else _LISTS | {".csv"}
     notes = _from_files((folder, images_root), suffixes, encoding, splits, taken, problems)
     other: list[SourceImage] = []
     for number, image in enumerate(read.images):

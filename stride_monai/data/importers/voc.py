@@ -14,7 +14,7 @@ from stride_monai.data.importers.foreign import xml_of
 from stride_monai.data.importers.geometry import from_centre, from_voc, hull, turned
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
+from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of, plain_name
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.importers.tables import to_number
 from stride_monai.data.importers.texts import load_xml
@@ -61,6 +61,8 @@ def _image(root: ElementTree.Element, table: Path, index: ImageIndex) -> Path:
     name = (root.findtext("filename") or table.stem).strip()
     folder = (root.findtext("folder") or "").strip()
     named = index.find(name, folder, table.parent)
+    if named.is_file() and plain_name(named.stem) == plain_name(table.stem):
+        return named  # masks of the same stem, as in SegmentationClass, are not asked for
     own = index.find(table.stem, folder, table.parent)
     if named.is_file() and own.is_file() and own != named:
         raise ManifestError(

@@ -42,30 +42,39 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     result = Source(lists=data.lists, notes=data.notes)
     labels = _Labels(source, [path for path in files if _can_be_labels(path)], index)
     lines: list[Line] = []
-    without = 0
+    without: list[Path] = []
     for path in index.paths:
         slide_id, table = index.id_of(path), labels.of(path)
         place = place_of(table, source) if table else place_of(path, index.folder)
         complete = None if table or options.complete else False
         result.images.append(SourceImage(slide_id, path, place, complete=complete))
         if table is None:
-            without += 1
+            without.append(path)
             continue
         with problems.catching(place, "file", slide_id):
             lines += _lines(table, place, path, slide_id, options, problems)
     for table in labels.unused():
         if _looks_like_labels(table, source, options.encoding):
             problems.add(place_of(table, source), "image", "the label file has no image", table.stem)
-    if without and without == len(index.paths):
-        what = f"{source.name} holds no label file of any of its {without} images"
+    if without and len(without) == len(index.paths):
+        what = f"{source.name} holds no label file of any of its {len(without)} images"
         raise ManifestError(what, tool_of(files) or "check the folder")
     if without:
-        meant = "count as images without a cell" if options.complete else "count as unlabelled, not as negative"
-        advice = "" if options.complete else " (an empty label file, or --complete, says that there is no cell)"
-        result.notes.append(f"{without} images have no label file and {meant}{advice}")
+        result.notes.append(_without_labels(without, bool(options.complete)))
     result.notes += index.remarks(index.paths)
     _add_cells(lines, data, options, result, problems)
     return result
+
+
+def _without_labels(images: Sequence[Path], complete: bool) -> str:
+    what = f"{len(images)} images have no label file and count as"
+    if complete:
+        return f"{what} images without a cell, e.g. {images[0].name}"
+    advice = "say --complete if somebody looked through all images, or give those without a cell an empty label file"
+    return (
+        f"{what} unlabelled, not as negative, e.g. {images[0].name} (YOLO trains on them as background all the same: "
+        f"{advice})"
+    )
 
 
 def _can_be_labels(path: Path) -> bool:
