@@ -126,6 +126,12 @@ def _half(kind: str) -> bytes:
     return whole[: len(whole) // 2]
 
 
+def _zeroed(data: bytes, size: int | None = None) -> bytes:
+    """As a copy that was broken off may be: zeros from the middle on, all or some."""
+    at = len(data) // 2
+    return data[:at] + bytes(len(data) - at) if size is None else data[:at] + bytes(size) + data[at + size :]
+
+
 def _animation(kind: str) -> bytes:
     more = [Image.fromarray(textured(60, 80, seed=seed)) for seed in (1, 2)]
     return _encoded(kind, save_all=True, append_images=more)
@@ -174,6 +180,15 @@ def test_an_empty_field_may_be_a_small_file(tmp_path: Path, kind: str, options: 
         ("cut.webp", lambda: _half("WEBP"), "damaged"),
         ("cut.jp2", lambda: _half("JPEG2000"), "damaged"),
         ("head.jpg", lambda: _encoded("JPEG")[:100], "damaged"),
+        ("zeros.png", lambda: _zeroed(_encoded("PNG")), "damaged"),
+        ("zeros.jpg", lambda: _zeroed(_encoded("JPEG", quality=98)), "cut short"),
+        ("zeros_progressive.jpg", lambda: _zeroed(_encoded("JPEG", quality=98, progressive=True)), "cut short"),
+        (
+            "zeros_behind_a_thumbnail.jpg",
+            lambda: _zeroed(_encoded("JPEG", quality=100, exif=b"Exif\0\0" + _encoded("JPEG", quality=5))),
+            "cut short",
+        ),
+        ("hole.png", lambda: _zeroed(_encoded("PNG", compress_level=0), 64), "a checksum of its data is wrong"),
         (
             "twelve.jpg",
             lambda: _encoded("JPEG").replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"),

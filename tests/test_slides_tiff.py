@@ -36,6 +36,7 @@ from stride_monai.errors import RegionError, SlideError, SpacingError
 from stride_monai.slides import open_slide
 from stride_monai.slides.orientation import orientation_of
 from stride_monai.slides.tiff import read_layout
+from stride_monai.units import Box
 
 READERS = ("auto", "openslide", "tiff", "image")
 
@@ -78,13 +79,14 @@ def pixels_of(kind: str, height: int, width: int) -> Pixels:
         "12 bits": Pixels(deep[12], rgb, 2, 12),
         "12 of 16 bits": Pixels(dark, rgb, 2, 16, white=4095),
         "16 of 16 bits": Pixels(deep[16].astype(np.uint16), rgb, 2, 16, white=65535),
+        "16 bright bits": Pixels(deep[16].astype(np.uint16), rgb, 2, 16),
         "16 bits": Pixels(dark, rgb, 2, 16, refused="16-bit samples, and no tag says which value is white"),
     }[kind]
 
 
 KINDS = [
     *("rgb", "grey", "white is zero", "1 bit", "4 bits", "palette", "alpha", "premultiplied", "unspecified"),
-    *("no word of it", "10 bits", "12 bits", "12 of 16 bits", "16 of 16 bits", "16 bits"),
+    *("no word of it", "10 bits", "12 bits", "12 of 16 bits", "16 of 16 bits", "16 bright bits", "16 bits"),
 ]
 
 
@@ -521,6 +523,17 @@ def test_every_kind_of_pixels(tmp_path: Path, kind: str) -> None:
             assert_true(path, pixels.picture, 1)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_16_bit_samples_that_use_all_bits_tell_what_is_white(tmp_path: Path, damaged: bool) -> None:
+    rgb = picture(96, 96)
+    page = page_of(rgb.astype(np.uint16) * 257, bits=16, compression=ZSTD)
+    if damaged:
+        page.segments[0] = b"\0" * len(page.segments[0])
+    with open_slide(write(tmp_path / "a.tif", page), 0.25) as slide:
+        assert "65535" in slide.notes[0]
+        np.testing.assert_array_equal(slide.read(Box(64, 0, 96, 96)), rgb[:, 64:])
+
+
 def test_significant_bits_of_ome_say_what_is_white(tmp_path: Path) -> None:
     rgb = picture(64, 64)
     deep = (rgb.astype(np.uint32) * 4095 // 255).astype(np.uint16)
@@ -561,6 +574,9 @@ def changed(page: Page, change: Any) -> Page:
         (lambda: page_of(picture(64, 64)).set(325, LONG, *[2**32 - 1] * 4), "4 of its 4 tiles lie beyond its end"),
         (lambda: page_of(picture(64, 64)).set(325, LONG, *[100] * 4), "fewer bytes than pixels"),
         (lambda: page_of(picture(64, 64)).set(277, SHORT, 0), "0 samples per pixel"),
+        (lambda: page_of(picture(64, 64)).set(324, RATIONAL, *[8, 1] * 4), "tag 324 holds no whole numbers"),
+        (lambda: page_of(picture(64, 64)).set(325, RATIONAL, *[9, 1] * 4), "tag 325 holds no whole numbers"),
+        (lambda: page_of(picture(64, 64)).set(258, RATIONAL, 8, 1), "tag 258 holds no whole numbers"),
         (
             lambda: changed(page_of(picture(64, 64), compression=JPEG), lambda d: jpeg_header(d, 30_000, 30_000)),
             "30000x30000",

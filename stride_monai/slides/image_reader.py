@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -15,7 +19,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from stride_monai.errors import SlideError
 from stride_monai.slides.orientation import TAG, orientation_of, upright_reader
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
-from stride_monai.slides.tiff import is_tiff
+from stride_monai.slides.tiff import is_cut_jpeg, is_tiff
 from stride_monai.slides.tiff_reader import TiffReader
 
 __all__ = ["MAX_BYTES", "ImageReader", "own_limits"]
@@ -23,6 +27,7 @@ __all__ = ["MAX_BYTES", "ImageReader", "own_limits"]
 MAX_BYTES = 4_000_000_000
 """Largest memory that decoding a plain image may take: it is held whole, a colour image at 4 bytes per pixel."""
 
+_AT_A_TIME = 2**20  # bytes
 _MAX_TEXT = 256 * 2**20  # bytes of a PNG's texts and colour profile, which are not used
 
 
@@ -138,6 +143,7 @@ def _decoded(path: Path) -> tuple[Image.Image, str, object]:
     with Image.open(path, formats=[kind for kind in _KINDS if kind != "MPO"]) as image:
         _check_kind(path, image)
         _check_size(path, image)
+        _check_data(path, image)
         image.load()
         kind = str(image.format).lower()
         try:
@@ -201,6 +207,37 @@ def _check_size(path: Path, image: Image.Image) -> None:
         )
     overhead = _PROGRESSIVE_BYTES if image.info.get("progressive") else kind.overhead
     _check_memory(path, image.size, width * height * ((1 if image.mode in _ONE_BYTE else 4) + overhead))
+
+
+def _check_data(path: Path, image: Image.Image) -> None:
+    """What the decoders pass over: they make up the rest of a picture whose file has zeros instead of data.
+
+    Raises:
+        ValueError: the data is cut short or damaged.
+    """
+    if image.format == "JPEG":
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if is_cut_jpeg(data):
+                raise ValueError("it is cut short")
+    elif image.format == "PNG":
+        with path.open("rb") as stream:
+            stream.seek(8)
+            while len(head := stream.read(8)) == 8:
+                size, kind = struct.unpack(">I4s", head)
+                if kind == b"IDAT":
+                    _check_sum(stream, size, zlib.crc32(kind))
+                else:
+                    stream.seek(size + 4, os.SEEK_CUR)
+
+
+def _check_sum(stream: BinaryIO, size: int, crc: int) -> None:
+    for at in range(0, size, _AT_A_TIME):
+        crc = zlib.crc32(stream.read(min(_AT_A_TIME, size - at)), crc)
+    stated = stream.read(4)
+    if len(stated) < 4:
+        raise ValueError("it is cut short")
+    if stated != crc.to_bytes(4, "big"):
+        raise ValueError("a checksum of its data is wrong")
 
 
 def _check_memory(path: Path, size: tuple[int, int], needed: float) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import Choice, Pixels, UnknownFormatError
-from stride_monai.slides.tiff import Colours, FileBytes, Page, Samples, TiffError, decode, is_tiff, open_layout
+from stride_monai.slides.tiff import Colours, FileBytes, TiffError, decode_segment, is_tiff, open_layout
 
 __all__ = ["TiffReader"]
 
@@ -88,28 +88,13 @@ class TiffReader:
             return cached
         page = self._levels[level]
         try:
-            tile = self._colours[level].rgb(self._samples(page, index))
+            tile = self._colours[level].rgb(decode_segment(page, index, self._file))
         except TiffError as error:
             raise self._damaged(level, index, error.what) from error
         except Exception as error:  # every codec raises errors of its own kind
             raise self._damaged(level, index, str(error) or type(error).__name__) from error
         self._cache.put((level, index), tile)
         return tile
-
-    def _samples(self, page: Page, index: int) -> Samples:
-        """Samples [h, w, n] of a tile: of each colour's plane, one behind the other, where they are apart."""
-        segments = page.segments
-        if segments.absent.flat[index]:
-            raise ValueError("the file does not hold it")
-        height = page.segment_height
-        if not page.tiled:
-            height = min(height, page.height - index // segments.columns * height)
-        samples = 1 if page.planar else page.samples
-        planes = []
-        for number in range(index, segments.planes * segments.absent.size, segments.absent.size):
-            data = self._file.read(int(segments.offsets[number]), int(segments.counts[number]))
-            planes.append(decode(page, data, height, page.segment_width, samples))
-        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
 
     def _damaged(self, level: int, index: int, why: str) -> RegionError:
         return RegionError(f"{self._path.name}: tile {index} of level {level} cannot be decoded ({why})")

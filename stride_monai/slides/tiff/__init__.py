@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from stride_monai.slides.tiff.colour import Colours
-from stride_monai.slides.tiff.decode import Samples, decode
+from stride_monai.slides.tiff.decode import decode_segment, is_cut_jpeg
 from stride_monai.slides.tiff.directory import FileBytes, TiffError, is_tiff
 from stride_monai.slides.tiff.layout import TiffLayout, open_layout, read_layout
-from stride_monai.slides.tiff.page import Page
 
 __all__ = [
     "Colours",
     "FileBytes",
-    "Page",
-    "Samples",
     "TiffError",
     "TiffLayout",
-    "decode",
+    "decode_segment",
+    "is_cut_jpeg",
     "is_tiff",
     "open_layout",
     "read_layout",

@@ -21,29 +21,21 @@ _PREMULTIPLIED, _ALPHA = 1, 2
 _PIXELS_AT_A_TIME = 2**23  # what is computed in between takes several times a strip's memory
 
 
-def highest_value(page: Page, significant_bits: int | None = None) -> int:
-    """The sample value that is white (or full colour), as the tags state it.
+def highest_value(page: Page, significant_bits: int | None = None) -> int | None:
+    """The sample value that is white (or full colour), as the tags state it; None for 16-bit samples without such tags.
 
     Args:
         significant_bits: what OME-XML says.
-
-    Raises:
-        TiffError: 16-bit samples, and nothing says how many of the bits are used: they would look black if fewer are.
     """
     bits = page.bits[0]
     if bits != 16:
         return (1 << bits) - 1
     if significant_bits is not None and 8 <= significant_bits <= 16:
         return (1 << significant_bits) - 1
-    stated = [int(n) for tag in (281, 341) for n in page.directory.numbers(tag, 1).ravel()]
+    stated = [page.directory.number(tag, 0) for tag in (281, 341)]
     # Some programs write the brightest value of the picture there; only a power of two less one is a statement.
     whole = [n for n in stated if n.bit_length() >= 8 and n & (n + 1) == 0]
-    if whole:
-        return whole[0]
-    raise TiffError(
-        "16-bit samples, and no tag says which value is white (MaxSampleValue, or SignificantBits of OME-XML)",
-        "convert it to 8-bit RGB",
-    )
+    return whole[0] if whole else None
 
 
 class Colours:
@@ -98,7 +90,7 @@ def _scale(page: Page, white: int) -> Pixels | None:
 
 
 def _palette(page: Page) -> Pixels:
-    table = page.directory.numbers(320, 3 << page.bits[0]).reshape(3, -1).T
+    table = page.directory.integers(320, 3 << page.bits[0]).reshape(3, -1).T
     if not len(table):
         raise TiffError("the TIFF directory is damaged (no palette)")
     # The standard has 16 bits; some programs wrote 8.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 
+from stride_monai.slides.tiff.directory import FileBytes
 from stride_monai.slides.tiff.page import JPEG, JPEG2000, Page
 
-__all__ = ["Samples", "decode", "first_tile_contradicts"]
+__all__ = ["Samples", "decode_segment", "first_tile_contradicts", "is_cut_jpeg", "uses_16_bits"]
 
 Samples = npt.NDArray[Any]
 """uint8 or uint16 ``[height, width, samples]`` as stored: no colour conversion, but for JPEG's YCbCr."""
@@ -35,12 +37,51 @@ _IMAGES: dict[int, Callable[..., Any]] = {
 }
 _RGB, _YCBCR = 2, 6  # photometric interpretations, as imagecodecs numbers colour spaces too
 _GREY = 1
+_TILES_TRIED = 16
+_HALF_OF_16_BITS = 0x7FFF
 _MOST_PARTS = 1 << 16  # of one JPEG 2000 tile; a header may state any number, and each takes memory
 _ALONE = {0x01, *range(0xD0, 0xD8)}  # JPEG markers without a length
 _NO_FRAME = {0xC4, 0xC8, 0xCC}  # tables, whose numbers lie among those of the frame headers
 
 
-def decode(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
+def decode_segment(page: Page, index: int, file: FileBytes) -> Samples:
+    """The samples of a tile or strip: of each colour's plane, one behind the other, where they are apart.
+
+    Raises:
+        ValueError: it is not there, holds something else, is cut short, or is damaged; decoders and the file raise
+            errors of their own kinds too.
+    """
+    segments = page.segments
+    if segments.absent.flat[index]:
+        raise ValueError("the file does not hold it")
+    height = page.segment_height
+    if not page.tiled:
+        height = min(height, page.height - index // segments.columns * height)
+    samples = 1 if page.planar else page.samples
+    planes = []
+    for number in range(index, segments.planes * segments.absent.size, segments.absent.size):
+        data = file.read(int(segments.offsets[number]), int(segments.counts[number]))
+        planes.append(_decode(page, data, height, page.segment_width, samples))
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+
+def uses_16_bits(page: Page) -> bool:
+    """Whether the colours of a 16-bit page reach the upper half of the range, in any of some tiles.
+
+    Those of a camera of 10 to 15 bits cannot, and a bright background does where the whole range is used.
+    """
+    number = page.segments.absent.size
+    for index in dict.fromkeys(np.linspace(0, number - 1, min(number, _TILES_TRIED), dtype=int).tolist()):
+        try:
+            samples = decode_segment(page, index, page.directory.file)
+        except Exception:  # every codec raises errors of its own kind; the tile is reported where it is read
+            continue
+        if samples[..., : 3 if samples.shape[2] >= 3 else 1].max() > _HALF_OF_16_BITS:
+            return True
+    return False
+
+
+def _decode(page: Page, data: bytes, height: int, width: int, samples: int) -> Samples:
     """The samples of one tile, strip, or plane of one.
 
     Args:
@@ -136,7 +177,17 @@ def first_tile_contradicts(page: Page) -> bool:
     return other_colours or head.width > page.segment_width or head.height > page.segment_height
 
 
-def _jpeg_head(data: bytes) -> _JpegHead:
+def is_cut_jpeg(data: bytes | mmap.mmap) -> bool:
+    """Whether a JPEG lacks its end: the decoder would fill the rest with grey and say nothing. One whose header is
+    damaged counts as whole: the decoder finds that.
+    """
+    try:
+        return data.rfind(b"\xff\xd9") < _jpeg_head(data).scan
+    except ValueError:
+        return False
+
+
+def _jpeg_head(data: bytes | mmap.mmap) -> _JpegHead:
     """What the frame header says; bytes of the entropy-coded part are not looked at.
 
     Raises:

@@ -132,6 +132,17 @@ class Directory:
         values = values.astype(dtype.newbyteorder("="))
         return values.reshape(-1, 2) if entry.kind in _RATIONAL else values
 
+    def integers(self, tag: int, most: int | None = None) -> npt.NDArray[Any]:
+        """:meth:`numbers` of a tag that holds whole numbers, ``[n]``.
+
+        Raises:
+            TiffError: it holds others, or the file does not hold what the tag states.
+        """
+        values = self.numbers(tag, most)
+        if values.ndim > 1 or values.dtype.kind == "f":
+            raise TiffError(f"the TIFF directory is damaged (tag {tag} holds no whole numbers)")
+        return values
+
     def number(self, tag: int, default: int) -> int:
         """The first value of a tag as a whole number."""
         values = self.numbers(tag, 1).ravel()
@@ -195,7 +206,7 @@ def sub_directories(directory: Directory) -> list[Directory]:
     """
     if directory.count(_SUB_IFDS) > _MAX_DIRECTORIES:
         raise TiffError("the TIFF directory is damaged (too many SubIFDs)")
-    offsets = dict.fromkeys(int(offset) for offset in directory.numbers(_SUB_IFDS).ravel())
+    offsets = dict.fromkeys(int(offset) for offset in directory.integers(_SUB_IFDS))
     return [_read(directory.file, directory.shape, offset)[0] for offset in offsets if offset > 0]
 
 

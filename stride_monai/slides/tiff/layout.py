@@ -20,7 +20,7 @@ from stride_monai.slides.orientation import TAG, Orientation, orientation_of
 from stride_monai.slides.protocol import Choice, StatedFacts
 from stride_monai.slides.tiff import ome, stated
 from stride_monai.slides.tiff.colour import highest_value
-from stride_monai.slides.tiff.decode import first_tile_contradicts
+from stride_monai.slides.tiff.decode import first_tile_contradicts, uses_16_bits
 from stride_monai.slides.tiff.directory import (
     Directory,
     FileBytes,
@@ -165,7 +165,7 @@ def _foreign_layout(path: Path, vendor: str, directories: list[Directory], choic
             f"a turned picture (TIFF orientation {orientation.tag}) of the format {vendor}", "export it upright"
         )
     notes = _gaps(vendor, directories)
-    heights = {int(n) for directory in directories for n in directory.numbers(65424, 1).ravel()}
+    heights = {directory.number(65424, 0) for directory in directories if 65424 in directory}
     if vendor == "hamamatsu" and len(heights) > 1:
         notes += (f"the file holds {len(heights)} focal planes; the middle one was read, the others were not",)
     return TiffLayout(vendor, notes=notes)
@@ -302,18 +302,34 @@ def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Ch
         what = f"{len(picture.planes)} planes ({picture.kinds})"
         notes.append(f"the picture has {what}; plane {number} was read, the others were not")
     full.check()
+    white = highest_value(full, picture.significant_bits)
+    if white is None:
+        white = _white_of_16_bits(full)
+        notes.append(f"no tag says which of the 16-bit values is white; {white} was taken, since all bits are used")
     absent = full.segments.absent
     if absent.any():
         notes.append(f"{absent.sum()} of {absent.size} {'tiles' if full.tiled else 'strips'} are not in the file")
     layout = TiffLayout(
         vendor=vendor,
         levels=(full,),
-        white=highest_value(full, picture.significant_bits),
+        white=white,
         stated=picture.stated,
         orientation=orientation_of(full.orientation),
         notes=tuple(notes),
     )
     return layout if vendor == "aperio" else _with_levels(replace(layout, levels=_levels(full, pages)), pages)
+
+
+def _white_of_16_bits(page: Page) -> int:
+    """Raises:
+    TiffError: perhaps not all of the bits are used; the picture would look black if so.
+    """
+    if uses_16_bits(page):
+        return 0xFFFF
+    raise TiffError(
+        "16-bit samples, and no tag says which value is white (MaxSampleValue, or SignificantBits of OME-XML)",
+        "convert it to 8 bits, by the range that its values really have",
+    )
 
 
 def _levels(full: Page, pages: list[Page]) -> tuple[Page, ...]:

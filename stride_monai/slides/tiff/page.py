@@ -90,7 +90,7 @@ class Page:
     def jpeg_tables(self) -> bytes | None:
         if self.directory.count(347) > 1 << 16:
             raise TiffError("the TIFF directory is damaged (its JPEG tables are too large)")
-        return self.directory.numbers(347).astype(np.uint8).tobytes() or None
+        return self.directory.integers(347).astype(np.uint8).tobytes() or None
 
     @cached_property
     def segments(self) -> Segments:
@@ -169,7 +169,7 @@ def read_page(directory: Directory) -> Page:
         directory=directory,
         width=width,
         height=height,
-        bits=tuple(dict.fromkeys(int(n) for n in directory.numbers(258, 64).ravel())) or (1,),
+        bits=tuple(dict.fromkeys(int(n) for n in directory.integers(258, 64))) or (1,),
         sample_format=directory.number(339, 1),
         samples=samples,
         photometric=directory.number(262, _RGB if samples >= 3 else _BLACK_IS_ZERO),
@@ -177,7 +177,7 @@ def read_page(directory: Directory) -> Page:
         compression=compression,
         predictor=directory.number(317, 1),
         fill_order=directory.number(266, 1),
-        extra=tuple(int(n) for n in directory.numbers(338, 64).ravel()),
+        extra=tuple(int(n) for n in directory.integers(338, 64)),
         orientation=directory.number(274, 1),
         subfile=_subfile(directory),
         tiled=tiled,
@@ -226,7 +226,7 @@ def _unsupported_detail(page: Page, bits: int) -> str:
     if page.photometric == _PALETTE and (bits > 8 or page.directory.count(320) != 3 << bits):
         return "a palette that does not fit its pixels"
     if page.photometric == _YCBCR and page.compression not in JPEG | JPEG2000 | _IMAGE_CODECS.keys():
-        halves = page.directory.numbers(530, 2).tolist() or [2, 2]
+        halves = page.directory.integers(530, 2).tolist() or [2, 2]
         if halves != [1, 1]:
             return "YCbCr with subsampled colours that are not JPEG-compressed"
         if bits != 8:
@@ -286,11 +286,11 @@ def _stated_places(
     if held < wanted:
         needs = f"{page.width}x{page.height} px need {wanted} {kind}s, it has {held}"
         raise TiffError(f"the TIFF directory is damaged ({needs})")
-    offsets = directory.numbers(at, wanted).astype(np.uint64)
+    offsets = directory.integers(at, wanted).astype(np.uint64)
     if page.compression != 1:
-        return offsets, directory.numbers(size, wanted).astype(np.uint64)
+        return offsets, directory.integers(size, wanted).astype(np.uint64)
     full = _full_sizes(page, rows, columns, planes)
-    counts = full if uncounted else directory.numbers(size, wanted).astype(np.uint64)
+    counts = full if uncounted else directory.integers(size, wanted).astype(np.uint64)
     if page.split:
         counts, stated = full, counts
         if 0 < stated[0] < counts.sum() or not stated[0]:
