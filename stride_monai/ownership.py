@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from stride_monai import __version__
 from stride_monai.errors import OutputError
-from stride_monai.files import moved, sha256_of, to_disk, write_bytes
+from stride_monai.files import free_name, moved, sha256_of, to_disk, write_bytes
 
 __all__ = [
     "LIST_NAME",
@@ -168,7 +168,8 @@ def hand_over(
 ) -> None:
     """Move the files of one folder into another, in place of those that we wrote there before.
 
-    From before the first change until after the last one, the list in ``folder`` says that it is not complete.
+    From before the first change until after the last one, the list in ``folder`` says that it is not complete. A file
+    that somebody has changed since it was written is kept under another name.
 
     Args:
         made: where the files are.
@@ -192,6 +193,7 @@ def hand_over(
             to_disk(made / name)
         files = {name: written(made / name) for name in names}
         folder.mkdir(exist_ok=True)
+        _keep_changed(folder, before)
         FileList({**before.files, **files}, of, complete=False).write(folder)
         remove_files(folder, before, [last, *sorted(set(before.files) - set(names))])
         for name in names:
@@ -215,7 +217,8 @@ def set_down(folder: Path, place: Path, of: str, earlier: FileList) -> None:
     refuse_foreign(place, names, lambda name: own.own(place, name))
     try:
         place.mkdir(exist_ok=True)
-        FileList({**own.files, **earlier.files}, of, earlier.complete).write(place)
+        _keep_changed(place, own)
+        FileList({**own.files, **earlier.files}, of, complete=False).write(place)
         remove_files(place, own, own.files)
         FileList(earlier.files, of, complete=False).write(folder)
         for name in names:
@@ -240,12 +243,26 @@ def remove_files(folder: Path, ours: FileList, names: Iterable[str]) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
+def _keep_changed(folder: Path, ours: FileList) -> None:
+    """Rename those of our files that somebody has changed: what was written into them is theirs.
+
+    Where the list is not complete, a run was cut off, and files differ from it for that.
+
+    Raises:
+        OSError: one cannot be renamed.
+    """
+    for name in ours.files if ours.complete else ():
+        if ours.own(folder, name) and not ours.as_written(folder, name):
+            (folder / name).rename(free_name(folder / name))
+
+
 def dissolve(folder: Path, ours: FileList) -> None:
-    """Remove our files, their list, and the folder where nothing else is in it.
+    """Remove our files, their list, and the folder where nothing else is in it; changed files as for :func:`hand_over`.
 
     Raises:
         OSError: one cannot be removed.
     """
+    _keep_changed(folder, ours)
     remove_files(folder, ours, ours.files)
     (folder / LIST_NAME).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
@@ -267,11 +284,13 @@ def refuse_inputs(
     """
     known: dict[str, set[object]] = {}
     places = set().union(*(_identities(os.path.realpath(path), known) for path in outputs))
-    caught = [
-        str(path) for path in inputs if places & set().union(*(_identities(p, known) for p in _with_parents(path)))
-    ]
+    caught = {  # each once, in order
+        str(path): None
+        for path in inputs
+        if places & set().union(*(_identities(p, known) for p in _with_parents(path)))
+    }
     if caught:
-        raise OutputError(f"results would be written over {named(caught)}, which is an input", advice)
+        raise OutputError(f"results would be written over {named(list(caught))}, which is an input", advice)
 
 
 def refuse_within(output: Path, folders: Iterable[Path], advice: str = "choose another output folder") -> None:

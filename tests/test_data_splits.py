@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from dataclasses import replace
@@ -205,14 +206,16 @@ def test_a_cohort_folder_is_split_in_place(cohort: Path) -> None:
 
 
 def test_a_manifest_of_the_users_own_is_kept(cohort: Path) -> None:
-    """Columns that we do not know, and splits that somebody gave, would be lost."""
+    """Columns that we do not know stay; comments, and splits that somebody gave, would be lost."""
     path = cohort / "manifest.csv"
     lines = path.read_text().splitlines()
-    mine = "\n".join([f"{lines[0]},age", *(f"{line},{30 + k}" for k, line in enumerate(lines[1:]))]) + "\n"
-    path.write_text(mine)
+    table = "\n".join([f"{lines[0]},age", *(f"{line},={30 + k}" for k, line in enumerate(lines[1:]))]) + "\n"
+    path.write_text(f"# of mine\n{table}")
     assert split_cohort(cohort)["manifest_before"] == "manifest (2).csv"
-    assert (cohort / "manifest (2).csv").read_text() == mine
-    assert split_cohort(cohort, seed=2, overwrite=True)["manifest_before"] is None, "it is ours now"
+    assert (cohort / "manifest (2).csv").read_text() == f"# of mine\n{table}"
+    for seed in (2, 3):
+        assert split_cohort(cohort, seed=seed, overwrite=True)["manifest_before"] is None, "it is ours now"
+        assert [row["age"] for row in csv.DictReader(path.open())] == [f"'={30 + k}" for k in range(len(lines) - 1)]
     path.write_text(path.read_text().replace(",train", ",test"))
     edited = path.read_text()
     assert split_cohort(cohort, seed=2, overwrite=True)["manifest_before"] == "manifest (3).csv"

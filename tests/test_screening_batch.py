@@ -235,6 +235,32 @@ def test_what_somebody_put_among_the_results_stays(tmp_path: Path, overwrite: bo
     assert json.loads((folder / "findings.json").read_text())["provenance"]["config_hash"] == "other"
 
 
+def test_a_result_that_somebody_wrote_into_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    run(tmp_path, FakeScreener(), ("a",))
+    folder = tmp_path / "out" / "a"
+    mine = (folder / "findings.json").read_text() + " looked at by me"
+    (folder / "findings.json").write_text(mine)
+    assert run(tmp_path, FakeScreener(), ("a",)) == ["ok"]
+    assert (folder / "findings (2).json").read_text() == mine
+    json.loads((folder / "findings.json").read_text())
+    assert run(tmp_path, FakeScreener("other"), ("a",)) == ["ok"]
+    assert not (folder / "findings (3).json").exists()
+
+
+def test_a_result_that_somebody_wrote_into_and_that_was_set_aside_is_kept(tmp_path: Path) -> None:
+    run(tmp_path, FakeScreener(), ("a",))
+    folder = tmp_path / "out" / "a"
+    mine = (folder / "findings.json").read_text() + " looked at by me"
+    (folder / "findings.json").write_text(mine)
+    good = FakeScreener("other")
+    failing = FakeScreener("other")
+    failing.screen = lambda *_: (_ for _ in ()).throw(SlideError("a is damaged", "scan it again"))  # type: ignore[method-assign]
+    assert run(tmp_path, failing, ("a",)) == ["failed"]
+    assert (folder / "earlier" / "findings.json").read_text() == mine
+    assert run(tmp_path, good, ("a",)) == ["ok"]
+    assert (folder / "earlier" / "findings (2).json").read_text() == mine
+
+
 def write_notes(findings: Findings, pictures: Pictures, folder: Path) -> Path:
     (folder / "notes.txt").write_text("by a plug-in")
     return folder / "notes.txt"
@@ -431,7 +457,8 @@ def test_what_is_lost_or_damaged_is_made_again(tmp_path: Path, name: str, damage
     else:
         assert statuses == ["ok", "ok"]
         assert screener.screened == ["a"]
-        assert content(tmp_path / "out" / "a") == whole
+        kept = {} if damage is None else {f"{path.stem} (2){path.suffix}": damage}  # a person may have changed it
+        assert content(tmp_path / "out" / "a") == {**whole, **kept}
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "huge", "wrong types"])

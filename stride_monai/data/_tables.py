@@ -157,6 +157,13 @@ def read_table(
     return set(columns.values()), named
 
 
+def other_columns(path: Path, known: Sequence[str], aliases: Mapping[str, str]) -> dict[str, list[str]]:
+    """The columns of a CSV file that :func:`read_table` leaves out: heading -> cells, one for each of its rows."""
+    header, rows = _read_csv(path, {*known, *aliases})
+    ours = _columns(header, known, aliases, path.name)
+    return {name: [row.get(name) for row in rows] for name in header if name not in ours}
+
+
 def numbered_lines(
     text: str, file_name: str, names: Collection[str] = ()
 ) -> tuple[str, Iterator[tuple[str, list[str]]]]:

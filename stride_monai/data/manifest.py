@@ -7,17 +7,27 @@ A manifest is a CSV file (or a JSON list) with one slide per row; only ``path`` 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
-from stride_monai.data._tables import LIST_SUFFIXES, Problems, Row, read_table, table_text
+from stride_monai.data._tables import LIST_SUFFIXES, Problems, Row, other_columns, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.names import found, name_key, readable, why_no_folder_name
 
-__all__ = ["COLUMNS", "LIST_SUFFIXES", "SPLITS", "SlideRecord", "parse_split", "read_manifest", "write_manifest"]
+__all__ = [
+    "COLUMNS",
+    "LIST_SUFFIXES",
+    "SPLITS",
+    "SlideRecord",
+    "own_columns",
+    "parse_split",
+    "read_manifest",
+    "write_manifest",
+]
 
 COLUMNS: tuple[str, ...] = ("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split", "specimen")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
@@ -170,13 +180,28 @@ def parse_split(text: str) -> str:
     return split
 
 
-def write_manifest(path: Path | str, records: Iterable[SlideRecord], home: Path | None = None) -> None:
+def own_columns(path: Path | str) -> dict[str, list[str]]:
+    """Columns that somebody has put into a manifest and that mean nothing here: heading -> a cell for each slide.
+
+    Raises:
+        ManifestError: as of :func:`read_manifest`.
+    """
+    return other_columns(Path(path), COLUMNS, _COLUMN_ALIASES)
+
+
+def write_manifest(
+    path: Path | str,
+    records: Iterable[SlideRecord],
+    home: Path | None = None,
+    others: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
     """Write a manifest as CSV; slides in or below its folder get relative paths, so that the folder can be moved.
 
     The column ``specimen`` is left out where no record has one.
 
     Args:
         home: the folder that the manifest is for, where it is not that of ``path``.
+        others: columns that follow: heading -> a cell for each record.
 
     Raises:
         ManifestError: two records share a slide id.
@@ -194,7 +219,9 @@ def write_manifest(path: Path | str, records: Iterable[SlideRecord], home: Path 
         mpp = "" if record.mpp is None else repr(float(record.mpp))
         rows.append([record.slide_id, _relative(record.path, folder), mpp, *(fact or "" for fact in facts)])
     used = len(COLUMNS) if any(row[-1] for row in rows) else len(COLUMNS) - 1
-    write_bytes(path, table_text(COLUMNS[:used], [row[:used] for row in rows]))
+    tails = zip(*others.values(), strict=True) if others else [()] * len(rows)
+    lines = [[*row[:used], *tail] for row, tail in zip(rows, tails, strict=True)]
+    write_bytes(path, table_text([*COLUMNS[:used], *others], lines))
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -15,7 +15,7 @@ from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
 from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.cohort_files import CohortFiles
 from stride_monai.data.hashing import digest
-from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest, write_manifest
+from stride_monai.data.manifest import SPLITS, SlideRecord, own_columns, read_manifest, write_manifest
 from stride_monai.errors import ManifestError
 from stride_monai.files import free_name, temporary_folder, write_bytes
 
@@ -187,6 +187,7 @@ def split_cohort(
     """Split a cohort folder: write the splits into ``manifest.csv`` and what they were made from into ``split.json``.
 
     Images are kept together by patient; where that is not known, by specimen; where neither is, each stands alone.
+    Columns of the manifest that mean nothing here stay in it.
 
     Args:
         folder: cohort folder; the labels of its cells stand in for classes of slides that have none.
@@ -196,7 +197,7 @@ def split_cohort(
 
     Returns:
         The content of ``split.json``; ``manifest_before`` names the copy of a manifest that was written by somebody and
-        holds more than what is written now.
+        holds more than what is written now, or is spelt otherwise.
 
     Raises:
         ManifestError: broken tables, a split that stands there, or less known of an image than ``at_least``.
@@ -207,11 +208,12 @@ def split_cohort(
     records = read_manifest(folder / "manifest.csv")
     if any(record.split for record in records) and not overwrite:
         raise ManifestError(
-            "manifest.csv has splits already, maybe those of the data set", "add --overwrite to replace"
+            f"{folder / 'manifest.csv'} has splits already, maybe those of the data set", "add --overwrite to replace"
         )
     _refuse_unknown(records, at_least)
     cells = cells_of(folder, {record.slide_id for record in records})
-    kept = _keep_manifest(files, records)
+    others = own_columns(folder / "manifest.csv")
+    kept = _keep_manifest(files, records, others)
     records = split_by_patient(
         records, test_fraction, validation_fraction, seed, held_out_centres, labels_by_slide(cells)
     )
@@ -237,14 +239,16 @@ def split_cohort(
         "manifest_before": kept,
     }
     write_bytes(folder / SPLIT_NAME, (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode())
-    write_manifest(folder / "manifest.csv", records)
+    write_manifest(folder / "manifest.csv", records, others=others)
     files.note([SPLIT_NAME, "manifest.csv"])
     return facts
 
 
-def _keep_manifest(files: CohortFiles, records: Sequence[SlideRecord]) -> str | None:
-    """Copy a manifest that is not ours to a name beside it, where writing it anew would lose something: columns that we
-    do not know, comments, splits that somebody gave. The name of the copy; None where nothing would be lost."""
+def _keep_manifest(
+    files: CohortFiles, records: Sequence[SlideRecord], others: Mapping[str, Sequence[str]]
+) -> str | None:
+    """Copy a manifest that is not ours to a name beside it, where writing it anew would lose something: comments, the
+    spelling of things, splits that somebody gave. The name of the copy; None where nothing would be lost."""
     path = files.folder / "manifest.csv"
     if files.own("manifest.csv"):
         return None
@@ -253,7 +257,7 @@ def _keep_manifest(files: CohortFiles, records: Sequence[SlideRecord]) -> str | 
     except OSError as error:
         raise ManifestError(f"{path} cannot be read ({error.strerror})", "check its permissions") from error
     with temporary_folder(files.folder) as made:
-        write_manifest(made / path.name, records, files.folder)
+        write_manifest(made / path.name, records, files.folder, others)
         plain = (made / path.name).read_bytes() == content
     if plain and not any(record.split for record in records):
         return None
