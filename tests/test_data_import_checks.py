@@ -265,6 +265,8 @@ def test_yolo_files_that_contradict_or_are_left_over(tmp_path: Path) -> None:
     _run("yolo", source, tmp_path / "out")  # two pictures of one label file: neither is empty
     ids = [cell.slide_id for cell in read_cells(tmp_path / "out" / "cells.csv")]
     assert sorted(set(ids)) == ["b", "images--train--a.jpg", "images--train--a.png"]
+    samples.text(source / "labels" / "README.txt", "How cells were marked\n")
+    _run("yolo", source, tmp_path / "out", overwrite=True)
     samples.text(source / "labels" / "train" / "gone.txt", "LSIL 0.5 0.5 0.1 0.1\n")
     with pytest.raises(ManifestError, match=r"labels/train/gone\.txt: the label file has no image"):
         _run("yolo", source, tmp_path / "b")

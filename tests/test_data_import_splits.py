@@ -119,6 +119,14 @@ def test_yolo_splits_that_contradict_or_lead_nowhere(yaml: str, what: str, tmp_p
         _run("yolo", source, tmp_path / "out")
 
 
+def test_a_split_that_was_not_downloaded_is_no_other(tmp_path: Path) -> None:
+    yaml = "train: ../train/images\nval: ../valid/images" + NAMES
+    source = _yolo(tmp_path / "in", {"data.yaml": yaml}, "train/images", "train/labels")
+    report = _run("yolo", source, tmp_path / "out")
+    assert set(_splits(tmp_path / "out").values()) == {"train"}
+    assert any("val: ../valid/images: there is no such folder" in note for note in report.warnings)
+
+
 def test_of_several_yaml_files_the_user_names_one(tmp_path: Path) -> None:
     files = {"1.yaml": "train: train.txt\nval: val.txt" + NAMES, "2.yaml": "train: val.txt\nval: train.txt" + NAMES}
     source = _yolo(tmp_path / "in", {**LISTS, **files})

@@ -145,14 +145,16 @@ def _label_places(image: Path, root: Path, source: Path) -> list[Path]:
 
 
 def _looks_like_labels(path: Path, source: Path, encoding: str) -> bool:
-    """Whether it lies below ``labels`` or its first line holds numbers only: other text files are not for us."""
-    if "labels" in {part.lower() for part in path.relative_to(source).parts}:
-        return True
+    """Whether its first line holds numbers, or ends with one below ``labels``: other text files are not for us."""
+    below = "labels" in {part.lower() for part in path.relative_to(source).parts}
     try:
-        first = text_of(path, encoding).split("\n", 1)[0].split()
-        return len(first) >= 5 and all(float(part) is not None for part in first)
-    except (ManifestError, ValueError):
+        words = text_of(path, encoding).strip().split("\n", 1)[0].split()
+        numbers = [float(word) for word in (words[-1:] if below else words)]
+    except ManifestError:
+        return below
+    except ValueError:
         return False
+    return below or len(numbers) >= 5
 
 
 def _lines(table: Path, file: Place, image: Path, slide_id: str, options: Options, problems: ProblemLog) -> list[Line]:

@@ -12,6 +12,7 @@ from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, NameFinder, place_of, plain_name
 from stride_monai.data.importers.records import Listed, Options
 from stride_monai.data.importers.split_lists import list_entries
+from stride_monai.data.importers.split_names import split_in_path
 from stride_monai.data.importers.tables import to_id
 from stride_monai.data.importers.texts import load_yaml, text_of
 from stride_monai.data.manifest import parse_split
@@ -220,6 +221,9 @@ def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
         if place.is_dir() and any(_below(image, place) for image in index.paths):
             return place
     folders = {folder for place in {image.parent for image in index.paths} for folder in _folders(place, index.folder)}
+    # What is in the folder of another split than the text says is not meant: that split is not there.
+    split = split_in_path(Path(*parts, "_"), Path())
+    folders = {place for place in folders if not split or split_in_path(place / "_", index.folder) in {None, split}}
     for at in range(len(parts)):
         tail = [plain_name(part) for part in parts[at:]]
         found = [f for f in folders if [plain_name(part) for part in f.parts][-len(tail) :] == tail]
