@@ -436,11 +436,43 @@ def test_ome_tiff_data_says_which_page_is_which(tmp_path: Path) -> None:
     assert [int(np.abs(seen(path, "auto", plane=n + 1) - arrays[p]).max()) for n, p in enumerate((2, 0, 1))] == [0] * 3
 
 
+UUID = '<UUID FileName="{}.ome.tif">{}</UUID>'
+
+
+@pytest.mark.parametrize("uuid", [None, "urn:uuid:1", "urn:uuid:2"])
+@pytest.mark.parametrize("files", [1, 2])
+def test_a_renamed_file_knows_its_planes(tmp_path: Path, uuid: str | None, files: int) -> None:
+    array = picture(64, 64)
+    names = [UUID.format(f"{number}", f"urn:uuid:{number}") for number in range(1, files + 1)]
+    blocks = "".join(f'<TiffData FirstZ="{z}" IFD="0" PlaneCount="1">{name}</TiffData>' for z, name in enumerate(names))
+    root = "<OME" if uuid is None else f'<OME UUID="{uuid}"'
+    text = OME.format(ome_image(0, 64, 64, z=files, planes=blocks)).replace("<OME", root)
+    path = write(tmp_path / "renamed.ome.tif", page_of(array).text(270, text))
+    plane = {None: 1 if files == 1 else None, "urn:uuid:1": 1, "urn:uuid:2": 2 if files == 2 else None}[uuid]
+    for number in range(1, files + 1):
+        found = seen(path, "auto", plane=number)
+        if number == plane:
+            assert np.array_equal(found, array)
+        else:
+            assert "does not stand in this file" in found
+            assert plane is None or f"choose --plane {plane}" in found
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "ISO-8859-1"])
+def test_ome_xml_in_an_encoding_of_old(tmp_path: Path, encoding: str) -> None:
+    size = 'PhysicalSizeX="0.25" PhysicalSizeXUnit="\u00b5m"'
+    text = OME.format(ome_image(0, 64, 64, size)).replace("1.0", f'1.0" encoding="{encoding}', 1)
+    page = page_of(picture(64, 64))
+    page.tags[270] = (ASCII, text.encode(encoding) + b"\0")
+    assert mpp_of(write(tmp_path / "a.ome.tif", page)) == 0.25
+
+
 @pytest.mark.parametrize(
     ("images", "words"),
     [
         (
-            ome_image(0, 64, 64, planes='<TiffData><UUID FileName="other.ome.tif">u</UUID></TiffData>'),
+            ome_image(0, 64, 64, z=2, planes=f"<TiffData>{UUID.format('b', 'u')}</TiffData>" * 2)
+            + f"<TiffData>{UUID.format('c', 'v')}</TiffData>",
             "not stand in this",
         ),
         ('<BinaryOnly MetadataFile="a.companion.ome" UUID="u"/>', "stands in another file"),

@@ -294,7 +294,11 @@ def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Ch
         raise TiffError(picture.refused, "choose one by --plane, or convert it to RGB")
     full = picture.planes[number - 1]
     if full is None:
-        raise TiffError(f"plane {number} of image {at + 1} does not stand in this file, or not in a page of its own")
+        held = next((i for i, page in enumerate(picture.planes, 1) if page is not None), None)
+        raise TiffError(
+            f"plane {number} of image {at + 1} does not stand in this file, or not in a page of its own",
+            (f"choose --plane {held}, which does, or " if held else "") + "convert it to a TIFF of one file",
+        )
     notes = []
     if len(pictures) > 1:
         notes.append(f"the file holds {len(pictures)} images; image {at + 1} was read, the others were not")

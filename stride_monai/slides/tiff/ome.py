@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ __all__ = ["OmeImage", "is_ome", "parse_ome", "plane_index"]
 
 _MAX_PLANES = 100_000
 _ADVICE = "convert it to an OME-TIFF of one file"
+_DECLARATION = re.compile(r"^<\?xml[^>]*\?>")  # of an encoding, which is behind us
 _SI = {"Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2}
 _SI |= {"m": -3, "µ": -6, "μ": -6, "n": -9, "p": -12, "f": -15, "a": -18, "z": -21, "y": -24}
 _UNITS_IN_UM = {f"{prefix}m": 10.0 ** (power + 6) for prefix, power in _SI.items()}
@@ -66,18 +68,19 @@ def parse_ome(xml: str, file_name: str, pages: int, samples: list[int]) -> list[
         TiffError: the XML is damaged, or it stands in another file.
     """
     try:
-        root = ElementTree.fromstring(xml.strip("\ufeff \t\r\n\0").encode())
+        root = ElementTree.fromstring(_DECLARATION.sub("", xml.strip("\ufeff \t\r\n\0")))
     except ElementTree.ParseError as error:
         raise TiffError(f"its OME-XML is damaged ({error})") from error
     if next(_all(root, "BinaryOnly"), None) is not None:
         raise TiffError("its OME-XML stands in another file", _ADVICE)
+    others = _other_files(root, file_name)
     images: list[OmeImage] = []
     following = 0  # page of the next image where no TiffData says it
     for element in _all(root, "Image"):
         pixels = next(_all(element, "Pixels"), None)
         if pixels is None:
             continue
-        image = _image(element, pixels, file_name, pages, samples, following)
+        image = _image(element, pixels, others, pages, samples, following)
         following = max([following, *(page + 1 for page in image.planes.values() if page is not None)])
         images.append(image)
     if not images:
@@ -88,7 +91,7 @@ def parse_ome(xml: str, file_name: str, pages: int, samples: list[int]) -> list[
 def _image(
     element: ElementTree.Element,
     pixels: ElementTree.Element,
-    file_name: str,
+    others: frozenset[str],
     pages: int,
     samples: list[int],
     following: int,
@@ -111,11 +114,23 @@ def _image(
         c=sizes["C"],
         t=t,
         order=order,
-        planes=_planes(pixels, order, sizes, file_name, pages, following),
+        planes=_planes(pixels, order, sizes, others, pages, following),
         stated_mpp=(x, y),
         states_size=pixels.get("PhysicalSizeX") is not None or pixels.get("PhysicalSizeY") is not None,
         significant_bits=int(bits) if bits and bits.isdecimal() else None,
     )
+
+
+def _other_files(root: ElementTree.Element, file_name: str) -> frozenset[str]:
+    """Names of the other files that hold planes. A file that was renamed is known by its UUID; where it states none, by
+    being the only one that is named."""
+    named = {uuid.get("FileName", ""): (uuid.text or "").strip() for uuid in _all(root, "UUID")}
+    if file_name in named:
+        own = {file_name}
+    else:
+        alone = len(named) == 1 and "UUID" not in root.attrib
+        own = {name for name, uuid in named.items() if alone or not name or uuid == root.get("UUID")}
+    return frozenset(named.keys() - own)
 
 
 def _first_page(pixels: ElementTree.Element, following: int) -> int:
@@ -124,7 +139,7 @@ def _first_page(pixels: ElementTree.Element, following: int) -> int:
 
 
 def _planes(
-    pixels: ElementTree.Element, order: str, sizes: dict[str, int], file_name: str, pages: int, following: int
+    pixels: ElementTree.Element, order: str, sizes: dict[str, int], others: frozenset[str], pages: int, following: int
 ) -> dict[tuple[int, int, int], int | None]:
     """Which page holds which plane, of the planes that the file has pages for."""
     total = math.prod(sizes.values())
@@ -139,7 +154,7 @@ def _planes(
         page = _number(block, "IFD", 0)
         default = 1 if block.get("IFD") is not None or len(blocks) > 1 else total
         count = _number(block, "PlaneCount", default)
-        elsewhere = any(uuid.get("FileName", file_name) != file_name for uuid in _all(block, "UUID"))
+        elsewhere = any(uuid.get("FileName") in others for uuid in _all(block, "UUID"))
         steps += (count := min(count, pages, max(0, total - start)))
         if steps > _MAX_PLANES:
             raise TiffError("its OME-XML is damaged (too many planes)")
