@@ -362,6 +362,36 @@ def test_tables_of_labels_beside_folders_of_splits(tmp_path: Path) -> None:
     assert sorted(_splits(tmp_path / "out").values(), key=str) == ["test", "test", "train", "train"]
 
 
+@pytest.mark.parametrize("layout", ["{split}/{label}", "{label}/{split}"])
+def test_folders_of_splits_above_or_below_those_of_classes(layout: str, tmp_path: Path) -> None:
+    for label in ("HSIL", "NILM"):
+        for split in ("train", "val"):
+            place = tmp_path / "in" / layout.format(split=split, label=label)
+            samples.field(place / f"{label}_{split}.png", size=(40, 40))
+    _run("folder", tmp_path / "in", tmp_path / "out")
+    cells = read_cells(tmp_path / "out" / "cells.csv")
+    assert {(cell.slide_id, cell.raw_label) for cell in cells} == {
+        (f"{label}_{split}", label) for label in ("HSIL", "NILM") for split in ("train", "val")
+    }
+    assert set(_splits(tmp_path / "out").values()) == {"train", "validation"}
+    samples.field(tmp_path / "in" / "val" / "x.png", size=(40, 40))
+    with pytest.raises(ManifestError, match=r"val/x\.png: the picture lies in no class's folder"):
+        _run("folder", tmp_path / "in", tmp_path / "b")
+
+
+def test_a_table_without_annotations_can_be_left_out(tmp_path: Path) -> None:
+    """As of a challenge's test set; what the other tables say stays complete."""
+    source = samples.riva(tmp_path / "in")
+    table = samples.text(source / "annotations" / "test.csv", "image_filename\nx.png\n")
+    with pytest.raises(ManifestError, match=r"annotations/test\.csv: test\.csv has no column x"):
+        _run("riva", source, tmp_path / "out")
+    _run("riva", source, tmp_path / "out", skip=True)
+    table.unlink()
+    _run("riva", source, tmp_path / "b")
+    assert read_regions(tmp_path / "out") == read_regions(tmp_path / "b")
+    assert read_regions(tmp_path / "b")
+
+
 def test_masks_of_voc_have_the_names_of_its_images(tmp_path: Path) -> None:
     source = _voc(tmp_path / "in", {"train": "a\nb\n", "val": "c\n", "test": "d\n"})
     for name in "abcd":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.geometry import from_corner, hull, polygon, turned
+from stride_monai.data.importers.geometry import TURNED, from_corner, hull, polygon, turned
 from stride_monai.data.importers.tables import to_number
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
@@ -18,7 +18,6 @@ _ROTATIONS = ("rotation",)  # degrees, clockwise, about the middle (CVAT)
 _OTHER_ROTATIONS = ("angle", "theta", "rot", "rotate")  # of other tools, in any unit and direction
 _SAME = 1.0  # px by which numbers of the same place may differ
 _AGREE = 0.5  # of box and polygon: intersection over union, at least
-_TURNED = "boxes are turned rectangles: the box is the one around it, the outline is the rectangle"
 
 
 def shape_of(entry: Mapping[str, Any], tally: Counter[str]) -> tuple[Box, Polygon]:
@@ -45,16 +44,16 @@ def shape_of(entry: Mapping[str, Any], tally: Counter[str]) -> tuple[Box, Polygo
     degrees = _rotation(entry)
     if box is None or around is None:
         if box is not None and degrees:
-            tally[_TURNED] += 1
+            tally[TURNED] += 1
             outline = turned(box, degrees)
             box = hull(outline)
         return box or around or Box(0, 0, 0, 0), outline
     if degrees and _same(around, box) and _is_rectangle(outline, box):  # the rectangle before it was turned
-        tally[_TURNED] += 1
+        tally[TURNED] += 1
         outline = turned(box, degrees)
         return hull(outline), outline
     if degrees and _same(around, hull(turned(box, degrees))):
-        tally[_TURNED] += 1
+        tally[TURNED] += 1
         return around, outline
     if box.area > 0 and around.area > 0 and _overlap(box, around) < _AGREE:
         raise ManifestError(

@@ -9,6 +9,7 @@ from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.split_names import is_split
 from stride_monai.errors import ManifestError
 
 __all__ = ["FORMAT", "read"]
@@ -17,7 +18,8 @@ _MASK = re.compile(r"([-_](mask|seg|segmentation|gt|cyt)|-d)$", re.IGNORECASE)  
 
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
-    """Read ``<class>/NAME.png`` or ``<split>/<class>/NAME.png``; the label is the folder that a picture lies in."""
+    """Read ``<class>/NAME.png``, ``<split>/<class>/NAME.png`` or ``<class>/<split>/NAME.png``; the label is the name of
+    the innermost folder that is not named after a split."""
     if not source.is_dir():
         raise ManifestError(f"{source} is no folder", "name the folder that holds a folder per class")
     index = ImageIndex(source)
@@ -25,7 +27,8 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     result = Source()
     for path in index.paths:
         slide_id, place = index.id_of(path), Place(path.relative_to(source).as_posix())
-        if path.parent == source:
+        folders = [name for name in path.relative_to(source).parts[:-1] if not is_split(name)]
+        if not folders:
             problems.add(place, "label", "the picture lies in no class's folder", slide_id)
             continue
         bare = _MASK.sub("", path.stem)
@@ -35,7 +38,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
             )
             continue
         result.images.append(SourceImage(slide_id, path, place))
-        result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
+        result.cells.append(SourceCell(slide_id, folders[-1], place, cell_id="1"))
     result.notes += index.remarks(index.paths)
     other = [path for path in files_in(source, "*") if index.at(path) is None] if index.paths else []
     if other:
@@ -47,7 +50,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
 FORMAT = Format(
     name="folder",
     title="a folder per class",
-    layout="<class>/NAME.png, or <split>/<class>/NAME.png, one cell per picture",
+    layout="<class>/NAME.png, with folders of splits above or below, one cell per picture",
     unit="cell",
     labels=BETHESDA,
     read=read,

@@ -9,7 +9,21 @@ from stride_monai.data.cells import Polygon
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
-__all__ = ["from_centre", "from_corner", "from_voc", "from_yolo", "hull", "pixel_centre", "polygon", "simple", "turned"]
+__all__ = [
+    "TURNED",
+    "from_centre",
+    "from_corner",
+    "from_voc",
+    "from_yolo",
+    "hull",
+    "pixel_centre",
+    "polygon",
+    "simple",
+    "turned",
+]
+
+TURNED = "boxes are turned rectangles: the box is the one around it, the outline is the rectangle"
+"""What is told of boxes that :func:`turned` was used for."""
 
 
 def from_corner(x: float, y: float, width: float, height: float) -> Box:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stride_monai.data._tables import NOT_KNOWN
+from stride_monai.data._tables import NOT_KNOWN, Row
 from stride_monai.data.importers.geometry import from_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
-from stride_monai.data.importers.split_names import split_named, stated_split
+from stride_monai.data.importers.split_names import is_split, split_named, stated_split
 from stride_monai.data.importers.tables import csv_rows, to_number
-from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
 
 __all__ = ["FORMAT", "read"]
@@ -32,7 +31,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     Other CSV files of the folder (samples, submissions) are passed over where one has the name of a split.
     """
     tables = files_in(source, "*.csv")
-    exact = [table for table in tables if _is_split(table.stem)]
+    exact = [table for table in tables if is_split(table.stem)]
     others = tables
     tables = exact or [table for table in tables if split_named(table.stem)] or tables
     index = ImageIndex(options.images or data_folder(source))
@@ -40,7 +39,10 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     result = Source()
     for table in tables:
         split, file = split_named(table.stem), place_of(table, source)
-        for row in csv_rows(table, _COLUMNS, options.encoding, problems, optional=("split",)):
+        rows: list[Row] = []
+        with problems.catching(file, "file", table.stem):
+            rows = csv_rows(table, _COLUMNS, options.encoding, problems, optional=("split",))
+        for row in rows:
             place = file._replace(where=row.place)
             if row.get("image").lower() in {"", *NOT_KNOWN}:
                 problems.add(place, "image", "the row names no image")
@@ -64,13 +66,6 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
         named = place_of(passed[0], source).file
         result.notes.append(f"{len(passed)} tables are named after no split and are passed over, e.g. {named}")
     return result
-
-
-def _is_split(name: str) -> bool:
-    try:
-        return bool(parse_split(name))
-    except ManifestError:
-        return False
 
 
 FORMAT = Format(

@@ -8,13 +8,21 @@ from pathlib import Path
 from stride_monai.data.manifest import SPLITS, parse_split
 from stride_monai.errors import ManifestError
 
-__all__ = ["split_in_path", "split_named", "stated_split"]
+__all__ = ["is_split", "split_in_path", "split_named", "stated_split"]
 
 _SPLIT = "train|training|val|valid|validation|test|testing"
 _WORD = re.compile(rf"(?:^|[^a-z])({_SPLIT})(?![a-z])", re.IGNORECASE)
 _AT_AN_END = re.compile(
     rf"({_SPLIT})([^a-z].*)?|.*[^a-z]({_SPLIT})[^a-z]*", re.IGNORECASE
 )  # not obj_train_data of CVAT
+
+
+def is_split(name: str) -> bool:
+    """Whether a name is nothing but a split's (``train``, ``val``)."""
+    try:
+        return bool(parse_split(name))
+    except ManifestError:
+        return False
 
 
 def split_named(name: str) -> str | None:
@@ -53,10 +61,7 @@ def split_in_path(path: Path, root: Path) -> str | None:
     if not path.is_relative_to(root):
         return None
     names = path.relative_to(root).parts[:-1]
-    for name in names:
-        try:
-            return parse_split(name)
-        except ManifestError:
-            continue
+    if first := next(filter(is_split, names), ""):
+        return parse_split(first)
     splits = {split_named(name) for name in names if _AT_AN_END.fullmatch(name)} - {None}
     return splits.pop() if len(splits) == 1 else None

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.foreign import xml_of
-from stride_monai.data.importers.geometry import from_centre, from_voc, hull, turned
+from stride_monai.data.importers.geometry import TURNED, from_centre, from_voc, hull, turned
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of, plain_name
@@ -24,7 +24,6 @@ from stride_monai.units import Box
 __all__ = ["FORMAT", "read"]
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_TURNED = "boxes are turned rectangles: the box is the one around it, the outline is the rectangle"
 
 
 def read(source: Path, options: Options, problems: ProblemLog) -> Source:
@@ -108,7 +107,7 @@ def _shape(element: ElementTree.Element, origin: int, tally: Counter[str]) -> tu
             raise ManifestError(f"xmin, ymin, xmax, ymax are {', '.join(f'{c:g}' for c in corners)}: the box is empty")
     if not degrees % 360:
         return box, ()
-    tally[_TURNED] += 1
+    tally[TURNED] += 1
     outline = turned(box, degrees)
     return hull(outline), outline
 
