@@ -6,6 +6,9 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
+# Not what trainings leave in a checkout.
+SHIPPED = ("LICENSE", "configs/*.json", "configs/logging.conf", "docs/**/*.*", "models/*.safetensors")
+
 
 class BuildWithBundles(build_py):
     def run(self) -> None:
@@ -13,7 +16,10 @@ class BuildWithBundles(build_py):
         if not self.editable_mode:  # an editable install finds the bundles beside the package
             target = Path(self.build_lib) / "stride_monai" / "bundles"
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree("bundles", target, ignore=shutil.ignore_patterns("__pycache__", "*.part", ".gitkeep"))
+            for path in sorted(path for pattern in SHIPPED for path in Path("bundles").glob(f"*/{pattern}")):
+                place = target / path.relative_to("bundles")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place)
 
 
 setup(cmdclass={"build_py": BuildWithBundles})

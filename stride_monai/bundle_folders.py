@@ -16,7 +16,7 @@ from stride_monai.files import moved_folder, temporary_folder, write_bytes
 __all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "neighbour"]
 
 _log = logging.getLogger(__name__)
-_LEFT_BEHIND = ("__pycache__", "*.part", ".gitkeep")
+_LEFT_BEHIND = ("__pycache__", "*.part", ".gitkeep", "events.out.tfevents*")
 
 
 class BundleFacts(NamedTuple):

@@ -241,4 +241,4 @@ def _running_workflow() -> tuple[ConfigWorkflow | None, Given, dict[str, Any], b
 
 def _check_root(root: Path) -> None:
     if not (root / "configs" / "metadata.json").is_file():
-        raise ConfigError(f"bundle_root '{root}' is no bundle", "pass --bundle_root with the bundle's folder")
+        raise ConfigError(f"{root.absolute()} is no bundle", "pass --bundle_root with the bundle's folder")

@@ -185,6 +185,8 @@ def test_contradictions_between_the_tables_are_refused(cohort: Path, tmp_path: P
 
 
 def test_folders_without_tables_and_empty_splits_are_refused(cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"manifest\.csv is a file, not a folder"):
+        cell_crops(cohort / "manifest.csv", "train")
     with pytest.raises(ManifestError, match=r"no manifest\.csv in"):
         slides(tmp_path)
     _copy(cohort, tmp_path, "", "")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ignite.engine import Engine
 
 from stride_monai.bethesda import SLIDE_CLASSES, binary_score
-from stride_monai.errors import BagError, BundleError, ManifestError
+from stride_monai.errors import BagError, BundleError, ConfigError, ManifestError
 from stride_monai.handlers.predictions import MacroF1, OperatingPointHandler, SlideAUC
 from stride_monai.handlers.tables import SlideTableWriter
 from stride_monai.handlers.weights_loader import WeightsLoader
@@ -207,3 +207,9 @@ def test_bag_inferer_refuses_another_bag_size_and_the_table_has_it_all(
     rows = list(csv.DictReader((tmp_path / "slides.csv").read_text().splitlines()))
     assert [row["slide_id"] for row in rows] == ["a", "b"]
     assert sum(float(rows[0][f"p_{name}"]) for name in SLIDE_CLASSES) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("wanted", [0, 2, 95])
+def test_a_sensitivity_that_is_no_share_is_refused(wanted: float, network: SlideClassifier) -> None:
+    with pytest.raises(ConfigError, match=f"{wanted} is no share"):
+        OperatingPointHandler(network, wanted)

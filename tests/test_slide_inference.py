@@ -290,6 +290,9 @@ def test_bag_files_are_padded_cut_and_explained(home: Path, tmp_path: Path) -> N
     assert [records[name]["cells"][0]["rerank_score"] for name in ("few", "again")] == [None, 0.5]
     infer(home, tmp_path / "bags" / "few.bag.arrow", tmp_path / "single")
     assert json.loads((tmp_path / "single" / "few.json").read_text()) == records["few"]
+    infer(home, [str(tmp_path / "bags" / f"{name}.bag.arrow") for name in ("many", "few")], tmp_path / "listed")
+    assert json.loads((tmp_path / "listed" / "few.json").read_text()) == records["few"]
+    assert {path.stem for path in (tmp_path / "listed").glob("*.json")} == {"few", "many", "files"}
 
 
 def test_bags_that_do_not_fit_are_refused_by_name(home: Path, tmp_path: Path) -> None:

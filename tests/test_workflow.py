@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from torch.utils.data import DataLoader, Dataset
 
 from stride_monai.bundle_workflow import StrideWorkflow, bundle_root, load_bundle_network
-from stride_monai.errors import BundleError, ConfigError, ManifestError, SlideError
+from stride_monai.errors import BundleError, ConfigError, ManifestError, OutputError, SlideError
 from stride_monai.networks.weights import save_weights
 from stride_monai.workflows.messages import beginning, print_one_line
 from stride_monai.workflows.unknown import refuse_unknown
@@ -119,8 +120,9 @@ def test_a_command_that_fails_ends_with_what_happened(tmp_path: Path) -> None:
 
 def one_line(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
     """What a command prints that ends with an error."""
-    with mock.patch.object(sys, "excepthook"):
+    with mock.patch.object(sys, "excepthook"), mock.patch.object(logging, "_logRecordFactory"):
         print_one_line()
+        logging.getLogger("engine").error("Exception: %s", error, exc_info=error)
         sys.excepthook(type(error), error, error.__traceback__)
     return capsys.readouterr().err
 
@@ -131,6 +133,9 @@ def one_line(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
         ({"dataset_dir": "nowhere"}, ManifestError, "there is no manifest.csv in"),
         ({"max_epochs": "@nothing"}, ValueError, "`@nothing` is not defined in the config content"),
         ({"init_weights": "/no/such.pt"}, BundleError, "/no/such.pt"),
+        ({"resume": "no/last.pt"}, BundleError, str(Path("no/last.pt").absolute())),
+        ({"bundle_root": "nowhere"}, ConfigError, str(Path("nowhere").absolute())),
+        ({"output_dir": str(ROOT / "LICENSE" / "out")}, OutputError, f"{ROOT / 'LICENSE'} is no folder"),
         ({"device": "gpu"}, ConfigError, "there is no device 'gpu'"),
         ({"tracking": "mlflow"}, RuntimeError, "install mlflow"),
         ({"val_interval": "$open('/no/file')"}, RuntimeError, "/no/file"),
@@ -142,6 +147,7 @@ def test_a_mistake_is_one_line_and_python_raises_what_happened(
     said: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cohort = {"dataset_dir": str(make_cohort(tmp_path / "cohort"))}
@@ -152,6 +158,7 @@ def test_a_mistake_is_one_line_and_python_raises_what_happened(
     capsys.readouterr()
     printed = one_line(caught.value, capsys)
     assert printed.startswith("error: ")
+    assert [record.exc_info for record in caplog.records if record.name == "engine"] == [None]
     assert said in printed
     assert printed.count("\n") == 1
     monkeypatch.setenv("STRIDE_MONAI_TRACEBACK", "1")

@@ -173,7 +173,7 @@ def test_other_kinds_arrive_as_what_they_are(
         (["--spaces", "[rgb#1]"], "--spaces .*a list"),
         (["--spaces", "[2024_05]"], "--spaces .*a list"),
         (["--spaces", "[a, 1]#b"], "--spaces .*a list"),
-        (["--part", "x#y"], "--part x#y.*a component"),
+        (["--part", "x#y"], "--part x#y.*a component: .*--part#_disabled_ True"),
         (["--nothing", "2024_05"], "--nothing 2024_05.*two ways"),
         (["--nothing", "1e3"], "--nothing 1e3.*two ways"),
         (["--nothing", "a#b"], "--nothing a#b.*two ways"),

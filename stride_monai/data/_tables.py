@@ -118,6 +118,8 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
     except IsADirectoryError as error:
         raise ManifestError(f"{path.absolute()} is a folder, not a text file", "name the file") from error
+    except NotADirectoryError as error:
+        raise ManifestError(f"{path.parent.absolute()} is a file, not a folder", "name the folder") from error
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ManifestError(

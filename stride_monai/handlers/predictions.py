@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
-from stride_monai.errors import BagError
+from stride_monai.errors import BagError, ConfigError
 from stride_monai.metrics.slide import at_threshold, auc, f1_macro, positive_scores, specificity_at_sensitivity
 from stride_monai.networks.slide_classifier import SlideClassifier
 
@@ -106,6 +106,7 @@ class OperatingPointHandler:
         force: judge it on cells of another detector all the same.
 
     Raises:
+        ConfigError: ``sensitivity`` is no share.
         BagError: the bags are of different detectors, or of another than the stored threshold holds for.
     """
 
@@ -117,6 +118,10 @@ class OperatingPointHandler:
         output_transform: Callable[[Any], Any] = _PRED_AND_LABEL,
         force: bool = False,
     ) -> None:
+        if not 0 < sensitivity <= 1:
+            raise ConfigError(
+                f"the sensitivity {sensitivity} is no share", "give one above 0 and up to 1, such as 0.95"
+            )
         self.network = network
         self.sensitivity = sensitivity
         self.update = update

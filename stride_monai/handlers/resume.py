@@ -68,7 +68,7 @@ class TrainingState:
 
     def start(self, engine: Any) -> None:
         """Load, where something is to be resumed."""
-        path = self.path if self.resume == AUTO else Path(self.resume)
+        path = (self.path if self.resume == AUTO else Path(self.resume)).absolute()
         if not self.resume or (self.resume == AUTO and not path.is_file()):
             if self.resume:
                 engine.logger.info("no %s to resume from: training starts anew", path)

@@ -79,8 +79,9 @@ class SlideInference:
         items = collect(self.slides)
         if all(item.problem for item in items):
             reason = items[0].problem if items else "nothing given"
+            where = ", ".join(str(path.absolute()) for path in self.slides[:3])
             raise SlideError(
-                f"there is neither a slide nor a bag file to classify ({reason})",
+                f"there is neither a slide nor a bag file to classify in {where or 'dataset_dir'} ({reason})",
                 "give dataset_dir: bag files or their folder; or slides, a folder of them or a manifest",
             )
         screener = Screener(self.options, self._models())

@@ -7,6 +7,7 @@ a workflow raises the package's own error, and ``python -m monai.bundle`` prints
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -69,9 +70,11 @@ def _is_of_the_configuration(error: BaseException) -> bool:
 def print_one_line() -> None:
     """Let this process, if an error ends it, print one line about it; a traceback only where it helps.
 
-    What a terminal has no characters for is no error.
+    Nor does the log have a traceback then, into which engines write one of all that ends them. What a terminal has no
+    characters for is no error.
     """
     forgive()
+    logging.setLogRecordFactory(_record)
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not isinstance(error, Exception):
@@ -84,6 +87,14 @@ def print_one_line() -> None:
         sys.stderr.write(f"error: {words}\n")
 
     sys.excepthook = hook
+
+
+def _record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*args, **kwargs)
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, Exception) and not os.environ.get(TRACEBACK) and _first_words(error)[1]:
+        record.exc_info = None
+    return record
 
 
 def raise_the_reason(error: Exception) -> NoReturn:

@@ -66,8 +66,13 @@ class OutputFolder:
         """Refuse to begin where something that is not ours would be replaced.
 
         Raises:
-            OutputError: naming it.
+            OutputError: naming it. Or the folder cannot be one.
         """
+        for place in (self.folder, *self.folder.parents):
+            if os.path.lexists(place):
+                if not place.is_dir():
+                    raise OutputError(f"{place.absolute()} is no folder", "give another --output_dir")
+                break
         foreign = [name for name in dict.fromkeys(names) if os.path.lexists(self.folder / name) and not self.own(name)]
         if os.path.lexists(self.folder / LIST_NAME) and self._list is None:
             foreign.append(LIST_NAME)

@@ -20,6 +20,10 @@ from stride_monai.workflows.typed import parsed, reads_as_typed
 __all__ = ["file_option", "kind_of", "meaning", "shielded", "the_device"]
 
 TEXT, NUMBER, TRUTH, LIST, COMPONENT = "text", "a number", "True or False", "a list", "a component"
+_HOW = {
+    LIST: "texts within lists stand in quotes",
+    COMPONENT: "write a dictionary with texts in quotes, or set a part of it, such as --{0}#_disabled_ True",
+}
 _REFERENCE = re.compile(r"@(\w*(?:::\w*)*)")
 _CALLS = {
     **dict.fromkeys(("str", "torch.device"), TEXT),
@@ -73,7 +77,7 @@ def meaning(name: str, text: str | None, known: Mapping[str, Any]) -> Any:
         raise ConfigError(
             f"'--{name} {text}' can be read in two ways", f"write '\"{text}\"' for a text, or {value!r} for that value"
         )
-    raise ConfigError(f"'--{name} {text}': the option takes {kind}", "texts within lists stand in quotes")
+    raise ConfigError(f"'--{name} {text}': the option takes {kind}", _HOW.get(kind, "").format(name))
 
 
 def _number(name: str, text: str, value: Any, of: Any) -> Any:
