@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -724,14 +725,16 @@ def test_a_file_that_is_no_tiff_has_no_layout(tmp_path: Path) -> None:
 # Mutated files, in a process whose memory is limited: nothing but the true error, whatever is read
 
 _MUTATE = """
-import random, resource, struct, sys
+import faulthandler, random, resource, struct, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from slide_files import shrink, textured
 from tiff_files import *
 from stride_monai.errors import StrideError
 from stride_monai.slides import open_slide
-resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+faulthandler.enable()
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()  # by threads' stacks and libraries
+resource.setrlimit(resource.RLIMIT_AS, (held + (3 << 30),) * 2)
 full, path = textured(70, 90), Path(sys.argv[2])
 files = []
 for code in (NONE, LZW, JPEG, DEFLATE, PACKBITS, JPEG2000, ZSTD, WEBP):
@@ -769,5 +772,7 @@ assert peak < 1
 @pytest.mark.skipif(sys.platform != "linux", reason="memory limits and ru_maxrss are those of Linux")
 def test_mutated_files_cost_neither_the_process_nor_the_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _MUTATE, str(Path(__file__).parent), str(tmp_path / "a.tif"), "400"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    # Without these a machine of many cores has an address space of many GiB, whatever is read.
+    one = dict.fromkeys(("MALLOC_ARENA_MAX", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env={**os.environ, **one})
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
