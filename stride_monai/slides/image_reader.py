@@ -53,6 +53,9 @@ _KINDS = {
     "WEBP": _Kind(12, float("inf"), (b"RIFF",)),
     "BMP": _Kind(0, float("inf"), (b"BM",)),
 }
+# How common files begin that are no slides, from byte 0 or 4: a user is told what was given.
+_FOREIGN = {b"GIF8": "GIF", b"%PDF": "PDF", b"PK\x03\x04": "ZIP", b"\xff\x0a": "JPEG XL", b"JXL ": "JPEG XL"}
+_FOREIGN |= {b"ftypavif": "AVIF", b"ftypheic": "HEIC", b"ftypheix": "HEIC", b"ftypmif1": "HEIC"}
 _PROGRESSIVE_BYTES = 6  # the coefficients of a JPEG that gets better from scan to scan are all kept
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _UNCOMPRESSED_BMP = {0, 3}
@@ -257,6 +260,9 @@ def _unknown(path: Path) -> SlideError:
         if name != "BMP" and head.startswith(kind.magic) and (name != "WEBP" or head[8:12] == b"WEBP"):
             what = f"it begins as a {name} file but cannot be read as one"
             return SlideError(f"{path.name}: {what}", "it is damaged or of a rare kind; save it as 8-bit RGB")
+    for magic, foreign in _FOREIGN.items():
+        if head.startswith(magic) or head.startswith(magic, 4):
+            return SlideError(f"{path.name}: {foreign} files are not read", "give the picture as PNG or TIFF")
     return UnknownFormatError(f"{path.name}: not an image")
 
 
