@@ -613,6 +613,19 @@ def test_text_that_a_spreadsheet_would_calculate_comes_back_as_it_was(tmp_path: 
     assert {cell.slide_id for cell in read_cells(out / "cells.csv")} == {"=cmd"}
 
 
+@pytest.mark.parametrize("name", ["tianchi", "coco", "riva", "yolo"])
+def test_a_cohort_beside_the_annotations_is_none_of_them(name: str, tmp_path: Path) -> None:
+    source = getattr(samples, name)(tmp_path / "in")
+    first = _run(name, source, source / "cohort", skip=True)
+    again = _run(name, source, source / "cohort", skip=True, overwrite=True)
+    assert (again.counts, again.problems, again.warnings) == (first.counts, first.problems, first.warnings)
+
+
+def test_a_folder_of_images_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gone, the folder of --images, does not exist"):
+        _run("yolo", samples.yolo(tmp_path / "in"), tmp_path / "out", images=tmp_path / "gone")
+
+
 def test_nothing_to_import_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ManifestError, match=r"holds no \*\.json or \*\.csv"):

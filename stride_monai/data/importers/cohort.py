@@ -158,6 +158,8 @@ def _check_options(form: Format, options: Options) -> None:
         raise ConfigError(f"the importer '{form.name}' has no option '{unknown[0]}'", f"its options are: {known}")
     if options.labels_on not in {"", *LABELS_ON}:
         raise ConfigError(f"--labels-on is '{options.labels_on}'", f"use {' or '.join(LABELS_ON)}")
+    if options.images is not None and not options.images.is_dir():
+        raise ConfigError(f"{options.images}, the folder of --images, does not exist", "check the path")
     for name, value in (("--mpp", options.mpp), ("--point-um", options.point_um)):
         if value is not None and not 0 < value < float("inf"):
             raise ConfigError(f"{name} is {value}", "give a positive number of um")

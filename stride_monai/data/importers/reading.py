@@ -14,6 +14,7 @@ from stride_monai.data.importers.problems import Place
 from stride_monai.data.importers.split_names import split_in_path, split_named
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below
+from stride_monai.ownership import LIST_NAME, read_list
 from stride_monai.slides import is_slide_path
 
 __all__ = [
@@ -28,7 +29,8 @@ PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp"})
 def files_in(source: Path, *patterns: str) -> list[Path]:
     """The file itself, or the files below a folder that match any of the patterns, sorted, hidden ones left out.
 
-    Patterns are in lower case; that of the files does not matter. Linked folders are followed.
+    Patterns are in lower case; that of the files does not matter. Linked folders are followed. The files of a cohort
+    that an import wrote into the folder are none of the data set.
 
     Raises:
         ManifestError: there is nothing at ``source``, or nothing that matches.
@@ -37,11 +39,17 @@ def files_in(source: Path, *patterns: str) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ManifestError(f"{source} does not exist", "check the path")
-    found = files_below(source)
+    found = _not_ours(files_below(source))
     kept = [path for path in found if any(fnmatchcase(path.name.lower(), end) for end in patterns)]
     if not kept:
         raise ManifestError(f"{source.name} holds no {' or '.join(patterns)}", tool_of(found) or "check the folder")
     return kept
+
+
+def _not_ours(paths: Sequence[Path]) -> list[Path]:
+    lists = {path: read_list(path.parent) for path in paths if path.name == LIST_NAME}
+    ours = {path.parent / name for path, own in lists.items() if own for name in (LIST_NAME, *own.files)}
+    return [path for path in paths if path not in ours]
 
 
 def data_folder(source: Path) -> Path:

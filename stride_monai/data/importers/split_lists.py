@@ -230,7 +230,7 @@ def _from_links(links: Mapping[Path, Path], folder: Path, splits: _Splits, probl
     if not links:
         return []
     link, target = min(links.items())
-    named = f"{place_of(link, folder).file} to {place_of(target, folder).file}"
+    named = f"{place_of(link, folder).file} to {place_of(target, folder).file if target != folder else 'all of it'}"
     return [f"{len(links)} linked folders lead to folders of the data set, which are read once, e.g. {named}"]
 
 
