@@ -13,7 +13,7 @@ import stride_monai
 from stride_monai.errors import BundleError, OutputError
 from stride_monai.files import moved_folder, temporary_folder, write_bytes
 
-__all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "neighbour"]
+__all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "copy_place", "neighbour"]
 
 _log = logging.getLogger(__name__)
 _LEFT_BEHIND = ("__pycache__", "*.part", ".gitkeep", "events.out.tfevents*")
@@ -90,6 +90,20 @@ def neighbour(root: Path | str, name: str, weights: str) -> str:
     return str(shipped)
 
 
+def copy_place(name: str, folder: Path) -> Path:
+    """Where a copy of a bundle would be.
+
+    Raises:
+        BundleError: there is no bundle of that name.
+        OutputError: something stands there.
+    """
+    bundle_root(name)
+    target = folder / name
+    if target.exists() or target.is_symlink():
+        raise OutputError(f"{target} exists already", "choose another folder, or move it away")
+    return target
+
+
 def copy_bundle(name: str, folder: Path) -> Path:
     """Copy a bundle that came with the package, weights and all, to ``folder/name``, to be changed or trained there.
 
@@ -97,9 +111,7 @@ def copy_bundle(name: str, folder: Path) -> Path:
         BundleError: there is no bundle of that name.
         OutputError: something stands at ``folder/name``, or it cannot be written.
     """
-    root, target = bundle_root(name), folder / name
-    if target.exists() or target.is_symlink():
-        raise OutputError(f"{target} exists already", "choose another folder, or move it away")
+    root, target = bundle_root(name), copy_place(name, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary_folder(folder) as made:

@@ -34,10 +34,10 @@ def copy(
     out: Annotated[Path, typer.Option("--out", help="Folder that takes them, one folder each.")] = Path("bundles"),
 ) -> None:
     """Copy bundles, weights and all, to a folder of your own, to change or train them there."""
-    from stride_monai.bundle_folders import bundle_facts, bundle_root, copy_bundle
+    from stride_monai.bundle_folders import bundle_facts, copy_bundle, copy_place
 
-    wanted = names or [facts.name for facts in bundle_facts()]
+    wanted = dict.fromkeys(names or [facts.name for facts in bundle_facts()])
     for name in wanted:
-        bundle_root(name)  # a misspelt one is refused before any is copied
+        copy_place(name, out)  # a misspelt one, or a place that is taken, is refused before any is copied
     for name in wanted:
         _out.print(plain(str(copy_bundle(name, out))), highlight=False)

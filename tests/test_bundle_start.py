@@ -142,6 +142,9 @@ def test_bundles_are_copied_and_nothing_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"own/detection exists already"):
         copy_bundle("detection", tmp_path / "own")
     assert note.read_text() == "mine"
+    half = CliRunner().invoke(app, ["bundle", "copy", "swift_mil", "detection", "--out", str(tmp_path / "own")])
+    assert half.exit_code != 0
+    assert not (tmp_path / "own" / "swift_mil").exists(), "refused before any is copied"
     with pytest.raises(BundleError, match="no bundle 'detektion'"):
         copy_bundle("detektion", tmp_path)
     everything = CliRunner().invoke(app, ["bundle", "copy", "--out", str(tmp_path / "all")])
