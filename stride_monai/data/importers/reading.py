@@ -159,18 +159,14 @@ class NameFinder:
 
 def _longest_tail(paths: Sequence[Path], parts: Sequence[str]) -> list[Path]:
     """The paths whose folders agree with the most of a name's last parts."""
-
-    def shared(path: Path) -> int:
-        pairs = zip(reversed(path.parts[:-1]), reversed(parts[:-1]), strict=False)
-        count = 0
-        for mine, other in pairs:
-            if plain_name(mine) != plain_name(other):
-                break
-            count += 1
-        return count
-
-    most = max(map(shared, paths))
-    return [path for path in paths if shared(path) == most]
+    kept = list(paths)
+    for depth in range(2, len(parts) + 1):
+        folder = plain_name(parts[-depth])
+        agree = [path for path in kept if len(path.parts) >= depth and plain_name(path.parts[-depth]) == folder]
+        if not agree:
+            break
+        kept = agree
+    return kept
 
 
 def _nearest(paths: Sequence[Path], near: Path) -> list[Path]:
