@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -78,16 +78,18 @@ def image_ids(paths: Iterable[Path], root: Path) -> dict[Path, str]:
         by_stem[plain_name(path.stem)].append(path)
     ids: dict[Path, str] = {}
     for same in by_stem.values():
+        folders = Counter(path.parent for path in same)
         for path in same:
-            ids[path] = unicodedata.normalize("NFC", path.stem if len(same) == 1 else _long_id(path, root, same))
+            name = path.stem if len(same) == 1 else _long_id(path, root, folders[path.parent] == 1)
+            ids[path] = unicodedata.normalize("NFC", name)
     return ids
 
 
-def _long_id(path: Path, root: Path, same: Sequence[Path]) -> str:
+def _long_id(path: Path, root: Path, alone: bool) -> str:
+    """The path from ``root``; with the suffix where the folder has another image of the stem."""
     relative = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
     folders = "--".join((*relative.parts[:-1], relative.stem))
-    twins = sum(other.parent == path.parent and plain_name(other.stem) == plain_name(path.stem) for other in same)
-    return folders if twins == 1 else f"{folders}{relative.suffix}"
+    return folders if alone else f"{folders}{relative.suffix}"
 
 
 def plain_name(name: str) -> str:
@@ -142,7 +144,7 @@ class NameFinder:
         # The innermost folder counts: a name may begin anywhere on another machine.
         named = next((split for part in reversed(parts[:-1]) if (split := split_named(part))), None)
         found = [path for path in found if not named or split_in_path(path, self.folder) in {None, named}]
-        if len({path.parent for path in found}) == 1:  # one is the name's own, another differs in its case
+        if all(path.parent == found[0].parent for path in found):  # one is the name's own, another differs in its case
             found = [path for path in found if path.name == parts[-1]] or found
         if len(found) > 1:
             found = _longest_tail(found, parts)
