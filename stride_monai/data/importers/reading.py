@@ -222,6 +222,18 @@ class ImageIndex(NameFinder):
             return self.at(exact) or exact
         return self.search(name, near, under) or exact
 
+    def inside(self, folder: Path) -> list[Path]:
+        """The images in a folder, by the names of both or by what they are links to."""
+        named, real = os.path.normpath(folder.absolute()) + os.sep, os.path.realpath(folder) + os.sep
+        places = {place: os.path.realpath(place) + os.sep for place in {path.parent for path in self.paths}}
+        return [
+            path
+            for target, path in self._by_real.items()
+            if os.path.normpath(path.absolute()).startswith(named)
+            or places[path.parent].startswith(real)
+            or target.startswith(real)
+        ]
+
     def remarks(self, used: Iterable[Path]) -> list[str]:
         """Notes: on images that no annotation names, and on what several links lead to."""
         notes: list[str] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -172,7 +171,7 @@ class _Lists:
     def _add(self, split: str, text: str, place: Place, base: Path) -> bool:
         folder = _folder(text, base, self._index)
         if folder is not None:
-            inside = [Listed(str(image), place) for image in self._index.paths if _below(image, folder)]
+            inside = [Listed(str(image), place) for image in self._index.inside(folder)]
             self.found.append((split, inside, None))
         elif (table := self._list(text, base)) is not None:
             self.found.append((split, list_entries(table, self._source, self._encoding), table.parent))
@@ -203,22 +202,14 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part for part in parts if part not in {"/", ".", ".."} and "*" not in part)
 
 
-def _below(image: Path, folder: Path) -> bool:
-    """Whether an image lies in a folder, by the names of both or by what they are links to."""
-    if os.path.normpath(image.absolute()).startswith(os.path.normpath(folder.absolute()) + os.sep):
-        return True
-    real = os.path.realpath(folder) + os.sep
-    return os.path.realpath(image.parent / "_").startswith(real) or os.path.realpath(image).startswith(real)
-
-
 def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
     """The folder with images that a text means: where it says, else the only one that has the most of its end."""
     parts = _parts(text)
     if not parts:
-        return base if any(_below(image, base) for image in index.paths) else None
+        return base if index.inside(base) else None
     for start in (base / text, index.folder / text):
         place = Path(*(part for part in start.parts if "*" not in part))
-        if place.is_dir() and any(_below(image, place) for image in index.paths):
+        if place.is_dir() and index.inside(place):
             return place
     folders = {folder for place in {image.parent for image in index.paths} for folder in _folders(place, index.folder)}
     # What is in the folder of another split than the text says is not meant: that split is not there.
