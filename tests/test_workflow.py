@@ -136,6 +136,7 @@ def one_line(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
         ({"resume": "no/last.pt"}, BundleError, str(Path("no/last.pt").absolute())),
         ({"bundle_root": "nowhere"}, ConfigError, str(Path("nowhere").absolute())),
         ({"output_dir": str(ROOT / "LICENSE" / "out")}, OutputError, f"{ROOT / 'LICENSE'} is no folder"),
+        ({"batch_size": 0}, RuntimeError, "batch_size=0"),
         ({"device": "gpu"}, ConfigError, "there is no device 'gpu'"),
         ({"tracking": "mlflow"}, RuntimeError, "install mlflow"),
         ({"val_interval": "$open('/no/file')"}, RuntimeError, "/no/file"),

@@ -176,7 +176,7 @@ def load_into(network: nn.Module, path: Path | str | Sequence[Path | str], sourc
         raise UnfitWeightsError(
             f"{' + '.join([str(paths[0].absolute()), *(part.name for part in paths[1:])])} does not fit the network "
             f"({_difference(state, wanted) or ' '.join(str(error).split())[:300]})",
-            "use the configuration that the weights were trained with, e.g. add configs/tiny.json for tiny weights",
+            "use the configuration and options that the weights were trained with, e.g. tiny.json for tiny weights",
             state,
         ) from error
     return metadata

@@ -61,10 +61,14 @@ def _is_plain(error: BaseException) -> bool:
 
 
 def _is_of_the_configuration(error: BaseException) -> bool:
-    """Whether MONAI found a configuration wrong: a reference to nothing, a key that is not there."""
+    """Whether MONAI found a configuration wrong (a reference to nothing, a key that is not there), or a component the
+    value of an argument."""
+    if not isinstance(error, ValueError | KeyError):
+        return False
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     where = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
-    return where.startswith("monai.bundle") and isinstance(error, ValueError | KeyError)
+    of_an_argument = type(error) is ValueError and bool(frames) and frames[-1].f_code.co_name == "__init__"
+    return where.startswith("monai.bundle") or of_an_argument
 
 
 def print_one_line() -> None:
