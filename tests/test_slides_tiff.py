@@ -619,6 +619,10 @@ def changed(page: Page, change: Any) -> Page:
             "40000x40000",
         ),
         (lambda: changed(page_of(picture(64, 64), compression=JPEG), lambda d: d[:-60]), "cut short"),
+        (
+            lambda: changed(page_of(picture(64, 64), compression=JPEG2000), lambda d: d[:-400] + bytes(400)),
+            "cut short",
+        ),
         (lambda: changed(page_of(picture(64, 64), compression=JPEG), lambda d: b"\0" * len(d)), "it is no JPEG"),
     ],
 )

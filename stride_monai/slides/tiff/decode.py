@@ -238,6 +238,8 @@ def _jpeg2000(page: Page, data: bytes, height: int, width: int, samples: int) ->
         raise ValueError(f"its JPEG 2000 header states {count} colours instead of {samples}")
     if parts > _MOST_PARTS:
         raise ValueError(f"its JPEG 2000 header states {parts} parts")
+    if b"\xff\xd9" not in data:
+        raise ValueError("cut short")  # as with JPEG
     decoded = imagecodecs.jpeg2k_decode(data)
     if decoded.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"it holds {decoded.dtype} pixels")

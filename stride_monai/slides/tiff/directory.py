@@ -224,7 +224,7 @@ def _chain(file: FileBytes, shape: _Shape, at: int) -> Iterator[Directory]:
         if at in seen:
             raise TiffError("the TIFF directory is damaged (its directories form a loop)")
         if len(seen) == _MAX_DIRECTORIES:
-            raise TiffError(f"the TIFF has more than {_MAX_DIRECTORIES} directories")
+            raise TiffError(f"the TIFF has more than {_MAX_DIRECTORIES} directories", "save the one that is meant")
         seen.add(at)
         directory, at = _read(file, shape, at)
         yield directory
