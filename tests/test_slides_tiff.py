@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +63,7 @@ def pixels_of(kind: str, height: int, width: int) -> Pixels:
     cover = alpha.astype(int)
     on_white = ((rgb.astype(int) * cover + 255 * (255 - cover)) / 255 + 0.5).astype(np.uint8)
     premultiplied = (rgb.astype(int) * cover / 255 + 0.5).astype(np.uint8)
+    inks = np.concatenate([255 - rgb, alpha // 2], 2)
     three = lambda one: np.repeat(one, 3, axis=2)  # noqa: E731
     deep = {bits: (rgb.astype(np.uint32) * ((1 << bits) - 1) + 127) // 255 for bits in (10, 12, 16)}
     dark = (deep[12]).astype(np.uint16)
@@ -76,6 +78,7 @@ def pixels_of(kind: str, height: int, width: int) -> Pixels:
         "premultiplied": Pixels(np.concatenate([premultiplied, alpha], 2), on_white, 2, extra=1),
         "unspecified": Pixels(np.concatenate([rgb, alpha], 2), rgb, 2, extra=0),
         "no word of it": Pixels(np.concatenate([rgb, alpha], 2), rgb, 2),
+        "cmyk": Pixels(inks, np.asarray(Image.fromarray(inks, "CMYK").convert("RGB")), 5),
         "10 bits": Pixels(deep[10], rgb, 2, 10),
         "12 bits": Pixels(deep[12], rgb, 2, 12),
         "12 of 16 bits": Pixels(dark, rgb, 2, 16, white=4095),
@@ -87,7 +90,7 @@ def pixels_of(kind: str, height: int, width: int) -> Pixels:
 
 KINDS = [
     *("rgb", "grey", "white is zero", "1 bit", "4 bits", "palette", "alpha", "premultiplied", "unspecified"),
-    *("no word of it", "10 bits", "12 bits", "12 of 16 bits", "16 of 16 bits", "16 bright bits", "16 bits"),
+    *("no word of it", "cmyk", "10 bits", "12 bits", "12 of 16 bits", "16 of 16 bits", "16 bright bits", "16 bits"),
 ]
 
 
@@ -516,7 +519,12 @@ def float_page() -> Page:
         (lambda: page_of(np.zeros((64, 64, 3), np.uint16), bits=16).set(339, SHORT, 2), "16-bit signed samples"),
         (lambda: page_of(np.zeros((64, 64, 3), np.uint16), bits=16), "no tag says which value is white"),
         (lambda: page_of(np.zeros((64, 64, 3), np.uint16), bits=16).set(281, SHORT, 3012), "no tag says which"),
-        (lambda: page_of(picture(64, 64).repeat(2, 2)[..., :4], 5), "CMYK"),
+        (lambda: page_of(picture(64, 64).repeat(2, 2)[..., :4], 5).set(332, SHORT, 2), "inks that are not the four"),
+        (lambda: page_of(picture(64, 64).repeat(2, 2)[..., :4], 5, bits=16), "inks that are not the four"),
+        (
+            lambda: page_of(picture(64, 64).repeat(2, 2)[..., :5], 5),
+            "inks that are not the four",
+        ),
         (lambda: page_of(picture(64, 64), 8), "CIELab"),
         (lambda: page_of(picture(64, 64), 1), "channels, not colours"),
         (lambda: page_of(picture(64, 64).repeat(2, 2)), "6 samples per pixel"),
@@ -565,6 +573,14 @@ def test_16_bit_samples_that_use_all_bits_tell_what_is_white(tmp_path: Path, dam
     with open_slide(write(tmp_path / "a.tif", page), 0.25) as slide:
         assert "65535" in slide.notes[0]
         np.testing.assert_array_equal(slide.read(Box(64, 0, 96, 96)), rgb[:, 64:])
+
+
+@pytest.mark.parametrize("kind", ["cmyk", "alpha"])
+def test_jpeg_of_four_colours(tmp_path: Path, kind: str) -> None:
+    pixels = pixels_of(kind, 64, 64)
+    page = made(page_of(pixels.samples, pixels.photometric, tile=64), pixels).set(259, SHORT, JPEG)
+    page.segments = [imagecodecs.jpeg8_encode(pixels.samples, level=98, colorspace="CMYK", outcolorspace="CMYK")]
+    assert_true(write(tmp_path / "a.tif", page), pixels.picture, 12)
 
 
 def test_significant_bits_of_ome_say_what_is_white(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from stride_monai.slides.tiff.page import JPEG, Page
 
 __all__ = ["Colours", "highest_value"]
 
-_WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
+_WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _APERIO_YCBCR = 33003
 _OWN_COLOURS = JPEG | {34927, 34933, 34934, 50001, 50002, 52546}  # their decoders give RGB
 _PREMULTIPLIED, _ALPHA = 1, 2
@@ -70,6 +70,8 @@ class Colours:
             return np.asarray(self._palette[np.minimum(samples[..., 0], len(self._palette) - 1)])
         if self._scale is not None:
             samples = self._scale[samples]
+        if page.photometric == _CMYK:
+            return _from_cmyk(samples)
         colours = 3 if samples.shape[2] >= 3 else 1
         image = samples[..., :colours]
         if page.compression == _APERIO_YCBCR or (page.photometric == _YCBCR and page.compression not in _OWN_COLOURS):
@@ -101,6 +103,12 @@ def _on_white(image: Pixels, alpha: Pixels, premultiplied: bool) -> Pixels:
     cover = alpha.astype(np.uint16)
     colour = image.astype(np.uint16) * (255 if premultiplied else cover)
     return np.asarray(np.minimum((colour + 255 * (255 - cover) + 127) // 255, 255), np.uint8)
+
+
+def _from_cmyk(image: Samples) -> Pixels:
+    """Each ink, and black over it, takes its part of the light."""
+    light = 255 - image.astype(np.uint16)
+    return np.asarray((light[..., :3] * light[..., 3:] + 127) // 255, np.uint8)
 
 
 def _from_ycbcr(image: npt.NDArray[Any]) -> Pixels:

@@ -36,7 +36,7 @@ _IMAGES: dict[int, Callable[..., Any]] = {
     52546: imagecodecs.jpegxl_decode,
 }
 _RGB, _YCBCR = 2, 6  # photometric interpretations, as imagecodecs numbers colour spaces too
-_GREY = 1
+_UNKNOWN, _GREY, _FOUR = 0, 1, 4
 _TILES_TRIED = 16
 _HALF_OF_16_BITS = 0x7FFF
 _MOST_PARTS = 1 << 16  # of one JPEG 2000 tile; a header may state any number, and each takes memory
@@ -140,6 +140,10 @@ def _jpeg(page: Page, data: bytes, height: int, width: int, samples: int) -> Sam
     colour, out = None, None
     if samples == 1:
         out = _GREY
+    elif samples == 4 and head.ycbcr:
+        raise ValueError("its four colours are YCCK")
+    elif samples in (2, 4):  # as stored: a decoder knows four colours as CMYK only, and two by no name
+        colour = out = _FOUR if samples == 4 else _UNKNOWN
     elif page.photometric == _YCBCR and not page.extra:
         out = _RGB
     elif page.photometric == _RGB and not page.extra:

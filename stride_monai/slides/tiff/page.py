@@ -24,8 +24,9 @@ _MAX_SEGMENT_BYTES = 400_000_000  # decoded at once: what a strip or tile may co
 _SPLIT_PIXELS = 2**20  # read at a time of a picture that is one strip without compression
 _LARGEST_SPARE_TILE = 4096  # px: a tile may be this much larger than its picture
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
-_COLOURS = {5: "CMYK", 8: "CIELab", 9: "ICCLab", 10: "ITULab", 4: "mask", 32803: "CFA", 34892: "linear raw"}
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOURS = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 4: "mask", 32803: "CFA", 34892: "linear raw"}
+_SAMPLES = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _SAMPLE_KINDS = {1: "", 2: "signed ", 3: "float ", 4: "", 5: "complex ", 6: "complex "}
 _CONVERT = "convert it to a tiled 8-bit RGB TIFF"
 
@@ -195,7 +196,7 @@ def _subfile(directory: Directory) -> int:
 
 def _unsupported(page: Page) -> str:
     bits = page.bits[0]
-    colours = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _YCBCR: 3}.get(page.photometric)
+    colours = _SAMPLES.get(page.photometric)
     codecs = JPEG | JPEG2000 | _BYTE_CODECS.keys() | _IMAGE_CODECS.keys()
     if page.compression not in codecs:
         name = _REFUSED_CODECS.get(page.compression, "unknown")
@@ -214,7 +215,7 @@ def _unsupported(page: Page) -> str:
     if page.directory.number(32997, 1) > 1:
         return "a volume, not a picture"
     extra = page.samples - colours
-    if page.compression in JPEG and not page.planar and extra > 0:
+    if page.photometric == _YCBCR and page.compression in JPEG and not page.planar and extra > 0:
         return f"JPEG of {page.samples} colours"
     if extra < 0 or extra > 1 or (page.photometric == _PALETTE and extra):
         what = f"{page.samples} samples per pixel where its kind of colour has {colours}"
@@ -225,6 +226,10 @@ def _unsupported(page: Page) -> str:
 def _unsupported_detail(page: Page, bits: int) -> str:
     if page.photometric == _PALETTE and (bits > 8 or page.directory.count(320) != 3 << bits):
         return "a palette that does not fit its pixels"
+    if page.photometric == _CMYK and (bits != 8 or page.samples > 4 or page.directory.number(332, 1) != 1):
+        return "inks that are not the four of CMYK at 8 bits"
+    if page.photometric == _CMYK and page.compression in JPEG2000 | _IMAGE_CODECS.keys():
+        return "CMYK in such a compression"
     if page.photometric == _YCBCR and page.compression not in JPEG | JPEG2000 | _IMAGE_CODECS.keys():
         halves = page.directory.integers(530, 2).tolist() or [2, 2]
         if halves != [1, 1]:
