@@ -454,6 +454,9 @@ def test_what_is_lost_or_damaged_is_made_again(tmp_path: Path, name: str, damage
     if name == "files.json" and damage is not None:  # nobody knows any longer whose these files are
         assert statuses == ["failed", "ok"]
         assert path.read_bytes() == damage
+        assert "files.json of the folder a in the output folder is damaged" in summary(tmp_path)[0]["reason"]
+        path.rename(tmp_path / "damaged")  # as the message says
+        assert run(tmp_path, screener, ("a", "b"), writers=BOTH) == ["ok", "ok"]
     else:
         assert statuses == ["ok", "ok"]
         assert screener.screened == ["a"]

@@ -53,6 +53,11 @@ class ResultFolder:
             holds = sorted(path.name for path in self.path.iterdir())
         except OSError as error:
             return f"the folder {self.slide_id} in the output folder cannot be listed ({error.strerror})"
+        if LIST_NAME in holds and read_list(self.path) is None:
+            return (
+                f"{LIST_NAME} of the folder {self.slide_id} in the output folder is damaged or not of stride-monai, so"
+                " nothing is written there"
+            )
         if holds and self._list() is None:
             return (
                 f"the folder {self.slide_id} in the output folder holds {named(holds)} and no results of this slide,"
