@@ -98,7 +98,7 @@ def copy_place(name: str, folder: Path) -> Path:
         OutputError: something stands there.
     """
     bundle_root(name)
-    target = folder / name
+    target = (folder / name).absolute()
     if target.exists() or target.is_symlink():
         raise OutputError(f"{target} exists already", "choose another folder, or move it away")
     return target

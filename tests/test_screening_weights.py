@@ -396,8 +396,8 @@ def test_a_folder_that_holds_no_bundle_is_refused_with_the_way_out(own: Path, tm
     (tmp_path / "bare" / "detection" / "models").mkdir(parents=True)
     (tmp_path / "bare" / "detection" / "models" / "model.pt").touch()
     for folder, says in (
-        (own / "detection", "is itself a bundle: give --bundles the folder in which it lies"),
-        (tmp_path / "empty", "holds no bundle: give --bundles a folder with some of detection"),
+        (own / "detection", "is itself a bundle: name the folder in which it lies"),
+        (tmp_path / "empty", "holds no bundle: name a folder with some of detection"),
         (tmp_path / "bare", "no configs/inference.json: name its weights by --weights detection=.*models/model.pt"),
         (tmp_path / "nowhere", "there is no folder"),
     ):

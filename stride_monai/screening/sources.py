@@ -136,7 +136,7 @@ def _check_stage(name: str) -> None:
 def _check_bundles(folder: Path) -> None:
     full = folder.absolute()
     if not folder.is_dir():
-        raise BundleError(f"there is no folder {full}", "give --bundles a folder with bundles in it")
+        raise BundleError(f"there is no folder {full}", "name a folder with bundles in it")
     for name in STAGES:
         if (folder / name).is_dir() and not (folder / name / "configs" / "inference.json").is_file():
             found = [file for file in (folder / name / "models" / _MODEL, folder / name / _MODEL) if file.is_file()]
@@ -148,10 +148,10 @@ def _check_bundles(folder: Path) -> None:
     if any(find_bundle(name, folder) for name in STAGES):
         return
     if (folder / "configs" / "inference.json").is_file():
-        raise BundleError(f"{full} is itself a bundle", f"give --bundles the folder in which it lies, {full.parent}")
+        raise BundleError(f"{full} is itself a bundle", f"name the folder in which it lies, {full.parent}")
     raise BundleError(
         f"{full} holds no bundle",
-        f"give --bundles a folder with some of {', '.join(STAGES)}; for weights alone use --weights STAGE=FILE",
+        f"name a folder with some of {', '.join(STAGES)}; for weights alone there is --weights STAGE=FILE of screen",
     )
 
 
