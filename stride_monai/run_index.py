@@ -269,6 +269,17 @@ class RunIndex:
         raw = read_json(path)
         return isinstance(raw, dict) and raw.get("disclaimer") == DISCLAIMER and {"run", "slides", "counts"} <= set(raw)
 
+    def refuse_foreign(self) -> list[str]:
+        """Names of the index that hold what no run wrote, or what was changed beyond recognition.
+
+        Raises:
+            OutputError: and no run has been here before.
+        """
+        foreign = [n for n in INDEX_NAMES if os.path.lexists(self.folder / n) and not self.own(self.folder, n)]
+        if not any(self.own(self.folder, name) for name in INDEX_NAMES):
+            refuse_foreign(self.folder, foreign, lambda _: False)
+        return foreign
+
     def start(self) -> list[str]:
         """Take over from the run before.
 
@@ -280,9 +291,7 @@ class RunIndex:
         Raises:
             OutputError: something that no run wrote has a name of the index, or nothing can be written.
         """
-        foreign = [n for n in INDEX_NAMES if os.path.lexists(self.folder / n) and not self.own(self.folder, n)]
-        if not any(self.own(self.folder, name) for name in INDEX_NAMES):
-            refuse_foreign(self.folder, foreign, lambda _: False)
+        foreign = self.refuse_foreign()
         run = read_json(self.folder / RUN_NAME)
         killed = (self.folder / LOG_NAME).exists()
         wanted = run["run"].get("summary_sha256") if RUN_NAME not in foreign and isinstance(run, dict) else None
@@ -308,9 +317,6 @@ class RunIndex:
             with (self.folder / LOG_NAME).open("w", encoding="utf-8") as log:
                 log.write(f"{_LOG_HEAD}\n")
         except OSError:  # it may be open elsewhere, as the index may
-            self._write(finished=False)
-            return
-        with contextlib.suppress(OutputError):
             self._write(finished=False)
 
     def add(self, outcome: Outcome) -> None:

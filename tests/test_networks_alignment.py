@@ -254,7 +254,7 @@ def test_a_missing_text_encoder_is_said_with_the_ways_out(
     with pytest.raises(BundleError, match=rf"'nobody/no-such-model' is not on this machine.*{ways}"):
         text_encoder("nobody/no-such-model")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BundleError, match=rf"in the folder empty cannot be read.*{ways}"):
+    with pytest.raises(BundleError, match=rf"in the folder .*empty cannot be read.*{ways}"):
         text_encoder(str(tmp_path / "empty"))
 
 

@@ -24,12 +24,15 @@ from stride_monai.screening.models import load_models
 
 BUNDLES = bundle_root("detection").parent
 BLOCKED = """
-import json, sys
+import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {"ultralytics", "cv2", "transformers", "lightly"}:
             raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 sys.meta_path.insert(0, Block())
+"""
+COMMANDS = """
+import json, sys
 from stride_monai.cli import main
 for arguments in json.loads(sys.argv[1]):
     sys.argv[1:], status = arguments, 0
@@ -42,12 +45,14 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-def without_extras(*commands: Sequence[object]) -> list[tuple[int, str, str]]:
-    """Status, output and error output of each command; one process runs all."""
+def without_extras(folder: Path, *commands: Sequence[object]) -> list[tuple[int, str, str]]:
+    """Status, output and error output of each command; one process runs all. Those that it starts lack them too."""
+    (folder / "sitecustomize.py").write_text(BLOCKED)
     listed = json.dumps([[str(argument) for argument in command] for command in commands])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(
-        [sys.executable, "-c", BLOCKED, listed], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", COMMANDS, listed], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr
     each = []
@@ -114,6 +119,7 @@ def test_overlays_that_do_not_exist_are_refused() -> None:
 def test_everything_works_without_ultralytics(tmp_path: Path) -> None:
     slides, out = tmp_path / "slides", tmp_path / "out"
     rendered, screened, refused = without_extras(
+        tmp_path,
         ["phantom", "--out", slides, "--slide-class", "HSIL", "--diameter", 0.5, "--seed", 1],
         ["screen", slides, "--out", out],
         ["screen", slides, "--out", out, "--detector", "yolo"],

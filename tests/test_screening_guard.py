@@ -149,7 +149,15 @@ def test_networks_that_cannot_be_loaded_end_the_run_with_the_true_error(
     with pytest.raises(BundleError, match=says):
         run(tmp_path, slides(tmp_path / "in", "good", "good"), profile=profile)
     assert noted(tmp_path / "notes") == ["load"] * loads
-    assert index(tmp_path)["finished"] is False
+
+
+def test_networks_that_cannot_be_loaded_cost_an_earlier_run_nothing(tmp_path: Path) -> None:
+    names = slides(tmp_path / "in", "good", "good")
+    run(tmp_path, names)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with pytest.raises(BundleError, match="the bundle has no weights"):
+        run(tmp_path, names, profile="broken")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
 @POSIX

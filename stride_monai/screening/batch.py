@@ -112,19 +112,23 @@ def run_slides(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with held(out) as folder:
         index = RunIndex(out, {"started": started, "slides": len(slides), "command": list(command), **one.info()})
-        for text in (folder.note, *index.start()):
-            if text:
-                tell.note(text)
+        index.refuse_foreign()
+        if folder.note:
+            tell.note(folder.note)
         remove_leftovers(out)
         try:
             for item in _checked(out, slides):
                 outcome = one(item, tell.progress)
                 folder.check()
                 index.info.update(one.info())
+                if not index.outcomes:  # networks that cannot be loaded cost no earlier run its index
+                    for text in index.start():
+                        tell.note(text)
                 index.add(outcome)
                 tell.done(outcome)
         except BaseException:
-            _finish_early(index, folder)
+            if index.outcomes:
+                _finish_early(index, folder)
             raise
         remove_leftovers(out)  # of processes that were ended with a slide
         for text in index.finish(finished=True):
