@@ -217,6 +217,15 @@ def test_what_cannot_be_shown_is_refused_by_what_it_is(
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["grey", "rgb", "alpha"])
+def test_a_png_that_uses_16_bits_is_read(tmp_path: Path, kind: str) -> None:
+    array = {"grey": ARRAY[..., :1], "rgb": ARRAY, "alpha": np.dstack([ARRAY, ARRAY[..., :1]])}[kind]
+    rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in array)
+    (tmp_path / "a.png").write_bytes(_png(80, 60, 16, {1: 0, 3: 2, 4: 6}[array.shape[2]], rows))
+    expected = _on_white(Image.fromarray(array)) if kind == "alpha" else np.broadcast_to(array, ARRAY.shape)
+    np.testing.assert_array_equal(_read(tmp_path / "a.png"), expected)
+
+
 def test_of_several_pictures_in_a_photograph_the_first_is_read_and_that_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     other = Image.fromarray(textured(60, 80, seed=5))

@@ -144,7 +144,8 @@ def own_limits() -> Iterator[None]:
 def _decoded(path: Path) -> tuple[Image.Image, str, object]:
     """The picture, decoded, its format, and the orientation that is still to be applied."""
     with Image.open(path, formats=[kind for kind in _KINDS if kind != "MPO"]) as image:
-        _check_kind(path, image)
+        bits = _bits(path, image)
+        _check_kind(path, image, bits)
         _check_size(path, image)
         _check_data(path, image)
         image.load()
@@ -153,27 +154,48 @@ def _decoded(path: Path) -> tuple[Image.Image, str, object]:
             turn = image.getexif().get(TAG)
         except Exception:  # a damaged EXIF block raises anything; viewers pass over it, and so its picture is upright
             turn = 1
+        if bits > 8:
+            return _upper_bits(path, image), kind, turn
         return (image.copy() if kind == "webp" else image), kind, turn  # a copy, since WebP's decoder keeps its canvas
 
 
 _TO_PYRAMID = "convert it to a tiled pyramid, e.g. by 'vips tiffsave --tile --pyramid'"
 
 
-def _check_kind(path: Path, image: Image.Image) -> None:
+def _check_kind(path: Path, image: Image.Image, bits: int) -> None:
     """Raises:
     SlideError: a kind of picture that cannot be shown as it is meant.
     """
     what, advice = "", "convert it to 8-bit RGB"
-    if (bits := _bits(path, image)) > 8:
-        what = f"{bits}-bit samples, only 8-bit ones are supported"
-        advice = "convert it to 8 bits, by the range that its values really have"
-    elif image.mode not in _EIGHT_BIT:
+    if bits > 8 and (image.format != "PNG" or "transparency" in image.info):
+        raise _too_deep(path, bits)
+    if bits == 8 and image.mode not in _EIGHT_BIT:
         what = f"pixels of kind {image.mode} are not supported"
     elif getattr(image, "is_animated", False) and image.format != "MPO":
         what = f"an animation of {_pictures(image)} pictures, not one picture"
         advice = "save the picture that is meant as a file of its own"
     if what:
         raise SlideError(f"{path.name}: {what}", advice)
+
+
+def _too_deep(path: Path, bits: int) -> SlideError:
+    what = f"{bits}-bit samples; only those of 8 bits are read, and PNGs that use all 16"
+    return SlideError(f"{path.name}: {what}", "convert it to 8 bits, by the range that its values really have")
+
+
+def _upper_bits(path: Path, image: Image.Image) -> Image.Image:
+    """The upper 8 bits of a PNG of 16, of which Pillow keeps all only in grey ones.
+
+    Raises:
+        SlideError: the colours stay in the lower half of the range: perhaps not all bits are used.
+    """
+    if image.mode not in _EIGHT_BIT:
+        grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        grey.info = image.info
+        image = grey
+    if max(int(np.asarray(image.getchannel(band)).max()) for band in image.getbands() if band != "A") < 128:
+        raise _too_deep(path, 16)
+    return image
 
 
 def _bits(path: Path, image: Image.Image) -> int:
