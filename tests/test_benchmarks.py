@@ -20,6 +20,7 @@ import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
+from extras import needs
 
 from stride_monai.bundle_workflow import bundle_root
 from stride_monai.phantom.cohort import render_cohort
@@ -120,7 +121,7 @@ NEEDS_YOLO = {"cric_recall", "cric_transfer"}
 @pytest.mark.parametrize("name", SMALL)
 def test_it_runs_at_its_smallest_size(name: str, script: Script, fields: Path, tmp_path: Path) -> None:
     if name in NEEDS_YOLO:
-        pytest.importorskip("ultralytics")
+        needs("ultralytics", "yolo")
     options, constants = SMALL[name]
     known = {"tmp": tmp_path, "fields": fields, "row": "one site, domain"}
     words = [word.format(**known) for word in options.split()]
@@ -158,7 +159,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestOfTheDetectors:
     @pytest.fixture(autouse=True)
     def _needs_yolo(self) -> None:
-        pytest.importorskip("ultralytics")
+        needs("ultralytics", "yolo")
 
     def test_cric_cells(self, script: Script, fields: Path, tmp_path: Path) -> None:
         said = script("cric_cells", "--data", fields, "--work", tmp_path, SEEDS=(0,), EPOCHS=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import processes
 import pytest
+from extras import needs
 
 from stride_monai.bundle_workflow import bundle_root
 from stride_monai.files import sha256_of
@@ -42,7 +43,7 @@ def smaller(words: list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_the_walk_of_the_readme_ends_with_results_of_what_was_trained(tmp_path: Path) -> None:
-    pytest.importorskip("ultralytics")
+    needs("ultralytics", "yolo")
     for words in commands():
         module, rest = ("stride_monai", 1) if words[0] == "stride-monai" else (words[2], 3)
         done = processes.run(module, smaller(words)[rest:], cwd=tmp_path)

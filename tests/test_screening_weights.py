@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from detection_toys import DarkSpots
+from extras import needs
 from test_screening_descriptions import home as home  # a fixture
 from test_screening_descriptions import make_aligner, screened
 from test_slide_inference import findings_in, make_classifier
@@ -269,7 +270,7 @@ MISFITS: dict[str, tuple[str, Callable[[], Mapping[str, Tensor]], str]] = {
 def test_weights_that_do_not_fit_are_refused_by_what_they_are(tmp_path: Path, kind: str) -> None:
     stage, state, says = MISFITS[kind]
     if stage == "detection":
-        pytest.importorskip("ultralytics")
+        needs("ultralytics", "yolo")
     torch.save(state(), tmp_path / "mine.pt")
     source = Sources(None, {stage: (tmp_path / "mine.pt",)})[stage]
     with pytest.raises(BundleError, match=says) as caught:
