@@ -91,6 +91,7 @@ def test_an_option_does_not_overrule_what_a_file_shows(tmp_path: Path) -> None:
     for number, (declared, encoding) in enumerate((("utf-8", "utf-8"), ("", "utf-8-sig"), ("UTF-16", "utf-16"))):
         source = _voc(tmp_path / str(number), declared, encoding, CHINESE)
         _run("voc", source, tmp_path / f"out{number}", {CHINESE: Target("HSIL")}, encoding="gbk")
+        assert read_manifest(tmp_path / f"out{number}" / "manifest.csv")[0].slide_id == CHINESE
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def test_files_of_ones_own_and_exported_ones_stand_anywhere(tmp_path: Path) -> N
     ConfigParser.export_config_file(whole.get(), str(exported))
     meta = {"meta_file": str(bundle_root("cell_cls") / "configs" / "metadata.json"), "logging_file": False}
     for order in ([*files("cell_cls", "train"), str(own)], [str(exported)], [str(exported), str(own)]):
-        StrideWorkflow(order, **meta, bundle_root=str(bundle_root("cell_cls")))
+        made = StrideWorkflow(order, **meta, bundle_root=str(bundle_root("cell_cls")))
+        assert made.parser["batch_size"] == (4 if str(own) in order else whole["batch_size"])
     check_order([str(own), *files("cell_cls", "train", "tiny")])
     check_order([str(exported), *files("cell_cls", "multi_gpu_train")])
