@@ -227,6 +227,20 @@ def test_a_signal_ends_both_in_good_order(number: signal.Signals, status: int, g
     assert gone(pid)
 
 
+def test_a_signal_amid_a_look_at_the_process_does_not_hang_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a handler that raises within ``Popen.poll`` leaves it: with its lock held."""
+    monkeypatch.setattr("stride_monai.guard.process._GRACE_SECONDS", 0.2)
+    guard = Guard("guard_toys:toy")
+    pid = guard.call(("pid",))
+    running = guard._running
+    assert running is not None
+    assert running._process._waitpid_lock.acquire(timeout=5)  # type: ignore[attr-defined]
+    guard.close()
+    running._process._waitpid_lock.release()  # type: ignore[attr-defined]
+    running._process.wait(5)
+    assert gone(pid)
+
+
 TWICE = """
 import time
 from stride_monai.guard import stoppable

@@ -247,7 +247,9 @@ class _Running:
             with suppress(OSError):
                 os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         self._process.kill()
-        self._process.wait()
+        # Not for ever: a signal that came while the process was looked after leaves Popen's lock held.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE_SECONDS)
         with suppress(OSError):
             cast(BinaryIO, self._process.stdin).close()
         self._crash.close()
