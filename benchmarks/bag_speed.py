@@ -23,11 +23,11 @@ from monai.data import DataLoader
 from torch import Tensor
 from torchvision.io import decode_jpeg
 
-from stride_monai.data.bag import BagFile
-from stride_monai.data.cell_batches import BagCells, collate_cells
+from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.datasets.cell_batches import BagCells, collate_cells
 from stride_monai.engines.sampling import CellSampler
-from stride_monai.phantom.cohort import BagSettings, make_bags
-from stride_monai.phantom.design import design_of
+from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
+from stride_monai.phantom.cohorts.design import design_of
 
 BATCH, CROP, OURS = 128, 224, "bag files into the device"
 

@@ -22,9 +22,9 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
-from stride_monai.bundle_workflow import bundle_root
-from stride_monai.phantom.cohort import BagSettings, make_bags
-from stride_monai.phantom.design import design_of
+from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
+from stride_monai.phantom.cohorts.design import design_of
+from stride_monai.workflows.workflow import bundle_root
 
 
 def cohort(work: Path) -> Path:

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from stride_monai.bethesda import NEGATIVE
 from stride_monai.metrics.slide import auc
-from stride_monai.networks.cell_encoder import CellClassifier
-from stride_monai.networks.heads import slide_head
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_into
 
 HEADS = {"STRIDE head": "stride", "gated ABMIL": "gated_abmil", "DTFD": "dtfd", "TransMIL": "transmil"}

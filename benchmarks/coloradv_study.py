@@ -45,16 +45,16 @@ from PIL import Image
 from torch import Tensor
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
-from stride_monai.data.bag import BAG_SUFFIX
+from stride_monai.data.bags.bag import BAG_SUFFIX
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
 from stride_monai.files import replacing, write_bytes
 from stride_monai.metrics.slide import auc, specificity_at_sensitivity
-from stride_monai.networks.cell_encoder import CellClassifier
-from stride_monai.networks.heads import slide_head
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_into
-from stride_monai.phantom.bags import write_phantom_bag
 from stride_monai.phantom.centres import CENTRES
+from stride_monai.phantom.cohorts.bags import write_phantom_bag
 from stride_monai.phantom.render import plan_slide
 from stride_monai.phantom.stain import Centre
 from stride_monai.transforms.loading import LoadBagd

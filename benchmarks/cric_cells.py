@@ -25,7 +25,6 @@ from cric_recall import DATA, MPP, found
 from monai.bundle import ConfigWorkflow
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
-from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.data import read_cells, read_manifest, split_by_patient, write_cells, write_manifest
 from stride_monai.data.importers import Options, import_dataset, load_format
 from stride_monai.data.splits import labels_by_slide
@@ -33,6 +32,7 @@ from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.networks.weights import load_into
 from stride_monai.slides import open_slide
+from stride_monai.workflows.workflow import bundle_root, load_bundle_network
 
 SEEDS = (0, 1, 2)
 EPOCHS = 10

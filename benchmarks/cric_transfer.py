@@ -26,11 +26,11 @@ import torch
 from cric_recall import DATA, Recall, recall
 from train_weights import found
 
-from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.weights import save_weights
 from stride_monai.phantom.centres import SITES, VARIANTS
 from stride_monai.transforms.tile_augmentation import DetectionAugmentation
+from stride_monai.workflows.workflow import bundle_root, load_bundle_network
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 16
@@ -39,7 +39,8 @@ RENDER = """
 import sys
 from dataclasses import replace
 import numpy as np
-from stride_monai.phantom import render_field, slide_plan
+from stride_monai.phantom import render_field
+from stride_monai.phantom.scenes import slide_plan
 try:
     from stride_monai.phantom.centres import centre_named
 except ImportError:  # the first generator

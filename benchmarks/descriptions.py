@@ -31,13 +31,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, description_targets
-from stride_monai.bundle_workflow import bundle_root
 from stride_monai.data.manifest import read_manifest
 from stride_monai.files import replacing, sha256_of
-from stride_monai.networks.alignment import DescriptionAligner
+from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.weights import load_into
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.render import DENSITY_13_MM
+from stride_monai.workflows.workflow import bundle_root
 
 ROOT = bundle_root("text_align")
 BAR = 0.85  # of the micro F1 on held-out cells

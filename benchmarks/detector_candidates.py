@@ -7,7 +7,7 @@ Every candidate gets as many seconds of one core's processor time on the trainin
 validation tiles judge. All but the YOLO share an encoder, a pyramid and their widths, so the rows compare heads,
 matching and loss:
 
-- `fcos`: the project's :class:`stride_monai.networks.fcos.FcosDetector`, task-aligned assignment;
+- `fcos`: the project's :class:`stride_monai.networks.FcosDetector`, task-aligned assignment;
 - `torchvision FCOS`: torchvision's head, matching by size and centre, focal and GIoU loss;
 - `MONAI RetinaNet`: MONAI's head and detector, three anchor sizes a level, ATSS matching, smooth L1 loss;
 - `yolov5n`: for comparison.
@@ -37,8 +37,8 @@ from torchvision.ops import sigmoid_focal_loss
 
 from stride_monai.data.datalists import detection_tiles
 from stride_monai.metrics.detection import TileResult, average_precision, recall
-from stride_monai.networks.detector import TileDetections, YoloDetector, detect_on_tiles
-from stride_monai.networks.fcos import FcosDetector
+from stride_monai.networks.detection.detector import TileDetections, YoloDetector, detect_on_tiles
+from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.transforms.loading import LoadSlideRegiond
 from stride_monai.transforms.tile_augmentation import DetectionAugmentation
 

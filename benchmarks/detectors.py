@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from train_weights import DETECTORS, bundle
 
-from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.data.datalists import detection_tiles
-from stride_monai.phantom.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.transforms.loading import LoadSlideRegiond
+from stride_monai.workflows.workflow import bundle_root, load_bundle_network
 
 LABELS = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
 TILE_PX, TOP_K = 512, 256

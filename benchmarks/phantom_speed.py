@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from stride_monai.phantom import CENTRES, render_slide
-from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import plan_slide
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

@@ -32,10 +32,10 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from stride_monai.bethesda import NEGATIVE
-from stride_monai.data.bag import BagCell, BagFile, encode_crop, write_bag
+from stride_monai.data.bags.bag import BagCell, BagFile, encode_crop, write_bag
 from stride_monai.files import replacing, write_bytes
-from stride_monai.phantom.bags import cut_crops
-from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.cohorts.bags import cut_crops
+from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import plan_slide
 from stride_monai.transforms.colour import jitter_hsv
 from stride_monai.units import Box

@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import torch
 
+from stride_monai.exporters.writers import load_writers
 from stride_monai.findings import Findings
-from stride_monai.phantom.cohort import render_cohort
-from stride_monai.reports.writers import load_writers
+from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Options, Screener
 from stride_monai.slides import TileGrid, find_foreground, open_slide, stream_tiles

@@ -32,13 +32,13 @@ import numpy as np
 import torch
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
-from stride_monai.bundle_workflow import bundle_root
-from stride_monai.data.bag import BagCell, BagFile, write_bag
+from stride_monai.data.bags.bag import BagCell, BagFile, write_bag
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
 from stride_monai.files import write_bytes
 from stride_monai.metrics.slide import auc, f1_macro, specificity_at_sensitivity
-from stride_monai.phantom.cohort import BagSettings, CohortDesign, make_bags
+from stride_monai.phantom.cohorts.cohort import BagSettings, CohortDesign, make_bags
 from stride_monai.units import Box
+from stride_monai.workflows.workflow import bundle_root
 
 HELD_OUT = ("valley", "lake")
 DESIGN = CohortDesign(

@@ -34,18 +34,18 @@ from monai.data import DataLoader, Dataset
 from torch import Tensor
 from torch.nn import functional
 
-from stride_monai.data.bag import BagCell, BagHeader, encode_crop, write_bag
-from stride_monai.data.cell_batches import BagCells
+from stride_monai.data.bags.bag import BagCell, BagHeader, encode_crop, write_bag
+from stride_monai.data.datasets.cell_batches import BagCells
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.streams import EndlessStream
 from stride_monai.engines.swift import SwiftTrainer
 from stride_monai.handlers.ema import EmaUpdater
 from stride_monai.losses.swift import class_activation, masked_cross_entropy, refine_labels
-from stride_monai.networks.cell_encoder import CellClassifier
 from stride_monai.networks.ema import EmaModel
-from stride_monai.networks.slide_classifier import SlideClassifier
-from stride_monai.networks.slide_head import AttentionSlideHead
-from stride_monai.networks.swift import SwiftStudent
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
+from stride_monai.networks.mil.slide_head import AttentionSlideHead
+from stride_monai.networks.mil.swift import SwiftStudent
 from stride_monai.transforms.loading import LoadBagd
 from stride_monai.units import Box
 

@@ -31,15 +31,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from stride_monai.bundle_workflow import bundle_root, load_bundle_network
 from stride_monai.data.cells import CellRecord, read_cells, write_cells
 from stride_monai.data.manifest import read_manifest, write_manifest
 from stride_monai.findings import Findings
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom.centres import ANY, SITES
-from stride_monai.phantom.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.slides import open_slide
+from stride_monai.workflows.workflow import bundle_root, load_bundle_network
 
 NOTE = "The shipped weights were trained on synthetic slides only; nothing they say is evidence about real cells."
 # What fits into half an hour on 2 cores: tiles of 256 px show every lesion of these small deposits at a quarter of the

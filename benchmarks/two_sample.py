@@ -33,10 +33,10 @@ from scipy.optimize import minimize
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
 from stride_monai.bethesda import NEGATIVE, parse_label
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into
 from stride_monai.phantom import CENTRES, SITES, render_field
-from stride_monai.phantom.truth import SlideTruth
+from stride_monai.phantom.scenes.truth import SlideTruth
 from stride_monai.slides.resample import resample
 
 ROOT = Path(__file__).resolve().parents[1]

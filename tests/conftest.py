@@ -3,7 +3,7 @@
 Property tests take the same examples in every run, on every machine and in every order of the files, so that a run
 fails for what was changed and for nothing else. To look for new examples at random::
 
-    pytest --hypothesis-profile=random tests/test_detection_metrics.py
+    pytest --hypothesis-profile=random tests/metrics/test_detection.py
 
 A failure then prints a line ``@reproduce_failure(...)``; turn it into an ``@example(...)`` of the test. No database of
 examples is kept, so that nothing depends on earlier runs.

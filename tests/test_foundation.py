@@ -106,7 +106,7 @@ def test_the_package_imports_without_torch() -> None:
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['stride-monai', '--help']\n"
-        "import stride_monai.cli\n"
+        "import stride_monai.cli.main\n"
         "try: stride_monai.cli.main()\nexcept SystemExit as e: assert e.code == 0\n"
         "heavy = {'torch', 'monai', 'numpy', 'openslide', 'scipy', 'pyarrow'} & set(sys.modules)\n"
         "print('HEAVY', sorted(heavy))"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stride_monai import terminal
+from stride_monai.cli import terminal
 from stride_monai.data import SlideRecord, read_manifest
 from stride_monai.errors import ManifestError, SlideError
 from stride_monai.names import MAX_NAME_BYTES, found, name_key, printable, readable, why_no_folder_name

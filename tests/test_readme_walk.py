@@ -11,9 +11,9 @@ import processes
 import pytest
 from extras import needs
 
-from stride_monai.bundle_workflow import bundle_root
 from stride_monai.files import sha256_of
 from stride_monai.findings import Findings
+from stride_monai.workflows.workflow import bundle_root
 
 README = bundle_root("detection").parent.parent / "README.md"
 HEADING = "### From your slides to screening with what you trained"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, parse_label
-from stride_monai.data._tables import Problems, Row, number, read_table, table_text
+from stride_monai.data.tables import Problems, Row, number, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
-from stride_monai.data.bag import BAG_SUFFIX, BagFile
+from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile
 from stride_monai.data.cells import CellRecord, read_cells
 from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
 from stride_monai.data.regions import read_regions
@@ -170,7 +170,7 @@ def slide_centres(dataset_dir: Path | str) -> dict[str, str]:
 
 
 def labelled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> list[dict[str, Any]]:
-    """The bags with labelled cells of a split's slides (:func:`stride_monai.data.labelled_bags.write_labelled_bags`).
+    """The bags with labelled cells of a split's slides (:func:`stride_monai.data.write_labelled_bags`).
 
     Args:
         bag_dir: folder with ``<slide_id>.bag.arrow``.
@@ -179,7 +179,7 @@ def labelled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> l
         split: ``train``, ``validation`` or ``test``.
 
     Returns:
-        Dictionaries with ``bag`` (path) and ``slide_id``, for :class:`stride_monai.data.cell_batches.BagCells`.
+        Dictionaries with ``bag`` (path) and ``slide_id``, for :class:`stride_monai.data.BagCells`.
 
     Raises:
         ManifestError: broken tables, or no slide in the split.

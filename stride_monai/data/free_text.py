@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import AGC_DESCRIPTION, DESCRIPTION_VOCABULARY, PAPER_DESCRIPTIONS
-from stride_monai.data._tables import table_text
 from stride_monai.data.cells import CellRecord
+from stride_monai.data.tables import table_text
 from stride_monai.errors import OutputError
 from stride_monai.files import write_bytes
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
-from stride_monai.data._tables import LIST_SUFFIXES, Problems, Row, other_columns, read_table, table_text
+from stride_monai.data.tables import LIST_SUFFIXES, Problems, Row, other_columns, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.names import found, name_key, readable, why_no_folder_name

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.data._tables import Problems, read_table, table_text
+from stride_monai.data.tables import Problems, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box

@@ -40,7 +40,7 @@ class SlideTiles:
         self._fields = [region.intersection(slide.box) for region in regions] if regions else [slide.box]
 
     def positive(self, tile_px: int, tile_mpp: float, min_visible: float) -> list[dict[str, Any]]:
-        """Tiles around the positive cells, as :func:`stride_monai.data.datalists.detection_tiles` returns them."""
+        """Tiles around the positive cells, as :func:`stride_monai.data.detection_tiles` returns them."""
         waiting = [cell for cell in self._cells if cell.positive]
         side = tile_px * tile_mpp / self._slide.mpp
         items: list[dict[str, Any]] = []

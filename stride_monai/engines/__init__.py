@@ -1,1 +1,5 @@
-"""Ignite trainers and evaluators on MONAI's engines. Import from the modules."""
+"""Ignite trainers and evaluators on MONAI's engines."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,14 +14,14 @@ from torch import Tensor
 
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.files import write_bytes
-from stride_monai.networks.slide_classifier import SlideClassifier
-from stride_monai.networks.zhu2021 import ZhuHead
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
+from stride_monai.networks.mil.zhu2021 import ZhuHead
 
 __all__ = ["BoostedTreesTrainer"]
 
 
 class BoostedTreesTrainer(Trainer):
-    """Fits the trees of a :class:`~stride_monai.networks.zhu2021.ZhuHead`, the encoder being as it is.
+    """Fits the trees of a :class:`~stride_monai.networks.ZhuHead`, the encoder being as it is.
 
     The handlers hear of the one epoch when the trees are there: a ``ValidationHandler`` judges them, sets the operating
     point and keeps the weights as for every other head.
@@ -34,7 +34,7 @@ class BoostedTreesTrainer(Trainer):
         network: whose slide head is to be fitted.
         path: gets the trees as XGBoost's JSON, for XGBoost's own tools; the weights of the network hold the same.
         settings: of XGBoost, beside or instead of its defaults.
-        seed: see :meth:`~stride_monai.networks.zhu2021.ZhuHead.fit`.
+        seed: see :meth:`~stride_monai.networks.ZhuHead.fit`.
         prepare_batch, train_handlers, amp, amp_kwargs: as for :class:`monai.engines.SupervisedTrainer`.
 
     Raises:

@@ -24,8 +24,8 @@ class StepAugmentation:
     draw what one process with the whole batch draws: process r of w has images r, r + w, r + 2w, ... of it.
 
     Args:
-        strength: as for :class:`~stride_monai.transforms.augmentation.CellAugmentation`; or an augmentation of the same
-            interface, such as :class:`~stride_monai.transforms.views.CellViews`.
+        strength: as for :class:`~stride_monai.transforms.CellAugmentation`; or an augmentation of the same
+            interface, such as :class:`~stride_monai.transforms.CellViews`.
         seed: of the run.
         stream: tells apart the views of a batch, each of which needs draws of its own.
     """

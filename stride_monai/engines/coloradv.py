@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stride_monai.engines.swift import SwiftTrainer
 from stride_monai.errors import ConfigError
 from stride_monai.losses.swift import PseudoLabels
-from stride_monai.networks.swift import SwiftOutput, View
+from stride_monai.networks.mil.swift import SwiftOutput, View
 from stride_monai.transforms.augmentation import DrawnViews
 from stride_monai.transforms.colour_perturbation import SPACES, AdversarialColorPerturbation
 
@@ -47,7 +47,7 @@ class ColorAdvTrainer(SwiftTrainer):
         adversarial_weight: weight of the second loss; 0 is SWIFT.
         adversarial_steps: gradients taken for a shift, from 1; each above the first costs one more pass.
         random_start: begin each search at a random shift; costs one more pass.
-        otherwise as :class:`~stride_monai.engines.swift.SwiftTrainer`.
+        otherwise as :class:`~stride_monai.engines.SwiftTrainer`.
 
     Raises:
         ConfigError: an unknown space, a negative length or weight, no step, or a loss that no colour can change.

@@ -1,6 +1,6 @@
 """Ignite engines of the detection bundle on tiles: training and evaluation.
 
-Both take batches of :func:`stride_monai.data.collate.detection_collate`: ``image`` [B, 3, H, W] float 0-1, ``boxes``, a
+Both take batches of :func:`stride_monai.data.detection_collate`: ``image`` [B, 3, H, W] float 0-1, ``boxes``, a
 list of B tensors [n, 4], xyxy in px, and optionally ``visible``, B lists of the share of each cell that the tile shows.
 """
 
@@ -57,7 +57,7 @@ class DetectionEvaluator(SupervisedEvaluator):
     """Evaluates a detector on tiles. Output: ``pred``, detections of each tile, and ``label``, its :class:`TileTruth`.
 
     Args:
-        inferer: default :class:`~stride_monai.inferers.slide_detection.TileDetectionInferer`.
+        inferer: default :class:`~stride_monai.inferers.TileDetectionInferer`.
         otherwise as :class:`monai.engines.SupervisedEvaluator`, less ``prepare_batch`` and ``decollate``.
     """
 

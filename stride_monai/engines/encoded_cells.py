@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stride_monai.data.cell_batches import CellBatch, collate_cells
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.data.datasets.cell_batches import CellBatch, collate_cells
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
 __all__ = ["EncodedCells", "prepare_described"]
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stride_monai.data.bag import BAG_SUFFIX
+from stride_monai.data.bags.bag import BAG_SUFFIX
 
 __all__ = ["Progress", "duration"]
 

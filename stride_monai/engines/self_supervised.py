@@ -13,23 +13,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stride_monai.engines.cell_training import CellTrainer
 from stride_monai.errors import ConfigError
-from stride_monai.networks.self_supervised import SelfSupervised, cosine
+from stride_monai.networks.encoders.self_supervised import SelfSupervised, cosine
 
 __all__ = ["FeatureEvaluator", "SelfSupervisedTrainer"]
 
 
 class SelfSupervisedTrainer(CellTrainer):
-    """Trains a :class:`~stride_monai.networks.self_supervised.SelfSupervised` network on unlabelled cells.
+    """Trains a :class:`~stride_monai.networks.SelfSupervised` network on unlabelled cells.
 
     Batches hold ``image`` (uint8 ``[B, 3, S, S]``); ``augmentation`` makes the views of them on the device (a
-    ``StepAugmentation`` of :class:`~stride_monai.transforms.views.CellViews`), the network makes the loss of the views.
+    ``StepAugmentation`` of :class:`~stride_monai.transforms.CellViews`), the network makes the loss of the views.
     ``engine.state.output`` holds ``image`` (the views) and ``loss``.
 
     Args:
         clip_gradient: largest norm of the gradient of each parameter, as in DINO; None for no limit.
         final_weight_decay: to which the weight decay of those parameters that have any rises (or falls) along a cosine;
             None to leave it as it is.
-        otherwise as :class:`~stride_monai.engines.cell_training.CellTrainer`; ``loss_function`` gets what the network
+        otherwise as :class:`~stride_monai.engines.CellTrainer`; ``loss_function`` gets what the network
             returned, None as target, and should return the former.
 
     Raises:

@@ -29,24 +29,24 @@ class SemiSupervisedTrainer(CellTrainer):
     Two views of the unlabelled cells are augmented on the device, each with draws of its own. The student sees the
     labelled cells and its view in ONE forward pass; the teacher sees the other view without gradient. The loss is that
     of the labelled cells plus the method's. Mixed precision, accumulation and distribution are MONAI's; the average is
-    updated by :class:`stride_monai.handlers.ema.EmaUpdater`, and its state and the method's belong into the training
+    updated by :class:`stride_monai.handlers.EmaUpdater`, and its state and the method's belong into the training
     state.
 
     ``engine.state.output`` holds of the labelled cells ``image``, ``label`` and ``pred``; ``loss`` and its parts
     ``supervised_loss`` and ``unlabelled_loss``; and ``pseudo_labels``. Metrics of an epoch are the means of the two
-    parts and those of :class:`stride_monai.handlers.pseudo_labels.PseudoLabels`, if there is a key metric: MONAI takes
+    parts and those of :class:`stride_monai.handlers.PseudoLabels`, if there is a key metric: MONAI takes
     no others without one.
 
     Args:
         method: what is learnt from unlabelled cells.
         ema: moving average of the network, the teacher where the method says so.
         unlabelled: data set with ``image`` (uint8 ``[3, S, S]``, S that of the labelled cells), such as
-            :class:`stride_monai.data.cell_batches.BagCells`. If it has ``known_labels()`` (class indices ``[N]``, -1
+            :class:`stride_monai.data.BagCells`. If it has ``known_labels()`` (class indices ``[N]``, -1
             where unknown), they serve to log how many pseudo-labels are right.
         unlabelled_batch_size: cells per step, of all processes together.
         seed: of the run.
         num_workers: processes that load unlabelled cells.
-        otherwise as :class:`~stride_monai.engines.cell_training.CellTrainer`.
+        otherwise as :class:`~stride_monai.engines.CellTrainer`.
 
     Raises:
         ConfigError: the unlabelled batch cannot be shared by the processes.

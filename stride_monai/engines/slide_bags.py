@@ -21,14 +21,23 @@ from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.data.bag import BAG_SUFFIX, CLAIMS_FOLDER, BagCell, BagFile, BagHeader, encode_crop, is_bag, write_bag
+from stride_monai.data.bags.bag import (
+    BAG_SUFFIX,
+    CLAIMS_FOLDER,
+    BagCell,
+    BagFile,
+    BagHeader,
+    encode_crop,
+    is_bag,
+    write_bag,
+)
 from stride_monai.engines.progress import Progress
 from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
 from stride_monai.files import config_hash, free_name, remove_leftovers, sha256_of, write_bytes
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.locks import NO_LOCKS, InUseError, put_up
-from stride_monai.networks.detector import TileDetector
+from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.ownership import refuse_foreign, refuse_inputs, refuse_within
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import own_folders, slide_fingerprint
@@ -63,7 +72,7 @@ class SlideBagMaker(SupervisedEvaluator):
             detector itself ranks highest (``inferer.top_k``).
         overwrite: make every bag again. Else a bag stays if it is of the same slide file, weights and settings; one
             that is not, or is damaged, is made again and the log says why.
-        inferer: a :class:`~stride_monai.inferers.slide_detection.SlideDetectionInferer`; with a re-ranker its
+        inferer: a :class:`~stride_monai.inferers.SlideDetectionInferer`; with a re-ranker its
             ``top_k`` is the number of candidates.
         otherwise as :class:`monai.engines.SupervisedEvaluator`.
 

@@ -35,10 +35,10 @@ class SlideResult(NamedTuple):
 class SlideRecallEvaluator(SupervisedEvaluator):
     """Runs slide detection on slides with known lesions. Output: a list of :class:`SlideResult`.
 
-    Batches are lists of the dictionaries of :func:`stride_monai.data.lesion_slides.lesion_slides`.
+    Batches are lists of the dictionaries of :func:`stride_monai.data.lesion_slides`.
 
     Args:
-        inferer: a :class:`~stride_monai.inferers.slide_detection.SlideDetectionInferer`; it keeps the K best boxes.
+        inferer: a :class:`~stride_monai.inferers.SlideDetectionInferer`; it keeps the K best boxes.
         otherwise as :class:`monai.engines.SupervisedEvaluator`.
 
     Raises:

@@ -24,7 +24,7 @@ from stride_monai.handlers.pseudo_labels import LABEL_SOURCES, PSEUDO_LABELS, La
 from stride_monai.handlers.pseudo_labels import PseudoLabels as PseudoLabelShares
 from stride_monai.losses.swift import PseudoLabels, class_activation, masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
-from stride_monai.networks.swift import SwiftOutput, View, encode_in_parts
+from stride_monai.networks.mil.swift import SwiftOutput, View, encode_in_parts
 from stride_monai.transforms.augmentation import DrawnViews
 
 __all__ = ["SwiftTrainer"]
@@ -52,7 +52,7 @@ class SwiftTrainer(SupervisedTrainer):
         cell_weight * CE(labelled cells) + slide_weight * CE(slides) + semi_weight * masked CE(cells of bags)
 
     Mixed precision, accumulation of gradients and the events are MONAI's; the slide head runs in full precision, since
-    activations are gradients through it. The teacher is updated by :class:`stride_monai.handlers.ema.EmaUpdater`. Every
+    activations are gradients through it. The teacher is updated by :class:`stride_monai.handlers.EmaUpdater`. Every
     random number is a function of the seed and the step, so a resumed run repeats what a run that never stopped does,
     and several processes together do what one would.
 
@@ -62,18 +62,18 @@ class SwiftTrainer(SupervisedTrainer):
     ``engine.state.output`` holds ``pred`` (slide logits) and ``label`` of the slides; ``loss`` and its parts
     ``cell_loss``, ``slide_loss``, ``semi_loss``; and ``pseudo_labels`` and ``label_sources`` (absent where
     ``semi_weight`` is 0). Metrics of an epoch are the means of the three parts and those of
-    :class:`~stride_monai.handlers.pseudo_labels.PseudoLabels` and
-    :class:`~stride_monai.handlers.pseudo_labels.LabelSources`.
+    :class:`~stride_monai.handlers.PseudoLabels` and
+    :class:`~stride_monai.handlers.LabelSources`.
 
     Args:
-        network: a :class:`~stride_monai.networks.swift.SwiftStudent`, or that in DistributedDataParallel.
+        network: a :class:`~stride_monai.networks.SwiftStudent`, or that in DistributedDataParallel.
         cells: the labelled cells of a step (from 0): ``image`` uint8 ``[N, 3, S, S]``, ``label`` ``[N]``. For instance
-            a :class:`~stride_monai.engines.streams.EndlessStream`.
+            a :class:`~stride_monai.engines.EndlessStream`.
         teacher: average of the student's encoder and cell head.
         activation: class activation, ``grad_x_feature``, ``eq4`` or ``attention``
-            (:func:`~stride_monai.losses.swift.class_activation`).
+            (:func:`~stride_monai.losses.class_activation`).
         activation_threshold: tau 1, 0..1. teacher_threshold: tau 2, 0..1.
-        negative_bags: ``all_nilm`` or ``paper`` (:func:`~stride_monai.losses.swift.refine_labels`).
+        negative_bags: ``all_nilm`` or ``paper`` (:func:`~stride_monai.losses.refine_labels`).
         cell_weight, slide_weight, semi_weight: weights of the three losses; 0 for ``semi_weight`` saves the teacher's
             pass (end-to-end training without the semi-supervised term).
         strong, weak: strengths of the augmentations.

@@ -1,1 +1,5 @@
-"""Ignite handlers and metrics. Import from the modules: this room needs torch and MONAI."""
+"""Ignite handlers and metrics."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

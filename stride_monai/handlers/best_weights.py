@@ -22,7 +22,7 @@ class BestWeights:
     """Writes a network's state dict when an evaluator of MONAI has found its best key metric so far.
 
     It has no state of its own: the evaluator knows its best metric, and
-    :class:`~stride_monai.handlers.resume.TrainingState` keeps that, so a resumed training replaces the file by better
+    :class:`~stride_monai.handlers.TrainingState` keeps that, so a resumed training replaces the file by better
     weights only.
 
     Where the key metric has been no number so far (AUC of slides of one class), the latest weights are kept, which the

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.handlers.colour_figures import ORIGINAL, AttackedSlide, stain_figure, triplets_figure
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.augmentation import ScaleUint8
 from stride_monai.transforms.colour_perturbation import SPACES, AdversarialColorPerturbation
 from stride_monai.transforms.stain import density

@@ -34,8 +34,8 @@ from stride_monai.metrics.descriptions import (
     text_scores,
     threshold_curve,
 )
-from stride_monai.networks.alignment import AlignmentStudent, DescriptionAligner
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
 __all__ = ["DescriptionF1", "DescriptionReport", "StoreTexts", "ThresholdTuner", "allowed_texts"]
 

@@ -16,8 +16,8 @@ from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.description_report import allowed_texts
 from stride_monai.inferers.descriptions import Described
-from stride_monai.networks.alignment import DescriptionAligner
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import refuse_exported
 
 __all__ = ["DescriptionTableWriter"]
@@ -72,7 +72,7 @@ class DescriptionTableWriter:
         }
 
     def __call__(self, engine: Engine) -> None:
-        """Takes ``pred`` (:class:`~stride_monai.inferers.descriptions.Described`) and the batch of loaded bags."""
+        """Takes ``pred`` (:class:`~stride_monai.inferers.Described`) and the batch of loaded bags."""
         batch, found = engine.state.batch, engine.state.output["pred"]
         for j, slide_id in enumerate(batch["slide_id"]):
             record = {"slide_id": slide_id, **self._facts, "cells": self._cells(found, batch, j)}

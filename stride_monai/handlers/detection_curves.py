@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from stride_monai import __version__
-from stride_monai.data._tables import table_text
+from stride_monai.data.tables import table_text
 from stride_monai.engines.slide_recall import SlideResult
 from stride_monai.files import write_bytes
 from stride_monai.handlers.detection_figures import froc_figure, precision_recall_figure, top_k_figure

@@ -55,7 +55,7 @@ def _drawn(picture: Tensor, boxes: Tensor, colour: tuple[int, int, int], labels:
 class DetectionPictures:
     """Draws the first tiles that show a lesion, the same ones at every validation.
 
-    Goes to an evaluator whose output is that of :class:`~stride_monai.engines.detection.DetectionEvaluator`. The
+    Goes to an evaluator whose output is that of :class:`~stride_monai.engines.DetectionEvaluator`. The
     pictures go to TensorBoard as ``predictions``, and with ``path`` into a PNG file, which is replaced every time.
 
     Args:

@@ -14,7 +14,7 @@ __all__ = ["EmaUpdater", "ends_accumulation"]
 
 
 class EmaUpdater:
-    """Updates an :class:`~stride_monai.networks.ema.EmaModel` after each step of the trainer's optimiser.
+    """Updates an :class:`~stride_monai.networks.EmaModel` after each step of the trainer's optimiser.
 
     Args:
         ema: the average.

@@ -36,7 +36,7 @@ class GrownCells(Dataset[dict[str, Any]]):
         label: their pseudo-labels ``[n]``.
 
     Attributes:
-        data: the labels, as :class:`~stride_monai.engines.sampling.CellSampler` takes them.
+        data: the labels, as :class:`~stride_monai.engines.CellSampler` takes them.
     """
 
     def __init__(self, labelled: Any, unlabelled: Any, chosen: Tensor, label: Tensor) -> None:
@@ -83,7 +83,7 @@ class CrestGenerations:
         optimizer, lr_scheduler: of the trainer; the schedule is that of ONE generation.
         unlabelled: data set with ``image`` (uint8), as of the trainer.
         epochs: of a generation. The trainer has ``method.generations * epochs``, or fewer, which the log says.
-        balance: as of :class:`~stride_monai.engines.sampling.CellSampler`.
+        balance: as of :class:`~stride_monai.engines.CellSampler`.
         batch_size: for classifying the unlabelled cells.
 
     Raises:

@@ -18,7 +18,7 @@ from torch import Tensor
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.metrics.slide import at_threshold, auc, f1_macro, positive_scores, specificity_at_sensitivity
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 __all__ = ["MacroF1", "OperatingPointHandler", "Predictions", "SlideAUC", "detectors_of"]
 
@@ -93,7 +93,7 @@ class OperatingPointHandler:
 
     With ``update`` the highest threshold whose sensitivity on these slides is at least ``sensitivity`` goes into the
     network's buffer, with the number of cells in a bag (of the batch's ``mask``) and the detector that chose them
-    (``detector`` of the batch, see :class:`~stride_monai.transforms.loading.LoadBagd`); weights that a training started
+    (``detector`` of the batch, see :class:`~stride_monai.transforms.LoadBagd`); weights that a training started
     from have those of other bags. List this handler before the checkpoint saver, so that the
     checkpoint has them. Without, the stored threshold stays and is judged; cells of another detector are refused.
     Either way ``threshold``, ``sensitivity`` and ``specificity`` as achieved join the engine's metrics.

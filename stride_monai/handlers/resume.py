@@ -26,7 +26,7 @@ AUTO = "auto"
 class TrainingState:
     """Writes ``last.pt`` after each epoch and, if asked, takes a training up from such a file.
 
-    With :class:`~stride_monai.handlers.seeding.EpochSeeds` a training that was stopped after any epoch and resumed ends
+    With :class:`~stride_monai.handlers.EpochSeeds` a training that was stopped after any epoch and resumed ends
     with the weights of one that never stopped (bit by bit on a CPU). List it last among the trainer's handlers, so that
     the file holds what validation and early stopping concluded.
 

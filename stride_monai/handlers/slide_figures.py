@@ -19,7 +19,7 @@ def roc_figure(curves: Mapping[str, tuple[Floats, Floats]], points: Mapping[str,
     """Receiver operating characteristics; grey is chance.
 
     Args:
-        curves: (false positive rate, sensitivity) by name, see :func:`stride_monai.metrics.slide.roc_curve`.
+        curves: (false positive rate, sensitivity) by name, see :func:`stride_monai.metrics.roc_curve`.
         points: thresholds to mark, by name.
     """
     figure = Figure(figsize=(5.6, 5.6), layout="constrained")

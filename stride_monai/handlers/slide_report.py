@@ -35,7 +35,7 @@ from stride_monai.metrics.slide import (
     roc_curve,
     specificity_at_sensitivity,
 )
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.spreadsheet import harmless
 
 __all__ = ["SlidePictures", "SlideReport"]

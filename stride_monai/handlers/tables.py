@@ -20,7 +20,7 @@ from stride_monai.files import write_bytes
 from stride_monai.findings import DISCLAIMER
 from stride_monai.handlers.predictions import detectors_of
 from stride_monai.metrics.slide import positive_scores
-from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
+from stride_monai.networks.mil.slide_classifier import SlideClassifier, SlideEvidence
 from stride_monai.spreadsheet import harmless
 
 __all__ = ["CellTableWriter", "SlideTableWriter"]

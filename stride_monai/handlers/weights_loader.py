@@ -17,7 +17,7 @@ class WeightsLoader:
     """Loads a ``.pt`` or ``.safetensors`` file into a network when the engine starts; every tensor has to fit.
 
     Args:
-        load_path: the weights file, or several (see :func:`~stride_monai.networks.weights.load_into`).
+        load_path: the weights file, or several (see :func:`~stride_monai.networks.load_into`).
         network: takes the weights.
         source: take only the part of the file under this name, e.g. ``encoder``.
 

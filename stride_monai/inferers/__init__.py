@@ -1,1 +1,5 @@
-"""Inferers: a slide to ranked boxes, a bag to probabilities. Import from the modules."""
+"""Inferers: a slide to ranked boxes, a bag to probabilities and descriptions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,9 +8,9 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import refuse_exported
-from stride_monai.networks.slide_classifier import SlideClassifier, SlideEvidence
+from stride_monai.networks.mil.slide_classifier import SlideClassifier, SlideEvidence
 
 __all__ = ["BagInferer", "CellInferer"]
 
@@ -47,7 +47,7 @@ class BagInferer(Inferer):
         force: take it all the same.
         evidence: give :class:`SlideEvidence` instead of logits.
         activation: class activation of the cells in the evidence, see
-            :func:`stride_monai.losses.swift.class_activation`.
+            :func:`stride_monai.losses.class_activation`.
     """
 
     def __init__(

@@ -8,8 +8,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
-from stride_monai.networks.alignment import DescriptionAligner
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
 __all__ = ["Described", "DescriptionInferer"]
 

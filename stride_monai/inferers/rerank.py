@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
-from stride_monai.bundle_workflow import LoadedBundle, bundle_root, load_bundle_network
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.inferers.crops import over_crops
 from stride_monai.transforms.loading import padded
 from stride_monai.transforms.topk_patches import CellBag
+from stride_monai.workflows.workflow import LoadedBundle, bundle_root, load_bundle_network
 
 __all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "load_reranker", "reranker_of"]
 
@@ -103,7 +103,7 @@ class CellReranker:
         """The k best cells of a bag of candidates, as a bag of ``k`` with ``rerank_scores``.
 
         Args:
-            bag: the candidates that could be read, as :class:`~stride_monai.transforms.topk_patches.TopKCellPatches`
+            bag: the candidates that could be read, as :class:`~stride_monai.transforms.TopKCellPatches`
                 gives them.
             slide_id: for messages.
 

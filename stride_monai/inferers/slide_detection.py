@@ -17,7 +17,7 @@ from stride_monai.inferers.cpu import each_on_one_thread
 from stride_monai.inferers.nms import suppress
 from stride_monai.inferers.tile_quality import count_nuclei, sharpness
 from stride_monai.inferers.top_k import BoxStream
-from stride_monai.networks.detector import TileDetections, TileDetector, detect
+from stride_monai.networks.detection.detector import TileDetections, TileDetector, detect
 from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
 from stride_monai.slides.foreground import Foreground, find_foreground
 from stride_monai.units import Box
@@ -206,7 +206,7 @@ class TileDetectionInferer:
     """A detector over a batch of loose tiles, as evaluators of MONAI call it.
 
     Args:
-        min_score, max_detections, iou: as in :meth:`~stride_monai.networks.detector.TileDetector.detect`.
+        min_score, max_detections, iou: as in :meth:`~stride_monai.networks.TileDetector.detect`.
     """
 
     def __init__(self, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5) -> None:

@@ -1,1 +1,5 @@
-"""Losses of the learning methods, one file per method."""
+"""Losses of the learning methods, one file a method."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -19,7 +19,7 @@ __all__ = ["CReST", "keep_rates", "most_confident"]
 class CReST(FixMatch):
     """Loss and choice of CReST+ (Wei et al. 2021, https://arxiv.org/abs/2102.09559).
 
-    Within a generation this is :class:`~stride_monai.losses.fixmatch.FixMatch`, as in the paper, on probabilities q
+    Within a generation this is :class:`~stride_monai.losses.FixMatch`, as in the paper, on probabilities q
     that are aligned with the labelled cells' class distribution p (progressive distribution alignment, section 3.4):
 
         q' = normalise(q * p^t / mean q),    t = 1 - (1 - lowest_temperature) * g / (generations - 1)
@@ -27,7 +27,7 @@ class CReST(FixMatch):
     for generation g from 0, p^t normalised; ``mean q`` is that of the last ``window`` batches, this one included. After
     a generation every unlabelled cell gets the class that the network holds for most probable, and the most confident
     of them join the labelled cells of the next generation, which starts from the first weights again
-    (:class:`stride_monai.handlers.generations.CrestGenerations`): of class c the share :func:`keep_rates`.
+    (:class:`stride_monai.handlers.CrestGenerations`): of class c the share :func:`keep_rates`.
 
     Args:
         counts: labelled cells of each class, before any was added. A class without one is never a pseudo-label.

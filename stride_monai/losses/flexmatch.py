@@ -15,7 +15,7 @@ __all__ = ["FlexMatch"]
 class FlexMatch(FixMatch):
     """Loss of FlexMatch (Zhang et al. 2021, https://arxiv.org/abs/2110.08263, equations 5 to 11).
 
-    As :class:`~stride_monai.losses.fixmatch.FixMatch` with a threshold for each class,
+    As :class:`~stride_monai.losses.FixMatch` with a threshold for each class,
 
         threshold_c = threshold * b_c / (2 - b_c),    b_c = sigma_c / max(max sigma, unused)
 

@@ -21,7 +21,7 @@ class MeanTeacher(SemiSupervisedLoss):
         loss = weight * r(t) * mean over cells and classes of (p - q)^2,    r(t) = exp(-5 (1 - min(t, T) / T)^2)
 
     The teacher is the moving average of the student's weights, with decay min(1 - 1 / (t + 1), 0.999), and is what is
-    evaluated (:class:`stride_monai.networks.ema.EmaModel`). Only unlabelled cells are compared; the authors' code
+    evaluated (:class:`stride_monai.networks.EmaModel`). Only unlabelled cells are compared; the authors' code
     compares the labelled ones too. Ours is a teacher in evaluation mode, with the student's BatchNorm statistics
     copied: the authors' runs in training mode, with dropout and the statistics of its batch, which it is not evaluated
     with.

@@ -1,6 +1,6 @@
 """What a semi-supervised method is: a loss on unlabelled cells, as a module with a state.
 
-:class:`stride_monai.engines.semi_supervised.SemiSupervisedTrainer` shows each batch of unlabelled cells twice, to a
+:class:`stride_monai.engines.SemiSupervisedTrainer` shows each batch of unlabelled cells twice, to a
 student and to a teacher, and gives the logits of both to the method. A further method is one class of this kind and one
 line of a configuration.
 """

@@ -1,1 +1,5 @@
-"""Metrics of slides, cells and detections. Import from the modules."""
+"""Metrics of slides, cells, detections and descriptions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -226,7 +226,7 @@ class DetectionMap(_TileMetric):
 
     Args:
         max_detections: as there; 100 is COCO's.
-        output_transform: see the engine :class:`~stride_monai.engines.detection.DetectionEvaluator`, whose output needs
+        output_transform: see the engine :class:`~stride_monai.engines.DetectionEvaluator`, whose output needs
             none.
     """
 

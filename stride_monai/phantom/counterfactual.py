@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import PAPER_DESCRIPTIONS
 from stride_monai.errors import ConfigError
-from stride_monai.phantom.bags import check_crops, cut_crops
+from stride_monai.phantom.cells.figures import Figure, Nucleus, Part
+from stride_monai.phantom.cells.hard_negatives import HARD_NEGATIVES
+from stride_monai.phantom.cells.lesions import LESIONS
+from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, measures
+from stride_monai.phantom.cells.outlines import SAMPLES, Outline
 from stride_monai.phantom.centres import centre_named
-from stride_monai.phantom.figures import Figure, Nucleus, Part
-from stride_monai.phantom.hard_negatives import HARD_NEGATIVES
-from stride_monai.phantom.lesions import LESIONS
-from stride_monai.phantom.measures import A0, IRREGULAR_FROM, measures
-from stride_monai.phantom.outlines import SAMPLES, Outline
-from stride_monai.phantom.painter import Scene
+from stride_monai.phantom.cohorts.bags import check_crops, cut_crops
+from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import DENSITY_20_MM, truth_of
-from stride_monai.phantom.slide_plan import Plan, Region, make_plan, stream
+from stride_monai.phantom.scenes.slide_plan import Plan, Region, make_plan, stream
+from stride_monai.phantom.scenes.truth import TruthCell
 from stride_monai.phantom.stain import Centre
-from stride_monai.phantom.truth import TruthCell
 
 __all__ = ["PROPERTIES", "Counterfactual", "Property", "counterfactual", "edited"]
 
@@ -267,7 +267,7 @@ def counterfactual(
     Args:
         name: of :data:`PROPERTIES`.
         seed: of the cell and of all around it.
-        centre: laboratory and scanner, as for :func:`stride_monai.phantom.render.render_slide`.
+        centre: laboratory and scanner, as for :func:`stride_monai.phantom.render_slide`.
         crop_px, crop_mpp: side in px and um/px of the crops.
         density_per_mm2: epithelial cells around it.
         compressed: crops from pixels that went through the centre's JPEG, as those of a slide file did. What surrounds

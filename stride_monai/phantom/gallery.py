@@ -24,14 +24,14 @@ from PIL.PngImagePlugin import PngInfo
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import ConfigError, OutputError, StrideError
 from stride_monai.files import write_bytes
-from stride_monai.phantom.artefacts import ARTEFACTS
+from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
-from stride_monai.phantom.kinds import HARD_NEGATIVES, NORMAL
-from stride_monai.phantom.lesions import LESIONS
-from stride_monai.phantom.products import SIGNATURE, is_picture
+from stride_monai.phantom.files.products import SIGNATURE, is_picture
 from stride_monai.phantom.render import draw_cell, render_field, render_slide
-from stride_monai.phantom.truth import SlideTruth
+from stride_monai.phantom.scenes.artefacts import ARTEFACTS
+from stride_monai.phantom.scenes.truth import SlideTruth
 from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
 from stride_monai.units import Box
@@ -139,7 +139,7 @@ def cells_page(
     """A row of examples of each kind of cell or Bethesda label, all at one scale.
 
     Args:
-        names: as :func:`stride_monai.phantom.render.draw_cell` takes them, e.g. ``intermediate`` or ``LSIL``.
+        names: as :func:`stride_monai.phantom.draw_cell` takes them, e.g. ``intermediate`` or ``LSIL``.
         mpp: um/px of the page.
         width: px; how many examples fit into a row follows from it.
 
@@ -221,7 +221,7 @@ def centres_page(
     """The same field, as far as a centre's geometry allows, as each centre stains and scans it.
 
     Args:
-        names: of :data:`stride_monai.phantom.centres.CENTRES`.
+        names: of :data:`stride_monai.phantom.CENTRES`.
         field_um: width and height.
         mpp: um/px of the page; every field is rendered at its centre's own um/px first and passes through its JPEG.
 
@@ -329,7 +329,7 @@ def artefacts_page(
     """A small deposit with each of the disturbances that may be asked for.
 
     Args:
-        names: of :data:`stride_monai.phantom.artefacts.ARTEFACTS`.
+        names: of :data:`stride_monai.phantom.scenes.artefacts.ARTEFACTS`.
         side: px of each picture.
 
     Returns:

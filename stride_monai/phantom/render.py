@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
 from stride_monai.errors import ConfigError, OutputError
-from stride_monai.phantom.artefacts import make_artefacts
+from stride_monai.phantom.cells.figures import Figure
+from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
+from stride_monai.phantom.cells.lesions import LESIONS
+from stride_monai.phantom.cells.measures import measures
+from stride_monai.phantom.cells.sprites import turned
 from stride_monai.phantom.centres import centre_named
-from stride_monai.phantom.dicom_writer import write_dicom
-from stride_monai.phantom.figures import Figure
-from stride_monai.phantom.focus import LEVELS_UM, defocus_levels
-from stride_monai.phantom.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
-from stride_monai.phantom.lesions import LESIONS
-from stride_monai.phantom.measures import measures
-from stride_monai.phantom.painter import Scene
-from stride_monai.phantom.products import is_slide
-from stride_monai.phantom.slide_files import LEICA_STEP
-from stride_monai.phantom.slide_plan import ARTEFACTS_STREAM, Plan, Region, lesion_counts, make_plan, stream
-from stride_monai.phantom.slide_writer import write_slide
-from stride_monai.phantom.sprites import turned
+from stride_monai.phantom.files.dicom_writer import write_dicom
+from stride_monai.phantom.files.products import is_slide
+from stride_monai.phantom.files.slide_files import LEICA_STEP
+from stride_monai.phantom.files.slide_writer import write_slide
+from stride_monai.phantom.painting.focus import LEVELS_UM, defocus_levels
+from stride_monai.phantom.painting.painter import Scene
+from stride_monai.phantom.scenes.artefacts import make_artefacts
+from stride_monai.phantom.scenes.slide_plan import ARTEFACTS_STREAM, Plan, Region, lesion_counts, make_plan, stream
+from stride_monai.phantom.scenes.truth import SlideTruth, TruthCell
 from stride_monai.phantom.stain import Centre
-from stride_monai.phantom.truth import SlideTruth, TruthCell
 from stride_monai.units import Box
 
 __all__ = [
@@ -82,19 +82,19 @@ def render_slide(
         density_per_mm2: epithelial cells, leucocytes and debris come on top; by default the centre's, or that of a
             deposit of this diameter, see :func:`default_density`.
         mpp: um/px of level 0, 0.1-1.1; by default the centre's.
-        centre: one of :data:`stride_monai.phantom.centres.CENTRES`, ``any`` for one drawn by the seed
+        centre: one of :data:`stride_monai.phantom.CENTRES`, ``any`` for one drawn by the seed
             (:func:`stride_monai.phantom.centres.any_centre`), or a centre of your own.
         lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
-        artefacts: any of :data:`stride_monai.phantom.artefacts.ARTEFACTS`.
+        artefacts: any of :data:`stride_monai.phantom.scenes.artefacts.ARTEFACTS`.
         crowd_per_mm2: kind of abundant cell -> number per mm2 instead of the patient's own.
         progress: called with (rows of tiles done, rows in all), per plane.
         z_planes: heights of the stage in um above the best focus. Plane 0 is written at ``path``, every other one
             beside it with its height in the name: ``slide.tiff``, ``slide_z+3.0.tiff``, ``slide_z-3.0.tiff``. Plane 0
             must be among them and comes last: where it stands, the stack is complete. The truth is that of plane 0.
         patient_label: plant a patient's name in the metadata and on a label and a macro picture; see
-            :mod:`stride_monai.phantom.slide_files`.
+            :mod:`stride_monai.phantom.files.slide_files`.
         file_format: ``tiff``, or ``dicom``: ``path`` is then a folder of DICOM files, see
-            :mod:`stride_monai.phantom.dicom_writer`.
+            :mod:`stride_monai.phantom.files.dicom_writer`.
 
     Raises:
         ConfigError: an argument makes no slide.

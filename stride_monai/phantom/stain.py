@@ -50,12 +50,12 @@ STANDARD_DYES = (
 )
 
 SCANNERS: tuple[str, ...] = ("aperio", "leica")
-"""Layouts of the slide file; see :mod:`stride_monai.phantom.slide_writer`."""
+"""Layouts of the slide file; see :mod:`stride_monai.phantom.files.slide_writer`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """How one laboratory prepares, stains and scans. Presets: :data:`stride_monai.phantom.centres.CENTRES`.
+    """How one laboratory prepares, stains and scans. Presets: :data:`stride_monai.phantom.CENTRES`.
 
     Attributes:
         dye_od: optical density (red, green, blue) of each of :data:`DYES` at density 1.

@@ -1,1 +1,5 @@
-"""Screening: slides in, findings out; one slide in ``screener``, many in ``batch``."""
+"""Screening: slides in, findings out."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

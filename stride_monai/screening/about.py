@@ -26,7 +26,7 @@ class Reranked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What is to be said of :class:`~stride_monai.screening.models.Models`.
+    """What is to be said of :class:`~stride_monai.screening.Models`.
 
     Attributes:
         descriptions: whether cells are described, and why.

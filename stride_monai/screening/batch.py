@@ -102,7 +102,7 @@ def run_slides(
 
     Args:
         out: folder of the results; one folder per slide id below it.
-        command, inputs: see :class:`~stride_monai.screening.one_slide.Batch`.
+        command, inputs: see :class:`~stride_monai.screening.Batch`.
 
     Raises:
         OutputError: an input would be written over; the folder cannot be written to, another run is using it, or it

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from stride_monai.bundle_workflow import LoadedBundle, hash_of
 from stride_monai.errors import SlideError
 from stride_monai.inferers.rerank import CELL_BUNDLE
 from stride_monai.networks.weights import load_into
@@ -23,6 +22,7 @@ from stride_monai.screening.inputs import collect
 from stride_monai.screening.models import Models, join, load_cell_reranker, load_detector, slide_classifier_of
 from stride_monai.screening.screener import Options, Screener
 from stride_monai.screening.sources import Sources
+from stride_monai.workflows.workflow import LoadedBundle, hash_of
 
 __all__ = ["SlideInference"]
 
@@ -38,7 +38,7 @@ class SlideInference:
         slides: a slide, a folder of slides (one with ``manifest.csv`` is a cohort, of which the manifest counts), a
             manifest, or a list of them.
         output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
-        network: a :class:`~stride_monai.networks.slide_classifier.SlideClassifier`; takes the weights.
+        network: a :class:`~stride_monai.networks.SlideClassifier`; takes the weights.
         weights: its weights file, or a base and files of what differs.
         numbers: ``bag_size``, ``crop_size`` and ``crop_mpp`` of the classifier.
         bundles: folder in which ``detection``, ``cell_cls`` and ``text_align`` lie.

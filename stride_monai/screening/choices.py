@@ -14,11 +14,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError
+from stride_monai.workflows.locate import bundle_root
 
 if TYPE_CHECKING:
-    from stride_monai.bundle_workflow import LoadedBundle
+    from stride_monai.workflows.workflow import LoadedBundle
 
 __all__ = [
     "CLASSIFIERS",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stride_monai.inferers.cpu import one_thread
 from stride_monai.inferers.crops import over_crops
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 __all__ = ["Evidence", "encode", "judge"]
 
@@ -50,7 +50,7 @@ def judge(features: Tensor, classifier: SlideClassifier, bag_size: int, activati
     """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``bag_size`` best of them.
 
     Args:
-        activation: see :func:`stride_monai.losses.swift.class_activation`.
+        activation: see :func:`stride_monai.losses.class_activation`.
     """
     count = len(features)
     cells = classifier.encoder.head(features).softmax(dim=1).double().cpu().numpy()

@@ -17,8 +17,8 @@ from torch import Tensor
 from stride_monai.errors import BundleError, SlideError
 from stride_monai.findings import Described, Description
 from stride_monai.inferers.cpu import one_thread
-from stride_monai.networks.alignment import DescriptionAligner
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.recognise import load_source
 from stride_monai.screening.sources import Origin, Source
 

@@ -67,7 +67,7 @@ class GuardedScreening:
 
     Args:
         options: what the user asked for.
-        out, overwrite: as of :class:`~stride_monai.screening.one_slide.Batch`.
+        out, overwrite: as of :class:`~stride_monai.screening.Batch`.
         load_writers: gives the writers; a function of a module, as it is called in the other process.
         allowance: what a slide may take.
         on_load: told when networks begin to be loaded (True) and when they are (False).

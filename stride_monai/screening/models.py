@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from stride_monai.data.bag import chosen_by
+from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError, StrideError
 from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, reranker_of
-from stride_monai.networks.detector import TileDetector
-from stride_monai.networks.slide_classifier import SlideClassifier
+from stride_monai.networks.detection.detector import TileDetector
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.screening.choices import (
     CLASSIFIERS,
     Choice,
@@ -362,5 +362,5 @@ def _for_these_cells(
 
 
 def _chosen_by(detector: str, reranker: CellReranker | None) -> str:
-    """SHA-256 that names what chooses the cells; see :func:`stride_monai.data.bag.chosen_by`."""
+    """SHA-256 that names what chooses the cells; see :func:`stride_monai.data.bags.bag.chosen_by`."""
     return detector if reranker is None else chosen_by(detector, reranker.weights, reranker.candidates)

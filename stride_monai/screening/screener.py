@@ -16,7 +16,16 @@ import stride_monai
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, binary_score
 from stride_monai.errors import ConfigError, SlideError
 from stride_monai.files import config_hash
-from stride_monai.findings import Cell, Description, Findings, Pictures, Provenance, Quality, SlideFacts, SlideStatus
+from stride_monai.findings import (
+    Cell,
+    Description,
+    Findings,
+    Pictures,
+    Provenance,
+    Quality,
+    SlideFacts,
+    SlideStatus,
+)
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge

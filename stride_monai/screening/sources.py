@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stride_monai.bundle_folders import bundle_root
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.screening.choices import CLASSIFIERS, choose_detector, find_bundle
 from stride_monai.screening.options import Options
-from stride_monai.slides.readers import reader_names
+from stride_monai.slides.readers.registry import reader_names
 from stride_monai.weights_files import kind_of_weights
+from stride_monai.workflows.locate import bundle_root
 
 __all__ = ["PROFILES", "STAGES", "Origin", "Source", "Sources", "check_options", "parse_weights"]
 
@@ -78,7 +78,7 @@ class Source(NamedTuple):
         """
         if self.given:
             return list(self.given)
-        from stride_monai.bundle_workflow import bundle_weights
+        from stride_monai.workflows.workflow import bundle_weights
 
         named = bundle_weights(self.home, profile, overlays)
         trained = self.home / "models" / _MODEL

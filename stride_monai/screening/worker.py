@@ -48,7 +48,7 @@ def worker(
     """A handler of requests, for :class:`~stride_monai.guard.Guard`.
 
     Args:
-        out, overwrite: as of :class:`~stride_monai.screening.one_slide.Batch`.
+        out, overwrite: as of :class:`~stride_monai.screening.Batch`.
         load_writers: gives the writers.
     """
     batches: list[Batch] = []

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 from stride_monai.files import fingerprint
 from stride_monai.names import name_key, readable
 from stride_monai.slides.dicom_header import DicomHeader, is_dicom, read_header
-from stride_monai.slides.readers import is_slide_path
+from stride_monai.slides.readers.registry import is_slide_path
 from stride_monai.slides.tiff.directory import FileBytes, TiffError, read_directories
 
 __all__ = [

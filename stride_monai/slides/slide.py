@@ -15,7 +15,7 @@ from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
 from stride_monai.names import readable
 from stride_monai.slides.protocol import Choice, Pixels, Reader
-from stride_monai.slides.readers import AUTO, open_reader
+from stride_monai.slides.readers.registry import AUTO, open_reader
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
 from stride_monai.units import Box

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-from stride_monai.data.bag import BAG_SUFFIX
+from stride_monai.data.bags.bag import BAG_SUFFIX
 from stride_monai.errors import BagError
-from stride_monai.networks.cell_encoder import CellClassifier
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
 __all__ = ["EncodeBagd", "bag_files", "holds_bags"]
 
@@ -58,7 +58,7 @@ def bag_files(folder: Path | str | Sequence[Path | str]) -> list[dict[str, Any]]
 class EncodeBagd(Transform):
     """Replaces the crops of a bag by their features, once, from a frozen encoder in eval mode (two-stage training).
 
-    Stands after :class:`~stride_monai.transforms.loading.LoadBagd`. ``image`` changes from ``[K, 3, H, W]`` to float32
+    Stands after :class:`~stride_monai.transforms.LoadBagd`. ``image`` changes from ``[K, 3, H, W]`` to float32
     ``[K, D]`` on the CPU, zero where ``mask`` is false. Cache the result, e.g. with ``monai.data.CacheDataset``, in the
     main process: the encoder may sit on a GPU.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.data.bag import BagFile
+from stride_monai.data.bags.bag import BagFile
 from stride_monai.errors import BagError
 from stride_monai.slides import Slide, open_slide
 from stride_monai.units import Box
@@ -173,8 +173,8 @@ class LoadBagd(MapTransform):
             nothing, and where padded.
         force: take a bag that was cut to fewer than k cells.
 
-    ``detector`` gets the name of what chose the cells (:func:`stride_monai.data.bag.chosen_by`): the SHA-256 of the
-    detector's weights, another one where its cells were re-ranked, empty if no detector did. ``rerank_scores`` gets
+    ``detector`` gets the name of what chose the cells (:func:`stride_monai.data.bags.bag.chosen_by`): the SHA-256 of
+    the detector's weights, another one where its cells were re-ranked, empty if no detector did. ``rerank_scores`` gets
     float64 ``[k]``: the re-ranking classifier's scores, NaN where there was none, zeros where padded.
 
     Raises (when called):

@@ -68,7 +68,7 @@ def stain_jitter(image: Tensor, factor: Tensor, offset: Tensor, dyes: str = "pap
 class StainViews:
     """A :class:`StainAugmentation` whose random numbers are drawn, for a batch that is augmented part by part.
 
-    As :class:`~stride_monai.transforms.augmentation.DrawnViews`, with the factors and offsets ``[N, 3]`` of the dyes.
+    As :class:`~stride_monai.transforms.DrawnViews`, with the factors and offsets ``[N, 3]`` of the dyes.
     """
 
     base: DrawnViews
@@ -93,7 +93,7 @@ class StainViews:
 
 
 class StainAugmentation(Randomizable, Transform):
-    """A :class:`~stride_monai.transforms.augmentation.CellAugmentation` and a jitter of the dyes of each cell.
+    """A :class:`~stride_monai.transforms.CellAugmentation` and a jitter of the dyes of each cell.
 
     Args:
         strength: of the augmentation that goes before: ``none``, ``weak``, ``strong``, or a ``Strength``.

@@ -112,7 +112,7 @@ class DetectionAugmentation(Randomizable, Transform):
 
     Args:
         strength: ``none``, ``weak``, ``strong``, ``domain`` (:data:`TILE_STRENGTHS`), or a
-            :class:`~stride_monai.transforms.augmentation.Strength`, of whose rotation and shift nothing but quarter
+            :class:`~stride_monai.transforms.Strength`, of whose rotation and shift nothing but quarter
             turns is used.
         look: instead of that of the strength.
     """

@@ -36,7 +36,7 @@ class CellBag(NamedTuple):
         indices: int64 ``[K]``, row of each cell in the boxes that were given; -1 where padded.
         unreadable: cells of higher rank that are not in the bag because the slide could not be decoded there.
         rerank_scores: float64 ``[K]``, by which the cells are ranked where a classifier re-ranked them
-            (:class:`~stride_monai.inferers.rerank.CellReranker`), zeros where padded; None without.
+            (:class:`~stride_monai.inferers.CellReranker`), zeros where padded; None without.
     """
 
     images: Tensor

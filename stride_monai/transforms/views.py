@@ -46,7 +46,7 @@ class CellViews(Randomizable, Transform):
         crop_size: side of the crops in px.
         global_size: side of the large windows in px. local_size: of the small ones.
         global_views: how many large windows. local_views: how many small ones.
-        strength: of turns, mirrors and colour, as for :class:`~stride_monai.transforms.augmentation.CellAugmentation`.
+        strength: of turns, mirrors and colour, as for :class:`~stride_monai.transforms.CellAugmentation`.
         blur: largest standard deviation of the Gaussian blur in px. blur_share: share of the views that are blurred.
         grey_share: share of the views that lose their colour.
 

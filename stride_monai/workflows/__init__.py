@@ -1,1 +1,5 @@
-"""What bundles need beside MONAI's workflows: overrides that arrive as typed, overlays in order, errors in one line."""
+"""Bundles: where they are, and running them so that overrides arrive as typed and errors take one line."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,6 @@
 """Importers: public and own annotated data as an ordinary cohort folder.
 
-One module per format, each with a ``FORMAT`` (:class:`~stride_monai.data.importers.records.Format`) that says what the
+One module per format, each with a ``FORMAT`` (:class:`~stride_monai.data.Format`) that says what the
 data set is and reads it; :mod:`~stride_monai.data.importers.cohort` checks what was read, maps its labels and writes.
 Another package adds a format by the entry point group ``stride_monai.importers``.
 """

@@ -14,7 +14,7 @@ from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.data.importers.records import Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.errors import ConfigError, SlideError
 from stride_monai.slides import open_slide
-from stride_monai.slides.readers import AUTO
+from stride_monai.slides.readers.registry import AUTO
 from stride_monai.units import Box
 
 __all__ = ["KnownImage", "boxed_cells", "known_images", "whole_regions"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data._tables import NOT_KNOWN
 from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import pixel_centre
 from stride_monai.data.importers.labels import Target
@@ -15,6 +14,7 @@ from stride_monai.data.importers.records import Format, Options, Source, SourceC
 from stride_monai.data.importers.split_names import stated_split
 from stride_monai.data.importers.tables import csv_rows, to_id, to_number
 from stride_monai.data.importers.texts import load_json
+from stride_monai.data.tables import NOT_KNOWN
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, LABELS, UNLABELLED, cell_class_of, parse_label
-from stride_monai.data._tables import read_text
+from stride_monai.data.tables import read_text
 from stride_monai.errors import ManifestError
 
 __all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "Target", "benign", "read_map"]

@@ -11,9 +11,9 @@ from PIL import Image, UnidentifiedImageError
 
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.errors import ManifestError, SlideError
-from stride_monai.slides.image_reader import ImageReader, own_limits
 from stride_monai.slides.orientation import TAG, Orientation, orientation_of
-from stride_monai.slides.readers import open_reader
+from stride_monai.slides.readers.image import ImageReader, own_limits
+from stride_monai.slides.readers.registry import open_reader
 
 __all__ = ["Header", "header", "upright_pixels"]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from stride_monai.data._tables import table_text
+from stride_monai.data.tables import table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 

@@ -29,7 +29,7 @@ class SourceImage:
         path: the file, which need not exist.
         place: where the data set names it.
         mpp: um/px that the data set states for this image.
-        patient, specimen, centre, split: as in :class:`~stride_monai.data.manifest.SlideRecord`.
+        patient, specimen, centre, split: as in :class:`~stride_monai.data.SlideRecord`.
         label: of the whole image, as the data set writes it; empty where there is none.
         size: width and height in px that the data set states; a file of another size is a problem.
         complete: every lesion of the image was marked, so that a place without a mark is negative; None where the

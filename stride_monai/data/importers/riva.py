@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stride_monai.data._tables import NOT_KNOWN, Row
 from stride_monai.data.importers.geometry import from_centre
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
@@ -12,6 +11,7 @@ from stride_monai.data.importers.reading import ImageIndex, data_folder, files_i
 from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import is_split, split_named, stated_split
 from stride_monai.data.importers.tables import csv_rows, to_number
+from stride_monai.data.tables import NOT_KNOWN, Row
 from stride_monai.errors import ManifestError
 
 __all__ = ["FORMAT", "read"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data._tables import NOT_KNOWN, Row, number, numbered_lines
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.texts import text_of
+from stride_monai.data.tables import NOT_KNOWN, Row, number, numbered_lines
 from stride_monai.errors import ManifestError
 
 __all__ = ["csv_rows", "to_id", "to_number"]

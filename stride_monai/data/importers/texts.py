@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import yaml  # type: ignore[import-untyped]
 
-from stride_monai.data._tables import MARKS
+from stride_monai.data.tables import MARKS
 from stride_monai.errors import ManifestError
 
 __all__ = ["DEFAULT_ENCODING", "decoded", "load_json", "load_xml", "load_yaml", "parsed_json", "text_of"]

@@ -1,0 +1,1 @@
+"""The command line, ``stride-monai`` = ``python -m stride_monai``."""

@@ -1,0 +1,43 @@
+"""The commands ``stride-monai bundle ...``: which bundles came with the package, and copies of them to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stride_monai.cli.terminal import console, plain
+
+__all__ = ["app"]
+
+app = typer.Typer(name="bundle", help="The MONAI bundles: where they lie, a copy of your own.", no_args_is_help=True)
+_out = console(soft_wrap=True)
+
+
+@app.command("list")
+def list_() -> None:
+    """The bundles that came with the package: version, weights, folder (for --bundle_root)."""
+    from stride_monai.workflows.locate import bundle_facts
+
+    for facts in bundle_facts():
+        weights = ", ".join(facts.weights) or "none: train it"
+        _out.print(f"[bold]{facts.name}[/bold] {facts.version}  {plain(facts.title)}", highlight=False)
+        _out.print(f"  weights {plain(weights)}\n  folder  {plain(str(facts.root))}", highlight=False)
+
+
+@app.command()
+def copy(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Bundles; all of them if none is named.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder that takes them, one folder each.")] = Path("bundles"),
+) -> None:
+    """Copy bundles, weights and all, to a folder of your own, to change or train them there."""
+    from stride_monai.workflows.locate import bundle_facts, copy_bundle, copy_place
+
+    wanted = dict.fromkeys(names or [facts.name for facts in bundle_facts()])
+    for name in wanted:
+        copy_place(name, out)  # a misspelt one, or a place that is taken, is refused before any is copied
+    for name in wanted:
+        _out.print(plain(str(copy_bundle(name, out))), highlight=False)

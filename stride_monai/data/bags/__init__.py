@@ -1,0 +1,1 @@
+"""Bag files: the ranked cells of one slide with their crops."""

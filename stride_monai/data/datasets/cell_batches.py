@@ -1,0 +1,173 @@
+"""Single cells of many bag files as one dataset, decoded by threads straight into the batch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.data.bags.bag import BagFile
+from stride_monai.errors import BagError
+
+__all__ = ["BagCells", "CellBatch", "collate_cells"]
+
+_OWN_REFERENCES = 3  # of the list, of the loop over it and of the call that counts
+
+
+class CellBatch(Sequence[dict[str, Any]]):
+    """Samples of cells, whose pictures are parts of one tensor.
+
+    Attributes:
+        images: uint8 ``[N, 3, S, S]``, in memory pixel by pixel as JPEG decoders write them (``channels_last``).
+        known: what else is known of each sample.
+    """
+
+    def __init__(self, images: Tensor, known: list[dict[str, Any]]) -> None:
+        self.images, self.known = images, known
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return CellBatch(self.images[place], self.known[place])
+        return {"image": self.images[place], **self.known[place]}
+
+
+class BagCells(Dataset[dict[str, Any]]):
+    """The cells of bag files, one sample each: a stream of unlabelled cells, or a training set of labelled ones.
+
+    A sample is ``image`` (uint8 ``[3, S, S]``, S = ``crop_px``), ``slide_id``, ``rank`` (from 1) and, where asked for,
+    ``label``. Of larger crops the middle is taken, at the same um/px; none is resized. A loader that asks for a whole
+    batch gets it decoded by threads into one block of memory, which :func:`collate_cells` passes on without a copy.
+
+    Args:
+        bags: paths of bag files, or dictionaries with one under ``bag``.
+        k: the k best cells of each bag; None for all.
+        crop_px: side of the samples in px; None for that of the bags, which then has to be one.
+        crop_mpp: their um/px; None likewise.
+        labelled: only the rows that have a cell label, whose index into CELL_CLASSES becomes ``label``.
+        workers: threads that decode a batch; None for the number of cores.
+
+    Attributes:
+        data: what is known of each sample without its picture: ``slide_id``, ``rank``, and ``label`` where asked for.
+
+    Raises:
+        BagError: a bag is damaged or has crops that are smaller or of another um/px; or there is no cell at all.
+
+    Example::
+
+        cells = BagCells(["a.bag.arrow", "b.bag.arrow"], k=256, crop_px=224, crop_mpp=0.5)
+        cells[0]["image"].shape  # torch.Size([3, 224, 224])
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[str | Path | Mapping[str, Any]],
+        k: int | None = None,
+        crop_px: int | None = None,
+        crop_mpp: float | None = None,
+        labelled: bool = False,
+        workers: int | None = None,
+    ) -> None:
+        self.workers = workers or os.cpu_count() or 1
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._blocks: list[NDArray[np.uint8]] = []
+        self._bags: list[BagFile] = []
+        self._windows: list[slice] = []
+        self._rows: list[tuple[int, int]] = []
+        self.data: list[dict[str, Any]] = []
+        for bag in bags:
+            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), k, crop_px, crop_mpp, labelled)
+        if not self._rows:
+            what = "labelled cell" if labelled else "cell"
+            raise BagError(f"there is no {what} in {len(self._bags)} bags", "check the folder of the bags")
+
+    def _add(self, bag: BagFile, k: int | None, crop_px: int | None, crop_mpp: float | None, labelled: bool) -> None:
+        first = self._bags[0].header if self._bags else bag.header
+        window = bag.window(crop_px or first.crop_px, crop_mpp or first.crop_mpp)
+        place = len(self._bags)
+        self._bags.append(bag)
+        self._windows.append(window)
+        labels = bag.cell_classes() if labelled else []
+        for row in range(min(len(bag), k) if k is not None else len(bag)):
+            known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1}
+            if labelled:
+                name = labels[row]
+                if name is None:
+                    continue
+                known["label"] = CELL_CLASSES.index(name)
+            self._rows.append((place, row))
+            self.data.append(known)
+
+    def known_labels(self) -> Tensor:
+        """int64 ``[len(self)]``: the cells' indices into CELL_CLASSES, -1 where the bag has no label for a cell."""
+        names = [bag.cell_classes() for bag in self._bags]
+        found = (names[place][row] for place, row in self._rows)
+        return torch.tensor([-1 if name is None else CELL_CLASSES.index(name) for name in found], dtype=torch.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample: dict[str, Any] = self.__getitems__([index])[0]
+        return sample
+
+    def __getitems__(self, indices: Sequence[int]) -> CellBatch:
+        """The samples of a batch, decoded into one block of memory."""
+        side = self._windows[0].stop - self._windows[0].start
+        pictures = self._block((len(indices), side, side, 3))
+        step = -(-len(indices) // self.workers)
+        parts = [(indices[k : k + step], pictures[k : k + step]) for k in range(0, len(indices), step)]
+        list(self._pool().map(lambda part: self._decode(*part), parts))
+        return CellBatch(torch.from_numpy(pictures).permute(0, 3, 1, 2), [self.data[index] for index in indices])
+
+    def _block(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory for a batch: that of an earlier one if nothing refers to it any more.
+
+        Memory that is new to the process is made page by page while it is written, which costs a tenth of decoding. A
+        loop still holds its batch while the next is made, so two blocks take turns.
+        """
+        for block in self._blocks:
+            # A tensor on the block, or on a part of it, is one reference more.
+            if block.shape == shape and sys.getrefcount(block) == _OWN_REFERENCES:
+                return block
+        self._blocks = [*self._blocks[-1:], np.empty(shape, dtype=np.uint8)]
+        return self._blocks[-1]
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """Threads of this process: those of a parent do not survive a fork."""
+        if self._threads is None or self._threads[0] != os.getpid():
+            self._threads = (os.getpid(), ThreadPoolExecutor(self.workers))
+        return self._threads[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_threads": None, "_blocks": []}
+
+    def _decode(self, indices: Sequence[int], pictures: NDArray[np.uint8]) -> None:
+        for index, out in zip(indices, pictures, strict=True):
+            place, row = self._rows[index]
+            bag, cut = self._bags[place], self._windows[place]
+            if bag.header.crop_px == len(out):
+                bag.image(row, out)
+            else:
+                out[:] = bag.image(row)[cut, cut]
+
+
+def collate_cells(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch of samples: tensors and numbers stacked, texts as lists. The pictures of a CellBatch are not copied."""
+    if not isinstance(samples, CellBatch):
+        return dict(default_collate(list(samples)))
+    columns = {key: [known[key] for known in samples.known] for key in samples.known[0]}
+    numbers = {key: torch.tensor(values) for key, values in columns.items() if not isinstance(values[0], str)}
+    return {"image": samples.images, **columns, **numbers}

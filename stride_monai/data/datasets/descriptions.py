@@ -1,0 +1,180 @@
+"""Which texts of the vocabulary describe a labelled cell: the targets of the description alignment.
+
+What is a target, and what is not, is decided here, and every number that is left out is logged:
+
+- A text of :data:`stride_monai.bethesda.DESCRIPTION_VOCABULARY` is a target.
+- Any of the paper's texts of AGC on an AGC cell is the one text of that class (the paper merges them: too few cells).
+- Any other text is free text. It stays in the data and is no target. A cell that has nothing else is left out: it
+  was described, but in words that cannot be judged right or wrong.
+- A cell without any text: see ``undescribed`` of :class:`DescriptionRules`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stride_monai.bethesda import (
+    AGC_DESCRIPTION,
+    CELL_CLASSES,
+    DESCRIPTION_VOCABULARY,
+    DESCRIPTIONS_BY_CLASS,
+    PAPER_DESCRIPTIONS,
+)
+from stride_monai.data.cells import read_cells
+from stride_monai.data.datalists import cell_crops
+from stride_monai.data.datasets.cell_batches import BagCells
+from stride_monai.errors import ConfigError, ManifestError
+
+__all__ = ["DescribedBagCells", "DescriptionRules", "Target", "described_cells"]
+
+_log = logging.getLogger(__name__)
+IMPLIED, LEAVE_OUT = "implied", "leave_out"
+_NOT_COUNTED = -1
+
+
+class Target(NamedTuple):
+    """What is known of a cell in words.
+
+    Attributes:
+        row: a number for each text of the vocabulary: 1 applies, 0 does not, -1 does not count. None: leave it out.
+        free: texts that are none of the vocabulary.
+        implied: no text was given, the class says it.
+    """
+
+    row: tuple[int, ...] | None
+    free: tuple[str, ...] = ()
+    implied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptionRules:
+    """How texts become targets.
+
+    Args:
+        undescribed: what becomes of a labelled cell without any text. ``implied``: where the class has a single text
+            (NILM: normal cell; AGC) that text applies, as in the paper, whose numbers of NILM and AGC texts are those
+            of the cells; others are left out. ``leave_out``: all are left out.
+        class_mask: only the texts of the cell's own class, and those that were given, count; the others are -1.
+
+    Raises:
+        ConfigError: ``undescribed`` is neither.
+    """
+
+    undescribed: str = IMPLIED
+    class_mask: bool = False
+
+    def __post_init__(self) -> None:
+        if self.undescribed not in {IMPLIED, LEAVE_OUT}:
+            raise ConfigError(f"undescribed is '{self.undescribed}'", f"use {IMPLIED} or {LEAVE_OUT}")
+
+    def target(self, cell_class: str, texts: Sequence[str]) -> Target:
+        """The target of a cell of a class (one of :data:`~stride_monai.bethesda.CELL_CLASSES`) with these texts."""
+        own = DESCRIPTIONS_BY_CLASS[cell_class]
+        merged = [
+            AGC_DESCRIPTION if cell_class == "AGC" and text in PAPER_DESCRIPTIONS["AGC"] else text for text in texts
+        ]
+        free = tuple(text for text in merged if text not in DESCRIPTION_VOCABULARY)
+        implied = not texts and len(own) == 1 and self.undescribed == IMPLIED
+        given = set(own if implied else merged) - set(free)
+        if not given:
+            return Target(None, free)
+        counts = given | set(own) if self.class_mask else set(DESCRIPTION_VOCABULARY)
+        row = tuple(int(text in given) if text in counts else _NOT_COUNTED for text in DESCRIPTION_VOCABULARY)
+        return Target(row, free, implied)
+
+    def targets(self, labels: Sequence[int], texts: Sequence[Sequence[str]], where: str) -> list[Target]:
+        """The targets of many cells; the log says how many are left out, and why.
+
+        Args:
+            labels: indices into :data:`~stride_monai.bethesda.CELL_CLASSES`.
+            texts: of each cell.
+            where: what is being read, for the log.
+
+        Raises:
+            ManifestError: no cell has a target.
+        """
+        found = [self.target(CELL_CLASSES[label], given) for label, given in zip(labels, texts, strict=True)]
+        kept = [target for target in found if target.row is not None]
+        silent = sum(target.row is None and not target.free for target in found)
+        implied = sum(target.implied for target in kept)
+        foreign = len(found) - len(kept) - silent
+        _log.info("%s: %d described cells, of %d of them the class says the text", where, len(kept), implied)
+        if silent:
+            _log.warning("%s: %d labelled cells have no description and are left out", where, silent)
+        if foreign:
+            _log.warning("%s: %d cells have free text alone and are left out", where, foreign)
+        free = Counter(text for target in found for text in target.free)
+        if free:
+            common = ", ".join(f"'{text}' ({count})" for text, count in free.most_common(3))
+            _log.warning("%s: %d free texts are no targets, e.g. %s", where, free.total(), common)
+        if not kept:
+            raise ManifestError(
+                f"{where}: none of {len(found)} labelled cells has a description of the vocabulary",
+                "fill the column 'descriptions' of cells.csv; the texts stand in stride_monai.bethesda",
+            )
+        return found
+
+
+def described_cells(
+    dataset_dir: Path | str, split: str, undescribed: str = IMPLIED, class_mask: bool = False
+) -> list[dict[str, Any]]:
+    """The labelled cells of a cohort folder with the texts that describe them, to be read from its slides.
+
+    Args:
+        dataset_dir: cohort folder.
+        split: ``train``, ``validation`` or ``test``.
+        undescribed, class_mask: see :class:`DescriptionRules`.
+
+    Returns:
+        As :func:`stride_monai.data.cell_crops`, with ``target``: a number for each text (:class:`Target`).
+
+    Raises:
+        ManifestError: broken tables, no slide in the split, or no described cell on them.
+    """
+    items = cell_crops(dataset_dir, split)
+    texts = {(cell.slide_id, cell.cell_id): cell.descriptions for cell in read_cells(Path(dataset_dir) / "cells.csv")}
+    found = DescriptionRules(undescribed, class_mask).targets(
+        [item["label"] for item in items],
+        [texts[item["slide_id"], item["cell_id"]] for item in items],
+        f"split {split}",
+    )
+    return [{**item, "target": target.row} for item, target in zip(items, found, strict=True) if target.row is not None]
+
+
+class DescribedBagCells(BagCells):
+    """The labelled cells of bag files with the texts that describe them.
+
+    A sample is that of :class:`~stride_monai.data.BagCells` with ``target``: a number for each text
+    (:class:`Target`).
+
+    Args:
+        bags, crop_px, crop_mpp, workers: as there.
+        undescribed, class_mask: see :class:`DescriptionRules`.
+
+    Raises:
+        BagError: as there. ManifestError: no cell is described.
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[Any],
+        crop_px: int | None = None,
+        crop_mpp: float | None = None,
+        undescribed: str = IMPLIED,
+        class_mask: bool = False,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(bags, crop_px=crop_px, crop_mpp=crop_mpp, labelled=True, workers=workers)
+        found = DescriptionRules(undescribed, class_mask).targets(
+            [known["label"] for known in self.data],
+            [self._bags[place].descriptions(row) for place, row in self._rows],
+            f"{len(self._bags)} bags",
+        )
+        kept = [k for k, target in enumerate(found) if target.row is not None]
+        self._rows = [self._rows[k] for k in kept]
+        self.data = [{**self.data[k], "target": found[k].row} for k in kept]

@@ -1,0 +1,5 @@
+"""Findings to files, one file a format. The room needs neither torch nor MONAI."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,44 @@
+"""``report.html``: one file for a person, the slide beside a gallery of its most suspicious cells.
+
+Self-contained: pictures, styles and the few lines of script are inside, and its content security policy forbids the
+browser to load anything else. Every text is escaped; without script it shows the same, only less conveniently.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from stride_monai.exporters.view import view_of
+from stride_monai.files import write_bytes
+from stride_monai.findings import Findings, Pictures
+
+__all__ = ["FILE_NAME", "page", "write"]
+
+FILE_NAME = "report.html"
+
+
+def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+    """Write ``folder/report.html``; the same findings and pictures give the same bytes.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    path = folder / FILE_NAME
+    write_bytes(path, page(findings, pictures).encode())
+    return path
+
+
+def page(findings: Findings, pictures: Pictures) -> str:
+    """The report as HTML text."""
+    return _template().render(view=view_of(findings, pictures))
+
+
+@cache
+def _template() -> Template:
+    source = files("stride_monai.exporters").joinpath(FILE_NAME).read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(source)

@@ -1,0 +1,17 @@
+from .bag import BagInferer as BagInferer
+from .bag import CellInferer as CellInferer
+from .cpu import each_on_one_thread as each_on_one_thread
+from .cpu import one_thread as one_thread
+from .crops import over_crops as over_crops
+from .descriptions import Described as Described
+from .descriptions import DescriptionInferer as DescriptionInferer
+from .nms import suppress as suppress
+from .rerank import CellReranker as CellReranker
+from .rerank import load_reranker as load_reranker
+from .rerank import reranker_of as reranker_of
+from .slide_detection import Detections as Detections
+from .slide_detection import SlideDetectionInferer as SlideDetectionInferer
+from .slide_detection import TileDetectionInferer as TileDetectionInferer
+from .tile_quality import count_nuclei as count_nuclei
+from .tile_quality import sharpness as sharpness
+from .top_k import BoxStream as BoxStream

@@ -1,0 +1,1 @@
+"""Cells aligned with the descriptions that explain them, and text encoders."""

@@ -1,0 +1,266 @@
+"""An anchor-free detector made of permissively licensed parts, for sites that cannot take AGPL code.
+
+A timm encoder (Apache-2.0), torchvision's feature pyramid and losses (BSD-3), and two small convolutional towers. As in
+FCOS (https://arxiv.org/abs/1904.01355) every place of every level predicts a probability and the distances from it to
+the four sides of a box; there are no anchor boxes. Which places learn which cell is decided by task alignment
+(:func:`aligned`, TOOD, https://arxiv.org/abs/2108.07755) in place of FCOS's size ranges and centre-ness.
+
+It is cut to cells of 10 to 100 um in tiles of 1.0 um/px: levels of stride 8 and 16 px and no coarser ones; the image is
+never resized. No layer looks at more than one image: groups of channels are normalised in place of the batch. So what
+is found on a tile does not depend on its neighbours, and several processes train as one.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from ignite import distributed as idist
+from timm.layers import BatchNormAct2d, GroupNormAct
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou, complete_box_iou_loss
+
+from stride_monai.errors import ConfigError
+from stride_monai.networks.detection.detector import TileDetections, detect_on_tiles
+from stride_monai.networks.exporting import is_scripting, unit_range
+
+__all__ = ["Aligned", "FcosDetector", "aligned", "decoded", "places"]
+
+GAINS = {"cls": 0.5, "box": 7.5}
+"""Weights of the parts of the loss: those that task-aligned detectors are commonly trained with."""
+_GROUP = 8  # channels that are normalised together
+_PRIOR = 0.01  # probability of a cell that every place starts from
+
+
+class FcosDetector(nn.Module):
+    """A one-class cell detector with the interface of :class:`~stride_monai.networks.YoloDetector`.
+
+    Args:
+        backbone: a timm model that gives feature maps of the strides; its batch norms become group norms.
+        strides: px per place of the levels.
+        width: channels of pyramid and towers, a multiple of 8.
+        depth: convolutions of each tower.
+        channels_last: keep weights and activations in channels-last order, faster on CPU and, with mixed precision, on
+            GPU. Changes no value that is saved.
+        kwargs: further arguments of ``timm.create_model``.
+
+    Shapes:
+        image [B, 3, H, W], float 0-1 or uint8 0-255, H and W multiples of the coarsest stride. Output [B, 5, A]:
+        for each of the A places of all levels the box (x0, y0, x1, y1 in px) and the probability of a cell.
+
+    Raises:
+        ConfigError: timm has no such model, or it has no feature map of a stride.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "mobilenetv4_conv_small",
+        strides: Sequence[int] = (8, 16),
+        width: int = 64,
+        depth: int = 2,
+        channels_last: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.strides = list(strides)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.backbone = _without_batch_norm(_features(backbone, self.strides, **kwargs))
+        norm = partial(nn.GroupNorm, width // _GROUP)
+        self.pyramid = FeaturePyramidNetwork(self.backbone.feature_info.channels(), width, norm_layer=norm)
+        self.score_tower, self.box_tower = (_tower(width, depth, norm) for _ in range(2))
+        self.score = _output(width, 1, -math.log(1 / _PRIOR - 1))
+        self.sides = _output(width, 4, 1.0)  # boxes start at 2.6 strides across, the size of a small cell
+        self.to(memory_format=self.memory_format)
+
+    def forward(self, image: Tensor, boxes: Sequence[Tensor] | None = None) -> Tensor | dict[str, Tensor]:
+        """Predictions; or, given the true ``boxes`` of each image, the parts of the loss (see :meth:`training_loss`).
+
+        The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
+        and its parts are this process's share: summed over the processes they are those of the whole batch.
+        """
+        if boxes is None:
+            return self._found(image)
+        return self._loss(*self._predict(image), boxes)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles: the same modules without the loss."""
+        script = copy.copy(self)
+        script._modules = dict(self._modules)
+        script.__class__ = _Predictions
+        return script
+
+    def training_loss(self, image: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The detection loss.
+
+        Binary cross-entropy of every place against its alignment with the cell that it is to find, and one minus the
+        complete IoU (https://arxiv.org/abs/1911.08287) of the places that have one, weighted by that alignment; both
+        divided by the sum of all alignments of the batch.
+
+        Args:
+            image: [B, 3, H, W], float 0-1 or uint8 0-255.
+            boxes: for each image [n, 4] xyxy in px; n may be 0.
+
+        Returns:
+            the scalar to minimise, summed over the batch, and its detached parts per image: ``cls``, ``box``.
+        """
+        found, logits, points = self._predict(image)
+        parts = self._loss(found, logits, points, boxes)
+        return parts.pop("loss"), parts
+
+    def detect(
+        self, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
+    ) -> list[TileDetections]:
+        """See :func:`~stride_monai.networks.detect_on_tiles`."""
+        return detect_on_tiles(self, image, min_score, max_detections, iou)
+
+    def _predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [B, A, 4] xyxy in px, logits [B, A] and places [A, 2] of all levels."""
+        image = unit_range(image, self.score.weight)
+        if not is_scripting():
+            image = image.contiguous(memory_format=self.memory_format)
+        levels: dict[str, Tensor] = {}
+        maps = self.backbone((image - 0.5) / 0.25)
+        if is_scripting():  # timm's feature networks may give more, as their source has it
+            assert torch.jit.isinstance(maps, list[Tensor])  # type: ignore[no-untyped-call]
+        for k, level in enumerate(maps):
+            levels[str(k)] = level
+        found: list[Tensor] = []
+        logits: list[Tensor] = []
+        points: list[Tensor] = []
+        for k, level in enumerate(self.pyramid(levels).values()):
+            stride = self.strides[k]
+            centre = places(level, stride)
+            sides = functional.softplus(self.sides(self.box_tower(level)).float()) * stride
+            found.append(decoded(sides.flatten(2).transpose(1, 2), centre))
+            logits.append(self.score(self.score_tower(level)).float().flatten(1))
+            points.append(centre)
+        return torch.cat(found, 1), torch.cat(logits, 1), torch.cat(points)
+
+    def _found(self, image: Tensor) -> Tensor:
+        found, logits, _ = self._predict(image)
+        return torch.cat((found, logits.sigmoid().unsqueeze(2)), 2).transpose(1, 2)
+
+    def _loss(self, found: Tensor, logits: Tensor, points: Tensor, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
+        if len(boxes) != len(found):
+            raise ValueError(f"{len(found)} images but {len(boxes)} sets of boxes")
+        cls = box = found.sum() * 0  # keeps every parameter in the graph where the batch holds no cell
+        own = found.new_tensor([0.0, len(boxes)])
+        for boxes_found, logit, true in zip(found, logits, boxes, strict=True):
+            truth = true.reshape(-1, 4).to(boxes_found)
+            target = aligned(boxes_found.detach(), logit.detach().sigmoid(), points, truth)
+            cls = cls + functional.binary_cross_entropy_with_logits(logit, target.alignment, reduction="sum")
+            has = target.alignment > 0
+            losses = complete_box_iou_loss(boxes_found[has], truth[target.cell[has]])
+            box = box + (losses * target.alignment[has]).sum()
+            own[0] += target.alignment.sum()
+        total, images = idist.all_reduce(own) if idist.get_world_size() > 1 else own
+        cls, box = (GAINS[name] * part / total.clamp(min=1) for name, part in (("cls", cls), ("box", box)))
+        return {"loss": (cls + box) * images, "cls": cls.detach(), "box": box.detach()}
+
+
+class _Predictions(FcosDetector):
+    """An :class:`FcosDetector` that only predicts: what of it can be compiled."""
+
+    def forward(self, image: Tensor) -> Tensor:  # type: ignore[override]
+        return self._found(image)
+
+
+class Aligned(NamedTuple):
+    """What each of the A places of an image is to learn.
+
+    ``alignment`` [A]: the probability to give, 0-1, 0 where there is no cell. ``cell`` [A]: the number of the cell
+    there; of no meaning where the alignment is 0.
+    """
+
+    alignment: Tensor
+    cell: Tensor
+
+
+def aligned(
+    boxes: Tensor, scores: Tensor, points: Tensor, truth: Tensor, topk: int = 10, alpha: float = 0.5, beta: float = 6.0
+) -> Aligned:
+    """Task-aligned assignment (TOOD, section 3.2; alpha and topk as commonly used with one class).
+
+    How well a place suits a cell is ``t = score^alpha * iou^beta``; the ``topk`` best places inside a cell are the
+    cell's, and a place that several cells claim goes to the one that it overlaps most. The probability to learn is
+    ``t``, scaled for each cell such that its best place gets the cell's best IoU.
+
+    Args:
+        boxes: [A, 4] predicted, xyxy.
+        scores: [A] predicted probabilities.
+        points: [A, 2] x and y of the places.
+        truth: [n, 4] cells, xyxy; n may be 0.
+    """
+    nothing = torch.zeros_like(scores)
+    if not len(truth):
+        return Aligned(nothing, torch.zeros_like(scores, dtype=torch.long))
+    iou = box_iou(truth, boxes)
+    inside = torch.cat((points - truth[:, None, :2], truth[:, None, 2:] - points), 2).amin(2) > 0
+    suits = scores**alpha * iou**beta * inside
+    best = torch.zeros_like(inside).scatter_(1, suits.topk(min(topk, len(points)), 1).indices, True)
+    claims = best & (suits > 0)
+    owner = torch.where(claims, iou, -torch.ones_like(iou)).argmax(0)
+    claims &= functional.one_hot(owner, len(truth)).T.bool()
+    suits, iou = suits * claims, iou * claims
+    scaled = suits / suits.amax(1, keepdim=True).clamp(min=1e-12) * iou.amax(1, keepdim=True)
+    return Aligned(scaled.amax(0), owner)
+
+
+def places(level: Tensor, stride: int) -> Tensor:
+    """The middles [H * W, 2], x and y in px, of the places of a feature map [B, C, H, W], row by row."""
+    # Counted along the map itself: a trace would keep the device of torch.arange.
+    ones = torch.ones_like(level[0, 0], dtype=torch.int64)
+    x = (ones.cumsum(1).float() - 0.5) * stride
+    y = (ones.cumsum(0).float() - 0.5) * stride
+    return torch.stack((x.flatten(), y.flatten()), 1)
+
+
+def decoded(sides: Tensor, points: Tensor) -> Tensor:
+    """Boxes [..., A, 4], xyxy, from the distances [..., A, 4] of places [A, 2] to the left, top, right and bottom."""
+    return torch.cat((points - sides[..., :2], points + sides[..., 2:]), -1)
+
+
+def _tower(width: int, depth: int, norm: Any) -> nn.Sequential:
+    return nn.Sequential(
+        *(Conv2dNormActivation(width, width, 3, norm_layer=norm, activation_layer=nn.SiLU) for _ in range(depth))
+    )
+
+
+def _output(width: int, channels: int, bias: float) -> nn.Conv2d:
+    """A convolution that gives about ``bias`` everywhere at the start."""
+    layer = nn.Conv2d(width, channels, 1)
+    nn.init.normal_(layer.weight, std=0.01)
+    layer.bias = nn.Parameter(torch.full((channels,), bias))
+    return layer
+
+
+def _features(name: str, strides: Sequence[int], **kwargs: Any) -> Any:
+    """A timm model that gives a feature map of each stride, without the layers above the coarsest."""
+    if not timm.is_model(name):
+        near = timm.list_models(f"{name.split('_')[0]}*")[:5]
+        raise ConfigError(f"timm has no model '{name}'", f"try one of {', '.join(near)}" if near else "")
+    # "getter" is the kind of feature network that drops the layers above the coarsest map.
+    create = partial(timm.create_model, name, features_only=True, feature_cls="getter", **kwargs)
+    with torch.device("meta"):  # only to ask which strides there are
+        known = create().feature_info.reduction()
+    if missing := [stride for stride in strides if stride not in known]:
+        raise ConfigError(f"{name} has no feature map of stride {missing[0]}", f"it has {known}")
+    return create(out_indices=[known.index(stride) for stride in strides])
+
+
+def _without_batch_norm(network: Any) -> Any:
+    """The network with every batch norm replaced, in place, by a group norm with the same activation."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            group = math.gcd(_GROUP, child.num_features)
+            norm = GroupNormAct(child.num_features, group_size=group, apply_act=False)
+            if isinstance(child, BatchNormAct2d):
+                norm.act, norm.drop = child.act, child.drop
+            setattr(network, name, norm)
+        else:
+            _without_batch_norm(child)
+    return network

@@ -1,0 +1,1 @@
+"""Cell encoders: the cell classifier, and its training without labels."""

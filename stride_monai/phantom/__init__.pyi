@@ -1,0 +1,17 @@
+from .centres import CENTRES as CENTRES
+from .centres import SITES as SITES
+from .cohorts.cohort import make_bags as make_bags
+from .cohorts.cohort import make_slides as make_slides
+from .cohorts.cohort import render_cohort as render_cohort
+from .cohorts.design import CohortDesign as CohortDesign
+from .cohorts.design import design_of as design_of
+from .cohorts.ranking import RankingModel as RankingModel
+from .cohorts.ranking import rank_cells as rank_cells
+from .counterfactual import counterfactual as counterfactual
+from .render import draw_cell as draw_cell
+from .render import render_field as render_field
+from .render import render_slide as render_slide
+from .scenes.truth import SlideTruth as SlideTruth
+from .scenes.truth import TruthCell as TruthCell
+from .scenes.truth import write_truth_geojson as write_truth_geojson
+from .stain import Centre as Centre

@@ -1,0 +1,1 @@
+"""Slide files: pyramids in Aperio's and Leica's layout, DICOM."""

@@ -1,0 +1,1 @@
+"""From a plan to pixels: background, focus, optics."""

@@ -1,0 +1,1 @@
+"""Where everything on a slide lies, decided before a pixel is drawn, and what is true of it."""

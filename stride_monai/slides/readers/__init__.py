@@ -1,0 +1,1 @@
+"""Slide readers, one file a library, and the registry that chooses one."""

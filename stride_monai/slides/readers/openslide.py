@@ -1,0 +1,161 @@
+"""Reading by OpenSlide: the default, for its breadth of formats."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+
+from stride_monai.errors import RegionError, SlideError
+from stride_monai.slides.protocol import Choice, Pixels, StatedFacts, UnknownFormatError
+from stride_monai.slides.spacing import stated_number
+from stride_monai.slides.tiff import TiffLayout, read_layout
+from stride_monai.slides.tiff.stated import positive_number
+
+__all__ = ["OpenSlideReader"]
+
+
+class OpenSlideReader:
+    """A slide opened by OpenSlide (:class:`~stride_monai.slides.Reader`).
+
+    One handle serves all threads. OpenSlide puts a handle into a permanent error state after one failed read, for all
+    threads that share it; so a failed read is tried again on a handle of its own, which tells a damaged region from a
+    read that merely met a spoilt handle, and the shared handle is renewed.
+
+    A TIFF is looked into first (:mod:`stride_monai.slides.tiff.layout`). One that is damaged never reaches the library;
+    one of which its drivers for Aperio and plain TIFFs would show something else is left to the reader ``tiff``.
+    """
+
+    name = "openslide"
+    chooses = True
+
+    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+        self._path = path
+        self._layout = _checked_layout(path, choice)
+        self.notes = () if self._layout is None else self._layout.notes
+        self._lock = threading.Lock()
+        self._handle: Any = _open(path)
+        self.level_sizes: tuple[tuple[int, int], ...] = tuple(
+            (int(w), int(h)) for w, h in self._handle.level_dimensions
+        )
+        self._downsamples = tuple(float(d) for d in self._handle.level_downsamples)
+        properties: Mapping[str, str] = self._handle.properties
+        self.format = str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"))
+        self.bounds = _bounds(properties, self.level_sizes[0])
+        self.stated = _stated(properties, self._layout)
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        """That the library takes the same pages for levels."""
+        layout = self._layout
+        if layout is None or not layout.levels or self.format not in ("aperio", "generic-tiff"):
+            return
+        if self.level_sizes != tuple((page.width, page.height) for page in layout.levels):
+            self.close()
+            raise _another_picture(self._path, "it takes other pages for levels")
+
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        # OpenSlide takes the corner in level-0 px and divides by its own downsample.
+        downsample = self._downsamples[level]
+        region = ((round(x * downsample), round(y * downsample)), level, (width, height))
+        handle = self._handle
+        if handle is None:
+            raise SlideError(f"{self._path.name} is closed")
+        if self._layout is not None and self._layout.lacks(level, x, y, width, height):
+            raise RegionError(  # the library would paint it white
+                f"{self._path.name}: region {width}x{height} at ({x}, {y}) of level {level} cannot be decoded "
+                "(the file does not hold it)"
+            )
+        try:
+            return _rgb(handle.read_region(*region))
+        except openslide.OpenSlideError:
+            return self._read_alone(handle, region)
+
+    def _read_alone(self, spoilt: Any, region: tuple[Any, ...]) -> Pixels:
+        """Read on a fresh handle; renew the shared one, which another thread may have done already."""
+        with self._lock:
+            fresh = _open(self._path)
+            try:
+                pixels = _rgb(fresh.read_region(*region))
+            except openslide.OpenSlideError as error:
+                fresh.close()
+                if self._handle is spoilt:
+                    # Not closed: other threads may be reading on it. It closes itself with its last user.
+                    self._handle = _open(self._path)
+                (x, y), level, (width, height) = region
+                raise RegionError(
+                    f"{self._path.name}: region {width}x{height} at level-0 px ({x}, {y}), level {level}, "
+                    f"cannot be decoded ({error})"
+                ) from error
+            if self._handle is spoilt:
+                self._handle = fresh
+            else:
+                fresh.close()
+            return pixels
+
+    def close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.close()
+
+
+def _checked_layout(path: Path, choice: Choice | None) -> TiffLayout | None:
+    layout = read_layout(path, choice)
+    if layout is None and choice is not None and not choice.first:
+        raise UnknownFormatError(f"{path.name}: OpenSlide knows one picture per file")
+    if layout is not None and layout.not_openslide:
+        raise _another_picture(path, layout.not_openslide)
+    return layout
+
+
+def _another_picture(path: Path, why: str) -> UnknownFormatError:
+    return UnknownFormatError(f"{path.name}: OpenSlide would show another picture ({why})", "use --reader tiff")
+
+
+def _stated(properties: Mapping[str, str], layout: TiffLayout | None) -> StatedFacts:
+    known = StatedFacts() if layout is None else layout.stated
+    return StatedFacts(
+        mpp_x=positive_number(properties.get(openslide.PROPERTY_NAME_MPP_X)) or known.mpp_x,
+        mpp_y=positive_number(properties.get(openslide.PROPERTY_NAME_MPP_Y)) or known.mpp_y,
+        objective=positive_number(properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER)) or known.objective,
+    )
+
+
+def _open(path: Path) -> Any:
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as error:
+        raise UnknownFormatError(f"{path.name}: not a format of OpenSlide") from error
+    except openslide.OpenSlideError as error:
+        raise SlideError(f"{path.name}: OpenSlide cannot open it ({error})") from error
+
+
+def _rgb(image: Any) -> Pixels:
+    """RGB on white from OpenSlide's RGBA, which is transparent where nothing was scanned."""
+    if (
+        image.getchannel("A").getextrema()[0] == 255
+    ):  # Pillow drops the fourth channel much faster than a strided copy does
+        return np.asarray(image.convert("RGB"))
+    rgba = np.asarray(image)
+    cover = rgba[..., 3:].astype(np.uint16)
+    blended = (rgba[..., :3] * cover + 255 * (255 - cover) + 127) // 255
+    return blended.astype(np.uint8)
+
+
+def _number(properties: Mapping[str, str], key: str) -> float | None:
+    return stated_number(properties.get(key))
+
+
+def _bounds(properties: Mapping[str, str], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Content box, clipped to the canvas; the whole canvas where the file states none that makes sense."""
+    x = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_X) or 0)
+    y = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_Y) or 0)
+    width = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_WIDTH) or size[0] - x)
+    height = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_HEIGHT) or size[1] - y)
+    if x < 0 or y < 0 or width < 1 or height < 1 or x >= size[0] or y >= size[1]:
+        return 0, 0, size[0], size[1]
+    return x, y, min(width, size[0] - x), min(height, size[1] - y)

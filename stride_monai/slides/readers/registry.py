@@ -1,0 +1,193 @@
+"""Which readers there are, and which of them opens a file."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from stride_monai.errors import ConfigError, MissingExtraError, SlideError, StrideError
+from stride_monai.slides.orientation import orientation_of, upright_reader
+from stride_monai.slides.protocol import Choice, Reader, ReaderClass, UnknownFormatError
+
+__all__ = ["AUTO", "ENTRY_POINT_GROUP", "ReaderReport", "is_slide_path", "open_reader", "probe_readers", "reader_names"]
+
+# What tifffile logs quotes tags, and those of a scanner name patients; what is wrong is said by our own errors.
+logging.getLogger("tifffile").addFilter(lambda record: False)
+
+AUTO = "auto"
+ENTRY_POINT_GROUP = "stride_monai.readers"
+
+# As in setup.cfg; repeated so that a source tree that was never installed has its readers too.
+_BUILT_IN = {
+    "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
+    "tiff": "stride_monai.slides.readers.tiff:TiffReader",
+    "image": "stride_monai.slides.readers.image:ImageReader",
+    "cucim": "stride_monai.slides.readers.cucim:CuCIMReader",
+}
+# cuCIM is asked only by name: importing it can hang the process.
+_AUTO_ORDER = ("openslide", "tiff", "image")
+_NEVER_AUTO = {"cucim"}
+
+_SUFFIXES = frozenset(
+    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".dcm", ".dicom", ".czi"}
+    | {".btf", ".tf2", ".tf8", ".bigtiff", ".qptiff"}
+    | {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jif",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".jp2",
+        ".j2k",
+        ".j2c",
+        ".jpf",
+        ".jpx",
+    }
+)
+
+
+class ReaderReport(NamedTuple):
+    """What one reader says of a file: whether it opens it, and the format or the reason."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def is_slide_path(path: Path) -> bool:
+    """Whether a file found in a folder is to be taken for a slide, by its suffix; hidden files are not.
+
+    A third-party reader adds its suffixes by a class attribute ``suffixes``, e.g. ``(".kfb",)``.
+    """
+    return path.suffix.lower() in _SUFFIXES | _third_party_suffixes() and not path.name.startswith(".")
+
+
+@cache
+def _third_party_suffixes() -> frozenset[str]:
+    names = set(_registry()) - set(_BUILT_IN)
+    return frozenset(suffix.lower() for name in names for suffix in getattr(_load(name), "suffixes", ()))
+
+
+@cache
+def _registry() -> dict[str, str]:
+    """Reader name -> ``module:class``; a site's entry points add to the built-in ones and may not replace them.
+
+    Looked up once: reading what all installed packages declare takes longer than opening a slide.
+    """
+    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return {**found, **_BUILT_IN}
+
+
+def reader_names() -> tuple[str, ...]:
+    """Names of all readers: those that ``auto`` tries, in its order, then cuCIM."""
+    others = sorted(set(_registry()) - set(_AUTO_ORDER) - _NEVER_AUTO)
+    return (*_AUTO_ORDER, *others, *sorted(_NEVER_AUTO))
+
+
+def _load(name: str) -> ReaderClass:
+    target = _registry()[name]
+    module, _, attribute = target.partition(":")
+    try:
+        return cast(ReaderClass, getattr(import_module(module), attribute))
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the reader '{name}' ({target}) cannot be imported ({error})", "reinstall it") from error
+
+
+def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> Reader:
+    """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, plain image, others).
+
+    Raises:
+        SlideError: no such file, nothing opens it, or it does not hold what is chosen.
+
+    A named reader that cannot open it is never replaced by another.
+        ConfigError: no reader of that name.
+        MissingExtraError: the named reader's library is not installed.
+    """
+    _check_file(path)
+    if name != AUTO:
+        if name not in _registry():
+            raise ConfigError(f"there is no reader '{name}'", f"choose from {AUTO}, {', '.join(reader_names())}")
+        return _opened(name, path, choice)
+    reasons: dict[str, StrideError] = {}
+    for candidate in reader_names():
+        if candidate in _NEVER_AUTO:
+            continue
+        try:
+            return _opened(candidate, path, choice)
+        except UnknownFormatError:
+            continue
+        except StrideError as error:
+            reasons.setdefault(error.what.removeprefix(f"{path.name}: "), error)
+    if len(reasons) == 1:
+        raise next(iter(reasons.values()))
+    if reasons:
+        raise SlideError(f"{path.name} cannot be opened ({'; '.join(reasons)})", "check or copy it again")
+    if choice is not None and not choice.first:
+        what = f"{path.name}: pictures and planes can be chosen in TIFFs only"
+        raise SlideError(what, "leave out --image and --plane")
+    raise SlideError(f"{path.name} is no slide or image of a known format", "check the file")
+
+
+def _opened(name: str, path: Path, choice: Choice | None) -> Reader:
+    """The file opened by one reader, upright."""
+    factory: Any = _load(name)
+    if choice is None or choice == Choice():
+        reader = factory(path)
+    elif getattr(factory, "chooses", False):
+        reader = factory(path, choice)
+    elif choice.first:
+        reader = factory(path)
+    else:
+        raise UnknownFormatError(
+            f"{path.name}: the reader '{name}' knows one picture per file", "leave out --image and --plane"
+        )
+    return upright_reader(reader, getattr(reader, "orientation", orientation_of(1)))
+
+
+def probe_readers(path: Path) -> list[ReaderReport]:
+    """What each reader says of the file, for ``doctor``; no reader's failure stops the others.
+
+    cuCIM is asked too, where it is installed: its probe runs in a process of its own.
+
+    Raises:
+        SlideError: there is no such file.
+    """
+    _check_file(path)
+    return [_probe(path, name) for name in reader_names()]
+
+
+def _probe(path: Path, name: str) -> ReaderReport:
+    try:
+        reader = _opened(name, path, None)
+    except MissingExtraError as error:
+        return ReaderReport(name, False, f"not installed ({error.advice})")
+    except StrideError as error:
+        return ReaderReport(name, False, str(error))
+    try:
+        sizes = ", ".join(f"{width}x{height}" for width, height in reader.level_sizes)
+        return ReaderReport(name, True, f"{reader.format}, levels {sizes}")
+    finally:
+        reader.close()
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise SlideError(f"{path.name} is a folder, not a slide file", "name the files or let a batch scan it")
+        if not path.exists():
+            raise SlideError(f"{path.name} does not exist", "check the path")
+        if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            raise SlideError(f"{path.name} is a pipe, socket or device, not a file", "give a file")
+        with path.open("rb") as stream:
+            if not stream.read(1):
+                raise SlideError(f"{path.name} is empty", "copy it again from the scanner")
+    except OSError as error:
+        raise SlideError(f"{path.name} cannot be read ({error.strerror or error})", "check its permissions") from error

@@ -1,0 +1,136 @@
+"""TIFF and SVS by direct decoding of the tiles asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from stride_monai.errors import RegionError, SlideError
+from stride_monai.slides.protocol import Choice, Pixels, UnknownFormatError
+from stride_monai.slides.tiff import Colours, FileBytes, TiffError, decode_segment, is_tiff, open_layout
+
+__all__ = ["TiffReader"]
+
+_CACHE_BYTES = 64 * 2**20
+
+
+class TiffReader:
+    """A tiled or striped TIFF (:class:`~stride_monai.slides.Reader`): SVS, OME-TIFF, ImageJ's, and plain ones
+    with levels in pages or SubIFDs; grey, colours, palettes and alpha, of 1 to 16 bits; JPEG, JPEG 2000, ZSTD, Deflate,
+    LZW, WebP and others. What it is stands in its layout (:mod:`stride_monai.slides.tiff.layout`).
+
+    A tile that the file does not hold cannot be decoded: what was there is not known. Decoded tiles are kept in a small
+    cache, since neighbouring regions overlap.
+
+    Attributes:
+        tiled: whether the picture is in tiles, else it is in strips.
+        orientation: of the stored picture; the pixels given here are those stored.
+        notes: sentences on what else the file holds.
+    """
+
+    name = "tiff"
+    chooses = True
+
+    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+        if not is_tiff(path):
+            raise UnknownFormatError(f"{path.name}: not a TIFF")
+        self._path = path
+        self._file = FileBytes(path)
+        try:
+            layout = open_layout(path, self._file, choice)
+            if not layout.levels:
+                raise SlideError(f"{path.name}: the format {layout.vendor} is read by OpenSlide only")
+            self._levels = layout.levels
+            self._colours = self._all_colours(layout.white)
+        except BaseException:
+            self._file.close()
+            raise
+        self.format = layout.vendor
+        self.stated = layout.stated
+        self.tiled = self._levels[0].tiled
+        self.orientation = layout.orientation
+        self.notes = layout.notes
+        self.level_sizes: tuple[tuple[int, int], ...] = tuple((page.width, page.height) for page in self._levels)
+        self.bounds = (0, 0, *self.level_sizes[0])
+        self._cache = _Cache(_CACHE_BYTES)
+
+    def _all_colours(self, white: int) -> list[Colours]:
+        try:
+            return [Colours(page, white) for page in self._levels]
+        except TiffError as error:
+            raise SlideError(f"{self._path.name}: {error.what}", error.advice) from error
+
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        page = self._levels[level]
+        tile_width, tile_height = page.segment_width, page.segment_height
+        columns = page.segments.columns
+        out = np.empty((height, width, 3), np.uint8)
+        for row in range(y // tile_height, (y + height - 1) // tile_height + 1):
+            for column in range(x // tile_width, (x + width - 1) // tile_width + 1):
+                tile_x, tile_y = column * tile_width, row * tile_height
+                x0, x1 = max(x, tile_x), min(x + width, tile_x + tile_width)
+                y0, y1 = max(y, tile_y), min(y + height, tile_y + tile_height)
+                target = out[y0 - y : y1 - y, x0 - x : x1 - x]
+                tile = self._segment(level, row * columns + column)
+                part = tile[y0 - tile_y : y1 - tile_y, x0 - tile_x : x1 - tile_x]
+                if part.shape != target.shape:
+                    raise self._damaged(level, row * columns + column, "it is too small")
+                target[...] = part
+        return out
+
+    def _segment(self, level: int, index: int) -> Pixels:
+        """One decoded tile or strip."""
+        cached = self._cache.get((level, index))
+        if cached is not None:
+            return cached
+        page = self._levels[level]
+        try:
+            tile = self._colours[level].rgb(decode_segment(page, index, self._file))
+        except TiffError as error:
+            raise self._damaged(level, index, error.what) from error
+        except Exception as error:  # every codec raises errors of its own kind
+            raise self._damaged(level, index, str(error) or type(error).__name__) from error
+        self._cache.put((level, index), tile)
+        return tile
+
+    def _damaged(self, level: int, index: int, why: str) -> RegionError:
+        return RegionError(f"{self._path.name}: tile {index} of level {level} cannot be decoded ({why})")
+
+    def close(self) -> None:
+        self._file.close()
+        self._cache.clear()
+
+
+class _Cache:
+    """The most recently used tiles, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._tiles: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[int, int]) -> Pixels | None:
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+            return tile
+
+    def put(self, key: tuple[int, int], tile: Pixels) -> None:
+        with self._lock:
+            if key in self._tiles:
+                return
+            self._tiles[key] = tile
+            self._bytes += tile.nbytes
+            while self._bytes > self._limit and len(self._tiles) > 1:
+                _, oldest = self._tiles.popitem(last=False)
+                self._bytes -= oldest.nbytes
+
+    def clear(self) -> None:
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0

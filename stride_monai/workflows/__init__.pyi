@@ -1,0 +1,9 @@
+from .locate import bundle_root as bundle_root
+from .locate import copy_bundle as copy_bundle
+from .locate import neighbour as neighbour
+from .workflow import LoadedBundle as LoadedBundle
+from .workflow import StrideWorkflow as StrideWorkflow
+from .workflow import bundle_weights as bundle_weights
+from .workflow import check_overrides as check_overrides
+from .workflow import load_bundle_network as load_bundle_network
+from .workflow import untrained_network as untrained_network

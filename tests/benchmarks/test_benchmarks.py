@@ -1,0 +1,228 @@
+"""Every script of benchmarks/ answers --help, has the options that it is said to have, and runs at its smallest size.
+
+The sizes that no option sets are constants of the scripts; the smallest ones stand here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dataset_samples as samples
+import processes
+import pytest
+import torch
+from bundle_cohort import make_cohort
+from extras import needs
+
+from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.workflows.workflow import bundle_root
+
+ROOT = bundle_root("detection").parent.parent
+FOLDER = ROOT / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+Script = Callable[..., str]
+YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
+STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Script]:
+    """Runs a script in this process: ``script(name, *words, **constants)`` gives what it printed."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    threads = torch.get_num_threads()
+
+    def run(name: str, *words: object, **constants: Any) -> str:
+        module = importlib.import_module(name)
+        for constant, value in constants.items():
+            monkeypatch.setattr(module, constant, value)
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *map(str, words)])
+        module.main()
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+def test_all_are_run_here() -> None:
+    assert NAMES
+    assert {*SMALL, *YOLO, *STUDIES} == {*NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_script_answers_help_and_has_the_options_that_are_named(
+    name: str, script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        script(name, "--help")
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"usage: {name}.py")
+    known = set(re.findall(r"--[a-z][a-z-]*", said))
+    named = set(re.findall(r"--[a-z][a-z-]*", importlib.import_module(name).__doc__ or ""))
+    for text in TEXTS:
+        for command in re.findall(rf"benchmarks/{name}\.py([^`|&#\n]*)", text.read_text(encoding="utf-8")):
+            named |= set(re.findall(r"--[a-z][a-z-]*", command))
+    assert named <= known, f"{name}.py has no option {', '.join(sorted(named - known))}"
+
+
+# Data.
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_cohort(tmp_path_factory.mktemp("cohort") / "cohort")
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three fields as CRIC's are given, with no ASC-H and no AGC in them."""
+    folder = tmp_path_factory.mktemp("fields")
+    rows = ["image,bethesda_system,nucleus_x,nucleus_y"]
+    for number in range(3):
+        places = [(160 + 200 * k, 180 + 60 * number + 150 * (k % 2)) for k in range(4)]
+        samples.field(folder / "images" / f"f{number}.png", places, size=(900, 700), seed=number)
+        labels = ("NILM", "LSIL", "ASC-US", "NILM")
+        rows += [f"images/f{number}.png,{label},{x},{y}" for label, (x, y) in zip(labels, places, strict=True)]
+    samples.text(folder / "points.csv", "\n".join(rows) + "\n")
+    return folder
+
+
+# Scripts that stand alone: options, and constants of the module.
+
+SMALL: dict[str, tuple[str, dict[str, Any]]] = {
+    "augmentation_speed": ("--batch 2 --side 32 --rounds 1", {}),
+    "bag_speed": ("--work {tmp} --threads 1 --rounds 1", {"BATCH": 8, "CROP": 32}),
+    "cell_epoch": ("--work {tmp} --side 32 --batch 4 --cells 8 --epochs 1", {}),
+    "coloradv_step": ("--only time --rounds 2", {"CELLS": 2, "K": 4, "SIDE": 32, "STEPS": 1}),
+    "cric_recall": ("--data {fields}", {}),
+    "cric_transfer": (
+        "--data {fields} --work {tmp} --row {row} --iterations 1 --fields 2",
+        {"JUDGED": (2, 2), "BATCH": 2},
+    ),
+    "phantom_speed": ("--diameter 0.2", {"SIDE": 64}),
+    "slide_speed": ("--work {tmp} --diameter 0.2", {"READ_TILES": 2, "DETECTED_TILES": 1, "BATCH": 1}),
+    "swift_step": ("--only gradients", {"CELLS": 2, "K": 24, "SIDE": 32}),
+    "two_sample": ("--data {fields} --repeats 1 --no-encoder --shown 2", {}),
+}
+NEEDS_YOLO = {"cric_recall", "cric_transfer"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_it_runs_at_its_smallest_size(name: str, script: Script, fields: Path, tmp_path: Path) -> None:
+    if name in NEEDS_YOLO:
+        needs("ultralytics", "yolo")
+    options, constants = SMALL[name]
+    known = {"tmp": tmp_path, "fields": fields, "row": "one site, domain"}
+    words = [word.format(**known) for word in options.split()]
+    assert script(name, *words, **constants).strip()
+
+
+# Scripts that train, evaluate or screen by the command line: their processes are forked from one that has torch.
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.run
+
+    def run(command: Any, **kwargs: Any) -> Any:
+        words = list(map(str, command)) if isinstance(command, list) else []
+        if words[:2] != [sys.executable, "-m"]:
+            return real(command, **kwargs)
+        done = processes.run(words[2], words[3:])
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two synthetic slides for testing."""
+    folder = tmp_path_factory.mktemp("phantoms") / "slides"
+    render_cohort(folder, classes=["NILM", "HSIL"], diameter_mm=0.2, seed=3, all_test=True, name="test")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked")
+class TestOfTheDetectors:
+    @pytest.fixture(autouse=True)
+    def _needs_yolo(self) -> None:
+        needs("ultralytics", "yolo")
+
+    def test_cric_cells(self, script: Script, fields: Path, tmp_path: Path) -> None:
+        said = script("cric_cells", "--data", fields, "--work", tmp_path, SEEDS=(0,), EPOCHS=1)
+        assert "| random |" in said
+        assert "| shipped | lesions, top 64 |" in said
+
+    def test_descriptions(self, script: Script, phantoms: Path, tmp_path: Path) -> None:
+        assert "Mean over the properties" in script(
+            "descriptions", "--data", phantoms, "--work", tmp_path, "--pairs", 1
+        )
+
+    def test_detection_phantom(self, script: Script, cohort: Path, tmp_path: Path) -> None:
+        for split in ("train", "test"):
+            (tmp_path / split).symlink_to(cohort)
+        small = {"tile_size": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1}
+        said = script("detection_phantom", "--work", tmp_path, "--seeds", 0, SETTINGS=small)
+        assert "| val_map |" in said
+
+    def test_detector_candidates(self, script: Script, cohort: Path) -> None:
+        sys.modules.pop("detection_phantom", None)
+        module = importlib.import_module("detector_candidates")
+        timed = functools.partial(module.milliseconds, rounds=3)
+        said = script(
+            "detector_candidates", "--cohort", cohort, "--seconds", 0.01, TILE_PX=64, BATCH=2, milliseconds=timed
+        )
+        assert "| MONAI RetinaNet |" in said
+
+    def test_detectors(self, script: Script, phantoms: Path, tmp_path: Path) -> None:
+        assert "| tiles/s" in script("detectors", "--cohort", phantoms, "--work", tmp_path, "--tiles", 1)
+
+    def test_train_weights_judges(self, script: Script, phantoms: Path, tmp_path: Path) -> None:
+        """What trains takes an hour and writes what ships: its commands are those of the other tests."""
+        (tmp_path / "slides").symlink_to(phantoms)
+        assert script("train_weights", "--work", tmp_path, "--judge-only").count('"test slides": 2') == 2
+
+
+@pytest.mark.slow
+def test_the_studies_of_swift_and_coloradv(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each goes on from what the one before has made."""
+    ablation = importlib.import_module("swift_ablation")
+    for settings in (ablation.CELL_CLS, ablation.SWIFT, ablation.FROZEN):
+        monkeypatch.setitem(settings, "max_epochs", 1)
+    monkeypatch.setitem(ablation.FROZEN, "val_interval", 1)
+    monkeypatch.setitem(ablation.CELL_CLS, "cells_per_epoch", 32)
+    monkeypatch.setitem(ablation.ENCODERS, "few labels", ablation.Encoder(options={"max_epochs": 1}))
+    monkeypatch.setattr(ablation, "DESIGN", replace(ablation.DESIGN, classes=40, test_fraction=0.5))
+    monkeypatch.setattr(ablation, "BAGS", replace(ablation.BAGS, top_k=8))
+    monkeypatch.setitem(ablation.SWIFT, "bag_size", 8)
+    monkeypatch.setitem(ablation.NETWORK, "depths", [1, 1, 1, 1])
+    shared, work = tmp_path / "ablation", tmp_path / "study"
+    rows = ("frozen, STRIDE head", "SWIFT, gradient x feature")
+    words = [word for row in rows for word in ("--row", row)]
+    assert f"| {rows[1]} | 1 |" in script("swift_ablation", "--work", shared, "--seed", 0, *words)
+    assert "| STRIDE head | 0 |" in script("cell_order", "--work", shared)
+    study = importlib.import_module("coloradv_study")
+    monkeypatch.setitem(study.FURTHER, "max_epochs", 1)
+    places = ("--work", work, "--ablation", shared)
+    assert "ColorAdv both" in script("coloradv_study", *places, "--seed", 0, "--row", "ColorAdv both", "--row", "SWIFT")
+    model = shared / "runs" / "SWIFT_gradient_x_feature-0" / "model.pt"
+    said = script("coloradv_pictures", "--cohort", shared / "cohort", "--weights", model, "--out", tmp_path)
+    assert "Mean loss of a slide" in said
+    robustness = importlib.import_module("robustness")
+    axes = {name: robustness.AXES[name]._replace(sizes=robustness.AXES[name].sizes[2:4]) for name in ("hue", "jpeg")}
+    said = script("robustness", *places, "--figure", tmp_path / "figure.png", AXES=axes)
+    assert "| hue | 0.05 |" in said
+    assert (tmp_path / "figure.png").is_file()

@@ -1,0 +1,172 @@
+"""Curves of a detector against MONAI's FROC and slow formulas; the files and figures of an evaluation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ignite.engine import Engine
+from monai.metrics import compute_froc_curve_data, compute_froc_score
+from PIL import Image
+from test_detection import scene, with_ignored
+
+from stride_monai.engines.detection import TileTruth
+from stride_monai.engines.slide_recall import SlideResult
+from stride_monai.handlers.detection_curves import SlideCurves, TileCurves
+from stride_monai.handlers.detection_pictures import FOUND_COLOUR, IGNORED_COLOUR, TRUTH_COLOUR, DetectionPictures
+from stride_monai.metrics.detection import TileResult, average_precision, match
+from stride_monai.metrics.detection_curves import (
+    FROC_RATES,
+    SlideRanks,
+    froc,
+    precision_recall,
+    ranks_of_truth,
+    top_k_recall,
+)
+from stride_monai.networks.detection.detector import TileDetections
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.booleans())
+def test_froc_equals_monai(seed: int, ignore: bool) -> None:
+    results = with_ignored(scene(seed), seed) if ignore else scene(seed)
+    matches = [match(result, 500, (0.5,)) for result in results]
+    true = np.concatenate([m.scores[m.hits[0]] for m in matches])
+    false = np.concatenate([m.scores[m.counted[0] & ~m.hits[0]] for m in matches])
+    total = sum(result.wanted for result in results)
+    if not total or not len(false) + len(true):
+        return
+    curve = froc(results)
+    # MONAI leaves out the lowest threshold; one below all is added for it.
+    rates, sensitivity = compute_froc_curve_data(np.append(false, -1.0), np.append(true, -1.0), total, len(results))
+    assert curve.rates == pytest.approx(rates[::-1])
+    assert curve.sensitivity == pytest.approx(sensitivity[::-1])
+    assert curve.score == pytest.approx(compute_froc_score(rates, sensitivity, FROC_RATES))
+
+
+def test_froc_takes_false_positives_of_the_background_alone() -> None:
+    truth = np.array([[0.0, 0, 10, 10]])
+    strays = np.array([[50.0, 50, 60, 60]]).repeat(3, 0)
+    lesion = TileResult(np.concatenate([strays, truth]), np.array([0.9, 0.9, 0.9, 0.5]), truth)
+    negative = TileResult(strays[:1], np.array([0.7]), truth[:0])
+    curve = froc([lesion, negative], background=[False, True])
+    assert curve.rates.tolist() == [0, 1, 1]
+    assert curve.sensitivity.tolist() == [0, 0, 1]
+    assert np.isnan(froc([lesion], background=[False]).score)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6))
+def test_precision_recall_is_what_the_average_precision_averages(seed: int) -> None:
+    results = scene(seed)
+    if sum(len(r.truth) for r in results) and sum(len(r.boxes) for r in results):
+        recall, precision = precision_recall(results, iou=0.6)
+        assert recall.tolist() == np.linspace(0, 1, 101).tolist()
+        assert precision.mean() == pytest.approx(average_precision(results, 500, (0.6,)))
+        assert (np.diff(precision) <= 0).all()
+
+
+def test_top_k_recall_by_hand() -> None:
+    truth = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    boxes = np.array([[60.0, 0, 70, 10], [20, 0, 30, 10], [20, 0, 30, 10], [0, 0, 10, 10]])
+    ranks = ranks_of_truth(boxes, truth)
+    assert ranks.tolist() == [4, 2, np.inf]
+    slides = [SlideRanks("HSIL", ranks), SlideRanks("NILM", np.zeros(0)), SlideRanks("LSIL", np.array([1.0]))]
+    recall = top_k_recall(slides, [1, 2, 4])
+    assert {name: values.tolist() for name, values in recall.items()} == {
+        "all": [0.25, 0.5, 0.75],
+        "HSIL": [0.0, pytest.approx(1 / 3), pytest.approx(2 / 3)],
+        "LSIL": [1.0, 1.0, 1.0],
+    }
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10**6), st.integers(1, 12))
+def test_the_best_k_are_enough_to_know_who_is_found_in_them(seed: int, k: int) -> None:
+    result = scene(seed, tiles=1)[0]
+    order = np.argsort(-result.scores, kind="stable")
+    ranks = ranks_of_truth(result.boxes[order], result.truth)
+    alone = ranks_of_truth(result.boxes[order[:k]], result.truth)
+    assert np.array_equal(ranks <= k, np.isfinite(alone))
+
+
+def colours(path: Path) -> set[tuple[int, int, int]]:
+    return {tuple(pixel) for pixel in np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).tolist()}
+
+
+def batch() -> dict[str, object]:
+    boxes = torch.tensor([[4.0, 4, 30, 30], [40, 40, 64, 64]])
+    truth = TileTruth(boxes, torch.tensor([False, True]))
+    found = TileDetections(torch.tensor([[5.0, 5, 31, 31], [30, 4, 60, 20]]), torch.tensor([0.8, 0.1]))
+    empty = TileTruth(boxes[:0], torch.zeros(0, dtype=torch.bool))
+    image = torch.full((2, 3, 64, 64), 0.9)
+    return {"image": image, "pred": [found, found], "label": [truth, empty]}
+
+
+def test_pictures_show_truth_and_what_was_found(tmp_path: Path) -> None:
+    engine = Engine(lambda _, batch: batch)
+    DetectionPictures(count=3, min_score=0.25, path=tmp_path / "tiles.png").attach(engine)
+    engine.run([batch(), batch()])
+    seen = colours(tmp_path / "tiles.png")
+    assert {TRUTH_COLOUR, FOUND_COLOUR, IGNORED_COLOUR} <= seen
+    with Image.open(tmp_path / "tiles.png") as picture:
+        assert picture.size == (2 * 64 + 3 * 2, 64 + 2 * 2)  # two tiles: those without a lesion are not drawn
+    lower = batch()
+    lower["pred"] = [TileDetections(torch.rand(3, 4) * 60, torch.full((3,), 0.2))] * 2
+    engine.run([lower])
+    assert FOUND_COLOUR not in colours(tmp_path / "tiles.png")
+
+
+def test_files_of_a_tile_evaluation(tmp_path: Path) -> None:
+    engine = Engine(lambda _, batch: batch)
+    TileCurves(tmp_path).attach(engine)
+    engine.run([batch()])
+    content = json.loads((tmp_path / "tile_curves.json").read_text())
+    assert (content["tiles"], content["cells"]) == (2, 1)  # the cut cell is not asked for
+    # Of the two best boxes with equal scores the earlier tile's comes first.
+    assert content["precision_recall"]["IoU 0.50"]["precision"][0] == 1.0
+    assert engine.state.metrics["val_froc"] == pytest.approx(content["froc"]["score"], abs=1e-6)
+    for name in ("precision_recall.png", "tile_froc.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == (960, 720)
+            assert len(picture.convert("RGB").getcolors(10**6) or ()) > 20
+
+
+def test_files_of_a_slide_evaluation(tmp_path: Path) -> None:
+    truth = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10]])
+    boxes = np.array([[90.0, 0, 99, 10], [20, 0, 30, 10], [50, 0, 60, 10]])
+    slides = [
+        SlideResult("a", "HSIL", TileResult(boxes, np.array([0.9, 0.8, 0.7]), truth)),
+        SlideResult("b", "NILM", TileResult(boxes[:1], np.array([0.75]), truth[:0])),
+    ]
+    engine = Engine(lambda _, batch: batch)
+    SlideCurves(tmp_path, top_k=3).attach(engine)
+    engine.run([slides])
+    assert engine.state.metrics == {"top_k_recall": 0.5, "slide_froc": pytest.approx(0.5)}
+    rows = list(csv.reader((tmp_path / "top_k_recall.csv").open()))
+    assert rows == [
+        ["k", "all", "HSIL"],
+        ["1", "0.000000", "0.000000"],
+        ["2", "0.500000", "0.500000"],
+        ["3", "0.500000", "0.500000"],
+    ]
+    assert (tmp_path / "slides.csv").read_text().splitlines()[1:] == ["a,HSIL,2,1,3", "b,NILM,0,0,1"]
+    content = json.loads((tmp_path / "slide_curves.json").read_text())
+    assert content["froc"]["false_positives_per_image"] == [0, 0, 1]
+    assert content["froc"]["sensitivity"] == [0, 0.5, 0.5]
+    assert {"top_k_recall.png", "slide_froc.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_an_evaluation_without_lesions_says_so_with_nan(tmp_path: Path) -> None:
+    engine = Engine(lambda _, batch: batch)
+    SlideCurves(tmp_path, top_k=1).attach(engine)
+    engine.run([[SlideResult("b", "NILM", TileResult(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4))))]])
+    assert np.isnan(engine.state.metrics["top_k_recall"])
+    assert np.isnan(engine.state.metrics["slide_froc"])
+    assert json.loads((tmp_path / "slide_curves.json").read_text())["froc"]["score"] is None

@@ -1,0 +1,313 @@
+"""The words of each cell in screening, and which slide classifier screens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detection_toys import DarkSpots
+from numpy.typing import NDArray
+from PIL import Image
+from test_slide_inference import DETECTION, SLIDES, findings_in, infer, make_classifier, toy_bundle
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
+from stride_monai.cli.main import app
+from stride_monai.errors import BundleError, ConfigError, RegionError, SlideError
+from stride_monai.files import sha256_of
+from stride_monai.findings import Described, Findings
+from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.screening.explain import Explainer, load_explainer
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.models import load_models
+from stride_monai.screening.screener import Options, Screener
+from stride_monai.screening.sources import Sources
+from stride_monai.slides import Slide
+from stride_monai.units import Box
+from stride_monai.workflows.workflow import bundle_root
+
+CPU = torch.device("cpu")
+DIM = 8
+TEXTS = {
+    "network_def": {
+        "_target_": "stride_monai.networks.alignment.aligner.DescriptionAligner",
+        "feature_dim": 64,
+        "dim": DIM,
+    }
+}
+
+
+def make_aligner(encoder: CellClassifier | None = None, threshold: float = 0.1) -> DescriptionAligner:
+    torch.manual_seed(5)
+    aligner = DescriptionAligner(64, DIM).eval().requires_grad_(False)
+    aligner.store_texts(torch.randn(len(DESCRIPTION_VOCABULARY), DIM))
+    aligner.threshold.fill_(threshold)
+    if encoder is not None:
+        aligner.store_encoder(encoder)
+    return aligner
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Toy bundles: two slide classifiers with one encoder, a text aligner for it; and a slide."""
+    folder = tmp_path_factory.mktemp("home")
+    torch.manual_seed(2)
+    toy_bundle(folder / "detection", DETECTION, DarkSpots())
+    network = make_classifier(sha256_of(folder / "detection" / "model.safetensors"))
+    toy_bundle(folder / "swift_mil", SLIDES, network)
+    toy_bundle(folder / "coloradv", SLIDES, network)
+    toy_bundle(folder / "text_align", TEXTS, make_aligner(network.encoder))
+    image = np.full((300, 400, 3), 240, np.uint8)
+    rng = np.random.default_rng(0)
+    for x in range(40, 380, 60):
+        image[100:160, x : x + 44] = rng.integers(20, 100, (60, 44, 3))
+    Image.fromarray(image).save(folder / "one.png")
+    return folder
+
+
+@pytest.fixture
+def own(home: Path, tmp_path: Path) -> Path:
+    """A copy of the bundles that a test may change."""
+    for name in ("detection", "swift_mil", "coloradv", "text_align"):
+        shutil.copytree(home / name, tmp_path / "bundles" / name)
+    return tmp_path / "bundles"
+
+
+def screened(home: Path, **options: object) -> Findings:
+    known = {"bundles": home, "profile": "paper", "mpp": 0.5, "device": "cpu"}
+    screener = Screener(Options(**{**known, **options}))  # type: ignore[arg-type]
+    return screener.screen(SlideInput(home / "one.png", "one")).findings
+
+
+# What cannot be decoded says nothing about the specimen.
+
+
+@pytest.mark.parametrize(("lost", "finer"), [(0.75, False), (0.3, False), (1.0, False), (1.0, True), (0.0, False)])
+def test_damage_is_no_finding_about_the_specimen(
+    home: Path, monkeypatch: pytest.MonkeyPatch, lost: float, finer: bool
+) -> None:
+    """Tiles that are lost, or crops alone, which are read at a finer level."""
+    read, count, lock = Slide.read, [0.0], threading.Lock()
+
+    def broken(self: Slide, box: Box, mpp: float | None = None) -> NDArray[np.uint8]:
+        with lock:
+            count[0] += lost if finer is (mpp is not None and mpp < 1) else 0
+            if count[0] >= 1:
+                count[0] -= 1
+                raise RegionError("one.png is damaged")
+        return read(self, box, mpp)
+
+    monkeypatch.setattr(Slide, "read", broken)
+    options = {} if finer else {"mpp": 1.0}  # more tiles
+    if lost > 0.5:
+        with pytest.raises(SlideError, match=r"one\.png: \d+ of \d+ .* cannot be decoded"):
+            screened(home, **options)
+        return
+    found = screened(home, **options)
+    assert "deposit" not in found.reason
+    assert ("could not be decoded" in found.reason) is (lost > 0)
+    assert (found.status == "unsatisfactory") is (lost > 0)
+    assert found.call != "negative" or not lost
+
+
+# The words of a cell.
+
+
+def test_words_are_those_whose_cosine_is_above_the_threshold_by_similarity() -> None:
+    aligner = make_aligner(threshold=0.5)
+    features = torch.randn(70, 64)
+    classes = [CELL_CLASSES[k % len(CELL_CLASSES)] for k in range(70)]
+    told = Explainer(Described(True, "a test", 0.5), aligner)(features, classes)
+    weight, bias = aligner.image_projection.weight.numpy(), aligner.image_projection.bias.numpy()
+    for row, (cell_class, words) in enumerate(zip(classes, told, strict=True)):
+        image = weight @ features[row].numpy() + bias
+        cosines = {}
+        for text, vector in zip(aligner.texts, aligner.text_features.numpy(), strict=True):
+            cosine = float(image @ vector / (np.linalg.norm(image) * np.linalg.norm(vector)))
+            if cosine > 0.5:
+                cosines[text] = cosine
+        assert [word.text for word in words] == sorted(cosines, key=lambda text: -cosines[text])
+        assert [word.similarity for word in words] == pytest.approx(sorted(cosines.values(), reverse=True), abs=1e-5)
+        assert [word.fits_class for word in words] == [w.text in DESCRIPTIONS_BY_CLASS[cell_class] for w in words]
+    assert any(not words for words in told)
+    assert any(not word.fits_class for words in told for word in words)
+
+
+def test_what_is_said_of_a_cell_hangs_on_no_other_and_on_no_number_of_threads() -> None:
+    explain = Explainer(Described(True, "a test", -1.0), make_aligner(threshold=-1.0))
+    features = torch.randn(130, 64)
+    classes = ["LSIL"] * 130
+    every = explain(features, classes)
+    assert {len(words) for words in every} == {len(DESCRIPTION_VOCABULARY)}
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            assert explain(features, classes) == every
+    finally:
+        torch.set_num_threads(threads)
+    for row in (0, 63, 64, 129):
+        assert explain(features[row : row + 1], classes[:1]) == every[row : row + 1]
+    assert explain(features[:0], []) == []
+
+
+def test_similarities_that_are_no_numbers_fail_the_slide() -> None:
+    aligner = make_aligner()
+    for parameter in aligner.parameters():
+        nn.init.constant_(parameter, torch.nan)
+    with pytest.raises(SlideError, match=r"a\.svs: text_align gives similarities that are no numbers"):
+        Explainer(Described(True, "a test", 0.1), aligner)(torch.randn(2, 64), ["NILM", "NILM"], "a.svs")
+
+
+def test_findings_with_words_differ_from_those_without_in_words_alone(home: Path) -> None:
+    told, silent = screened(home), screened(home, descriptions=False)
+    assert any(cell.descriptions for cell in told.cells)
+    assert tuple(replace(cell, descriptions=()) for cell in told.cells) == silent.cells, "to the last bit"
+    for name in ("slide_probabilities", "score", "call", "slide_class"):
+        assert getattr(told, name) == getattr(silent, name)
+    assert told.described == Described(True, "default where text_align has weights", pytest.approx(0.1))
+    assert silent.described == Described(False, "switched off")
+    provenance = told.provenance
+    assert provenance.weights["text_align"] == sha256_of(home / "text_align" / "model.safetensors")
+    assert provenance.used["text_align"]["threshold"] == pytest.approx(0.1)
+    assert (provenance.requested["descriptions"], provenance.used["descriptions"]) == ("auto", True)
+    assert "A toy, text_align." in provenance.weights_note
+    assert "text_align" not in silent.provenance.weights
+    assert (silent.provenance.requested["descriptions"], silent.provenance.used["descriptions"]) == (False, False)
+    assert provenance.config_hash != silent.provenance.config_hash
+    assert told.to_json() == screened(home).to_json()
+
+
+# Where cells cannot be described.
+
+
+def test_without_weights_or_without_the_bundle_nothing_is_said_and_that_is_said(own: Path, home: Path) -> None:
+    (own / "text_align" / "model.safetensors").unlink()
+    (own / "one.png").write_bytes((home / "one.png").read_bytes())
+    found = screened(own)
+    assert found.described == Described(False, "the bundle text_align has no weights model.safetensors")
+    assert not any(cell.descriptions for cell in found.cells)
+    assert found.provenance.used["text_align"] is None
+    with pytest.raises(BundleError, match="cells cannot be described: the bundle text_align has no weights"):
+        screened(own, descriptions=True)
+    shutil.rmtree(own / "text_align")
+    why = "the bundle text_align has no weights model.pt"
+    assert screened(own).described.why == why, "what is missing is the package's, which has none of this profile"
+
+
+def test_words_of_another_image_encoder_are_refused_with_ways_out(own: Path) -> None:
+    torch.manual_seed(9)
+    other = CellClassifier("test_convnext")
+    shutil.rmtree(own / "text_align")
+    toy_bundle(own / "text_align", TEXTS, make_aligner(other))
+    for options in ({}, {"classifier": "swift_mil"}, {"descriptions": True}):
+        with pytest.raises(BundleError, match=r"image encoder .* train text_align on this one.* --no-descriptions"):
+            load_models(own, "paper", CPU, **options)  # type: ignore[arg-type]
+    assert not load_models(own, "paper", CPU, descriptions=False).explainer.facts.made
+    # What came with the package never fails as it comes: cells are not described then.
+    encoder, source = make_classifier().encoder, Sources(own)["text_align"]
+    told = load_explainer(source, "paper", CPU, encoder, strict=False)
+    assert not told.facts.made
+    assert "image encoder" in told.facts.why
+    assert load_explainer(source, "paper", CPU, other).facts.made
+
+
+@pytest.mark.parametrize(
+    ("width", "threshold", "says"),
+    [(64, float("nan"), "holds no threshold"), (32, 0.1, "does not take the 64 features")],
+)
+def test_an_aligner_that_cannot_be_used_is_refused(own: Path, width: int, threshold: float, says: str) -> None:
+    aligner = DescriptionAligner(width, DIM)
+    aligner.threshold.fill_(threshold)
+    shutil.rmtree(own / "text_align")
+    toy_bundle(own / "text_align", {"network_def": {**TEXTS["network_def"], "feature_dim": width}}, aligner)
+    with pytest.raises(BundleError, match=says):
+        load_models(own, "paper", CPU)
+
+
+def test_an_aligner_of_an_unknown_encoder_is_used_and_that_is_said(own: Path) -> None:
+    shutil.rmtree(own / "text_align")
+    toy_bundle(own / "text_align", TEXTS, make_aligner())
+    models = load_models(own, "paper", CPU)
+    assert models.explainer.facts.made
+    assert "not known on which image encoder" in models.note
+
+
+# Which slide classifier screens.
+
+
+def test_the_classifier_is_coloradv_where_it_has_weights_else_swift_mil_and_says_why(own: Path) -> None:
+    def choice(**options: object) -> tuple[str, str]:
+        models = load_models(own, "paper", CPU, **options)  # type: ignore[arg-type]
+        assert set(models.numbers) == {"detection", models.classifier_choice.name}
+        assert models.classifier_choice.name in models.weights
+        return models.classifier_choice
+
+    assert choice() == ("coloradv", "default where it has weights")
+    assert choice(classifier="swift_mil") == ("swift_mil", "as asked for")
+    toy_bundle(own / "of_another", SLIDES, make_classifier("cd" * 32))
+    shutil.copy(own / "of_another" / "model.safetensors", own / "coloradv" / "model.safetensors")
+    assert choice() == ("swift_mil", "the threshold of coloradv was set for another detector than yolo")
+    assert choice(force=True)[0] == "coloradv"
+    with pytest.raises(BundleError, match="threshold does not hold"):
+        choice(classifier="coloradv")
+    (own / "coloradv" / "model.safetensors").unlink()
+    assert choice() == ("swift_mil", "the bundle coloradv has no weights model.safetensors")
+    with pytest.raises(BundleError, match="the bundle coloradv has no weights"):
+        choice(classifier="coloradv")
+    shutil.rmtree(own / "coloradv")
+    assert choice() == ("swift_mil", "the one in the bundles that were given")
+    with pytest.raises(ConfigError, match="use auto, coloradv or swift_mil"):
+        choice(classifier="resnet")
+
+
+# The program, and the bundle.
+
+
+def test_the_command_line_says_what_screened_and_the_run_keeps_it(home: Path, tmp_path: Path) -> None:
+    call = ["screen", str(home / "one.png"), "--mpp", "0.5", "--bundles", str(home), "--profile", "paper", "--out"]
+    done = CliRunner().invoke(app, [*call, str(tmp_path / "a")])
+    assert done.exit_code == 0, done.output
+    assert "classifier coloradv (default where it has weights), weights" in done.output
+    assert "described by text_align (default where text_align has weights): cosine above 0.100" in done.output
+    run = json.loads((tmp_path / "a" / "run.json").read_text())["run"]
+    assert run["classifier"] == {"name": "coloradv", "why": "default where it has weights"}
+    assert run["descriptions"]["made"] is True
+    page = (tmp_path / "a" / "one" / "report.html").read_text()
+    assert "Contradicts" in page
+    call += [str(tmp_path / "b"), "--classifier", "swift_mil", "--no-descriptions"]
+    done = CliRunner().invoke(app, call)
+    assert done.exit_code == 0, done.output
+    assert "classifier swift_mil (as asked for), weights" in done.output
+    assert "no descriptions: switched off" in done.output
+    found = findings_in(tmp_path / "b", "one").provenance
+    assert found.used["classifier"] == found.requested["classifier"] == "swift_mil"
+    assert found.used["why"]["classifier"] == "as asked for"
+    assert found.used["swift_mil"]["bag_size"] == 4
+
+
+def test_the_bundle_on_slides_describes_with_its_own_network(home: Path, tmp_path: Path) -> None:
+    """inference.json of coloradv with weights of the encoder that text_align knows, and with others."""
+    root = str(bundle_root("coloradv"))
+    slides = {"dataset": [str(home / "one.png")], "mpp": 0.5, "bundle_root": root}
+    state: dict[str, Tensor] = make_classifier().state_dict()
+    torch.save(state, tmp_path / "same.pt")
+    infer(home, out=tmp_path / "told", weights=str(tmp_path / "same.pt"), **slides)
+    found = findings_in(tmp_path / "told", "one")
+    assert found.described.made
+    assert any(cell.descriptions for cell in found.cells)
+    assert set(found.provenance.weights) == {"detection", "coloradv", "text_align"}
+    assert found.provenance.used["coloradv"]["bag_size"] == 4
+    torch.save(state | {"encoder.encoder.stem.0.bias": state["encoder.encoder.stem.0.bias"] + 1}, tmp_path / "other.pt")
+    infer(home, out=tmp_path / "silent", weights=str(tmp_path / "other.pt"), **slides)
+    assert "image encoder" in findings_in(tmp_path / "silent", "one").described.why
+    with pytest.raises(BundleError, match="image encoder"):
+        infer(home, out=tmp_path / "no", weights=str(tmp_path / "other.pt"), descriptions=True, **slides)

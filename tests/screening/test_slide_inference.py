@@ -1,0 +1,383 @@
+"""inference.json of swift_mil on slides and on bag files: what is written of each cell, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from detection_toys import DarkSpots
+from PIL import Image
+from torch import nn
+from typer.testing import CliRunner
+
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.cli.main import app
+from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.errors import BagError, BundleError, ConfigError, SlideError, StrideError
+from stride_monai.files import sha256_of
+from stride_monai.findings import Findings
+from stride_monai.losses.swift import ACTIVATIONS
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.heads import SLIDE_HEADS, slide_head
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
+from stride_monai.networks.weights import save_weights
+from stride_monai.screening.classify import judge
+from stride_monai.units import Box
+from stride_monai.workflows.workflow import bundle_root
+
+K, CROP_PX = 4, 32
+DETECTION = {
+    "tile_size": 128,
+    "tile_mpp": 1.0,
+    "tile_overlap": 32,
+    "top_k": 6,
+    "min_score": 0.001,
+    "max_per_tile": 500,
+    "nms_iou": 0.5,
+    "network_def": {"_target_": "detection_toys.DarkSpots"},
+}
+CELLS = {
+    "crop_size": CROP_PX,
+    "crop_mpp": 0.5,
+    "network_def": {"_target_": "stride_monai.networks.encoders.cell_encoder.CellClassifier", "name": "test_convnext"},
+}
+
+
+SLIDES = {
+    **{"crop_size": CROP_PX, "crop_mpp": 0.5, "bag_size": K, "activation": "attention"},
+    "encoder": CELLS["network_def"],
+    "head": {"_target_": "stride_monai.networks.mil.heads.slide_head", "name": "stride", "feature_dim": 64},
+    "network_def": {
+        "_target_": "stride_monai.networks.mil.slide_classifier.SlideClassifier",
+        "encoder": "@encoder",
+        "slide_head": "@head",
+        "bag_size": "@bag_size",
+    },
+}
+
+
+def toy_bundle(folder: Path, config: dict[str, Any], network: nn.Module) -> None:
+    (folder / "configs").mkdir(parents=True)
+    config = {**config, "weights": "$@bundle_root + '/model.safetensors'"}
+    (folder / "configs" / "inference.json").write_text(json.dumps(config))
+    (folder / "configs" / "metadata.json").write_text('{"version": "0.0.1"}')
+    save_weights(folder / "model.safetensors", network.state_dict(), {"note": f"A toy, {folder.name}."}, half=False)
+
+
+def make_classifier(detector: str = "", bag_size: int = K) -> SlideClassifier:
+    torch.manual_seed(3)
+    encoder = CellClassifier("test_convnext")
+    network = SlideClassifier(encoder, slide_head("stride", encoder.feature_dim), bag_size).eval()
+    network.set_operating_point(0.5, detector=detector)
+    return network
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Toy bundles, weights of a slide classifier, two slides and their manifest."""
+    folder = tmp_path_factory.mktemp("home")
+    torch.manual_seed(2)
+    toy_bundle(folder / "detection", DETECTION, DarkSpots())
+    toy_bundle(folder / "cell_cls", CELLS, CellClassifier("test_convnext"))
+    toy_bundle(folder / "swift_mil", SLIDES, make_classifier(sha256_of(folder / "detection" / "model.safetensors")))
+    torch.save({"model": make_classifier().state_dict()}, folder / "model.pt")
+    (folder / "slides").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        image = np.full((300, 400, 3), 240, np.uint8)
+        for x in range(40, 380, 60):
+            image[100:160, x : x + 44] = rng.integers(20, 100, (60, 44, 3))
+        Image.fromarray(image).save(folder / "slides" / f"{name}.png")
+    (folder / "slides" / "manifest.csv").write_text("slide_id,path,mpp\n1,one.png,0.5\n2,two.png,0.5\n")
+    return folder
+
+
+def infer(home: Path, dataset: Any, out: Path, **options: Any) -> None:
+    """Run inference.json in this process; what the package raised, without MONAI's wrapping."""
+    root = bundle_root("swift_mil")
+    settings = {
+        "bundle_root": str(root),
+        "bundles_dir": str(home),
+        "dataset_dir": dataset if isinstance(dataset, list) else str(dataset),
+        "output_dir": str(out),
+        "weights": str(home / "model.pt"),
+        "encoder_name": "test_convnext",
+        "crop_size": CROP_PX,
+        "bag_size": K,
+        "num_workers": 0,
+    }
+    try:
+        config = str(root / "configs" / "inference.json")
+        monai.bundle.run(config_file=config, logging_file=False, **{**settings, **options})
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, StrideError):
+            cause = cause.__cause__
+        raise cause or error from None
+
+
+def findings_in(out: Path, name: str) -> Findings:
+    return Findings.from_json((out / name / "findings.json").read_text())
+
+
+# On slides.
+
+
+def test_a_manifest_of_slides_gives_the_files_of_screening_with_the_activation_of_each_cell(
+    home: Path, tmp_path: Path
+) -> None:
+    infer(home, home / "slides" / "manifest.csv", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out" / "1").iterdir()} == {
+        "files.json",
+        "findings.json",
+        "cells.parquet",
+        "overlay.geojson.gz",
+        "report.html",
+    }
+    found = findings_in(tmp_path / "out", "1")
+    assert found.slide.slide_id == "1"
+    assert len(found.cells) == 6
+    cam = [cell.cam for cell in found.cells]
+    assert max(cam) == pytest.approx(1)
+    assert all(0 <= value <= 1 for value in cam)
+    assert cam[K:] == [0, 0], "cells beyond the bag"
+    assert sum(cell.attention for cell in found.cells[:K]) == pytest.approx(1, abs=1e-5)
+    assert found.call in {"positive", "negative"}
+    assert found.provenance.used["swift_mil"]["activation"] == "grad_x_feature"
+    assert found.provenance.used["reranker"] is found.cells[0].rerank_score is None
+    assert "A toy, detection." in found.provenance.weights_note
+    table = pq.read_table(tmp_path / "out" / "1" / "cells.parquet")
+    assert table["cam"].to_pylist() == cam
+    assert table["rerank_score"].null_count == 6
+    assert len((tmp_path / "out" / "summary.csv").read_text().splitlines()) == 3
+    # A cohort folder is its manifest; a slide or a list of them needs its um/px. Done slides are not screened again.
+    infer(home, home / "slides", tmp_path / "out")
+    rows = (tmp_path / "out" / "summary.csv").read_text().splitlines()
+    assert [row.endswith("True") for row in rows[1:]] == [True, True]
+    infer(home, [str(home / "slides" / "one.png")], tmp_path / "list", mpp=0.5, activation="attention")
+    (first, *_) = same = findings_in(tmp_path / "list", "one").cells
+    assert [cell.box for cell in same] == [cell.box for cell in found.cells]
+    largest = max(cell.attention for cell in same)
+    assert first.cam == pytest.approx(first.attention / largest, abs=1e-5)
+
+
+def test_slides_with_reranking(home: Path, tmp_path: Path) -> None:
+    infer(home, home / "slides", tmp_path / "plain", candidates=6)
+    infer(home, home / "slides", tmp_path / "out", rerank=True)
+    found = findings_in(tmp_path / "out", "2")
+    scores = [cell.rerank_score for cell in found.cells]
+    assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
+    assert found.provenance.used["reranker"] == "cell_cls"
+    assert found.provenance.used["candidates"] == 24
+    assert found.provenance.used["detection"]["top_k"] == len(found.cells) == 6
+    assert set(found.provenance.weights) == {"detection", "swift_mil", "cell_cls"}
+    plain = findings_in(tmp_path / "plain", "2")
+    assert plain.provenance.config_hash != found.provenance.config_hash
+    assert {cell.box for cell in plain.cells} != {cell.box for cell in found.cells}
+    assert "Re-ranked" in (tmp_path / "out" / "2" / "report.html").read_text()
+
+
+def test_a_threshold_for_other_cells_makes_no_call_or_refuses(home: Path, tmp_path: Path) -> None:
+    detector = sha256_of(home / "detection" / "model.safetensors")
+    torch.save(make_classifier(detector).state_dict(), tmp_path / "of_detector.pt")
+    weights = str(tmp_path / "of_detector.pt")
+    infer(home, home / "slides", tmp_path / "out", rerank=True, weights=weights)
+    found = findings_in(tmp_path / "out", "1")
+    assert found.call is None
+    assert not found.operating_point.holds
+    assert "does not hold for re-ranked cells" in found.provenance.weights_note
+    assert "No call was made: the threshold does not hold" in (tmp_path / "out" / "1" / "report.html").read_text()
+    infer(home, home / "slides", tmp_path / "out", rerank=True, weights=weights, force=True)
+    assert findings_in(tmp_path / "out", "1").call in {"positive", "negative"}
+    with pytest.raises(BundleError, match=r"bags of 4 cells, the configuration asks for 3"):
+        infer(home, home / "slides", tmp_path / "k", bag_size=3)
+    infer(home, home / "slides", tmp_path / "k", bag_size=3, force=True)
+    assert "forced on bags of 3 cells" in findings_in(tmp_path / "k", "1").operating_point.source
+
+
+def test_the_command_line_reranks_and_says_what_it_did(home: Path, tmp_path: Path) -> None:
+    slides = ["screen", str(home / "slides" / "manifest.csv"), "--bundles", str(home), "--profile", "paper"]
+    plain = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "plain")])
+    assert plain.exit_code == 0, plain.output
+    assert "re-ranked" not in plain.output
+    assert "no call" not in plain.output
+    first = findings_in(tmp_path / "plain", "1")
+    assert first.call in {"positive", "negative"}
+    assert first.provenance.used["swift_mil"]["activation"] == "attention", "as the bundle says"
+    again = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "again"), "--rerank", "--candidates", "8"])
+    assert again.exit_code == 0, again.output
+    assert "the best 6 of 8 candidates" in again.output
+    assert "no call" in again.output
+    found = findings_in(tmp_path / "again", "1")
+    assert found.call is None
+    assert found.score is not None
+    assert found.provenance.requested["candidates"] == 8
+    path = home / "cell_cls" / "model.safetensors"
+    named = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "named"), "--rerank", "--reranker", str(path)])
+    assert named.exit_code == 0, named.output
+    used = findings_in(tmp_path / "named", "1").provenance
+    assert used.used["reranker"] == used.requested["reranker"] == "model.safetensors", "no path leaves the run"
+    for option in (("--candidates", "8"), ("--reranker", "x")):
+        wrong = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "wrong"), *option])
+        assert isinstance(wrong.exception, ConfigError)
+        assert "add --rerank" in str(wrong.exception)
+
+
+def test_slides_that_cannot_be_classified(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match="neither a slide nor a bag file"):
+        infer(home, tmp_path, tmp_path / "out")
+    (tmp_path / "bad.svs").write_text("no slide")
+    with pytest.raises(SlideError, match=r"1 of 2 slides failed \(bad\.svs"):
+        infer(home, [str(tmp_path / "bad.svs"), str(home / "slides" / "one.png")], tmp_path / "out", mpp=0.5)
+    assert findings_in(tmp_path / "out", "one").cells
+    network = make_classifier()
+    nn.init.constant_(network.encoder.encoder.stem[0].bias, torch.nan)
+    torch.save(network.state_dict(), tmp_path / "nan.pt")
+    with pytest.raises(SlideError, match=r"one\.png: .* no numbers"):
+        infer(home, home / "slides" / "one.png", tmp_path / "nan", mpp=0.5, weights=str(tmp_path / "nan.pt"))
+    (tmp_path / "manifest.csv").write_text("slide_id,path,slide_class\nx7,bad.svs,CIN9\n")
+    with pytest.raises(SlideError, match=r"CIN9.*slide 'x7'"):
+        infer(home, tmp_path / "manifest.csv", tmp_path / "out")
+    with pytest.raises(ConfigError, match="'gradient' is no class activation"):
+        infer(home, home / "slides", tmp_path / "out", activation="gradient")
+
+
+# On bag files.
+
+
+def bag(folder: Path, slide_id: str, count: int, top_k: int = 16, **header: Any) -> Path:
+    rng = np.random.default_rng(count)
+    path = folder / f"{slide_id}.bag.arrow"
+    folder.mkdir(exist_ok=True)
+    crops = rng.integers(0, 255, (count, CROP_PX, CROP_PX, 3), dtype=np.uint8)
+    cells = [
+        BagCell(1 - k / 20, Box(k, k, k + 9, k + 9), encode_crop(crop), rerank_score=0.5 if header else None)
+        for k, crop in enumerate(crops)
+    ]
+    write_bag(path, BagHeader(slide_id, 0.25, 0.5, CROP_PX, top_k, **header), cells)
+    return path
+
+
+def test_bag_files_are_padded_cut_and_explained(home: Path, tmp_path: Path) -> None:
+    bag(tmp_path / "bags", "few", 2)
+    bag(tmp_path / "bags", "many", 9)
+    bag(tmp_path / "bags", "again", 5, reranker_sha256="ab" * 32, candidates=64)
+    infer(home, tmp_path / "bags", tmp_path / "out")
+    records = {name: json.loads((tmp_path / "out" / f"{name}.json").read_text()) for name in ("few", "many", "again")}
+    assert [len(records[name]["cells"]) for name in ("few", "many", "again")] == [2, K, K]
+    network = make_classifier()
+    for name, record in records.items():
+        file = BagFile(tmp_path / "bags" / f"{name}.bag.arrow")
+        count = min(len(file), K)
+        crops = torch.from_numpy(file.images(range(count))).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            features = network.encoder.encode(crops)
+        expected = judge(features, network, K)
+        for key, values in (("cam", expected.cam), ("attention", expected.attention)):
+            assert [cell[key] for cell in record["cells"]] == pytest.approx(values.tolist(), abs=2e-5), key
+        assert expected.slide is not None
+        assert list(record["probabilities"].values()) == pytest.approx(expected.slide.tolist(), abs=1e-5)
+        assert list(record["cells"][0]["probabilities"]) == list(CELL_CLASSES)
+        assert record["operating_point"]["holds"]
+        assert record["activation"] == "grad_x_feature"
+    assert [records[name]["cells"][0]["rerank_score"] for name in ("few", "again")] == [None, 0.5]
+    infer(home, tmp_path / "bags" / "few.bag.arrow", tmp_path / "single")
+    assert json.loads((tmp_path / "single" / "few.json").read_text()) == records["few"]
+    infer(home, [str(tmp_path / "bags" / f"{name}.bag.arrow") for name in ("many", "few")], tmp_path / "listed")
+    assert json.loads((tmp_path / "listed" / "few.json").read_text()) == records["few"]
+    assert {path.stem for path in (tmp_path / "listed").glob("*.json")} == {"few", "many", "files"}
+
+
+def test_bags_that_do_not_fit_are_refused_by_name(home: Path, tmp_path: Path) -> None:
+    short = bag(tmp_path / "short", "s7", 3, top_k=3)
+    with pytest.raises(BagError, match=r"slide 's7' was cut to its 3 best cells, not 4"):
+        infer(home, short, tmp_path / "out")
+    infer(home, short, tmp_path / "out", force=True)
+    assert (tmp_path / "out" / "s7.json").is_file()
+    with pytest.raises(BagError, match=r"bags of 3 cells, but .* holds for 4"):
+        infer(home, short, tmp_path / "out", bag_size=3)
+    with pytest.raises(BagError, match=r"slide 'e' holds no cell"):
+        infer(home, bag(tmp_path / "empty", "e", 0), tmp_path / "out")
+    torch.save(make_classifier("cd" * 32).state_dict(), tmp_path / "other.pt")
+    again = bag(tmp_path / "again", "r", 5, detector_sha256="cd" * 32, reranker_sha256="ab" * 32, candidates=64)
+    with pytest.raises(BagError, match=r"slide 'r' were chosen by .* re-ranking counts as another"):
+        infer(home, again, tmp_path / "out", weights=str(tmp_path / "other.pt"))
+    infer(home, again, tmp_path / "out", weights=str(tmp_path / "other.pt"), force=True)
+    assert json.loads((tmp_path / "out" / "r.json").read_text())["operating_point"]["holds"] is False
+    network = make_classifier()
+    nn.init.constant_(network.encoder.encoder.stem[0].bias, torch.nan)
+    torch.save(network.state_dict(), tmp_path / "nan.pt")
+    with pytest.raises(BagError, match=r"slide 'n': .* no numbers"):
+        infer(home, bag(tmp_path / "nan", "n", 5), tmp_path / "out", weights=str(tmp_path / "nan.pt"))
+    with pytest.raises(BagError, match=r"slide 'u' has a cell of class 'HSIL'"):
+        infer(home, with_unknown_class(bag(tmp_path / "unknown", "u", 5)), tmp_path / "out")
+
+
+def with_unknown_class(path: Path) -> Path:
+    """The bag as another program may write it."""
+    with pa.OSFile(str(path)) as source:
+        table = pa.ipc.open_file(source).get_batch(0)
+    place = table.schema.get_field_index("cell_label")
+    table = table.set_column(place, table.schema.field(place), pa.array(["HSIL", *[None] * (len(table) - 1)]))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
+        out.write_batch(table)
+    return path
+
+
+# The class activation.
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_the_activation_is_that_of_the_class_called(kind: str) -> None:
+    """Against derivatives that are differences, one cell and one dimension at a time."""
+    torch.manual_seed(5)
+    head = slide_head("abmil", 5)
+    network = SlideClassifier(CellClassifier("test_convnext"), head, 4).double().eval()
+    features = torch.randn(2, 4, 5, dtype=torch.float64)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    logits, attention, cam = network.decide(features, mask, kind)
+    steps = 1e-5 * torch.eye(4 * 5, dtype=torch.float64).view(-1, 4, 5)
+    for j in range(2):
+        called, there = int(logits[j].argmax()), mask[j].expand(len(steps), 4)
+        with torch.no_grad():
+            rise = head(features[j] + steps, there)[0][:, called] - head(features[j] - steps, there)[0][:, called]
+        slope = rise.view(4, 5) / 2e-5
+        beta = {"eq4": slope.mean(1), "grad_x_feature": (slope * features[j]).mean(1), "attention": attention[j]}[kind]
+        wanted = torch.where(mask[j], beta, 0).clamp_min(0)
+        largest = float(wanted.max())
+        torch.testing.assert_close(cam[j], wanted / largest if largest else wanted, rtol=1e-4, atol=1e-6)
+    assert not cam.requires_grad
+    assert cam.max() == 1
+    moved = network.decide(features.roll(1, dims=0), mask, kind)[2]
+    assert not torch.equal(moved, cam)
+
+
+@pytest.mark.parametrize("head", SLIDE_HEADS)
+def test_every_head_is_explained_without_gradients_left_on(head: str) -> None:
+    torch.manual_seed(6)
+    encoder = CellClassifier("test_convnext")
+    network = SlideClassifier(encoder, slide_head(head, encoder.feature_dim), 6).eval().requires_grad_(False)
+    with torch.inference_mode():
+        features = torch.randn(6, encoder.feature_dim)
+    found = judge(features, network, 6)
+    assert found.finite
+    assert found.cam.max() == pytest.approx(1)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_head_without_gradient_is_refused_by_name() -> None:
+    class Trees(nn.Module):
+        def forward(self, features: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.zeros(len(features), 6), mask / mask.sum(1, keepdim=True)
+
+    network = SlideClassifier(CellClassifier("test_convnext"), Trees(), 2).eval()
+    with pytest.raises(ConfigError, match=r"a Trees has no gradient .* set activation to attention"):
+        network.decide(torch.zeros(1, 2, 64))
+    assert network.decide(torch.zeros(1, 2, 64), activation="attention")[2].tolist() == [[1, 1]]
