@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 
 from stride_monai.data import datalists
 from stride_monai.files import replacing
-from stride_monai.handlers.colour_figures import ORIGINAL, stain_figure, triplets_figure
-from stride_monai.handlers.colour_pictures import attacked, chosen_slides
+from stride_monai.handlers.color_figures import ORIGINAL, stain_figure, triplets_figure
+from stride_monai.handlers.color_pictures import attacked, chosen_slides
 from stride_monai.transforms.loading import LoadBagd
 
 WORK = Path("benchmarks/work/swift_ablation")

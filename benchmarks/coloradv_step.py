@@ -48,11 +48,11 @@ def batch(factor: int = 1) -> tuple[Batch, Batch]:
     """Labelled cells, and bags."""
     cells, k = CELLS * factor, K * factor
     mask = torch.ones(SLIDES, k, dtype=torch.bool)
-    labelled = {"image": crops(cells, 3, SIDE, SIDE), "label": torch.arange(cells) % 5}
-    return labelled, {"image": crops(SLIDES, k, 3, SIDE, SIDE), "mask": mask, "label": torch.tensor([0, 4])}
+    labeled = {"image": crops(cells, 3, SIDE, SIDE), "label": torch.arange(cells) % 5}
+    return labeled, {"image": crops(SLIDES, k, 3, SIDE, SIDE), "mask": mask, "label": torch.tensor([0, 4])}
 
 
-def steps(kind: str, labelled: Batch, bag: Batch) -> Callable[[], None]:
+def steps(kind: str, labeled: Batch, bag: Batch) -> Callable[[], None]:
     """Makes ``STEPS`` steps of a kind each time it is called."""
     network, teacher, optimizer = parts(bag["mask"].shape[1])
     make: Any = SwiftTrainer if kind == CLEAN else ColorAdvTrainer
@@ -63,7 +63,7 @@ def steps(kind: str, labelled: Batch, bag: Batch) -> Callable[[], None]:
         network=SwiftStudent(network),
         optimizer=optimizer,
         train_handlers=[EmaUpdater(teacher, network.encoder)],
-        cells=lambda step: labelled,
+        cells=lambda step: labeled,
         teacher=teacher,
         optim_set_to_none=True,
         **KINDS[kind],
@@ -78,13 +78,13 @@ def steps(kind: str, labelled: Batch, bag: Batch) -> Callable[[], None]:
 
 
 def shift_of(engine: Any) -> Tensor:
-    shift: Tensor = engine.state.output["colour_shift"]
+    shift: Tensor = engine.state.output["color_shift"]
     return shift
 
 
 def time_ratio(rounds: int) -> None:
-    labelled, bag = batch()
-    runs = {kind: steps(kind, labelled, bag) for kind in KINDS}
+    labeled, bag = batch()
+    runs = {kind: steps(kind, labeled, bag) for kind in KINDS}
     for run in runs.values():
         run()
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}

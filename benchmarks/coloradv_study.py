@@ -78,7 +78,7 @@ SCANNER = (
     "blur_um",
     "sharpen",
     "noise",
-    "noise_colour",
+    "noise_color",
     "shading",
     "jpeg_quality",
     "mpp",

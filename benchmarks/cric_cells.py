@@ -147,7 +147,7 @@ def recall(cohort: Path, network: torch.nn.Module) -> Result:
             boxes = detect(slide, network).boxes
         boxes_per_field.append(len(boxes))
         mine = [cell for cell in cells if cell.slide_id == record.slide_id]
-        points = np.array([cell.box.centre for cell in mine])
+        points = np.array([cell.box.center for cell in mine])
         lesion = np.array([cell.positive for cell in mine])
         for top in TOPS:
             both = np.stack(found(points, boxes[:top]), axis=1)

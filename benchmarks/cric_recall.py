@@ -73,13 +73,13 @@ def found(points: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return inside.any(axis=1), near
 
 
-def labelled_nuclei(data: Path) -> dict[str, list[tuple[str, float, float]]]:
+def labeled_nuclei(data: Path) -> dict[str, list[tuple[str, float, float]]]:
     """Image -> (Bethesda label, x, y) of its nuclei."""
-    labelled = defaultdict(list)
+    labeled = defaultdict(list)
     with (data / "points.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
-            labelled[row["image"]].append((row["bethesda_system"], float(row["nucleus_x"]), float(row["nucleus_y"])))
-    return dict(sorted(labelled.items()))
+            labeled[row["image"]].append((row["bethesda_system"], float(row["nucleus_x"]), float(row["nucleus_y"])))
+    return dict(sorted(labeled.items()))
 
 
 def recall(data: Path, weights: Path | None = None, min_score: float | None = None, network: Any = None) -> Recall:
@@ -98,7 +98,7 @@ def recall(data: Path, weights: Path | None = None, min_score: float | None = No
         min_score=numbers["min_score"] if min_score is None else min_score,
     )
     result = Recall(defaultdict(list), [], [])
-    for image, rows in labelled_nuclei(data).items():
+    for image, rows in labeled_nuclei(data).items():
         with open_slide(data / image, mpp=MPP) as slide:
             boxes = detect(slide, loaded.network if network is None else network).boxes
         result.sides += list((boxes[:, 2] - boxes[:, 0]) * MPP)

@@ -37,7 +37,7 @@ from stride_monai.files import replacing, write_bytes
 from stride_monai.phantom.cohorts.bags import cut_crops
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import plan_slide
-from stride_monai.transforms.colour import jitter_hsv
+from stride_monai.transforms.color import jitter_hsv
 from stride_monai.units import Box
 
 ROWS = {"SWIFT": "C7", "SWIFT, stain jitter": "C0", "ColorAdv both": "C3"}
@@ -50,7 +50,7 @@ FIGURES = {
 """Rows of the figure: title, and from where to where."""
 
 
-def recoloured(images: Tensor, hue: float = 0.0, saturation: float = 1.0, value: float = 1.0) -> Tensor:
+def recolored(images: Tensor, hue: float = 0.0, saturation: float = 1.0, value: float = 1.0) -> Tensor:
     """All crops ``[n, 3, S, S]`` uint8 with one change of colour."""
     change = (torch.full((len(images),), number) for number in (hue, saturation, value))
     return (jitter_hsv(images.float() / 255, *change) * 255).round().clamp(0, 255).to(torch.uint8)
@@ -89,12 +89,12 @@ class Axis(NamedTuple):
 
 
 AXES: dict[str, Axis] = {
-    "hue": Axis("hue, turns", (-0.1, -0.05, 0, 0.05, 0.1), 0, recoloured, (-0.04, 0.04)),
+    "hue": Axis("hue, turns", (-0.1, -0.05, 0, 0.05, 0.1), 0, recolored, (-0.04, 0.04)),
     "saturation": Axis(
-        "saturation, factor", (0.4, 0.7, 1, 1.3, 1.6), 1, lambda x, size: recoloured(x, saturation=size), (0.6, 1.4)
+        "saturation, factor", (0.4, 0.7, 1, 1.3, 1.6), 1, lambda x, size: recolored(x, saturation=size), (0.6, 1.4)
     ),
     "brightness": Axis(
-        "brightness, factor", (0.7, 0.85, 1, 1.15, 1.3), 1, lambda x, size: recoloured(x, value=size), (0.8, 1.2)
+        "brightness, factor", (0.7, 0.85, 1, 1.15, 1.3), 1, lambda x, size: recolored(x, value=size), (0.8, 1.2)
     ),
     "blur": Axis("blur, sigma in um", (0, 0.5, 1, 1.5, 2), 0, blurred),
     "jpeg": Axis("JPEG quality (100: as it was)", (100, 70, 50, 30, 10), 100, compressed),
@@ -177,8 +177,8 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
             if axis.trained:
                 panel.axvspan(*axis.trained, color="0.93", lw=0)
             panel.axvline(axis.plain, color="0.6", lw=0.8)
-            for row, colour in ROWS.items():
-                band(panel, [r for r in table if r["kind"] == kind and r["row"] == row], axis, what, colour, row)
+            for row, color in ROWS.items():
+                band(panel, [r for r in table if r["kind"] == kind and r["row"] == row], axis, what, color, row)
             panel.set(ylim=FIGURES[what][1], xlim=(min(axis.sizes), max(axis.sizes)))
             panel.grid(alpha=0.3)
         column[-1].set_xlabel(axis.title)
@@ -194,14 +194,14 @@ def draw(table: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def band(panel: Any, rows: list[dict[str, Any]], axis: Axis, what: str, colour: str, label: str) -> None:
+def band(panel: Any, rows: list[dict[str, Any]], axis: Axis, what: str, color: str, label: str) -> None:
     if not rows:  # nothing of it has been trained
         return
     values = [np.array([r[what] for r in rows if r["size"] == size]) for size in axis.sizes]
     mean = np.array([v.mean() for v in values])
     deviation = np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
-    panel.plot(axis.sizes, mean, color=colour, marker="o", ms=3, label=label)
-    panel.fill_between(axis.sizes, mean - deviation, mean + deviation, color=colour, alpha=0.15, lw=0)
+    panel.plot(axis.sizes, mean, color=color, marker="o", ms=3, label=label)
+    panel.fill_between(axis.sizes, mean - deviation, mean + deviation, color=color, alpha=0.15, lw=0)
 
 
 def summary(table: list[dict[str, Any]]) -> None:

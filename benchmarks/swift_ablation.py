@@ -55,7 +55,7 @@ DESIGN = CohortDesign(
     seed=505,
 )
 BAGS = BagSettings(top_k=24, crop_px=48, crop_mpp=1.0)
-LABELLED, LEAST_PER_CLASS, NEGATIVES_PER_POSITIVE = 0.034, 3, 2
+LABELED, LEAST_PER_CLASS, NEGATIVES_PER_POSITIVE = 0.034, 3, 2
 
 # A ConvNeXt of 0.27 M parameters. Layer scale starts at 0.1: at timm's 1e-6, made for long schedules, a short one
 # hardly leaves the start.
@@ -79,7 +79,7 @@ CELL_CLS: dict[str, Any] = {
     "learning_rate": 0.001,
 }
 # Averages of runs of some hundred steps, not of hundreds of thousands.
-UNLABELLED: dict[str, Any] = {"unlabelled_batch_size": BAG_CELLS, "ema_decay": 0.99}
+UNLABELED: dict[str, Any] = {"unlabeled_batch_size": BAG_CELLS, "ema_decay": 0.99}
 VIEWS: dict[str, Any] = {
     "batch_size": BAG_CELLS,
     "cells_per_epoch": BAG_CELLS * STEPS // 4,
@@ -123,10 +123,10 @@ class Encoder(NamedTuple):
 ENCODERS: dict[str, Encoder] = {
     "few labels": Encoder(options={"max_epochs": 8}),  # without bags a step is cheap
     "all labels": Encoder(options={"max_epochs": 8}, few=False),
-    "Mean Teacher": Encoder("mean_teacher", UNLABELLED),
-    "FixMatch": Encoder("fixmatch", UNLABELLED),
-    "FlexMatch": Encoder("flexmatch", UNLABELLED),
-    "CReST": Encoder("crest", {**UNLABELLED, "max_epochs": 1, "cells_per_epoch": CELL_BATCH * STEPS // 6}),
+    "Mean Teacher": Encoder("mean_teacher", UNLABELED),
+    "FixMatch": Encoder("fixmatch", UNLABELED),
+    "FlexMatch": Encoder("flexmatch", UNLABELED),
+    "CReST": Encoder("crest", {**UNLABELED, "max_epochs": 1, "cells_per_epoch": CELL_BATCH * STEPS // 6}),
     "SimCLR": Encoder("simclr", VIEWS, part="classifier", weights="encoder.pt"),
     "MoCo": Encoder("moco", {**VIEWS, "teacher_momentum": 0.99}, part="classifier", weights="encoder.pt"),
     "DINO": Encoder(
@@ -220,14 +220,14 @@ def few_labels(work: Path, cohort: Path, seed: int) -> Path:
             by_class[name or NEGATIVE].append((record.slide_id, k))
     rng = np.random.default_rng(seed)
     kept: set[tuple[str, int]] = set()
-    counts = Counter({name: max(int(LABELLED * len(by_class[name])), LEAST_PER_CLASS) for name in CELL_CLASSES[1:]})
+    counts = Counter({name: max(int(LABELED * len(by_class[name])), LEAST_PER_CLASS) for name in CELL_CLASSES[1:]})
     counts[NEGATIVE] = NEGATIVES_PER_POSITIVE * counts.total()
     for name in CELL_CLASSES:
         kept |= {by_class[name][i] for i in rng.permutation(len(by_class[name]))[: counts[name]].tolist()}
     validation = {record.slide_id for record in records if record.split == "validation"}
     write_crops(folder, cohort, records, lambda slide, k: slide in validation or (slide, k) in kept)
     positives = {name: len(by_class[name]) for name in CELL_CLASSES}
-    write_bytes(folder / "done", json.dumps({"labelled": dict(counts), "of": positives}).encode())
+    write_bytes(folder / "done", json.dumps({"labeled": dict(counts), "of": positives}).encode())
     return folder
 
 

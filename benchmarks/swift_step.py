@@ -68,9 +68,9 @@ def parts(k: int) -> tuple[SlideClassifier, EmaModel, torch.optim.Optimizer]:
 
 def batch(k: int, side: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Labelled cells, and two bags."""
-    labelled = {"image": crops(CELLS, 3, side, side), "label": torch.arange(CELLS) % 5}
+    labeled = {"image": crops(CELLS, 3, side, side), "label": torch.arange(CELLS) % 5}
     mask = torch.ones(2, k, dtype=torch.bool)
-    return labelled, {"image": crops(2, k, 3, side, side), "mask": mask, "label": torch.tensor([0, 4])}
+    return labeled, {"image": crops(2, k, 3, side, side), "mask": mask, "label": torch.tensor([0, 4])}
 
 
 def trainer(k: int, loader: Any, cells: Callable[[int], Any], part: int | None = None) -> SwiftTrainer:
@@ -89,8 +89,8 @@ def trainer(k: int, loader: Any, cells: Callable[[int], Any], part: int | None =
     )
 
 
-def swift(labelled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], None]:
-    engine = trainer(K, bags, lambda step: labelled)
+def swift(labeled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], None]:
+    engine = trainer(K, bags, lambda step: labeled)
 
     def run() -> None:
         engine.state.max_epochs = engine.state.epoch + 1
@@ -99,7 +99,7 @@ def swift(labelled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], 
     return run
 
 
-def bare(labelled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], None]:
+def bare(labeled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], None]:
     network, teacher, optimizer = parts(K)
     encoder = network.encoder
     strong, weak = (StepAugmentation(strength, 0, stream) for stream, strength in enumerate(("strong", "weak")))
@@ -107,7 +107,7 @@ def bare(labelled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], N
     def run() -> None:
         for step, bag in enumerate(bags):
             images, mask, label = bag["image"].flatten(0, 1), bag["mask"], bag["label"]
-            z = encoder.encode(strong(torch.cat([labelled["image"], images]), step))
+            z = encoder.encode(strong(torch.cat([labeled["image"], images]), step))
             features = z[CELLS:].view(*mask.shape, -1)
             logits, attention = network.slide_head(features, mask)
             cells = encoder.head(z)
@@ -115,7 +115,7 @@ def bare(labelled: dict[str, Any], bags: list[dict[str, Any]]) -> Callable[[], N
             with torch.no_grad():
                 taught = torch.softmax(teacher.module(weak(images, step)), dim=1).view(*mask.shape, -1)
             pseudo = refine_labels(beta, taught, label, mask)
-            loss = functional.cross_entropy(cells[:CELLS], labelled["label"]) + functional.cross_entropy(logits, label)
+            loss = functional.cross_entropy(cells[:CELLS], labeled["label"]) + functional.cross_entropy(logits, label)
             semi = masked_cross_entropy(cells[CELLS:].view(*mask.shape, -1), pseudo.label, pseudo.chosen, mask)
             optimizer.zero_grad(set_to_none=True)
             (loss + semi).backward()
@@ -132,8 +132,8 @@ def spent(run: Callable[[], None]) -> float:
 
 
 def time_ratio(rounds: int) -> None:
-    labelled, bag = batch(K, SIDE)
-    runs = swift(labelled, [bag] * STEPS), bare(labelled, [bag] * STEPS)
+    labeled, bag = batch(K, SIDE)
+    runs = swift(labeled, [bag] * STEPS), bare(labeled, [bag] * STEPS)
     for run in runs:
         run()
     pairs = []
@@ -163,7 +163,7 @@ def waiting(workers: int, slides: int = 16) -> None:
     with tempfile.TemporaryDirectory() as folder:
         items = write_bags(Path(folder), slides)
         bags = DataLoader(Dataset(items, LoadBagd(k=K)), batch_size=2, num_workers=workers)
-        stream = EndlessStream(BagCells(items, labelled=True, workers=1), CELLS, num_workers=workers)
+        stream = EndlessStream(BagCells(items, labeled=True, workers=1), CELLS, num_workers=workers)
         waited = []
 
         def cells(step: int) -> Any:
@@ -204,8 +204,8 @@ def memory() -> None:
 def peak_of(k: int) -> None:
     """Peak before and after a step, MiB."""
     print(resident_peak())
-    labelled, bag = batch(k, MEMORY_SIDE)
-    trainer(k, [bag], lambda step: labelled, PART).run()
+    labeled, bag = batch(k, MEMORY_SIDE)
+    trainer(k, [bag], lambda step: labeled, PART).run()
     print(resident_peak())
 
 
@@ -216,10 +216,10 @@ def resident_peak() -> int:
 
 
 def gradients() -> None:
-    labelled, bag = batch(K, SIDE)
+    labeled, bag = batch(K, SIDE)
     found = []
     for part in (None, 20):
-        engine = trainer(K, [bag], lambda step: labelled, part)
+        engine = trainer(K, [bag], lambda step: labeled, part)
         torch.manual_seed(1)
         engine.run()
         # After the step the gradients are still there; nothing but the parts differs.

@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MPP = 0.228
 ENCODER_UM = 48.0
 FOLDS = 5
-UNLABELLED = {"neutrophil", "lymphocyte", "histiocyte", "debris", "candida", "mucus", "red_cell"}
+UNLABELED = {"neutrophil", "lymphocyte", "histiocyte", "debris", "candida", "mucus", "red_cell"}
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -89,14 +89,14 @@ class Field:
 
 
 def real_fields(data: Path) -> tuple[list[Field], list[Counter[str]]]:
-    labelled: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    labeled: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
     with (data / "points.csv").open(newline="") as stream:
         for row in csv.DictReader(stream):
             name = row["bethesda_system"]
             label = NEGATIVE if name.startswith("Negative") else parse_label(name)
-            labelled[row["image"]].append((label, float(row["nucleus_x"]), float(row["nucleus_y"])))
+            labeled[row["image"]].append((label, float(row["nucleus_x"]), float(row["nucleus_y"])))
     fields, mixes = [], []
-    for number, (image, rows) in enumerate(sorted(labelled.items())):
+    for number, (image, rows) in enumerate(sorted(labeled.items())):
         pixels = np.asarray(Image.open(data / image).convert("RGB"))
         fields.append(Field(pixels, tuple((x, y) for _, x, y in rows), number, "real"))
         mixes.append(Counter(label for label, _, _ in rows))
@@ -128,7 +128,7 @@ def _chosen(truth: SlideTruth, mix: Counter[str], rng: np.random.Generator) -> I
     """Nuclei inside the field, as many of each label as the real field has (or as there are)."""
     at: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for cell in truth.cells:
-        for nucleus in cell.nuclei if cell.kind not in UNLABELLED else ():
+        for nucleus in cell.nuclei if cell.kind not in UNLABELED else ():
             x, y = nucleus.mean(axis=0)
             if 0 <= x < truth.width and 0 <= y < truth.height:
                 at[cell.label].append((float(x), float(y)))
@@ -161,7 +161,7 @@ def _skew(values: Floats) -> float:
     return float(stats.skew(values, None)) if values.std() > 1e-6 else 0.0
 
 
-def colour(pixels: Pixels, density: Floats) -> dict[str, float]:
+def color(pixels: Pixels, density: Floats) -> dict[str, float]:
     """Moments of the channels of RGB, HSV and optical density, their correlations, the clear glass."""
     found = {}
     hsv = np.asarray(Image.fromarray(pixels).convert("HSV"), float) / 255
@@ -190,11 +190,11 @@ def colour(pixels: Pixels, density: Floats) -> dict[str, float]:
     return found | {"corr R,G": together[0, 1], "corr R,B": together[0, 2], "corr G,B": together[1, 2]}
 
 
-def gradient(grey: Floats, mpp: float) -> dict[str, float]:
+def gradient(gray: Floats, mpp: float) -> dict[str, float]:
     """Shares of gradient magnitudes (OD per um) at two scales, and how strong the strongest are."""
     found = {}
     for name, sigma in (("fine", 0.0), ("1 um", 1.0 / mpp)):
-        size = ndimage.gaussian_gradient_magnitude(grey, max(sigma, 0.6)) / mpp
+        size = ndimage.gaussian_gradient_magnitude(gray, max(sigma, 0.6)) / mpp
         edges = [0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, np.inf]
         shares = np.histogram(size, edges)[0] / size.size
         for low, high, share in zip(edges, edges[1:], shares, strict=False):
@@ -203,9 +203,9 @@ def gradient(grey: Floats, mpp: float) -> dict[str, float]:
     return found
 
 
-def binary_patterns(grey: Floats) -> dict[str, float]:
+def binary_patterns(gray: Floats) -> dict[str, float]:
     """Uniform local binary patterns: 0 bright spot ... 8 dark spot, 9 anything broken; flat glass counts as 8."""
-    levels = np.clip(grey * 128, 0, 255).astype(np.uint8)
+    levels = np.clip(gray * 128, 0, 255).astype(np.uint8)
     found = {}
     for radius in (1, 2, 4):
         codes = local_binary_pattern(levels, 8, radius, "uniform")
@@ -214,10 +214,10 @@ def binary_patterns(grey: Floats) -> dict[str, float]:
     return found
 
 
-def cooccurrence(grey: Floats, mpp: float) -> dict[str, float]:
+def cooccurrence(gray: Floats, mpp: float) -> dict[str, float]:
     """Haralick's measures of grey pairs at 0.5, 1.5 and 4 um."""
     distances = {um: max(round(um / mpp), 1) for um in (0.5, 1.5, 4.0)}
-    levels = np.clip(grey * 20, 0, 23).astype(np.uint8)
+    levels = np.clip(gray * 20, 0, 23).astype(np.uint8)
     pairs = graycomatrix(levels, list(distances.values()), [0, np.pi / 2], 24, symmetric=True, normed=True)
     found = {}
     for name in ("contrast", "homogeneity", "energy", "correlation"):
@@ -226,11 +226,11 @@ def cooccurrence(grey: Floats, mpp: float) -> dict[str, float]:
     return found
 
 
-def spectrum(grey: Floats, mpp: float) -> dict[str, float]:
+def spectrum(gray: Floats, mpp: float) -> dict[str, float]:
     """Log power by band of spatial frequency, as share of the whole, and the slope over the bands."""
-    side = grey.shape[0]
+    side = gray.shape[0]
     taper = np.hanning(side)
-    power = np.abs(np.fft.rfft2((grey - grey.mean()) * np.outer(taper, taper))) ** 2
+    power = np.abs(np.fft.rfft2((gray - gray.mean()) * np.outer(taper, taper))) ** 2
     frequency = np.hypot(np.fft.fftfreq(side, mpp)[:, None], np.fft.rfftfreq(side, mpp)[None])
     edges = np.geomspace(1 / 32, 0.5 / mpp, 9)
     density = [
@@ -246,40 +246,40 @@ def nucleus(density: Floats, at: tuple[float, float], mpp: float) -> dict[str, f
     """The labelled nucleus: radial profile of OD, darkness, size and edge, chromatin's contrast, colour."""
     rows, columns = np.indices(density.shape[:2])
     radius = np.hypot(columns + 0.5 - at[0], rows + 0.5 - at[1]) * mpp
-    grey = density.mean(axis=2)
+    gray = density.mean(axis=2)
     rings = [(0, 1.5), (1.5, 3), (3, 4.5), (4.5, 6), (6, 8), (8, 11), (11, 15)]
-    profile = [grey[(radius >= a) & (radius < b)].mean() for a, b in rings]
+    profile = [gray[(radius >= a) & (radius < b)].mean() for a, b in rings]
     found = {f"nucleus OD {a:g}-{b:g} um": float(v) for (a, b), v in zip(rings, profile, strict=True)}
     core, around = radius < 2.5, (radius >= 8) & (radius < 13)
     found |= {f"nucleus OD {c}": float(density[core][:, i].mean()) for i, c in enumerate("RGB")}
     found |= {f"cytoplasm OD {c}": float(density[around][:, i].mean()) for i, c in enumerate("RGB")}
-    inner, outer = float(grey[core].mean()), float(np.median(grey[around]))
-    spots, _ = ndimage.label(grey > (inner + outer) / 2)
-    mine = spots[min(int(at[1]), grey.shape[0] - 1), min(int(at[0]), grey.shape[1] - 1)]
+    inner, outer = float(gray[core].mean()), float(np.median(gray[around]))
+    spots, _ = ndimage.label(gray > (inner + outer) / 2)
+    mine = spots[min(int(at[1]), gray.shape[0] - 1), min(int(at[0]), gray.shape[1] - 1)]
     body = (spots == mine) & (radius < 12) if mine else core
-    edge = ndimage.gaussian_gradient_magnitude(grey, 0.6) / mpp
+    edge = ndimage.gaussian_gradient_magnitude(gray, 0.6) / mpp
     deep = ndimage.binary_erosion(body, iterations=max(round(1 / mpp), 1))
     deep = deep if deep.sum() >= 9 else core
-    fine = grey - ndimage.gaussian_filter(grey, 1.0 / mpp)
+    fine = gray - ndimage.gaussian_filter(gray, 1.0 / mpp)
     return found | {
         "nucleus contrast": inner - outer,
         "nucleus area um2": float(body.sum()) * mpp**2,
-        "nucleus darkest OD": float(np.percentile(grey[body], 95)),
+        "nucleus darkest OD": float(np.percentile(gray[body], 95)),
         "nucleus edge OD/um": float(np.percentile(edge[body], 90)),
-        "chromatin sd": float(grey[deep].std()),
+        "chromatin sd": float(gray[deep].std()),
         "chromatin fine sd": float(fine[deep].std()),
-        "chromatin skew": _skew(grey[deep]),
+        "chromatin skew": _skew(gray[deep]),
         "cytoplasm fine sd": float(fine[around].std()),
-        "cytoplasm sd": float(grey[around].std()),
+        "cytoplasm sd": float(gray[around].std()),
     }
 
 
 def cover(pixels: Pixels, density: Floats, mpp: float) -> dict[str, float]:
     """What covers the view: glass, cytoplasm by hue, dark spots by size, evenness of the glass."""
-    grey = density.mean(axis=2)
-    glass = grey < np.percentile(grey, 2) + 0.05
-    cells = grey > np.percentile(grey, 2) + 0.12
-    found = {"share glass": glass.mean(), "share cells": cells.mean(), "share dark": (grey > 0.7).mean()}
+    gray = density.mean(axis=2)
+    glass = gray < np.percentile(gray, 2) + 0.05
+    cells = gray > np.percentile(gray, 2) + 0.12
+    found = {"share glass": glass.mean(), "share cells": cells.mean(), "share dark": (gray > 0.7).mean()}
     hue = np.asarray(Image.fromarray(pixels).convert("HSV"), float)[..., 0] * 360 / 256
     names = {
         "red": (330, 15),
@@ -292,16 +292,16 @@ def cover(pixels: Pixels, density: Floats, mpp: float) -> dict[str, float]:
     for name, (low, high) in names.items():
         of = (hue >= low) & (hue < high) if low < high else (hue >= low) | (hue < high)
         found[f"hue share {name}"] = float(of[cells].mean()) if cells.any() else 0.0
-    spots, _ = ndimage.label(grey > 0.6)
+    spots, _ = ndimage.label(gray > 0.6)
     areas = np.bincount(spots.ravel())[1:] * mpp**2
-    per = 1e4 / (grey.size * mpp**2)
+    per = 1e4 / (gray.size * mpp**2)
     bounds = {"specks < 2": (0, 2), "2-10": (2, 10), "10-30": (10, 30), "30-80": (30, 80), "> 80": (80, np.inf)}
     found |= {f"dark spots {k} um2": float(((areas >= a) & (areas < b)).sum()) * per for k, (a, b) in bounds.items()}
-    fine = grey - ndimage.gaussian_filter(grey, 1.0 / mpp)
+    fine = gray - ndimage.gaussian_filter(gray, 1.0 / mpp)
     plain = ndimage.binary_erosion(glass, iterations=3)
-    cytoplasm = ndimage.binary_erosion(cells & (grey < 0.5), iterations=2)
+    cytoplasm = ndimage.binary_erosion(cells & (gray < 0.5), iterations=2)
     found["glass fine sd"] = float(fine[plain].std()) if plain.sum() > 30 else 0.0
-    found["glass slow sd"] = float(ndimage.gaussian_filter(grey, 2 / mpp)[plain].std()) if plain.sum() > 30 else 0.0
+    found["glass slow sd"] = float(ndimage.gaussian_filter(gray, 2 / mpp)[plain].std()) if plain.sum() > 30 else 0.0
     found["cell body fine sd"] = float(fine[cytoplasm].std()) if cytoplasm.sum() > 30 else 0.0
     return found
 
@@ -309,13 +309,13 @@ def cover(pixels: Pixels, density: Floats, mpp: float) -> dict[str, float]:
 def statistics(crop: Pixels, at: tuple[float, float], mpp: float) -> dict[tuple[str, str], float]:
     """(family, feature) -> value of one crop."""
     density = density_of(crop)
-    grey = density.mean(axis=2)
+    gray = density.mean(axis=2)
     families = {
-        "colour": colour(crop, density),
-        "gradient": gradient(grey, mpp),
-        "lbp": binary_patterns(grey),
-        "glcm": cooccurrence(grey, mpp),
-        "spectrum": spectrum(grey, mpp),
+        "color": color(crop, density),
+        "gradient": gradient(gray, mpp),
+        "lbp": binary_patterns(gray),
+        "glcm": cooccurrence(gray, mpp),
+        "spectrum": spectrum(gray, mpp),
         "nucleus": nucleus(density, at, mpp),
         "cover": cover(crop, density, mpp),
     }

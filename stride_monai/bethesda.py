@@ -25,7 +25,7 @@ __all__ = [
     "SEVERITY",
     "SLIDE_CLASSES",
     "SLIDE_TO_CELL",
-    "UNLABELLED",
+    "UNLABELED",
     "binary_score",
     "cell_class_of",
     "description_targets",
@@ -40,7 +40,7 @@ NEGATIVE = "NILM"
 ABNORMAL = "abnormal_unspecified"
 """Label of a cell that is known to be a lesion, but not of which class: the detector learns it, the classifier not."""
 
-UNLABELLED = "unlabelled"
+UNLABELED = "unlabeled"
 """Label of a cell that was marked and not classified: nothing learns it, and its place is no negative either."""
 
 LABELS: tuple[str, ...] = ("NILM", "ASC-US", "LSIL", "ASC-H", "AGC", "HSIL", "SCC")

@@ -33,7 +33,7 @@ coordinates = st.floats(-1e6, 1e6)
 @given(coordinates, coordinates, st.floats(0, 1e5))
 def test_a_box_around_a_point_has_that_centre_and_side(x: float, y: float, side: float) -> None:
     box = Box.around(x, y, side)
-    assert box.centre == pytest.approx((x, y), abs=1e-6)
+    assert box.center == pytest.approx((x, y), abs=1e-6)
     assert box.width == pytest.approx(side, abs=1e-6)
 
 

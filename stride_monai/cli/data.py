@@ -126,7 +126,7 @@ def _show(report: ImportReport) -> None:
             highlight=False,
             soft_wrap=True,
         )
-    _say(f"licence: {report.licence}")
+    _say(f"licence: {report.license}")
     _say(f"cohort {report.folder}")
 
 

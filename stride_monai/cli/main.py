@@ -195,7 +195,7 @@ def screen(
             command = [printable(word) for word in sys.argv]
             named = [*slides, *chain(*options.weights.values())]
             run_slides(one, items, out, command, named, Tell(on_progress, on_done, on_note))
-    _summarise(outcomes, out, one.about)
+    _summarize(outcomes, out, one.about)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
@@ -233,7 +233,7 @@ def _progress(period: float = 30.0) -> Progress:
     return Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal, speed_estimate_period=period)
 
 
-def _summarise(outcomes: Sequence[Outcome], out: Path, about: About | None) -> None:
+def _summarize(outcomes: Sequence[Outcome], out: Path, about: About | None) -> None:
     table = Table(Column("slide", overflow="fold"), Column("status", no_wrap=True), box=None, pad_edge=False)
     for name in ("call", "class", "score", "cells", "um/px", "seconds"):
         table.add_column(name, no_wrap=True)

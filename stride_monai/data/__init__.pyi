@@ -5,7 +5,7 @@ from .bags.bag import BagFile as BagFile
 from .bags.bag import BagHeader as BagHeader
 from .bags.bag import encode_crop as encode_crop
 from .bags.bag import write_bag as write_bag
-from .bags.labelled import write_labelled_bags as write_labelled_bags
+from .bags.labeled import write_labeled_bags as write_labeled_bags
 from .cells import CellRecord as CellRecord
 from .cells import read_cells as read_cells
 from .cells import write_cells as write_cells
@@ -15,7 +15,7 @@ from .datalists import cell_counts as cell_counts
 from .datalists import cell_crops as cell_crops
 from .datalists import class_counts as class_counts
 from .datalists import detection_tiles as detection_tiles
-from .datalists import labelled_bags as labelled_bags
+from .datalists import labeled_bags as labeled_bags
 from .datalists import slide_centres as slide_centres
 from .datalists import slides as slides
 from .datasets.cell_batches import BagCells as BagCells

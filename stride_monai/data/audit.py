@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stride_monai.data.cells import CellRecord, cells_of
 from stride_monai.data.manifest import SPLITS, SlideRecord, read_manifest
-from stride_monai.data.near_duplicates import THUMB_MPP, THUMB_PX, find_twins, to_grey
+from stride_monai.data.near_duplicates import THUMB_MPP, THUMB_PX, find_twins, to_gray
 from stride_monai.errors import ManifestError, StrideError
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import slide_fingerprint
@@ -211,7 +211,7 @@ def _look(record: SlideRecord, cells: Sequence[CellRecord], mpp: float) -> _Look
         with open_slide(record.path, mpp=record.mpp) as slide:
             side = THUMB_PX * mpp / slide.mpp
             for k, cell in enumerate(cells):
-                thumbs[k] = to_grey(slide.read(Box.around(*cell.box.centre, side), mpp=mpp))
+                thumbs[k] = to_gray(slide.read(Box.around(*cell.box.center, side), mpp=mpp))
             return _Look(record, thumbs, min(slide.width, slide.height) * slide.mpp)
     except StrideError as error:
         return str(error)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, parse_label
+from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELED, cell_class_of, parse_label
 from stride_monai.data.tables import Problems, Row, number, read_table, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
@@ -31,7 +31,7 @@ _ALIASES = {"slide": "slide_id", "description": "descriptions"}
 _MAY_BE_UNKNOWN = ("cell_id", "descriptions", "raw_label", "subtype", "lossy", "outline", "nucleus")
 _SEPARATOR = "|"
 
-WITHOUT_CLASS = frozenset({ABNORMAL, UNLABELLED})
+WITHOUT_CLASS = frozenset({ABNORMAL, UNLABELED})
 """Labels of marked cells that belong to no cell class."""
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "cell_crops",
     "class_counts",
     "detection_tiles",
-    "labelled_bags",
+    "labeled_bags",
     "slide_centres",
     "slides",
 ]
@@ -132,7 +132,7 @@ def cell_crops(dataset_dir: Path | str, split: str, random_negatives: int = 0, s
     for record in records:
         for cell in cells[record.slide_id]:
             if cell.cell_class is not None:
-                items.append(_crop_item(record, cell.box.centre, CELL_CLASSES.index(cell.cell_class), cell.cell_id))
+                items.append(_crop_item(record, cell.box.center, CELL_CLASSES.index(cell.cell_class), cell.cell_id))
     without = sum(len(cells[record.slide_id]) for record in records) - len(items)
     if without:
         _log.warning("split %s: %d marked cells have no class and are left out", split, without)
@@ -169,7 +169,7 @@ def slide_centres(dataset_dir: Path | str) -> dict[str, str]:
     return {record.slide_id: record.centre for record in _records(Path(dataset_dir), None) if record.centre}
 
 
-def labelled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> list[dict[str, Any]]:
+def labeled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> list[dict[str, Any]]:
     """The bags with labelled cells of a split's slides (:func:`stride_monai.data.write_labelled_bags`).
 
     Args:
@@ -204,7 +204,7 @@ def bags(
     manifest: Path | str,
     split: str | None = None,
     allow_missing: bool = False,
-    labelled: bool = True,
+    labeled: bool = True,
 ) -> list[dict[str, Any]]:
     """The bags of a split with the labels of their slides.
 
@@ -223,9 +223,9 @@ def bags(
         BagError: a bag is damaged; or absent or empty and that is not allowed; or no slide has one.
     """
     records = _records(Path(manifest), split)
-    unlabelled = [record.slide_id for record in records if record.slide_class is None]
-    if unlabelled and labelled:
-        raise ManifestError(f"slide '{unlabelled[0]}' has no slide_class", "label every slide that trains or evaluates")
+    unlabeled = [record.slide_id for record in records if record.slide_class is None]
+    if unlabeled and labeled:
+        raise ManifestError(f"slide '{unlabeled[0]}' has no slide_class", "label every slide that trains or evaluates")
     paths: dict[str, Path] = {}
     for path in sorted(Path(bag_dir).rglob(f"*{BAG_SUFFIX}")):
         slide_id = path.name.removesuffix(BAG_SUFFIX)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["THUMB_MPP", "THUMB_PX", "Twins", "find_twins", "to_grey"]
+__all__ = ["THUMB_MPP", "THUMB_PX", "Twins", "find_twins", "to_gray"]
 
 THUMB_PX = 64
 THUMB_MPP = 1.0
@@ -59,7 +59,7 @@ class Twins(NamedTuple):
     correlation: float
 
 
-def to_grey(pixels: _Bytes) -> _Bytes:
+def to_gray(pixels: _Bytes) -> _Bytes:
     """uint8 ``[..., 3]`` RGB as luminance ``[...]``."""
     return np.asarray(np.rint(pixels.astype(np.float32) @ _LUMA), np.uint8)
 

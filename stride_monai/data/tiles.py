@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stride_monai.bethesda import NEGATIVE, UNLABELLED
+from stride_monai.bethesda import NEGATIVE, UNLABELED
 from stride_monai.data.cells import CellRecord
 from stride_monai.data.hashing import digest, unit_interval
 from stride_monai.data.manifest import SlideRecord
@@ -45,8 +45,8 @@ class SlideTiles:
         side = tile_px * tile_mpp / self._slide.mpp
         items: list[dict[str, Any]] = []
         for field in self._fields:
-            inside = [cell for cell in waiting if not self._confined or _holds(field, *cell.box.centre)]
-            waiting = [cell for cell in waiting if self._confined and not _holds(field, *cell.box.centre)]
+            inside = [cell for cell in waiting if not self._confined or _holds(field, *cell.box.center)]
+            waiting = [cell for cell in waiting if self._confined and not _holds(field, *cell.box.center)]
             for tile in self._covering(inside, field, side):
                 items.append(self._item(tile, field, inside, tile_px, min_visible))
         if waiting:
@@ -61,7 +61,7 @@ class SlideTiles:
         """So many tiles on the deposit that show no lesion; fewer where there is no room for them."""
         side = tile_px * tile_mpp / self._slide.mpp
         certain = self._record.slide_class == NEGATIVE
-        marked = [cell.box for cell in self._cells if cell.positive or (cell.label == UNLABELLED and not certain)]
+        marked = [cell.box for cell in self._cells if cell.positive or (cell.label == UNLABELED and not certain)]
         items: list[dict[str, Any]] = []
         for field, x, y in self._places(_TRIES * count):
             tile = _within(Box.around(x, y, side), field)

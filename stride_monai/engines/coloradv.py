@@ -21,11 +21,11 @@ from stride_monai.errors import ConfigError
 from stride_monai.losses.swift import PseudoLabels
 from stride_monai.networks.mil.swift import SwiftOutput, View
 from stride_monai.transforms.augmentation import DrawnViews
-from stride_monai.transforms.colour_perturbation import SPACES, AdversarialColorPerturbation
+from stride_monai.transforms.color_perturbation import SPACES, AdversarialColorPerturbation
 
 __all__ = ["ColorAdvTrainer"]
 
-_COLOURS = 3  # stream of the random numbers, after those of SWIFT
+_COLORS = 3  # stream of the random numbers, after those of SWIFT
 
 
 class ColorAdvTrainer(SwiftTrainer):
@@ -70,7 +70,7 @@ class ColorAdvTrainer(SwiftTrainer):
         self.attack = AdversarialColorPerturbation(spaces, rho_rgb, rho_hsv, adversarial_steps, random_start)
         if adversarial_weight < 0:
             raise ConfigError(f"adversarial_weight is {adversarial_weight}", "weights are 0 or more")
-        self.adversarial_weight, self._colour_seed = adversarial_weight, seed
+        self.adversarial_weight, self._color_seed = adversarial_weight, seed
         if adversarial_weight:
             train_handlers = [_AfterBackward(self._adversarial_pass), *(train_handlers or [])]
             additional_metrics = {"adversarial_loss": Average(_adversarial_loss), **(additional_metrics or {})}
@@ -87,22 +87,22 @@ class ColorAdvTrainer(SwiftTrainer):
         """The clean view, in which a shift of 0 waits for its gradient."""
         if not self.adversarial_weight:
             return strong
-        mixed = np.random.SeedSequence((self._colour_seed, self.step, _COLOURS)).generate_state(1)
+        mixed = np.random.SeedSequence((self._color_seed, self.step, _COLORS)).generate_state(1)
         self.attack.set_random_state(seed=int(mixed[0]))
         self.attack.randomize()
-        labelled = len(strong) - int(mask.sum())
-        self._strong_bags = strong[labelled:]
+        labeled = len(strong) - int(mask.sum())
+        self._strong_bags = strong[labeled:]
         self._shift = torch.zeros(len(mask), 3, device=mask.device, requires_grad=True)
-        return self._shifted(strong, self._shift, labelled)
+        return self._shifted(strong, self._shift, labeled)
 
-    def _shifted(self, strong: View, shift: Tensor, labelled: int) -> View:
+    def _shifted(self, strong: View, shift: Tensor, labeled: int) -> View:
         """The strong view of a batch that begins with so many labelled cells, with the cells of each bag shifted."""
         slide_of = self._bags.mask.nonzero()[:, 0]
 
         def view(images: Tensor, place: slice) -> Tensor:
             seen = strong(images, place)
-            plain = min(max(labelled - place.start, 0), len(seen))
-            slides = slide_of[max(place.start - labelled, 0) : max(place.stop - labelled, 0)]
+            plain = min(max(labeled - place.start, 0), len(seen))
+            slides = slide_of[max(place.start - labeled, 0) : max(place.stop - labeled, 0)]
             moved = self.attack.perturb(seen[plain:], shift[slides])
             return torch.cat([seen[:plain], moved]) if plain else moved
 
@@ -123,7 +123,7 @@ class ColorAdvTrainer(SwiftTrainer):
         loss = self._loss_of_slides(shift, self.network)
         weighted = self.adversarial_weight * loss / self.accumulation_steps
         (self.scaler.scale(weighted) if self.scaler is not None else weighted).backward()
-        self.state.output |= {"adversarial_loss": loss.detach(), "colour_shift": shift}
+        self.state.output |= {"adversarial_loss": loss.detach(), "color_shift": shift}
 
     def _search(self, gradient: Tensor) -> Tensor:
         """The shifts ``[B, 3]``, given the gradient at 0."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["share_of_batch", "synchronised"]
+__all__ = ["share_of_batch", "synchronized"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def share_of_batch(batch_size: int) -> int:
     return int(batch_size // processes)
 
 
-def synchronised(network: nn.Module, device: torch.device | str) -> nn.Module:
+def synchronized(network: nn.Module, device: torch.device | str) -> nn.Module:
     """The network with batch normalisation over the batches of all processes.
 
     torch synchronises it on CUDA only. On other devices each process normalises by its own share of the batch, and a

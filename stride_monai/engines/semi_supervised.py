@@ -57,8 +57,8 @@ class SemiSupervisedTrainer(CellTrainer):
         *args: Any,
         method: SemiSupervisedLoss,
         ema: EmaModel,
-        unlabelled: Any,
-        unlabelled_batch_size: int,
+        unlabeled: Any,
+        unlabeled_batch_size: int,
         loss_function: Callable[..., Tensor],
         seed: int = 0,
         num_workers: int = 0,
@@ -71,15 +71,15 @@ class SemiSupervisedTrainer(CellTrainer):
             StepAugmentation(method.teacher_view, seed, _TEACHER),
         )
         metrics = {
-            **{part: Average(itemgetter(part)) for part in ("supervised_loss", "unlabelled_loss")},
+            **{part: Average(itemgetter(part)) for part in ("supervised_loss", "unlabeled_loss")},
             PSEUDO_LABELS: PseudoLabels(),
             **(additional_metrics or {}),
         }
         super().__init__(*args, loss_function=self._loss, additional_metrics=metrics, **kwargs)
         self.method = method.to(self.state.device)
         on_gpu = torch.device(self.state.device).type == "cuda"
-        self._stream = EndlessStream(unlabelled, unlabelled_batch_size, seed, num_workers, pin_memory=on_gpu)
-        self._truth = _known_labels(unlabelled).to(self.state.device)
+        self._stream = EndlessStream(unlabeled, unlabeled_batch_size, seed, num_workers, pin_memory=on_gpu)
+        self._truth = _known_labels(unlabeled).to(self.state.device)
         self.add_event_handler(Events.COMPLETED, self._stream.close)
 
     @property
@@ -88,13 +88,13 @@ class SemiSupervisedTrainer(CellTrainer):
         return int(self.state.iteration) - 1
 
     def _prepare(self, batch: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        labelled, *rest = super()._prepare(batch, *args, **kwargs)
-        unlabelled = self._stream(self.step)
-        pictures = unlabelled["image"].to(self.state.device, non_blocking=True)
-        self._index = unlabelled["index"].to(self.state.device, non_blocking=True)
+        labeled, *rest = super()._prepare(batch, *args, **kwargs)
+        unlabeled = self._stream(self.step)
+        pictures = unlabeled["image"].to(self.state.device, non_blocking=True)
+        self._index = unlabeled["index"].to(self.state.device, non_blocking=True)
         with torch.no_grad():
             student, self._teacher_view = (view(pictures, self.step) for view in self._views)
-        return (torch.cat((labelled, student.to(labelled))), *rest)
+        return (torch.cat((labeled, student.to(labeled))), *rest)
 
     def _taught(self) -> Tensor:
         """Logits of the teacher."""
@@ -111,7 +111,7 @@ class SemiSupervisedTrainer(CellTrainer):
         found = self.method(logits[count:], self._taught(), self._index, self.step)
         output = self.state.output
         output[CommonKeys.IMAGE], output[CommonKeys.PRED] = output[CommonKeys.IMAGE][:count], logits[:count]
-        output["supervised_loss"], output["unlabelled_loss"] = supervised.detach(), found.loss.detach()
+        output["supervised_loss"], output["unlabeled_loss"] = supervised.detach(), found.loss.detach()
         output[PSEUDO_LABELS] = (found.label, found.accepted, self._truth[self._index])
         total: Tensor = supervised + found.loss
         return total

@@ -151,15 +151,15 @@ class SwiftTrainer(SupervisedTrainer):
             return value.to(device=device, non_blocking=non_blocking)
 
         _check_labels(batch)
-        labelled = {key: moved(value) for key, value in self.cells(self.step).items() if key in {"image", "label"}}
+        labeled = {key: moved(value) for key, value in self.cells(self.step).items() if key in {"image", "label"}}
         images, mask, label = moved(batch["image"]), moved(batch["mask"]), moved(batch["label"])
         chosen = batch["mask"].flatten()
-        strong = self._strong[0].drawn(self.step, len(labelled["image"]))
+        strong = self._strong[0].drawn(self.step, len(labeled["image"]))
         strong = strong + self._strong[1].drawn(self.step, mask.numel(), group=mask.shape[1])[chosen]
         weak = self._weak.drawn(self.step, mask.numel(), group=mask.shape[1])[chosen]
         truth = moved(batch["truth"]) if "truth" in batch else None
         self._bags = _Bags(images, mask, truth, weak)
-        return labelled["image"], (labelled["label"], label), (images, mask, self._view(strong, mask)), {}
+        return labeled["image"], (labeled["label"], label), (images, mask, self._view(strong, mask)), {}
 
     def _view(self, strong: DrawnViews, mask: Tensor) -> View:
         """The student's view of the batch; a subclass may change it (see :mod:`stride_monai.engines.coloradv`)."""
@@ -170,7 +170,7 @@ class SwiftTrainer(SupervisedTrainer):
         cell_label, slide_label = targets
         pseudo = self._pseudo_labels(found, slide_label) if self.semi_weight else None
         losses = {
-            "cell_loss": functional.cross_entropy(_full(found.labelled), cell_label),
+            "cell_loss": functional.cross_entropy(_full(found.labeled), cell_label),
             "slide_loss": self.slide_loss(found.slides, slide_label),
             "semi_loss": found.slides.new_zeros(()) if pseudo is None else self._semi_loss(found.cells, pseudo),
         }

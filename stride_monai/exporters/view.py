@@ -252,7 +252,7 @@ def _counts(cells: Sequence[Cell]) -> tuple[Count, ...]:
 
 
 def _card(cell: Cell, findings: Findings, pictures: Pictures) -> Card:
-    x, y = cell.box.centre
+    x, y = cell.box.center
     mpp = findings.slide.mpp
     named = zip(CELL_CLASSES, cell.probabilities, strict=True)
     return Card(
@@ -337,7 +337,7 @@ def _overview(findings: Findings, pictures: Pictures) -> Overview:
 
 
 def _mark(cell: Cell, smallest: float) -> Mark:
-    x, y = cell.box.centre
+    x, y = cell.box.center
     small = max(cell.box.width, cell.box.height) < smallest
     width, height = (smallest, smallest) if small else (cell.box.width, cell.box.height)
     probability = _p(cell.probabilities[CELL_CLASSES.index(cell.cell_class)])

@@ -2,8 +2,8 @@ from .best_weights import BestWeights as BestWeights
 from .cell_report import CellReport as CellReport
 from .cell_report import ConfusionPicture as ConfusionPicture
 from .clipping import GradientClipping as GradientClipping
-from .colour_figures import AttackedSlide as AttackedSlide
-from .colour_pictures import ColourPictures as ColourPictures
+from .color_figures import AttackedSlide as AttackedSlide
+from .color_pictures import ColorPictures as ColorPictures
 from .description_report import DescriptionF1 as DescriptionF1
 from .description_report import DescriptionReport as DescriptionReport
 from .description_report import StoreTexts as StoreTexts
@@ -15,7 +15,7 @@ from .detection_pictures import DetectionPictures as DetectionPictures
 from .early_stop import EarlyStop as EarlyStop
 from .ema import EmaUpdater as EmaUpdater
 from .features import FeatureSpread as FeatureSpread
-from .features import NeighbourF1 as NeighbourF1
+from .features import NeighborF1 as NeighborF1
 from .generations import CrestGenerations as CrestGenerations
 from .generations import GrownCells as GrownCells
 from .learning_rate import LearningRateScalar as LearningRateScalar

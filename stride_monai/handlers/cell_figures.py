@@ -36,9 +36,9 @@ def confusion_figure(confusion: NDArray[np.integer], names: Sequence[str]) -> Fi
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")
     picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), number in np.ndenumerate(confusion):
-        colour = "white" if share[row, column] > 0.5 else "black"
+        color = "white" if share[row, column] > 0.5 else "black"
         text = f"{share[row, column]:.0%}\n{number:,}" if number else "0"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), [f"{name}\n({n:,})" for name, n in zip(names, cells[:, 0], strict=True)])
     figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
@@ -58,11 +58,11 @@ def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: st
     shown = [(k, *item) for k, item in enumerate(counts.items()) if np.isfinite(f1[k])]
     for k, name, count in shown:
         place = max(count, 0.5)  # a class without a cell stands left of 1
-        colour = _CLASSES[k % len(_CLASSES)]
-        axes.plot(place, f1[k], "o", markersize=9, color=colour, label=f"{name}: {f1[k]:.3f}, {count:,} cells")
+        color = _CLASSES[k % len(_CLASSES)]
+        axes.plot(place, f1[k], "o", markersize=9, color=color, label=f"{name}: {f1[k]:.3f}, {count:,} cells")
     if shown:
         mean = float(np.mean([f1[k] for k, _, _ in shown]))
-        axes.axhline(mean, color="grey", linestyle="--", linewidth=1, label=f"F1-macro: {mean:.3f}")
+        axes.axhline(mean, color="gray", linestyle="--", linewidth=1, label=f"F1-macro: {mean:.3f}")
         axes.legend(loc="best")
     axes.set_xscale("log")
     axes.margins(x=0.15)
@@ -86,11 +86,11 @@ def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) ->
         grid[0, 1], ylabel="share that is of the class", title=f"every class, mean ECE {classwise:.3f}"
     )
     for k, (name, one) in enumerate(by_class.items()):
-        colour = _CLASSES[k % len(_CLASSES)]
-        right.plot(one.confidence, one.accuracy, "o-", markersize=4, color=colour, label=f"{name} {one.error:.3f}")
+        color = _CLASSES[k % len(_CLASSES)]
+        right.plot(one.confidence, one.accuracy, "o-", markersize=4, color=color, label=f"{name} {one.error:.3f}")
     right.legend(loc="upper left", fontsize=8)
     for axes in (left, right):
-        axes.plot((0, 1), (0, 1), color="grey", linestyle="--", linewidth=1)
+        axes.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
     for place, counts in ((0, top.number), (1, sum(one.number for one in by_class.values()))):

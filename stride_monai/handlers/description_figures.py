@@ -18,7 +18,7 @@ def threshold_figure(curve: ThresholdCurve, threshold: float) -> Figure:
     left, right = figure.subplots(1, 2)
     for name in ("precision", "recall", "micro_f1", "macro_f1", "exact"):
         left.plot(curve.threshold, getattr(curve, name), label=name.replace("_f1", " F1").replace("exact", "exact set"))
-    left.axvline(threshold, color="grey", linestyle="--", linewidth=1, label=f"stored threshold {threshold:.3f}")
+    left.axvline(threshold, color="gray", linestyle="--", linewidth=1, label=f"stored threshold {threshold:.3f}")
     left.set(xlabel="threshold on the cosine", ylabel="score", ylim=(0, 1.02))
     left.legend(loc="best", fontsize=8)
     right.plot(curve.recall, curve.precision, color="#1f4e79")

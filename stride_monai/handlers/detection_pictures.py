@@ -15,11 +15,11 @@ from torchvision.utils import draw_bounding_boxes, make_grid
 
 from stride_monai.files import write_bytes
 
-__all__ = ["FOUND_COLOUR", "IGNORED_COLOUR", "TRUTH_COLOUR", "DetectionPictures", "draw_tile"]
+__all__ = ["FOUND_COLOR", "IGNORED_COLOR", "TRUTH_COLOR", "DetectionPictures", "draw_tile"]
 
-TRUTH_COLOUR = (0, 160, 60)
-IGNORED_COLOUR = (150, 150, 150)
-FOUND_COLOUR = (220, 30, 30)
+TRUTH_COLOR = (0, 160, 60)
+IGNORED_COLOR = (150, 150, 150)
+FOUND_COLOR = (220, 30, 30)
 
 
 def draw_tile(image: Tensor, found: Any, truth: Any, min_score: float) -> Tensor:
@@ -36,19 +36,19 @@ def draw_tile(image: Tensor, found: Any, truth: Any, min_score: float) -> Tensor
     """
     picture = (image.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     ignored = truth.ignored.cpu()
-    picture = _drawn(picture, truth.boxes.cpu()[ignored], IGNORED_COLOUR)
-    picture = _drawn(picture, truth.boxes.cpu()[~ignored], TRUTH_COLOUR)
+    picture = _drawn(picture, truth.boxes.cpu()[ignored], IGNORED_COLOR)
+    picture = _drawn(picture, truth.boxes.cpu()[~ignored], TRUTH_COLOR)
     shown = found.scores >= min_score
     labels = [f"{score:.2f}" for score in found.scores[shown].tolist()]
-    return _drawn(picture, found.boxes[shown].float().cpu(), FOUND_COLOUR, labels)
+    return _drawn(picture, found.boxes[shown].float().cpu(), FOUND_COLOR, labels)
 
 
-def _drawn(picture: Tensor, boxes: Tensor, colour: tuple[int, int, int], labels: list[str] | None = None) -> Tensor:
+def _drawn(picture: Tensor, boxes: Tensor, color: tuple[int, int, int], labels: list[str] | None = None) -> Tensor:
     if not len(boxes):
         return picture
     # A detector may give a box of no width at first; torchvision draws none with its corners swapped.
     ordered = torch.cat([torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])], dim=1)
-    drawn: Tensor = draw_bounding_boxes(picture, ordered, labels=labels, colors=[colour] * len(boxes), width=2)
+    drawn: Tensor = draw_bounding_boxes(picture, ordered, labels=labels, colors=[color] * len(boxes), width=2)
     return drawn
 
 

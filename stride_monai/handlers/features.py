@@ -15,12 +15,12 @@ from stride_monai.data.hashing import digest
 from stride_monai.errors import ManifestError
 from stride_monai.metrics.slide import f1_macro
 
-__all__ = ["FeatureSpread", "NeighbourF1", "nearest_neighbours"]
+__all__ = ["FeatureSpread", "NeighborF1", "nearest_neighbors"]
 
 _TEMPERATURE, _BLOCK = 0.07, 1024
 
 
-def nearest_neighbours(features: Tensor, labels: Tensor, slides: Tensor, k: int = 20) -> Tensor:
+def nearest_neighbors(features: Tensor, labels: Tensor, slides: Tensor, k: int = 20) -> Tensor:
     """The class of each cell, ``[N]``, by the vote of its nearest cells on other slides.
 
     Cells of one slide share stain and focus, so a neighbour on the same slide says little about a new slide. A vote
@@ -77,7 +77,7 @@ class _Features(Metric):
         raise NotImplementedError
 
 
-class NeighbourF1(_Features):
+class NeighborF1(_Features):
     """F1-macro of :func:`nearest_neighbours`: how well classes lie apart, from slide to slide.
 
     Args:
@@ -89,7 +89,7 @@ class NeighbourF1(_Features):
         super().__init__(**kwargs)
 
     def value(self, features: Tensor, labels: Tensor, slides: Tensor) -> float:
-        predicted = nearest_neighbours(features, labels, slides, self.k)
+        predicted = nearest_neighbors(features, labels, slides, self.k)
         return f1_macro(predicted.cpu().numpy(), labels.cpu().numpy())
 
 

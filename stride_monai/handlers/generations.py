@@ -39,9 +39,9 @@ class GrownCells(Dataset[dict[str, Any]]):
         data: the labels, as :class:`~stride_monai.engines.CellSampler` takes them.
     """
 
-    def __init__(self, labelled: Any, unlabelled: Any, chosen: Tensor, label: Tensor) -> None:
-        self.labelled, self.unlabelled, self.chosen = labelled, unlabelled, chosen.tolist()
-        self.data = [{"label": int(item["label"])} for item in labelled.data] + [{"label": c} for c in label.tolist()]
+    def __init__(self, labeled: Any, unlabeled: Any, chosen: Tensor, label: Tensor) -> None:
+        self.labeled, self.unlabeled, self.chosen = labeled, unlabeled, chosen.tolist()
+        self.data = [{"label": int(item["label"])} for item in labeled.data] + [{"label": c} for c in label.tolist()]
 
     def __len__(self) -> int:
         return len(self.data)
@@ -51,10 +51,10 @@ class GrownCells(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A batch; the cells of either set are loaded together."""
-        first = len(self.labelled)
+        first = len(self.labeled)
         old = [index for index in indices if index < first]
         new = [index for index in indices if index >= first]
-        samples = _samples(self.labelled, old) + _samples(self.unlabelled, [self.chosen[i - first] for i in new])
+        samples = _samples(self.labeled, old) + _samples(self.unlabeled, [self.chosen[i - first] for i in new])
         image = {index: sample["image"] for index, sample in zip(old + new, samples, strict=True)}
         return [{"image": image[index], "label": self.data[index]["label"]} for index in indices]
 
@@ -97,19 +97,19 @@ class CrestGenerations:
         ema: EmaModel,
         optimizer: torch.optim.Optimizer,
         lr_scheduler: Any,
-        unlabelled: Any,
+        unlabeled: Any,
         epochs: int,
         balance: float = 0.0,
         batch_size: int = 256,
     ) -> None:
-        self.method, self.network, self.unlabelled, self.epochs = method, network, unlabelled, epochs
+        self.method, self.network, self.unlabeled, self.epochs = method, network, unlabeled, epochs
         self.balance, self.batch_size = balance, batch_size
         self.ema = ema
         self._restarted = {"network": network, "ema": ema, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
         self._first: dict[str, Any] | None = None
         self.chosen = torch.zeros(0, dtype=torch.int64)
         self.label = torch.zeros(0, dtype=torch.int64)
-        self._labelled: Any = None
+        self._labeled: Any = None
         self._sampler: CellSampler | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -137,7 +137,7 @@ class CrestGenerations:
                 "%d epochs end before %d generations of %d epochs do",
                 *(engine.state.max_epochs, self.method.generations, self.epochs),
             )
-        self._labelled, self._sampler = engine.data_loader.dataset, None
+        self._labeled, self._sampler = engine.data_loader.dataset, None
         if self._first is None:
             self._first = {name: copy.deepcopy(thing.state_dict()) for name, thing in self._restarted.items()}
 
@@ -173,9 +173,9 @@ class CrestGenerations:
     def classify(self, device: torch.device | str) -> Tensor:
         """Class probabilities of every unlabelled cell ``[N, C]``, on the CPU; the processes share the work."""
         rank, world = idist.get_rank(), idist.get_world_size()
-        size = len(self.unlabelled)
+        size = len(self.unlabeled)
         mine = [i % size for i in range(rank, -(-size // world) * world, world)]  # equally many for every process
-        loader = DataLoader(Subset(self.unlabelled, mine), batch_size=self.batch_size, num_workers=0)
+        loader = DataLoader(Subset(self.unlabeled, mine), batch_size=self.batch_size, num_workers=0)
         parts = [self.ema.module(ScaleUint8()(batch["image"].to(device))).float().softmax(1) for batch in loader]
         found = torch.cat(parts)
         if world > 1:
@@ -184,7 +184,7 @@ class CrestGenerations:
 
     def _grown_loader(self, loader: Any) -> Any:
         """A loader like the trainer's for labelled and chosen cells together; an epoch keeps its length."""
-        cells = GrownCells(self._labelled, self.unlabelled, self.chosen, self.label)
+        cells = GrownCells(self._labeled, self.unlabeled, self.chosen, self.label)
         usual = loader.sampler
         sampler = CellSampler(cells.data, self.balance, usual.total_size, usual.seed, usual.num_replicas, usual.rank)
         return DataLoader(cells, batch_size=loader.batch_size, sampler=sampler, num_workers=loader.num_workers)

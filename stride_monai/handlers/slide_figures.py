@@ -26,7 +26,7 @@ def roc_figure(curves: Mapping[str, tuple[Floats, Floats]], points: Mapping[str,
     axes = figure.add_subplot(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
-    axes.plot((0, 1), (0, 1), color="grey", linestyle="--", linewidth=1)
+    axes.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
     for name, (false_positives, sensitivity) in curves.items():
         axes.plot(false_positives, sensitivity, label=name)
     for name, point in points.items():

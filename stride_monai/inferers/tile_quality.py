@@ -28,9 +28,9 @@ _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 def sharpness(tile: Pixels) -> float:
     """Variance of the Laplacian of luminance (0-255 scale) of a tile [H, W, 3]; low where it is out of focus."""
-    grey = tile @ _WEIGHTS
-    inner = grey[1:-1, 1:-1]
-    laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner
+    gray = tile @ _WEIGHTS
+    inner = gray[1:-1, 1:-1]
+    laplacian = gray[:-2, 1:-1] + gray[2:, 1:-1] + gray[1:-1, :-2] + gray[1:-1, 2:] - 4 * inner
     return float(laplacian.var()) if laplacian.size else 0.0
 
 

@@ -6,7 +6,7 @@ from .fixmatch import FixMatch as FixMatch
 from .flexmatch import FlexMatch as FlexMatch
 from .mean_teacher import MeanTeacher as MeanTeacher
 from .semi_supervised import SemiSupervisedLoss as SemiSupervisedLoss
-from .semi_supervised import Unlabelled as Unlabelled
+from .semi_supervised import Unlabeled as Unlabeled
 from .semi_supervised import check_share as check_share
 from .swift import PseudoLabels as PseudoLabels
 from .swift import class_activation as class_activation

@@ -90,8 +90,8 @@ class CReST(FixMatch):
 
     def target(self) -> Tensor:
         """The class distribution that predictions are aligned with, float32 ``[C]``."""
-        labelled = torch.tensor(self.counts, dtype=torch.float64)
-        tempered = torch.where(labelled > 0, (labelled / labelled.sum()) ** self.temperature, 0.0)
+        labeled = torch.tensor(self.counts, dtype=torch.float64)
+        tempered = torch.where(labeled > 0, (labeled / labeled.sum()) ** self.temperature, 0.0)
         return (tempered / tempered.sum()).float()
 
     def probabilities(self, teacher: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stride_monai.losses.semi_supervised import SemiSupervisedLoss, Unlabelled, check_share
+from stride_monai.losses.semi_supervised import SemiSupervisedLoss, Unlabeled, check_share
 
 __all__ = ["FixMatch"]
 
@@ -48,10 +48,10 @@ class FixMatch(SemiSupervisedLoss):
         """Which pseudo-labels count: bool ``[M]``."""
         return confidence >= self.threshold
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, step: int) -> Unlabelled:
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, step: int) -> Unlabeled:
         """As of the base."""
         confidence, label = self.probabilities(teacher).max(1)
         accepted = self.accept(confidence, label, index)
         losses = functional.cross_entropy(student.float(), label, reduction="none")
         loss = torch.where(accepted, losses, 0.0).mean()
-        return Unlabelled(self.weight * loss, label, accepted)
+        return Unlabeled(self.weight * loss, label, accepted)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stride_monai.errors import ConfigError
-from stride_monai.losses.semi_supervised import SemiSupervisedLoss, Unlabelled
+from stride_monai.losses.semi_supervised import SemiSupervisedLoss, Unlabeled
 
 __all__ = ["MeanTeacher"]
 
@@ -56,9 +56,9 @@ class MeanTeacher(SemiSupervisedLoss):
             return 1.0
         return math.exp(-5 * (1 - min(step, self.rampup_steps) / self.rampup_steps) ** 2)
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, step: int) -> Unlabelled:
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, step: int) -> Unlabeled:
         """As of the base; every cell counts as accepted."""
         target = teacher.detach().float().softmax(1)
         difference = torch.nn.functional.mse_loss(student.float().softmax(1), target)
         label = target.argmax(1)
-        return Unlabelled(self.weight * self.ramp(step) * difference, label, torch.ones_like(label, dtype=torch.bool))
+        return Unlabeled(self.weight * self.ramp(step) * difference, label, torch.ones_like(label, dtype=torch.bool))

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["SemiSupervisedLoss", "Unlabelled", "check_share"]
+__all__ = ["SemiSupervisedLoss", "Unlabeled", "check_share"]
 
 
-class Unlabelled(NamedTuple):
+class Unlabeled(NamedTuple):
     """What a method makes of a batch of M unlabelled cells.
 
     Attributes:
@@ -44,7 +44,7 @@ class SemiSupervisedLoss(nn.Module):
     student_view: str = "strong"
     teacher_view: str = "weak"
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, step: int) -> Unlabelled:
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, step: int) -> Unlabeled:
         """Args:
             student: logits ``[M, C]`` of the student's view, with gradient.
             teacher: logits ``[M, C]`` of the teacher's view; no gradient goes through them.

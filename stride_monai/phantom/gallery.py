@@ -375,11 +375,11 @@ def _scaled(box: Box, x: float, y: float, factor: float) -> Box:
     return Box((box.x0 - x) * factor, (box.y0 - y) * factor, (box.x1 - x) * factor, (box.y1 - y) * factor)
 
 
-def _framed(pixels: Pixels, boxes: Sequence[Box], colours: Sequence[tuple[int, int, int]]) -> Pixels:
+def _framed(pixels: Pixels, boxes: Sequence[Box], colors: Sequence[tuple[int, int, int]]) -> Pixels:
     picture = Image.fromarray(pixels)
     pen = ImageDraw.Draw(picture)
-    for box, colour in zip(boxes, colours, strict=True):
-        pen.rectangle(tuple(box), outline=colour, width=2)
+    for box, color in zip(boxes, colors, strict=True):
+        pen.rectangle(tuple(box), outline=color, width=2)
     return np.asarray(picture)
 
 
@@ -391,11 +391,11 @@ def _with_truth(pixels: Pixels, box: Box, truth: SlideTruth) -> Pixels:
     for cell in truth.cells:
         if cell.box.x1 < box.x0 or cell.box.x0 > box.x1 or cell.box.y1 < box.y0 or cell.box.y0 > box.y1:
             continue
-        colour = CELL_COLORS[cell.cell_class]
-        pen.rectangle(tuple(_scaled(cell.box, box.x0, box.y0, factor)), outline=colour, width=2)
+        color = CELL_COLORS[cell.cell_class]
+        pen.rectangle(tuple(_scaled(cell.box, box.x0, box.y0, factor)), outline=color, width=2)
         for polygon in (*cell.outlines, *cell.nuclei):
             points = [((x - box.x0) * factor, (y - box.y0) * factor) for x, y in [*polygon, polygon[0]]]
-            pen.line(points, colour, 1)
+            pen.line(points, color, 1)
     return np.asarray(picture)
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "SCANNERS",
     "STANDARD_DYES",
     "Centre",
-    "colour_weights",
+    "color_weights",
     "lookup_table",
     "tinted",
 ]
@@ -101,7 +101,7 @@ class Centre:
     blur_um: float = 0.17
     sharpen: tuple[float, float, float] = (0.3, 0.3, 0.15)
     noise: float = 0.008
-    noise_colour: float = 0.4
+    noise_color: float = 0.4
     haze: float = 0.008
     streaks: float = 0.0
     dirt_per_mm2: float = 500.0
@@ -138,7 +138,7 @@ def tinted(red: float, green: float, blue: float) -> tuple[tuple[float, float, f
     return tuple((r * red, g * green, b * blue) for r, g, b in STANDARD_DYES)
 
 
-def colour_weights(centre: Centre, dyes: NDArray[np.float64]) -> NDArray[np.uint16]:
+def color_weights(centre: Centre, dyes: NDArray[np.float64]) -> NDArray[np.uint16]:
     """Integer weights ``[..., 3]`` (red, green, blue) of dye amounts ``[..., 5]`` per unit of a sprite plane."""
     density = (dyes * np.asarray(centre.strength)) @ np.asarray(centre.dye_od)
     return np.asarray(np.clip(np.rint(density * _WEIGHT_UNITS), 0, 255), np.uint16)

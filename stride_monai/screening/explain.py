@@ -19,7 +19,7 @@ from stride_monai.findings import Described, Description
 from stride_monai.inferers.cpu import one_thread
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.screening.recognise import load_source
+from stride_monai.screening.recognize import load_source
 from stride_monai.screening.sources import Origin, Source
 
 __all__ = ["TEXT_BUNDLE", "Explainer", "load_explainer"]

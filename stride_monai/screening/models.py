@@ -26,7 +26,7 @@ from stride_monai.screening.choices import (
 )
 from stride_monai.screening.explain import TEXT_BUNDLE, Explainer, load_explainer
 from stride_monai.screening.options import Rerank
-from stride_monai.screening.recognise import load_source
+from stride_monai.screening.recognize import load_source
 from stride_monai.screening.sources import Origin, Source, Sources
 
 __all__ = [

@@ -33,7 +33,7 @@ def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float) -> Pictures:
     crops = {}
     for rank, box in enumerate(boxes[:GALLERY_SIZE].tolist(), start=1):
         with suppress(RegionError):  # the report says of this cell that there is no picture
-            crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).centre, field_um / slide.mpp), mpp=mpp))
+            crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).center, field_um / slide.mpp), mpp=mpp))
     return Pictures(overview=_jpeg(overview), overview_downsample=downsample, crop_mpp=mpp, crops=crops)
 
 

@@ -36,7 +36,7 @@ def optical_density(pixels: Pixels, readable: npt.NDArray[np.bool_]) -> tuple[_F
     height, width = readable.shape
     low, high = _BLOCK_SIDES
     side = int(np.clip(min(height, width) // _BLOCKS_ACROSS, low, high))
-    glass = _glass(_bright_colours(pixels, side))
+    glass = _glass(_bright_colors(pixels, side))
     density = np.empty((height, width, 3), np.float32)
     for top in range(0, height, side):  # a row of blocks at a time: the intermediate arrays stay small
         rows = slice(top, min(top + side, height))
@@ -49,7 +49,7 @@ def optical_density(pixels: Pixels, readable: npt.NDArray[np.bool_]) -> tuple[_F
     return np.maximum(density, 0, out=density), float(np.clip(5 * spread, *_THRESHOLDS))
 
 
-def _bright_colours(pixels: Pixels, side: int) -> _Doubles:
+def _bright_colors(pixels: Pixels, side: int) -> _Doubles:
     """log10 of the mean colour of the bright pixels of each block, ``[rows, columns, 3]``."""
     height, width, _ = pixels.shape
     rows, columns = -(-height // side), -(-width // side)

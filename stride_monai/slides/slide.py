@@ -23,7 +23,7 @@ from stride_monai.units import Box
 __all__ = ["Slide", "open_slide"]
 
 WHITE = 255
-UNREADABLE_GREY = 128
+UNREADABLE_GRAY = 128
 """Colour of undecodable places in an overview; tiles and crops are never painted but raise."""
 
 _FINER_TOLERANCE = 1.02  # a level 2 % too coarse is taken all the same: the next finer one costs 4 to 16 times as much
@@ -177,7 +177,7 @@ class Slide:
         height = max(1, math.ceil(self.height / downsample - 1e-6))
         box = Box(0.0, 0.0, width * downsample, height * downsample)
         level = self.level_for(mpp)
-        pixels = np.full((height, width, 3), UNREADABLE_GREY, np.uint8)
+        pixels = np.full((height, width, 3), UNREADABLE_GRAY, np.uint8)
         readable = np.zeros((height, width), np.bool_)
         waiting, why, failed = list(self._blocks(box, width, height, level)), "", 0
         smallest = max(1, int(_SMALLEST_BLOCK * max(self._scales[level]) / downsample))

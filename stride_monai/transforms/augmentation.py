@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stride_monai.errors import ConfigError
-from stride_monai.transforms.colour import jitter_hsv
+from stride_monai.transforms.color import jitter_hsv
 
 __all__ = [
     "STRENGTHS",
@@ -240,12 +240,12 @@ def _augmented(batch: Tensor, drawn: _Draw, size: int, strength: Strength) -> Te
     """The whole batch at once on a GPU; on a CPU a few crops at a time, which stay in its cache."""
     part = len(batch) if batch.device.type != "cpu" else _CPU_PART
     if len(batch) <= part:
-        return _recoloured(_moved(batch, drawn, size), drawn, strength)
+        return _recolored(_moved(batch, drawn, size), drawn, strength)
     out = batch.new_empty((*batch.shape[:2], size, size))
     for start in range(0, len(batch), part):
         place = slice(start, start + part)
         some = _Draw(*(numbers[place] for numbers in drawn.parts()))
-        out[place] = _recoloured(_moved(batch[place], some, size), some, strength)
+        out[place] = _recolored(_moved(batch[place], some, size), some, strength)
     return out
 
 
@@ -258,7 +258,7 @@ def _moved(batch: Tensor, drawn: _Draw, size: int) -> Tensor:
     return functional.grid_sample(batch, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def _recoloured(batch: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
+def _recolored(batch: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
     if not (strength.hue or strength.saturation or strength.value):
         return batch
     factors = (drawn.hue, drawn.saturation, drawn.value)

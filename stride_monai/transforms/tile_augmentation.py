@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.augmentation import STRENGTHS, ScaleUint8, Strength
-from stride_monai.transforms.colour import jitter_hsv
+from stride_monai.transforms.color import jitter_hsv
 
 __all__ = ["TILE_STRENGTHS", "DetectionAugmentation", "DetectionAugmentationd", "Look"]
 
@@ -66,11 +66,11 @@ class Look:
     sharpen: float = 0.0
     noise: float = 0.0
     jpeg: int = 100
-    grey: float = 0.0
+    gray: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, limit = getattr(self, field.name), {"chance": 1, "grey": 1, "glass": 0.5, "jpeg": 100}
+            value, limit = getattr(self, field.name), {"chance": 1, "gray": 1, "glass": 0.5, "jpeg": 100}
             if not 0 <= value <= limit.get(field.name, 4):
                 raise ConfigError(f"{field.name} of a look is {value}", f"use 0 to {limit.get(field.name, 4)}")
 
@@ -90,7 +90,7 @@ TILE_STRENGTHS: Mapping[str, tuple[Strength, Look | None]] = MappingProxyType(
                 sharpen=1.0,
                 noise=0.03,
                 jpeg=40,
-                grey=0.05,
+                gray=0.05,
             ),
         ),
     }
@@ -142,7 +142,7 @@ class DetectionAugmentation(Randomizable, Transform):
         given = boxes if isinstance(boxes, Tensor) else np.asarray(boxes, dtype=np.float32)
         placed = convert_to_tensor(given, track_meta=False).float().reshape(-1, 4)
         image, placed = _placed(image, placed, self._drawn.mirrored, self._drawn.turns)
-        image = _recoloured(image, self._drawn, self.strength)
+        image = _recolored(image, self._drawn, self.strength)
         if self.look is not None:
             image = _seen_anew(image, self.look, np.random.RandomState(self._drawn.seed))
         return image.contiguous(), placed
@@ -217,7 +217,7 @@ def _placed(image: Tensor, boxes: Tensor, mirrored: bool, turns: int) -> tuple[T
     return image, boxes
 
 
-def _recoloured(image: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
+def _recolored(image: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
     if not (strength.hue or strength.saturation or strength.value):
         return image
     factors = (torch.tensor([number]) for number in (drawn.hue, drawn.saturation, drawn.value))
@@ -253,8 +253,8 @@ def _seen_anew(image: Tensor, look: Look, random: np.random.RandomState) -> Tens
     if noise:
         shared = torch.randn(seen.shape[1:], generator=torch_random)
         seen = seen + noise * (own * torch.randn(seen.shape, generator=torch_random) + (1 - own) * shared)
-    grey, weights = random.uniform() < look.grey, random.dirichlet((1, 1, 1))
-    if grey:
+    gray, weights = random.uniform() < look.gray, random.dirichlet((1, 1, 1))
+    if gray:
         seen = torch.einsum("c,chw->hw", torch.as_tensor(weights, dtype=torch.float32), seen).expand(3, -1, -1)
     seen, worse = seen.clamp(0, 1), share()
     return _compressed(seen, round(100 - worse * (100 - look.jpeg))) if worse and look.jpeg < 100 else seen

@@ -111,7 +111,7 @@ class TopKCellPatches(Transform):
 
     def _crop(self, slide: Slide, box: NDArray[np.float64]) -> Tensor | None:
         """The crop about a box, or None where the slide cannot be decoded."""
-        x, y = Box(*box.tolist()).centre
+        x, y = Box(*box.tolist()).center
         try:
             return channel_first(
                 slide.read(Box.around(x, y, self.crop_px * self.crop_mpp / slide.mpp), mpp=self.crop_mpp)

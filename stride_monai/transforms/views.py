@@ -69,25 +69,25 @@ class CellViews(Randomizable, Transform):
         strength: str | Strength = "strong",
         blur: float = 1.0,
         blur_share: float = 0.5,
-        grey_share: float = 0.1,
+        gray_share: float = 0.1,
     ) -> None:
-        if not (0 <= blur_share <= 1 and 0 <= grey_share <= 1 and blur >= 0):
-            raise ConfigError(f"blur {blur}, blur_share {blur_share}, grey_share {grey_share}", "shares are 0 to 1")
-        self.blur, self.blur_share, self.grey_share = blur, blur_share, grey_share
+        if not (0 <= blur_share <= 1 and 0 <= gray_share <= 1 and blur >= 0):
+            raise ConfigError(f"blur {blur}, blur_share {blur_share}, grey_share {gray_share}", "shares are 0 to 1")
+        self.blur, self.blur_share, self.gray_share = blur, blur_share, gray_share
         self.sizes = [global_size] * global_views + [local_size] * local_views
         self._windows = [CellAugmentation(_window(size, crop_size, strength), size) for size in self.sizes]
         self._sigmas: list[Tensor] = []
-        self._greys: list[Tensor] = []
+        self._grays: list[Tensor] = []
 
     def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
         """Draw anew for ``data`` cells; of several processes each draws its share, as ``CellAugmentation`` does."""
-        self._sigmas, self._greys = [], []
+        self._sigmas, self._grays = [], []
         for window in self._windows:
             window.set_random_state(state=self.R)
             window.randomize(data, rank, world_size)
-            blurred, sigma, grey = self.R.uniform(size=(3, data * world_size))[:, rank::world_size]
+            blurred, sigma, gray = self.R.uniform(size=(3, data * world_size))[:, rank::world_size]
             self._sigmas.append(torch.as_tensor(np.where(blurred < self.blur_share, sigma * self.blur, 0.0)).float())
-            self._greys.append(torch.as_tensor(grey < self.grey_share))
+            self._grays.append(torch.as_tensor(gray < self.gray_share))
 
     def __call__(self, img: Any, randomize: bool = True) -> list[Tensor]:
         """Args:
@@ -104,10 +104,8 @@ class CellViews(Randomizable, Transform):
         if randomize or not self._sigmas:
             self.randomize(len(crops))
         return [
-            _without_colour(
-                self._blurred(window(crops, randomize=False), sigma.to(crops.device)), grey.to(crops.device)
-            )
-            for window, sigma, grey in zip(self._windows, self._sigmas, self._greys, strict=True)
+            _without_color(self._blurred(window(crops, randomize=False), sigma.to(crops.device)), gray.to(crops.device))
+            for window, sigma, gray in zip(self._windows, self._sigmas, self._grays, strict=True)
         ]
 
     def _blurred(self, images: Tensor, sigma: Tensor) -> Tensor:
@@ -136,9 +134,9 @@ def _window(size: int, crop_size: int, strength: str | Strength) -> Strength:
     return dataclasses.replace(given, shift=min(held, (1 - share) / 2 + given.shift))
 
 
-def _without_colour(images: Tensor, grey: Tensor) -> Tensor:
+def _without_color(images: Tensor, gray: Tensor) -> Tensor:
     """The luma of those images for which ``grey`` ``[N]`` is set."""
-    if not bool(grey.any()):
+    if not bool(gray.any()):
         return images
     luma = (images * images.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    return torch.where(grey.view(-1, 1, 1, 1), luma, images)
+    return torch.where(gray.view(-1, 1, 1, 1), luma, images)

@@ -1,6 +1,6 @@
 from .locate import bundle_root as bundle_root
 from .locate import copy_bundle as copy_bundle
-from .locate import neighbour as neighbour
+from .locate import neighbor as neighbor
 from .workflow import LoadedBundle as LoadedBundle
 from .workflow import StrideWorkflow as StrideWorkflow
 from .workflow import bundle_weights as bundle_weights

@@ -13,7 +13,7 @@ import stride_monai
 from stride_monai.errors import BundleError, OutputError
 from stride_monai.files import moved_folder, temporary_folder, write_bytes
 
-__all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "copy_place", "neighbour"]
+__all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "copy_place", "neighbor"]
 
 _log = logging.getLogger(__name__)
 _LEFT_BEHIND = ("__pycache__", "*.part", ".gitkeep", "events.out.tfevents*")
@@ -69,7 +69,7 @@ def _facts(name: str, root: Path) -> BundleFacts:
     return BundleFacts(name, str(meta["version"]), str(meta["name"]), tuple(weights), root)
 
 
-def neighbour(root: Path | str, name: str, weights: str) -> str:
+def neighbor(root: Path | str, name: str, weights: str) -> str:
     """Path of a weights file of another bundle: in the folder beside this one, else as it came with the package.
 
     A bundle that is shared alone has no neighbours; where the package has the file, that is used, and said in the log.

@@ -67,7 +67,7 @@ def test_statistics_are_finite_named_once_and_reproducible(bench: ModuleType) ->
     first, second = (bench.statistics(*bench.cut(pixels, x, y, 112.0, 0.5), 0.5) for _ in range(2))
     assert first == second
     assert np.isfinite(list(first.values())).all()
-    assert {family for family, _ in first} == {"colour", "gradient", "lbp", "glcm", "spectrum", "nucleus", "cover"}
+    assert {family for family, _ in first} == {"color", "gradient", "lbp", "glcm", "spectrum", "nucleus", "cover"}
     blank = bench.statistics(np.full((224, 224, 3), 240, np.uint8), (112.0, 112.0), 0.5)
     assert blank.keys() == first.keys()
     assert np.isfinite(list(blank.values())).all()

@@ -21,7 +21,7 @@ from stride_monai.handlers.predictions import OperatingPointHandler
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.heads import slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.workflows.locate import bundle_facts, bundle_root, copy_bundle, neighbour
+from stride_monai.workflows.locate import bundle_facts, bundle_root, copy_bundle, neighbor
 
 SMALL = {"encoder_name": "test_convnext", "init_part": "", "init_weights": ""}
 
@@ -112,13 +112,13 @@ def test_a_bundle_alone_takes_the_weights_that_came_with_the_package(
     alone = copy_bundle("text_align", tmp_path)
     shipped = bundle_root("swift_mil") / "models" / "tiny.safetensors"
     with caplog.at_level(logging.WARNING):
-        assert neighbour(alone, "swift_mil", "tiny.safetensors") == str(shipped)
+        assert neighbor(alone, "swift_mil", "tiny.safetensors") == str(shipped)
     assert str(shipped) in caplog.text
     own = copy_bundle("swift_mil", tmp_path) / "models" / "tiny.safetensors"
-    assert neighbour(alone, "swift_mil", "tiny.safetensors") == str(own)
+    assert neighbor(alone, "swift_mil", "tiny.safetensors") == str(own)
     (tmp_path / "swift_mil" / "models" / "model.pt").touch()
-    assert neighbour(alone, "swift_mil", "model.pt") == str(own.with_name("model.pt"))
-    assert neighbour(alone, "cell_cls", "model.pt") == str(tmp_path / "cell_cls" / "models" / "model.pt")
+    assert neighbor(alone, "swift_mil", "model.pt") == str(own.with_name("model.pt"))
+    assert neighbor(alone, "cell_cls", "model.pt") == str(tmp_path / "cell_cls" / "models" / "model.pt")
 
 
 def test_bundles_are_listed_with_their_folders() -> None:

@@ -107,7 +107,7 @@ def test_reads_like_a_bundle_and_has_the_references_numbers(name: str, cohort: P
             "encoder_name": "vit_small_patch16_224",
             "student_temperature": 0.1,
             "teacher_temperature": 0.04,
-            "centre_momentum": 0.9,
+            "center_momentum": 0.9,
             "teacher_momentum": 0.996,
             "prototypes": 65536,
             "local_views": 8,

@@ -21,7 +21,7 @@ METHODS = ("mean_teacher", "fixmatch", "flexmatch", "crest")
 SMALL: dict[str, Any] = {
     "crop_size": 32,
     "batch_size": 8,
-    "unlabelled_batch_size": 10,
+    "unlabeled_batch_size": 10,
     "cells_per_epoch": 16,
     "max_epochs": 1,
     "val_interval": 1,
@@ -92,7 +92,7 @@ def test_overlays_hold_the_references_numbers(name: str, cohort: Path) -> None:
     options = {"dataset_dir": str(cohort), "random_negatives": 0, "encoder_name": "convnext_atto", "crop_size": 64}
     parser = parsed("train", name, **options)
     method = parser.get_parsed_content("method")
-    assert parser.get_parsed_content("unlabelled_batch_size") == (128 if name == "mean_teacher" else 7 * 128)
+    assert parser.get_parsed_content("unlabeled_batch_size") == (128 if name == "mean_teacher" else 7 * 128)
     assert parser.get_parsed_content("ema").decay == 0.999
     assert method.teacher == ("ema" if name == "mean_teacher" else "student")
     if name == "mean_teacher":
@@ -111,7 +111,7 @@ def test_overlays_hold_the_references_numbers(name: str, cohort: Path) -> None:
 def test_overlays_differ_in_their_method_only() -> None:
     """Nothing that is copied may drift apart."""
     own = {"method", "threshold", "generations", "self_training", "consistency_weight", "rampup", "+train#handlers"}
-    own |= {"unlabelled_batch_size", "state#self_training", "train#trainer#max_epochs"}
+    own |= {"unlabeled_batch_size", "state#self_training", "train#trainer#max_epochs"}
     own |= {"generation_epochs", "lr_scheduler#total_iters"}
     overlays = [json.loads(Path(path).read_text()) for path in files(*METHODS)]
     common = [{key: value for key, value in overlay.items() if key not in own} for overlay in overlays]

@@ -37,7 +37,7 @@ def test_training_is_that_of_swift_but_for_the_trainer() -> None:
     del trainers[1]["_target_"]
     assert trainers[0] == trainers[1]
     pictures = ours["train"]["handlers"].pop()
-    assert pictures["_target_"] == "stride_monai.handlers.colour_pictures.ColourPictures"
+    assert pictures["_target_"] == "stride_monai.handlers.color_pictures.ColorPictures"
     assert pictures["_disabled_"] == "$@rank > 0"
     boards = [
         handler.pop("output_transform")

@@ -91,11 +91,11 @@ def test_a_training_killed_and_resumed_ends_with_the_same_bits(
     assert_same_weights(whole, resumed)
 
 
-COLOURS = {"train#trainer#_target_": "stride_monai.engines.coloradv.ColorAdvTrainer"}
+COLORS = {"train#trainer#_target_": "stride_monai.engines.coloradv.ColorAdvTrainer"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, COLOURS, {**COLOURS, "semi_weight": 0.0}], ids=["swift", "coloradv", "slides"])
+@pytest.mark.parametrize("more", [{}, COLORS, {**COLORS, "semi_weight": 0.0}], ids=["swift", "coloradv", "slides"])
 def test_two_processes_are_one(cohort: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     """Without dropout, of which each process draws its own; and Adam must not blow rounding up to whole steps."""
     options = {"max_epochs": 3, "slide_head#dropout": 0.0, "optimizer#eps": 1e-6, **more}

@@ -8,7 +8,7 @@ import torch
 from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser
 
-from stride_monai.data.bags.labelled import write_labelled_bags
+from stride_monai.data.bags.labeled import write_labeled_bags
 from stride_monai.data.datalists import cell_crops
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
@@ -23,13 +23,13 @@ def test_it_starts_from_a_self_supervised_encoder_and_from_crops_that_were_cut(t
     )
     encoder = CellClassifier("test_convnext").encoder
     torch.save(encoder.state_dict(), tmp_path / "encoder.pt")  # as the overlays of cell_cls leave it
-    write_labelled_bags(cohort, tmp_path / "crops", 64, 0.5)
+    write_labeled_bags(cohort, tmp_path / "crops", 64, 0.5)
     small = {"encoder_name": "test_convnext", "crop_size": 64, "cell_batch_size": 8}
     folders = {"bundle_root": str(ROOT), "dataset_dir": str(cohort), "crop_dir": str(tmp_path / "crops")}
     parser.update({**small, **folders, "init_weights": str(tmp_path / "encoder.pt")})
     parser.get_parsed_content("load_init")
     found = parser.get_parsed_content("encoder").encoder.state_dict()
     assert all(torch.equal(found[name], value) for name, value in encoder.state_dict().items())
-    cells = parser.get_parsed_content("labelled#stream")(0)
+    cells = parser.get_parsed_content("labeled#stream")(0)
     assert cells["image"].shape == (8, 3, 64, 64)
-    assert len(parser.get_parsed_content("labelled#dataset")) == len(cell_crops(cohort, "train"))
+    assert len(parser.get_parsed_content("labeled#dataset")) == len(cell_crops(cohort, "train"))

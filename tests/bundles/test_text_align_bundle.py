@@ -18,7 +18,7 @@ from monai.bundle import ConfigWorkflow
 from test_alignment import write_roberta
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
-from stride_monai.data.bags.labelled import write_labelled_bags
+from stride_monai.data.bags.labeled import write_labeled_bags
 from stride_monai.data.datasets.descriptions import DescriptionRules, described_cells
 from stride_monai.errors import BundleError, ConfigError, ManifestError
 from stride_monai.networks.alignment.aligner import DescriptionAligner, encoder_sha256
@@ -108,7 +108,7 @@ def test_training_leaves_what_screening_needs(
 
 def test_slides_and_crops_are_the_same_cells(data: dict[str, Any], cohort: Path, tmp_path: Path) -> None:
     """Crops keep the descriptions of their cells. They have been through JPEG, so features are nearly equal."""
-    write_labelled_bags(cohort, tmp_path, crop_px=64)
+    write_labeled_bags(cohort, tmp_path, crop_px=64)
     slides, crops = (
         workflow(*names, **data, **more, output_dir=str(tmp_path)).parser.get_parsed_content("train#dataset")
         for names, more in (

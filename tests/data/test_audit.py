@@ -15,7 +15,7 @@ from PIL import Image
 
 from stride_monai.data import CellRecord, SlideRecord, write_cells, write_manifest
 from stride_monai.data.audit import Audit, audit_cohort
-from stride_monai.data.near_duplicates import find_twins, to_grey
+from stride_monai.data.near_duplicates import find_twins, to_gray
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
@@ -160,12 +160,12 @@ def test_twins_of_many_are_found_without_comparing_pictures_one_by_one() -> None
 
 
 def test_luminance() -> None:
-    assert to_grey(np.array([[[255, 255, 255], [255, 0, 0], [0, 0, 0]]], np.uint8)).tolist() == [[255, 76, 0]]
+    assert to_gray(np.array([[[255, 255, 255], [255, 0, 0], [0, 0, 0]]], np.uint8)).tolist() == [[255, 76, 0]]
 
 
 @pytest.mark.parametrize("turn", range(8))
 def test_a_copy_that_was_turned_or_mirrored(turn: int) -> None:
-    own = np.stack([to_grey(_picture(seed)[::8, ::8]) for seed in range(6)])
+    own = np.stack([to_gray(_picture(seed)[::8, ::8]) for seed in range(6)])
     turned = np.rot90(own[::-1] if turn < 4 else own[::-1, :, ::-1], turn, axes=(1, 2))
     twins = find_twins(np.concatenate([own[:3], turned[:4]]), np.array([0, 0, 0, 2, 2, 2, 2]))
     assert [(twin.first, twin.second) for twin in twins] == [(2, 6)]  # seed 2 on both sides

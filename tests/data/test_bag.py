@@ -34,7 +34,7 @@ def _cells(count: int) -> list[BagCell]:
             jpeg=encode_crop(crop),
             cell_class="LSIL" if k == 1 else None,
             descriptions=("one", "two") if k == 1 else (),
-            crop_centre=(77.5, 88.5) if k == 2 else None,
+            crop_center=(77.5, 88.5) if k == 2 else None,
         )
         for k, crop in enumerate(_crops(count))
     ]

@@ -15,7 +15,7 @@ from monai.data import DataLoader
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import datalists
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, decode_crop, encode_crop, write_bag
-from stride_monai.data.bags.labelled import write_labelled_bags
+from stride_monai.data.bags.labeled import write_labeled_bags
 from stride_monai.data.datasets.cell_batches import BagCells, collate_cells
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.transforms.loading import LoadBagd, LoadCellCropd
@@ -99,8 +99,8 @@ def test_larger_crops_are_cut_in_the_middle_as_bags_are(bags: list[Path]) -> Non
     torch.testing.assert_close(torch.stack([cells[k]["image"] for k in range(5)]), whole)
 
 
-def test_labelled_cells_alone_with_their_class(bags: list[Path]) -> None:
-    cells = BagCells(bags, labelled=True)
+def test_labeled_cells_alone_with_their_class(bags: list[Path]) -> None:
+    cells = BagCells(bags, labeled=True)
     assert [sample["label"] for sample in cells.data] == [0, 2, 4, 1, 0]
     assert [sample["rank"] for sample in cells.data] == [1, 3, 4, 1, 3]
     assert cells[2]["label"] == CELL_CLASSES.index("AGC")
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused(bags: list[Path], tmp_path: Path) -> None:
         BagCells(bags, crop_mpp=0.25)
     other = make_bag(tmp_path, "larger", ["NILM"], side=60)
     with pytest.raises(BagError, match="no labelled cell"):
-        BagCells([make_bag(tmp_path, "unknown", [None, None])], labelled=True)
+        BagCells([make_bag(tmp_path, "unknown", [None, None])], labeled=True)
     assert BagCells([*bags, other])[8]["image"].shape == (3, SIDE, SIDE)  # its middle, as the first bag's crops are
     with pytest.raises(BagError, match="no cell in 0 bags"):
         BagCells([])
@@ -153,12 +153,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_crops_of_a_cohort_are_those_that_training_would_read(cohort: Path, tmp_path: Path) -> None:
-    written = write_labelled_bags(cohort, tmp_path / "crops", crop_px=64, random_negatives=5, seed=3)
+    written = write_labeled_bags(cohort, tmp_path / "crops", crop_px=64, random_negatives=5, seed=3)
     load = LoadCellCropd(crop_px=64, crop_mpp=0.5)
     total = 0
     for split, extra in (("train", 5), ("validation", 0), ("test", 0)):
         items = datalists.cell_crops(cohort, split, extra, seed=3)
-        found = BagCells(datalists.labelled_bags(tmp_path / "crops", cohort, split), labelled=True)
+        found = BagCells(datalists.labeled_bags(tmp_path / "crops", cohort, split), labeled=True)
         assert len(found) == len(items)
         total += len(items)
         by_place = {(item["slide_id"], *item["centre"]): item for item in items}
@@ -175,33 +175,33 @@ def test_crops_of_a_cohort_are_those_that_training_would_read(cohort: Path, tmp_
 
 
 def test_bags_that_are_there_are_kept_unless_the_crops_are_others(cohort: Path, tmp_path: Path) -> None:
-    write_labelled_bags(cohort, tmp_path, crop_px=32)
+    write_labeled_bags(cohort, tmp_path, crop_px=32)
     path = tmp_path / "train-LSIL.bag.arrow"
     first = path.stat().st_mtime_ns
-    write_labelled_bags(cohort, tmp_path, crop_px=32)
+    write_labeled_bags(cohort, tmp_path, crop_px=32)
     assert path.stat().st_mtime_ns == first
     path.write_bytes(path.read_bytes()[:1000])
-    write_labelled_bags(cohort, tmp_path, crop_px=32)
+    write_labeled_bags(cohort, tmp_path, crop_px=32)
     assert len(BagFile(path)) == 16
-    write_labelled_bags(cohort, tmp_path, crop_px=48)
+    write_labeled_bags(cohort, tmp_path, crop_px=48)
     assert BagFile(path).header.crop_px == 48
 
 
 def test_a_missing_bag_is_an_error_that_says_what_to_do(cohort: Path, tmp_path: Path) -> None:
-    write_labelled_bags(cohort, tmp_path, crop_px=32)
+    write_labeled_bags(cohort, tmp_path, crop_px=32)
     (tmp_path / "train-HSIL.bag.arrow").unlink()
-    assert len(datalists.labelled_bags(tmp_path, cohort, "test")) == 3
+    assert len(datalists.labeled_bags(tmp_path, cohort, "test")) == 3
     with pytest.raises(BagError, match=r"train-HSIL.*crops\.json"):
-        datalists.labelled_bags(tmp_path, cohort, "train")
+        datalists.labeled_bags(tmp_path, cohort, "train")
     copy = Path(shutil.copytree(cohort, tmp_path / "copy", ignore=shutil.ignore_patterns("slides", "bags")))
     (copy / "cells.csv").unlink()
-    assert len(datalists.labelled_bags(tmp_path, copy, "train")) == 2  # nothing says that there should be more
+    assert len(datalists.labeled_bags(tmp_path, copy, "train")) == 2  # nothing says that there should be more
     with pytest.raises(BagError, match="3 slides of split 'train'"):
-        datalists.labelled_bags(tmp_path / "nowhere", copy, "train")
+        datalists.labeled_bags(tmp_path / "nowhere", copy, "train")
     (copy / "manifest.csv").write_text("slide_id,path\na,a.svs\n")
     (copy / "cells.csv").write_text("slide_id,x0,y0,x1,y1,label\na,0,0,5,5,LSIL\n")
     with pytest.raises(ManifestError, match="split"):
-        write_labelled_bags(copy, tmp_path)
+        write_labeled_bags(copy, tmp_path)
 
 
 def test_centres_of_slides(cohort: Path) -> None:

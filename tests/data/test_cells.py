@@ -26,7 +26,7 @@ def test_a_cell_with_everything(tmp_path: Path) -> None:
     assert cell == CellRecord("s1", "7", 10, 20.5, 30, 50, "SCC", ("high ratio", "two words"))
     assert cell.cell_class == "ASC-H/HSIL"
     assert cell.positive
-    assert cell.box.centre == (20, 35.25)
+    assert cell.box.center == (20, 35.25)
 
 
 def test_cell_class_alone_is_enough_and_ids_default_to_row_numbers_within_the_slide(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_negative_tiles_are_on_the_deposit_of_negative_slides(cohort: Path) -> N
     with open_slide(cohort / "slides" / "nilm.tif") as slide:
         for tile in negative:
             if tile["slide_id"] == "nilm":
-                x, y = Box(*tile["box"]).centre
+                x, y = Box(*tile["box"]).center
                 assert (x - 600) ** 2 + (y - 600) ** 2 < 420**2
                 dark += int(slide.read(Box(*tile["box"])).min() < 150)
     assert dark >= 0.7 * share[0]
@@ -144,7 +144,7 @@ def test_cells_become_crops_with_class_indices(cohort: Path) -> None:
     assert items[30] == {
         "image": str(cohort / "slides" / "lsil.tif"),
         "mpp": None,
-        "centre": pytest.approx(cell.box.centre),
+        "centre": pytest.approx(cell.box.center),
         "label": CELL_CLASSES.index("LSIL"),
         "slide_id": "lsil",
         "cell_id": "0",

@@ -661,7 +661,7 @@ def test_images_that_no_row_names_are_counted(tmp_path: Path) -> None:
     assert any("1 images are named by no annotation and are not imported, e.g. zz.png" in w for w in report.warnings)
 
 
-def test_a_picture_with_transparency_or_grey_is_an_image(tmp_path: Path) -> None:
+def test_a_picture_with_transparency_or_gray_is_an_image(tmp_path: Path) -> None:
     source = _cric(tmp_path / "in", "aa.png,1,LSIL,50,60\nbb.png,2,LSIL,5,6\n")
     Image.new("RGBA", (20, 20)).save(source / "aa.png")
     Image.new("L", (20, 20)).save(source / "bb.png")

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_monai.data.importers.geometry import (
-    from_centre,
+    from_center,
     from_corner,
     from_voc,
     from_yolo,
     hull,
-    pixel_centre,
+    pixel_center,
     polygon,
 )
 from stride_monai.errors import ManifestError
@@ -28,7 +28,7 @@ _BOXES = st.builds(lambda x, y, w, h: Box(x, y, x + w, y + h), _PLACES, _PLACES,
 def test_corner_and_centre(box: Box) -> None:
     assert from_corner(box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0) == pytest.approx(box, rel=1e-9, abs=1e-6)
     x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-    assert from_centre(x, y, box.x1 - box.x0, box.y1 - box.y0) == pytest.approx(box, rel=1e-9, abs=1e-6)
+    assert from_center(x, y, box.x1 - box.x0, box.y1 - box.y0) == pytest.approx(box, rel=1e-9, abs=1e-6)
 
 
 @settings(max_examples=200, deadline=None)
@@ -52,7 +52,7 @@ def test_voc_names_the_first_and_last_pixel_from_one(x: int, y: int, width: int,
 @settings(max_examples=100, deadline=None)
 @given(column=st.integers(1, 9_999), row=st.integers(1, 9_999))
 def test_a_pixel_from_one_is_hit_in_its_middle(column: int, row: int) -> None:
-    x, y = pixel_centre(column, row)
+    x, y = pixel_center(column, row)
     assert (int(x), int(y)) == (column - 1, row - 1)
     assert x - int(x) == y - int(y) == 0.5
 

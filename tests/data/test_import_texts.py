@@ -215,7 +215,7 @@ def test_tables_that_say_nothing_or_two_things(content: str, what: str, tmp_path
 def test_tables_as_spreadsheets_write_them(content: str, tmp_path: Path) -> None:
     _run("cric", _cric(tmp_path / "in", content), tmp_path / "out", point_um=10.0)
     (cell,) = read_cells(tmp_path / "out" / "cells.csv")
-    assert (cell.cell_id, cell.box.centre) == ("1", (49.625, 59.5))
+    assert (cell.cell_id, cell.box.center) == ("1", (49.625, 59.5))
 
 
 def test_tables_of_riva_that_have_longer_names(tmp_path: Path) -> None:

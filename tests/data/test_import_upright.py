@@ -26,7 +26,7 @@ def _run(name: str, source: Path, out: Path, skip: bool = False, **options: Any)
     return import_dataset(source, out, load_format(name), Options(**options), skip_broken=skip)
 
 
-def _labelled(name: str, folder: Path, tag: int, on: str) -> None:
+def _labeled(name: str, folder: Path, tag: int, on: str) -> None:
     """A picture, and its labels as drawn on the upright picture, or on the stored one."""
     picture = folder / NAMES.get(name, "a.jpg")
     size, stored = samples.turned(picture, tag)
@@ -45,7 +45,7 @@ def _darkness(folder: Path) -> float:
 
 @pytest.mark.parametrize(("name", "tag"), CASES)
 def test_labels_on_the_upright_picture(name: str, tag: int, tmp_path: Path) -> None:
-    _labelled(name, tmp_path / "in", tag, "upright")
+    _labeled(name, tmp_path / "in", tag, "upright")
     report = _run(name, tmp_path / "in", tmp_path / "out")
     assert _darkness(tmp_path / "out") < 120
     said = [note for note in report.warnings if "orientation tag" in note]
@@ -59,7 +59,7 @@ def test_labels_on_the_upright_picture(name: str, tag: int, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("name", "tag"), [case for case in CASES if case[1] != 1])
 def test_labels_on_the_stored_picture(name: str, tag: int, tmp_path: Path) -> None:
-    _labelled(name, tmp_path / "in", tag, "stored")
+    _labeled(name, tmp_path / "in", tag, "stored")
     known = name in STATE_SIZES and tag > 4  # a stated size of 60x80 px tells; nothing else does
     report = _run(name, tmp_path / "in", tmp_path / "out", labels_on="" if known else "stored")
     assert _darkness(tmp_path / "out") < 120

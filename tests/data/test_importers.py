@@ -13,7 +13,7 @@ import dataset_samples as samples
 import pytest
 from PIL import Image
 
-from stride_monai.bethesda import ABNORMAL, UNLABELLED
+from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, read_cells, read_manifest
 from stride_monai.data.importers import ImportReport, Options, import_dataset, load_format
 from stride_monai.data.regions import read_regions
@@ -59,14 +59,14 @@ def test_cric_csv_points_are_pixels_from_one_and_get_a_box_in_um(
     assert [cell.label for cell in result.cells] == ["NILM", "ASC-US", "HSIL"]
     assert [cell.cell_id for cell in result.cells] == ["11", "12", "13"]
     first, _, corner = result.cells
-    assert first.box.centre == (49.5, 59.5)
+    assert first.box.center == (49.5, 59.5)
     assert first.box.width == pytest.approx(22.8 / 0.228)
-    assert corner.box.centre == (0.5, 199.5)  # a point at the border keeps its box and its centre
+    assert corner.box.center == (0.5, 199.5)  # a point at the border keeps its box and its centre
     assert first.raw_label == "Negative for intraepithelial lesion"
     assert not result.regions
     assert any("unlabelled, not as negative" in warning for warning in result.report.warnings)
     assert any("patient of 2 of 2 images is not known" in warning for warning in result.report.warnings)
-    assert result.facts["licence"] == "CC BY 4.0"
+    assert result.facts["license"] == "CC BY 4.0"
 
 
 def test_cric_json_keeps_images_without_cells(imported: Callable[..., Imported], tmp_path: Path) -> None:
@@ -161,12 +161,12 @@ def test_cervix93_finds_which_column_is_x(imported: Callable[..., Imported], tmp
         "frame001": ("LSIL", "test"),
         "frame002": ("NILM", "train"),
     }
-    assert {cell.label for cell in result.of("frame000")} == {UNLABELLED}
+    assert {cell.label for cell in result.of("frame000")} == {UNLABELED}
     assert {cell.label for cell in result.of("frame002")} == {"NILM"}
     for name in result.slides:
         with Image.open(result.slides[name].path) as image:
             for cell in result.of(name):
-                x, y = cell.box.centre
+                x, y = cell.box.center
                 assert image.getpixel((int(x), int(y))) == pytest.approx(samples.NUCLEUS, abs=12)
 
 
@@ -295,9 +295,9 @@ def test_qupath(imported: Callable[..., Imported], tmp_path: Path) -> None:
     assert len(cell.outline) == 4
     assert len(cell.nucleus) == 3
     assert [c.cell_id for c in (first, second)] == ["u-2-0", "u-2-1"]
-    assert first.box.centre == (120, 130)
+    assert first.box.center == (120, 130)
     assert first.box.width == pytest.approx(22.8 / MPP)
-    assert ignored.label == UNLABELLED
+    assert ignored.label == UNLABELED
 
 
 def test_qupath_compressed_with_a_region_that_is_no_rectangle(
@@ -319,4 +319,4 @@ def test_the_real_cric_fields(real_data: Path, imported: Callable[..., Imported]
     assert len(result.slides) == 10
     assert Counter(cell.label for cell in result.cells) == {"NILM": 181, "LSIL": 35, "ASC-H": 15, "ASC-US": 11}
     assert result.report.problems == {}
-    assert all(0 <= cell.box.centre[0] < 1388 and 0 <= cell.box.centre[1] < 1040 for cell in result.cells)
+    assert all(0 <= cell.box.center[0] < 1388 and 0 <= cell.box.center[1] < 1040 for cell in result.cells)

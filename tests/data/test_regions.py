@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stride_monai.bethesda import ABNORMAL, UNLABELLED
+from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, write_cells, write_manifest
 from stride_monai.data.datalists import cell_crops, detection_tiles
 from stride_monai.data.regions import RegionRecord, read_regions, write_regions
@@ -29,7 +29,7 @@ CELLS = [
     _cell("also in", 480, 300, ABNORMAL),
     _cell("in the small one", 720, 620, "LSIL"),
     _cell("outside", 900, 100, "HSIL"),
-    _cell("unknown", 300, 250, UNLABELLED),
+    _cell("unknown", 300, 250, UNLABELED),
     _cell("negative", 200, 400, "NILM"),
 ]
 
@@ -78,7 +78,7 @@ def test_tiles_stay_inside_a_region_and_negatives_keep_off_what_is_marked(
     negative = [tile for tile in tiles if not tile["boxes"]]
     assert len(positive) == 3
     assert len(negative) == 60
-    marked = [cell.box for cell in CELLS if cell.positive or cell.label == UNLABELLED]
+    marked = [cell.box for cell in CELLS if cell.positive or cell.label == UNLABELED]
     small = 0
     for tile in tiles:
         box = Box(*tile["box"])

@@ -17,12 +17,12 @@ from stride_monai.errors import ConfigError
 from stride_monai.handlers.clipping import GradientClipping
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.transforms.colour_perturbation import ColorPerturbation
+from stride_monai.transforms.color_perturbation import ColorPerturbation
 
 RHO = 0.1
 
 
-def colour_trainer(network: SlideClassifier, batches: list[dict[str, Any]], **kwargs: Any) -> Any:
+def color_trainer(network: SlideClassifier, batches: list[dict[str, Any]], **kwargs: Any) -> Any:
     return trainer(network, batches, kind=ColorAdvTrainer, **kwargs)
 
 
@@ -53,10 +53,10 @@ def test_a_step_equals_equations_7_and_8(space: str) -> None:
     adversarial = loss_of_slides(student, strong, shift, space, batch["label"], found)
     (found["loss"] + 0.7 * adversarial).backward()
 
-    engine = colour_trainer(network, [batch], spaces=space, adversarial_weight=0.7)
+    engine = color_trainer(network, [batch], spaces=space, adversarial_weight=0.7)
     engine.run()
     output = engine.state.output
-    torch.testing.assert_close(output["colour_shift"], shift, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(output["color_shift"], shift, rtol=1e-4, atol=1e-6)
     assert float(output["adversarial_loss"]) == pytest.approx(float(adversarial.detach()), rel=1e-6)
     assert float(output["loss"]) == pytest.approx(float(found["loss"].detach()), rel=1e-6), "the clean loss"
     assert engine.state.metrics["adversarial_loss"] == pytest.approx(float(adversarial.detach()), rel=1e-6)
@@ -66,7 +66,7 @@ def test_a_step_equals_equations_7_and_8(space: str) -> None:
 
 def gradients(batches: list[dict[str, Any]], **kwargs: Any) -> list[Tensor]:
     network = classifier()
-    colour_trainer(network, batches, **kwargs).run()
+    color_trainer(network, batches, **kwargs).run()
     return [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
 
 
@@ -86,20 +86,20 @@ def test_without_length_both_passes_are_the_clean_one_and_without_weight_it_is_s
 def test_the_shift_raises_the_loss_and_is_of_each_slide_alone() -> None:
     batches = bag_batches(1)
     network = classifier()
-    engine = colour_trainer(
+    engine = color_trainer(
         network, batches, spaces="rgb", rho_rgb=0.02, optimizer=torch.optim.SGD([*network.parameters()], lr=0.0)
     )
     engine.run()
     output = engine.state.output
     assert float(output["adversarial_loss"]) > float(output["slide_loss"] + output["semi_loss"])
-    shift = output["colour_shift"]
+    shift = output["color_shift"]
     assert shift.norm(dim=1).tolist() == pytest.approx([0.02, 0.02])
     other = copy.deepcopy(batches)
     other[0]["image"][1] = 255 - other[0]["image"][1]
-    again = colour_trainer(classifier(), other, spaces="rgb", rho_rgb=0.02)
+    again = color_trainer(classifier(), other, spaces="rgb", rho_rgb=0.02)
     again.run()
-    torch.testing.assert_close(again.state.output["colour_shift"][0], shift[0])
-    assert not torch.allclose(again.state.output["colour_shift"][1], shift[1], atol=1e-4)
+    torch.testing.assert_close(again.state.output["color_shift"][0], shift[0])
+    assert not torch.allclose(again.state.output["color_shift"][1], shift[1], atol=1e-4)
 
 
 def test_bounded_memory_and_accumulation_give_the_same_gradients() -> None:
@@ -108,7 +108,7 @@ def test_bounded_memory_and_accumulation_give_the_same_gradients() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)  # colours and shifts are of single precision
     network = classifier()
     still = torch.optim.SGD(network.parameters(), lr=0.0)
-    colour_trainer(network, bag_batches(1) * 2, optimizer=still, accumulation_steps=2, spaces="rgb").run()
+    color_trainer(network, bag_batches(1) * 2, optimizer=still, accumulation_steps=2, spaces="rgb").run()
     accumulated = [parameter.grad for parameter in network.parameters()]
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in accumulated)
 
@@ -132,10 +132,10 @@ def test_both_gradients_are_clipped_together() -> None:
 
 def test_more_steps_find_no_less_and_a_random_start_still_raises_the_loss() -> None:
     def reached(**settings: Any) -> tuple[float, float]:
-        engine = colour_trainer(classifier(), bag_batches(1), spaces="rgb", rho_rgb=0.3, **settings)
+        engine = color_trainer(classifier(), bag_batches(1), spaces="rgb", rho_rgb=0.3, **settings)
         engine.run()
         output = engine.state.output
-        assert (output["colour_shift"].norm(dim=1) <= 0.3 + 1e-6).all()
+        assert (output["color_shift"].norm(dim=1) <= 0.3 + 1e-6).all()
         return float(output["adversarial_loss"]), float(output["slide_loss"] + output["semi_loss"])
 
     once, _ = reached()
@@ -147,7 +147,7 @@ def test_more_steps_find_no_less_and_a_random_start_still_raises_the_loss() -> N
 def test_the_space_changes_from_step_to_step_and_a_run_repeats() -> None:
     def spaces() -> list[str]:
         seen: list[str] = []
-        engine = colour_trainer(classifier(), bag_batches(12))
+        engine = color_trainer(classifier(), bag_batches(12))
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: seen.append(engine.attack.space))
         engine.run()
         return seen
@@ -161,7 +161,7 @@ def test_the_space_changes_from_step_to_step_and_a_run_repeats() -> None:
 def test_the_second_pass_reaches_every_parameter(semi_weight: float) -> None:
     """Else data parallelism would wait for the gradient of the cell head for ever."""
     network = classifier()
-    engine = colour_trainer(network, bag_batches(1), semi_weight=semi_weight)
+    engine = color_trainer(network, bag_batches(1), semi_weight=semi_weight)
     engine.run()
     loss = engine._loss_of_slides(torch.zeros(B, 3), engine.network)
     found = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True)
@@ -179,4 +179,4 @@ def test_the_second_pass_reaches_every_parameter(semi_weight: float) -> None:
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        colour_trainer(classifier(), bag_batches(1), **wrong)
+        color_trainer(classifier(), bag_batches(1), **wrong)

@@ -19,7 +19,7 @@ from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.sampling import CellSampler
 from stride_monai.engines.self_supervised import FeatureEvaluator, SelfSupervisedTrainer, _clip_each
 from stride_monai.errors import ConfigError, ManifestError
-from stride_monai.handlers.features import FeatureSpread, NeighbourF1, nearest_neighbours
+from stride_monai.handlers.features import FeatureSpread, NeighborF1, nearest_neighbors
 from stride_monai.handlers.resume import TrainingState
 from stride_monai.handlers.seeding import EpochSeeds
 from stride_monai.metrics.slide import f1_macro
@@ -176,7 +176,7 @@ def test_a_loader_without_a_batch_and_accumulation_are_refused() -> None:
         SelfSupervisedTrainer(train_data_loader=[cells(2)[0]], accumulation_steps=2, **common)
 
 
-def test_neighbours_vote_from_other_slides_only() -> None:
+def test_neighbors_vote_from_other_slides_only() -> None:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(60, 5, generator=generator)
     labels = torch.randint(0, 3, (60,), generator=generator)
@@ -188,12 +188,12 @@ def test_neighbours_vote_from_other_slides_only() -> None:
         nearest = sorted(others, key=lambda j: -cosines[j])[:7]
         votes = [sum(math.exp(cosines[j] / 0.07) for j in nearest if labels[j] == c) for c in range(3)]
         expected.append(int(np.argmax(votes)))
-    found = nearest_neighbours(features, labels, slides, k=7)
+    found = nearest_neighbors(features, labels, slides, k=7)
     assert found.tolist() == expected
-    assert torch.equal(nearest_neighbours(3.0 * features, labels, slides, k=7), found), "length counts for nothing"
-    nearest_neighbours(features, labels, slides, k=500)  # fewer cells than neighbours
+    assert torch.equal(nearest_neighbors(3.0 * features, labels, slides, k=7), found), "length counts for nothing"
+    nearest_neighbors(features, labels, slides, k=500)  # fewer cells than neighbours
     with pytest.raises(ManifestError, match="second slide"):
-        nearest_neighbours(features, labels, torch.zeros(60))
+        nearest_neighbors(features, labels, torch.zeros(60))
 
 
 def test_spread_tells_collapse() -> None:
@@ -210,7 +210,7 @@ def test_evaluator_reports_the_features_of_the_encoder() -> None:
         device=torch.device("cpu"),
         val_data_loader=DataLoader(data, batch_size=5, num_workers=0),
         network=network,
-        key_val_metric={"val_knn_f1": NeighbourF1(k=3)},
+        key_val_metric={"val_knn_f1": NeighborF1(k=3)},
         additional_metrics={"val_feature_spread": FeatureSpread()},
         decollate=False,
     )
@@ -219,7 +219,7 @@ def test_evaluator_reports_the_features_of_the_encoder() -> None:
         features = network.eval().encode(torch.stack([cell["image"] for cell in data]))
     labels = torch.tensor([cell["label"] for cell in data])
     slides = torch.tensor([k % 3 for k in range(12)])
-    predicted = nearest_neighbours(features, labels, slides, k=3)
+    predicted = nearest_neighbors(features, labels, slides, k=3)
     assert engine.state.metrics["val_knn_f1"] == f1_macro(predicted.numpy(), labels.numpy())
     units = nn.functional.normalize(features, dim=1).numpy()
     assert engine.state.metrics["val_feature_spread"] == pytest.approx(units.std(0).mean() * 8, rel=1e-4)

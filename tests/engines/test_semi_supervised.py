@@ -31,25 +31,25 @@ from stride_monai.losses.mean_teacher import MeanTeacher
 from stride_monai.losses.semi_supervised import SemiSupervisedLoss
 from stride_monai.networks.ema import EmaModel
 
-C, SIDE, BATCH, UNLABELLED = len(CELL_CLASSES), 8, 4, 6
+C, SIDE, BATCH, UNLABELED = len(CELL_CLASSES), 8, 4, 6
 
 
 class Cells(torch.utils.data.Dataset[dict[str, Any]]):
     """Noise whose brightness is its class."""
 
-    def __init__(self, size: int, seed: int, labelled: bool) -> None:
+    def __init__(self, size: int, seed: int, labeled: bool) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.label = torch.randint(0, C, (size,), generator=generator)
         noise = torch.randint(0, 40, (size, 3, SIDE, SIDE), generator=generator)
         self.image = (noise + 40 * self.label.view(-1, 1, 1, 1)).to(torch.uint8)
-        self.labelled = labelled
+        self.labeled = labeled
         self.data = [{"label": int(c)} for c in self.label]
 
     def __len__(self) -> int:
         return len(self.image)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        known = {"label": int(self.label[index])} if self.labelled else {"rank": index}
+        known = {"label": int(self.label[index])} if self.labeled else {"rank": index}
         return {"image": self.image[index], **known}
 
     def known_labels(self) -> Tensor:
@@ -79,22 +79,22 @@ def make(
 ) -> tuple[SemiSupervisedTrainer, dict[str, Any]]:
     """A trainer of two steps per epoch."""
     torch.manual_seed(0)
-    labelled, unlabelled, network = Cells(11, 1, True), Cells(20, 2, False), Network(gain)
-    sampler = CellSampler(labelled.data, 0.0, 2 * BATCH, seed=5)
+    labeled, unlabeled, network = Cells(11, 1, True), Cells(20, 2, False), Network(gain)
+    sampler = CellSampler(labeled.data, 0.0, 2 * BATCH, seed=5)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     parts: dict[str, Any] = {
         "network": network,
         "optimizer": optimizer,
         "ema": EmaModel(network, 0.9),
         "lr_scheduler": torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, 4),
-        "unlabelled": unlabelled,
-        "labelled": labelled,
+        "unlabeled": unlabeled,
+        "labeled": labeled,
         "method": method,
     }
     trainer = SemiSupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=DataLoader(labelled, num_workers=0, batch_size=BATCH, sampler=sampler),
+        train_data_loader=DataLoader(labeled, num_workers=0, batch_size=BATCH, sampler=sampler),
         network=network,
         optimizer=optimizer,
         loss_function=nn.CrossEntropyLoss(),
@@ -103,8 +103,8 @@ def make(
         train_handlers=[EmaUpdater(parts["ema"], network), *handlers(**parts)],
         method=method,
         ema=parts["ema"],
-        unlabelled=unlabelled,
-        unlabelled_batch_size=UNLABELLED,
+        unlabeled=unlabeled,
+        unlabeled_batch_size=UNLABELED,
         seed=5,
     )
     return trainer, parts
@@ -121,19 +121,19 @@ def test_trains_as_the_same_steps_in_plain_torch(kind: Callable[[], SemiSupervis
 
     _, again = make(kind())
     network, ema, method, optimizer = (again[name] for name in ("network", "ema", "method", "optimizer"))
-    labelled, unlabelled = again["labelled"], again["unlabelled"]
-    sampler = CellSampler(labelled.data, 0.0, 2 * BATCH, seed=5)
+    labeled, unlabeled = again["labeled"], again["unlabeled"]
+    sampler = CellSampler(labeled.data, 0.0, 2 * BATCH, seed=5)
     sampler.set_epoch(1)
     order, expected = list(sampler), []
     views = [StepAugmentation(strength, 5, stream) for stream, strength in
              enumerate(("strong", method.student_view, method.teacher_view))]  # fmt: skip
     for step in range(2):
         mine = order[step * BATCH : (step + 1) * BATCH]
-        index = torch.tensor(EndlessBatches(20, UNLABELLED, 5).batch(step))
-        picture = unlabelled.image[index]
+        index = torch.tensor(EndlessBatches(20, UNLABELED, 5).batch(step))
+        picture = unlabeled.image[index]
         with torch.no_grad():
             teacher = (ema if method.teacher == "ema" else network)(views[2](picture, step))
-        supervised = functional.cross_entropy(network(views[0](labelled.image[mine], step + 1)), labelled.label[mine])
+        supervised = functional.cross_entropy(network(views[0](labeled.image[mine], step + 1)), labeled.label[mine])
         loss = supervised + method(network(views[1](picture, step)), teacher, index, step).loss
         optimizer.zero_grad()
         loss.backward()
@@ -148,10 +148,10 @@ def test_trains_as_the_same_steps_in_plain_torch(kind: Callable[[], SemiSupervis
 def test_one_forward_with_gradient_for_both_streams() -> None:
     trainer, parts = make(FixMatch())
     trainer.run()
-    assert parts["network"].seen == [(BATCH + UNLABELLED, True), (UNLABELLED, False)] * 2
+    assert parts["network"].seen == [(BATCH + UNLABELED, True), (UNLABELED, False)] * 2
     output = trainer.state.output
     assert len(output["pred"]) == len(output["image"]) == len(output["label"]) == BATCH
-    assert output["loss"].item() == pytest.approx(float(output["supervised_loss"] + output["unlabelled_loss"]))
+    assert output["loss"].item() == pytest.approx(float(output["supervised_loss"] + output["unlabeled_loss"]))
 
 
 def test_logs_parts_of_the_loss_and_the_quality_of_pseudo_labels() -> None:
@@ -160,7 +160,7 @@ def test_logs_parts_of_the_loss_and_the_quality_of_pseudo_labels() -> None:
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(dict(engine.state.output)))
     trainer.run()
     metrics = trainer.state.metrics
-    for part in ("supervised_loss", "unlabelled_loss"):
+    for part in ("supervised_loss", "unlabeled_loss"):
         assert metrics[part] == pytest.approx(sum(float(output[part]) for output in outputs) / 2)
     label, accepted, truth = (torch.cat([output["pseudo_labels"][k] for output in outputs]) for k in range(3))
     assert metrics["accepted"] == pytest.approx(float(accepted.float().mean()))
@@ -172,7 +172,7 @@ def test_logs_parts_of_the_loss_and_the_quality_of_pseudo_labels() -> None:
             assert metrics[f"accepted_{name}"] == pytest.approx(float(accepted[of_class].float().mean()))
         else:
             assert f"accepted_{name}" not in metrics
-    assert set(truth.tolist()) <= set(parts["unlabelled"].known_labels().tolist())
+    assert set(truth.tolist()) <= set(parts["unlabeled"].known_labels().tolist())
 
 
 def test_quality_of_pseudo_labels_counted_by_hand() -> None:
@@ -193,7 +193,7 @@ def test_a_further_method_is_one_class() -> None:
 
     trainer, _ = make(Entropy(), gain=1)
     trainer.run()
-    assert 0 < trainer.state.metrics["unlabelled_loss"] <= torch.log(torch.tensor(float(C))) + 1e-6
+    assert 0 < trainer.state.metrics["unlabeled_loss"] <= torch.log(torch.tensor(float(C))) + 1e-6
 
 
 # Generations of CReST
@@ -201,9 +201,9 @@ def test_a_further_method_is_one_class() -> None:
 
 def generations(tmp: Path, resume: str = "", stop_after: int = 0) -> Callable[..., list[Any]]:
     def handlers(
-        network: Any, ema: Any, optimizer: Any, lr_scheduler: Any, unlabelled: Any, method: Any, **_: Any
+        network: Any, ema: Any, optimizer: Any, lr_scheduler: Any, unlabeled: Any, method: Any, **_: Any
     ) -> Any:
-        training = CrestGenerations(method, network, ema, optimizer, lr_scheduler, unlabelled, epochs=2, balance=0.5)
+        training = CrestGenerations(method, network, ema, optimizer, lr_scheduler, unlabeled, epochs=2, balance=0.5)
         objects = {"network": network, "ema": ema, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
         state = TrainingState(tmp, {**objects, "method": method, "self_training": training}, resume)
         return [state, training, Stop(stop_after)]
@@ -254,7 +254,7 @@ def test_generations_start_anew_with_what_the_one_before_chose(tmp_path: Path) -
         sample = last[place]
         old = place < 11
         index = place if old else last.chosen[place - 11]
-        assert torch.equal(sample["image"], parts["labelled" if old else "unlabelled"].image[index])
+        assert torch.equal(sample["image"], parts["labeled" if old else "unlabeled"].image[index])
         assert sample["label"] == last.data[place]["label"]
     assert trainer.state.iteration == 12, "an epoch keeps its length"
 
@@ -265,7 +265,7 @@ def test_pseudo_labels_are_the_averages_and_chosen_by_the_rates(tmp_path: Path) 
     trainer.add_event_handler(
         Events.EPOCH_COMPLETED,
         lambda engine: chosen.append(
-            parts["method"].choose(parts["ema"](parts["unlabelled"].image.float() / 255).softmax(1))
+            parts["method"].choose(parts["ema"](parts["unlabeled"].image.float() / 255).softmax(1))
         ),
     )
     trainer.run()

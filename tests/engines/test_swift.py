@@ -115,12 +115,12 @@ def literal(
     tau: tuple[float, float] = (0.5, 0.9),
 ) -> dict[str, Any]:
     """Algorithm 1, one cell at a time. The augmented pictures are its input: line 5 and 6."""
-    labelled = cells(0)
-    strong_cells = StepAugmentation("strong", SEED, 0)(labelled["image"], 0)
+    labeled = cells(0)
+    strong_cells = StepAugmentation("strong", SEED, 0)(labeled["image"], 0)
     strong = StepAugmentation("strong", SEED, 1)(batch["image"].flatten(0, 1), 0).unflatten(0, (B, K))
     weak = StepAugmentation("weak", SEED, 2)(batch["image"].flatten(0, 1), 0).unflatten(0, (B, K))
     cell_losses = [
-        slow_ce(student.encoder(x[None])[0], int(y)) for x, y in zip(strong_cells, labelled["label"], strict=True)
+        slow_ce(student.encoder(x[None])[0], int(y)) for x, y in zip(strong_cells, labeled["label"], strict=True)
     ]
     slide_losses, semi_losses, labels, masks = [], [], {}, {}
     for j in range(B):

@@ -19,7 +19,7 @@ from test_detection import scene, with_ignored
 from stride_monai.engines.detection import TileTruth
 from stride_monai.engines.slide_recall import SlideResult
 from stride_monai.handlers.detection_curves import SlideCurves, TileCurves
-from stride_monai.handlers.detection_pictures import FOUND_COLOUR, IGNORED_COLOUR, TRUTH_COLOUR, DetectionPictures
+from stride_monai.handlers.detection_pictures import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR, DetectionPictures
 from stride_monai.metrics.detection import TileResult, average_precision, match
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
@@ -96,7 +96,7 @@ def test_the_best_k_are_enough_to_know_who_is_found_in_them(seed: int, k: int) -
     assert np.array_equal(ranks <= k, np.isfinite(alone))
 
 
-def colours(path: Path) -> set[tuple[int, int, int]]:
+def colors(path: Path) -> set[tuple[int, int, int]]:
     return {tuple(pixel) for pixel in np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).tolist()}
 
 
@@ -113,14 +113,14 @@ def test_pictures_show_truth_and_what_was_found(tmp_path: Path) -> None:
     engine = Engine(lambda _, batch: batch)
     DetectionPictures(count=3, min_score=0.25, path=tmp_path / "tiles.png").attach(engine)
     engine.run([batch(), batch()])
-    seen = colours(tmp_path / "tiles.png")
-    assert {TRUTH_COLOUR, FOUND_COLOUR, IGNORED_COLOUR} <= seen
+    seen = colors(tmp_path / "tiles.png")
+    assert {TRUTH_COLOR, FOUND_COLOR, IGNORED_COLOR} <= seen
     with Image.open(tmp_path / "tiles.png") as picture:
         assert picture.size == (2 * 64 + 3 * 2, 64 + 2 * 2)  # two tiles: those without a lesion are not drawn
     lower = batch()
     lower["pred"] = [TileDetections(torch.rand(3, 4) * 60, torch.full((3,), 0.2))] * 2
     engine.run([lower])
-    assert FOUND_COLOUR not in colours(tmp_path / "tiles.png")
+    assert FOUND_COLOR not in colors(tmp_path / "tiles.png")
 
 
 def test_files_of_a_tile_evaluation(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_nothing_is_loaded_from_elsewhere() -> None:
     assert policy[0].startswith("default-src 'none'")
 
 
-def test_pictures_have_alternative_texts_and_class_names_go_with_colours() -> None:
+def test_pictures_have_alternative_texts_and_class_names_go_with_colors() -> None:
     findings = make_findings()
     page = page_of(findings)
     images = [attrs for tag, attrs in page.elements if tag == "img"]
@@ -195,7 +195,7 @@ def test_marks_lie_on_their_cells_and_are_never_too_small_to_see() -> None:
     findings = make_findings(cells=3)
     overview = view_of(findings, make_pictures(findings)).overview
     for cell, mark in zip(findings.cells, overview.shown, strict=True):
-        assert (mark.x + mark.width / 2, mark.y + mark.height / 2) == pytest.approx(cell.box.centre, abs=0.1)
+        assert (mark.x + mark.width / 2, mark.y + mark.height / 2) == pytest.approx(cell.box.center, abs=0.1)
         assert mark.width >= 0.01 * overview.width
 
 

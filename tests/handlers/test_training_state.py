@@ -19,7 +19,7 @@ from monai.transforms import Compose, RandGaussianNoised
 from torch import Tensor, nn
 
 from stride_monai.engines.precision import amp_arguments, use_amp
-from stride_monai.engines.processes import share_of_batch, synchronised
+from stride_monai.engines.processes import share_of_batch, synchronized
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.handlers.best_weights import BestWeights
 from stride_monai.handlers.early_stop import EarlyStop
@@ -333,6 +333,6 @@ def test_shares_of_a_batch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     assert share_of_batch(64) == 32
     with pytest.raises(ConfigError, match="batch of 5"):
         share_of_batch(5)
-    assert synchronised(network, "cpu") is network
+    assert synchronized(network, "cpu") is network
     assert "share of one process" in caplog.text
-    assert any(isinstance(m, nn.SyncBatchNorm) for m in synchronised(network, "cuda").modules())
+    assert any(isinstance(m, nn.SyncBatchNorm) for m in synchronized(network, "cuda").modules())

@@ -59,7 +59,7 @@ def _bag(folder: Path, image: Path, slide: _Drawn) -> None:
             BagCell(
                 score=1 - 0.01 * k,
                 box=box,
-                jpeg=encode_crop(opened.read(Box.around(*box.centre, CROP_PX * CROP_MPP / MPP), mpp=CROP_MPP)),
+                jpeg=encode_crop(opened.read(Box.around(*box.center, CROP_PX * CROP_MPP / MPP), mpp=CROP_MPP)),
                 cell_class=cell_class_of(label),
                 descriptions=described(label),
             )

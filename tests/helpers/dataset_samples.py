@@ -24,9 +24,9 @@ def field(
     image = np.full((height, width, 3), GLASS, np.float32)
     image += np.random.default_rng(seed).normal(0, 2, image.shape)
     y, x = np.mgrid[:height, :width] + 0.5
-    for radius, colour in ((18, CYTOPLASM), (7, NUCLEUS)):
+    for radius, color in ((18, CYTOPLASM), (7, NUCLEUS)):
         for cx, cy in centres:
-            image[np.hypot(x - cx, y - cy) < radius] = colour
+            image[np.hypot(x - cx, y - cy) < radius] = color
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
     return path

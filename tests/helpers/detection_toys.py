@@ -39,8 +39,8 @@ class DarkSpots(nn.Module):
         time.sleep(self.seconds)
         return [self._tile(tile.float().mean(0) / 255, max_detections) for tile in image]
 
-    def _tile(self, grey: Tensor, most: int) -> TileDetections:
-        rows, columns = torch.nonzero(grey[::16, ::16] < 0.5, as_tuple=True)
+    def _tile(self, gray: Tensor, most: int) -> TileDetections:
+        rows, columns = torch.nonzero(gray[::16, ::16] < 0.5, as_tuple=True)
         corner = torch.stack([columns, rows], 1).float() * 16
         boxes = torch.cat([corner, corner + 16], 1)[:most]
         return TileDetections(boxes, torch.linspace(0.9, 0.5, len(boxes)))

@@ -105,7 +105,7 @@ class Scene:
         self.pixels = np.empty((round(height / mpp), round(width / mpp), 3), np.float32)
         self.pixels[:] = glass
 
-    def _paint(self, x: float, y: float, radius: float, colour: tuple[int, int, int], inner: float = 0.0) -> None:
+    def _paint(self, x: float, y: float, radius: float, color: tuple[int, int, int], inner: float = 0.0) -> None:
         """A disc, or a ring from radius ``inner`` outwards, that lets light through as its colour over white does."""
         cx, cy, r = x / self.mpp, y / self.mpp, radius / self.mpp
         y0, x0 = max(0, int(cy - r) - 1), max(0, int(cx - r) - 1)
@@ -113,7 +113,7 @@ class Scene:
         ys, xs = np.mgrid[y0 : y0 + window.shape[0], x0 : x0 + window.shape[1]]
         distance = np.hypot(xs + 0.5 - cx, ys + 0.5 - cy)
         cover = np.clip(r - distance + 0.5, 0, 1) * np.clip(distance - inner / self.mpp + 0.5, 0, 1)
-        window *= 1 - cover[..., None] * (1 - np.array(colour) / 255)
+        window *= 1 - cover[..., None] * (1 - np.array(color) / 255)
 
     def cell(self, x: float, y: float, radius: float = 22.0, nucleus: float = 4.0, pink: bool = False) -> None:
         self._paint(x, y, radius, (235, 195, 205) if pink else (200, 222, 225))
@@ -131,7 +131,7 @@ class Scene:
                 x + r * np.cos(angle), y + r * np.sin(angle), self.rng.uniform(15, 28), pink=self.rng.uniform() < 0.4
             )
 
-    def stroke(self, x0: float, y0: float, x1: float, y1: float, width: float, colour: tuple[int, int, int]) -> None:
+    def stroke(self, x0: float, y0: float, x1: float, y1: float, width: float, color: tuple[int, int, int]) -> None:
         left, right = (round((x + d) / self.mpp) for x, d in ((min(x0, x1), -width), (max(x0, x1), width)))
         top, bottom = (round((y + d) / self.mpp) for y, d in ((min(y0, y1), -width), (max(y0, y1), width)))
         left, top = max(left, 0), max(top, 0)
@@ -141,7 +141,7 @@ class Scene:
         length = np.hypot(x1 - x0, y1 - y0)
         along = np.clip(((xs - x0) * (x1 - x0) + (ys - y0) * (y1 - y0)) / length**2, 0, 1)
         inside = np.hypot(xs - x0 - along * (x1 - x0), ys - y0 - along * (y1 - y0)) < width / 2
-        window[inside] *= np.array(colour) / 255
+        window[inside] *= np.array(color) / 255
 
     def bubble(self, x: float, y: float, radius: float) -> None:
         self._paint(x, y, radius + 25, (70, 70, 75), inner=radius)

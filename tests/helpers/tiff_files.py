@@ -79,9 +79,9 @@ def page_of(
 def _encoded(part: Array, photometric: int, compression: int, bits: int, predictor: bool, order: str) -> bytes:
     if compression == JPEG:
         stored = "YCBCR" if photometric == 6 else "RGB"
-        colours = {"colorspace": "RGB", "outcolorspace": stored} if part.shape[2] == 3 else {}
+        colors = {"colorspace": "RGB", "outcolorspace": stored} if part.shape[2] == 3 else {}
         image = part if part.shape[2] > 1 else part[..., 0]
-        return bytes(imagecodecs.jpeg8_encode(image, level=95, **colours))
+        return bytes(imagecodecs.jpeg8_encode(image, level=95, **colors))
     if compression == JPEG2000:
         return bytes(imagecodecs.jpeg2k_encode(part if part.shape[2] > 1 else part[..., 0], level=0, codecformat="j2k"))
     if compression == WEBP:

@@ -173,9 +173,9 @@ def cells(count: int, radius: float, cytoplasm: float = 14, seed: int = 0) -> ND
     y, x = np.mgrid[:512, :512]
     random = np.random.default_rng(seed)
     places = random.permutation([(i, j) for i in range(20, 500, 32) for j in range(20, 500, 32)])[:count]
-    for size, colour in ((cytoplasm, (170, 200, 210)), (radius, (90, 80, 140))):
+    for size, color in ((cytoplasm, (170, 200, 210)), (radius, (90, 80, 140))):
         for cy, cx in places:
-            image[(y - cy) ** 2 + (x - cx) ** 2 < size**2] = colour
+            image[(y - cy) ** 2 + (x - cx) ** 2 < size**2] = color
     return image
 
 

@@ -172,7 +172,7 @@ def test_the_threshold_itself_is_enough() -> None:
     assert above(torch.zeros(1, 2), teacher, torch.zeros(1, dtype=torch.int64), 0).accepted.tolist() == [False]
 
 
-def test_the_mean_is_over_all_unlabelled_cells() -> None:
+def test_the_mean_is_over_all_unlabeled_cells() -> None:
     teacher = torch.tensor([[9.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
     found = FixMatch()(torch.zeros(4, 3), teacher, torch.arange(4), 0)
     assert float(found.loss) == pytest.approx(math.log(3) / 4)
@@ -329,7 +329,7 @@ def test_crest_is_fixmatch_on_aligned_probabilities() -> None:
     assert int(method.batches) == 0
 
 
-def test_crest_never_gives_a_class_without_labelled_cells() -> None:
+def test_crest_never_gives_a_class_without_labeled_cells() -> None:
     method = CReST([50, 0, 200])
     found = method(logits(1), logits(2, 20), torch.arange(M), 0)
     assert 1 not in found.label.tolist()

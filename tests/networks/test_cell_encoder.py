@@ -28,7 +28,7 @@ def test_any_image_size(network: CellClassifier, side: int) -> None:
         torch.testing.assert_close(network.head(features), network(image))
 
 
-def test_normalises_inside(network: CellClassifier) -> None:
+def test_normalizes_inside(network: CellClassifier) -> None:
     image = torch.rand(1, 3, 64, 64)
     by_hand = image.clone()
     for channel, (mean, std) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]):

@@ -211,7 +211,7 @@ def test_losses_are_float32_under_mixed_precision() -> None:
     assert float(value.detach()) == pytest.approx(float(moco().eval()([first, second]).detach()), rel=0.02)
 
 
-def test_batch_normalisation_is_refused_where_there_is_a_teacher() -> None:
+def test_batch_normalization_is_refused_where_there_is_a_teacher() -> None:
     SimCLR(classifier("test_resnet"), hidden_dim=8, output_dim=4)
     for method in (MoCo, DINO):
         with pytest.raises(ConfigError, match="convnext_tiny"):

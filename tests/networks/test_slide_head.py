@@ -85,7 +85,7 @@ def test_empty_or_unfitting_bags_are_errors(features: torch.Tensor, mask: torch.
         head()(features.double(), mask)
 
 
-def test_attention_dropout_drops_cells_and_renormalises() -> None:
+def test_attention_dropout_drops_cells_and_renormalizes() -> None:
     network = head().train()
     network.pooling.dropout = 0.5
     torch.manual_seed(1)

@@ -67,7 +67,7 @@ def test_without_jpeg_a_crop_is_the_slides_to_the_last_bit() -> None:
     for crop_mpp in (0.6, 0.5, 0.2):
         crops = cut_crops(scene, boxes, 64, crop_mpp)
         for crop, box in zip(crops, boxes, strict=True):
-            assert np.array_equal(crop, slide.read(Box.around(*box.centre, 64 * crop_mpp / 0.3), mpp=crop_mpp))
+            assert np.array_equal(crop, slide.read(Box.around(*box.center, 64 * crop_mpp / 0.3), mpp=crop_mpp))
 
 
 def test_crops_through_the_slides_jpeg() -> None:
@@ -120,9 +120,9 @@ def test_lesions_come_first_and_hard_negatives_next() -> None:
     assert scores == sorted(scores, reverse=True)
     assert [tuple(cell.box) for cell in ranked] == [tuple(cell.box) for cell in rank_cells(plan, 400)]
     for cell in ranked:
-        x, y = cell.box.centre
+        x, y = cell.box.center
         assert (x, y) == (round(x), round(y))
-        assert np.hypot(x - cell.truth.box.centre[0], y - cell.truth.box.centre[1]) < 12
+        assert np.hypot(x - cell.truth.box.center[0], y - cell.truth.box.center[1]) < 12
 
 
 def test_a_worse_detector_misses_more() -> None:

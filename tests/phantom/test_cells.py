@@ -14,7 +14,7 @@ from stride_monai.phantom.cells.anatomy import disc_area
 from stride_monai.phantom.cells.kinds import A0, HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.outlines import Fold, Outline, ellipse, polygonal
-from stride_monai.phantom.cells.sprites import ORIENTATIONS, half_size, rasterise, turned
+from stride_monai.phantom.cells.sprites import ORIENTATIONS, half_size, rasterize, turned
 from stride_monai.phantom.centres import SITES, centre_named
 from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS, lookup_table
 
@@ -118,7 +118,7 @@ def test_a_fold_cuts_the_outline() -> None:
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_a_sprite_holds_its_whole_figure(name: str) -> None:
     figure = MAKERS[name](np.random.default_rng(5), 0.5)
-    sprite = rasterise(figure, 0.5, 0.2, np.random.default_rng(1))
+    sprite = rasterize(figure, 0.5, 0.2, np.random.default_rng(1))
     assert sprite.size == 2 * half_size(figure, 0.5, 0.2)
     border = np.concatenate(
         [sprite.planes[:, 0], sprite.planes[:, -1], sprite.planes[:, :, 0], sprite.planes[:, :, -1]]
@@ -130,7 +130,7 @@ def test_a_sprite_holds_its_whole_figure(name: str) -> None:
 @pytest.mark.parametrize("orientation", range(ORIENTATIONS))
 def test_points_turn_with_the_pixels(orientation: int) -> None:
     figure = NORMAL["columnar"](np.random.default_rng(0), 0.5)
-    sprite = rasterise(figure, 0.25, 0.2, np.random.default_rng(1))
+    sprite = rasterize(figure, 0.25, 0.2, np.random.default_rng(1))
     nuclear = sprite.oriented(orientation)[1].astype(float)
     middle = (np.arange(sprite.size) - sprite.size / 2 + 0.5) * 0.25
     drawn = np.array([(nuclear.sum(0) * middle).sum(), (nuclear.sum(1) * middle).sum()]) / nuclear.sum()

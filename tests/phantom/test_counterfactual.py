@@ -12,7 +12,7 @@ from stride_monai.bethesda import DESCRIPTION_VOCABULARY, PAPER_DESCRIPTIONS
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.cells.measures import IRREGULAR_FROM, measures
-from stride_monai.phantom.cells.sprites import rasterise
+from stride_monai.phantom.cells.sprites import rasterize
 from stride_monai.phantom.centres import CENTRES
 from stride_monai.phantom.cohorts.bags import cut_crops
 from stride_monai.phantom.counterfactual import PROPERTIES, Counterfactual, counterfactual, edited
@@ -79,7 +79,7 @@ def changeable(pair: Counterfactual, nuclear: bool) -> np.ndarray:
     """The pixels of the crop that the changed shapes may reach: polygons of either truth, grown by all that blurs."""
     mask = Image.new("L", (CROP, CROP))
     pen = ImageDraw.Draw(mask)
-    x, y = pair.truths[0].box.centre
+    x, y = pair.truths[0].box.center
     for truth in pair.truths:
         for polygon in truth.nuclei if nuclear else truth.outlines:
             crop_px = (polygon - (x, y)) * (CLEAN.mpp / MPP) + CROP / 2
@@ -140,7 +140,7 @@ def test_the_original_is_the_cell_that_the_generator_draws() -> None:
 def test_a_filled_halo_leaves_the_nucleus_as_it_was(name: str) -> None:
     """Not only its outline: the grain of its chromatin comes from the same random numbers."""
     original, changed = (
-        rasterise(figure, 0.25, 0.2, np.random.default_rng(0)).planes for figure in edited(name, 2, 0.5)
+        rasterize(figure, 0.25, 0.2, np.random.default_rng(0)).planes for figure in edited(name, 2, 0.5)
     )
     assert np.array_equal(original[1], changed[1])
     assert not np.array_equal(original[0], changed[0])
@@ -153,7 +153,7 @@ def test_every_description_of_a_squamous_lesion_but_the_groups_can_be_changed() 
 
 
 def test_what_cannot_be_made_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no property 'colour'"):
-        edited("colour", 0, 0.5)
+    with pytest.raises(ConfigError, match="no property 'color'"):
+        edited("color", 0, 0.5)
     with pytest.raises(ConfigError, match="cannot be made"):
         counterfactual("halo", crop_px=2)

@@ -87,7 +87,7 @@ def test_label_noise_is_exact_and_changes_nothing_else(share: float) -> None:
         )
 
 
-def test_wrong_reports_are_neighbours_and_missed_positives() -> None:
+def test_wrong_reports_are_neighbors_and_missed_positives() -> None:
     cases = design_of("internal", classes=4000, seed=2, label_noise=0.1).cases()
     wrong = [case for case in cases if case.reported != case.slide_class]
     missed = [case for case in wrong if case.reported == "NILM"]

@@ -24,8 +24,8 @@ from stride_monai.phantom.gallery import (
 )
 
 
-def _has(pixels: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    return bool((pixels == colour).all(axis=2).any())
+def _has(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
+    return bool((pixels == color).all(axis=2).any())
 
 
 def test_a_page_holds_every_tile_unchanged_and_one_scale_bar() -> None:
@@ -39,8 +39,8 @@ def test_a_page_holds_every_tile_unchanged_and_one_scale_bar() -> None:
 
 
 def test_the_scale_bar_is_as_long_as_it_says() -> None:
-    grey = np.full((80, 120, 3), 200, np.uint8)
-    sheet = page([("", [Tile(grey)])], mpp=0.5, bar_um=20)
+    gray = np.full((80, 120, 3), 200, np.uint8)
+    sheet = page([("", [Tile(gray)])], mpp=0.5, bar_um=20)
     runs = (sheet == 30).all(axis=2).sum(axis=1)
     assert runs.max() == 20 / 0.5 + 1
 

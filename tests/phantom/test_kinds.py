@@ -18,7 +18,7 @@ from stride_monai.phantom.cells.kinds import EPITHELIAL, HARD_NEGATIVES, NO_CELL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, contour_irregularity, measures
 from stride_monai.phantom.cells.outlines import Outline, ellipse
-from stride_monai.phantom.cells.sprites import rasterise
+from stride_monai.phantom.cells.sprites import rasterize
 from stride_monai.phantom.cells.strands import Strand, winding
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import plan_slide
@@ -181,10 +181,10 @@ def test_glandular_groups_tell_what_was_drawn() -> None:
 def test_carcinoma_comes_in_all_its_forms() -> None:
     figures = [made("SCC", seed) for seed in range(200)]
     kinds = {figure.kind for figure in figures}
-    assert kinds == {f"scc_{form}" for form in ("fibre", "tadpole", "spindle", "bizarre", "non_keratinising")}
+    assert kinds == {f"scc_{form}" for form in ("fibre", "tadpole", "spindle", "bizarre", "non_keratinizing")}
     for figure in figures:
-        keratinised = figure.kind != "scc_non_keratinising"
-        assert not keratinised or figure.cytoplasm[3] >= 0.5
+        keratinized = figure.kind != "scc_non_keratinizing"
+        assert not keratinized or figure.cytoplasm[3] >= 0.5
         assert bool(figure.parts[0].strands) == (figure.kind in {"scc_fibre", "scc_tadpole"})
         described = "prominent single or multiple nucleoli" in figure.descriptions
         assert described == bool(measures(figure)["nucleoli"])
@@ -222,9 +222,9 @@ def test_a_strand_is_drawn_where_its_polygon_lies(seed: int, length: float, widt
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
 def test_drawing_is_deterministic_and_differs_by_seed(name: str) -> None:
-    first, again = (rasterise(made(name, 7), 0.5, 0.2, np.random.default_rng(1)).planes for _ in range(2))
+    first, again = (rasterize(made(name, 7), 0.5, 0.2, np.random.default_rng(1)).planes for _ in range(2))
     assert (first == again).all()
-    other = rasterise(made(name, 8), 0.5, 0.2, np.random.default_rng(1)).planes
+    other = rasterize(made(name, 8), 0.5, 0.2, np.random.default_rng(1)).planes
     assert first.shape != other.shape or (first != other).any()
 
 

@@ -103,13 +103,13 @@ def test_white_balance_is_a_gain_that_clips() -> None:
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.03])
-def test_the_noise_has_the_stated_strength_and_colour(sigma: float) -> None:
-    for colour in (0.0, 1.0):
-        plan, _ = plan_slide("NILM", centre=replace(BARE, noise=sigma, noise_colour=colour), **DISC)
+def test_the_noise_has_the_stated_strength_and_color(sigma: float) -> None:
+    for color in (0.0, 1.0):
+        plan, _ = plan_slide("NILM", centre=replace(BARE, noise=sigma, noise_color=color), **DISC)
         pixels = Scene(plan).paint(-2000, -2000, 512, 512).astype(float)
         assert pixels[..., 1].std() / pixels[..., 1].mean() == pytest.approx(sigma, rel=0.15)
         correlation = np.corrcoef(pixels[..., 0].ravel(), pixels[..., 1].ravel())[0, 1]
-        assert correlation > 0.7 if colour == 0 else abs(correlation) < 0.1
+        assert correlation > 0.7 if color == 0 else abs(correlation) < 0.1
 
 
 def test_the_background_is_not_flat_and_each_part_of_it_can_be_left_out() -> None:

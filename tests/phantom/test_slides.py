@@ -140,17 +140,17 @@ def test_lesions_are_mostly_visible() -> None:
 
 
 def test_crowding_puts_lesions_into_groups_and_among_other_cells() -> None:
-    neighbours, clusters = [], []
+    neighbors, clusters = [], []
     for crowding in (0.0, 1.0):
         centre = replace(CENTRES["north"], crowding=crowding)
         plan, _ = plan_slide("LSIL", seed=2, diameter_mm=1.5, mpp=0.5, centre=centre, lesions={"LSIL": 40})
         lesions = np.array([(cell.x, cell.y) for cell in plan.unique if cell.figure.label != "NILM"])
         common = np.stack([plan.common.x, plan.common.y], axis=1)
         assert np.hypot(*(common - plan.region.middle).T).max() <= plan.region.radius + 1
-        neighbours.append(np.mean([(np.hypot(*(common - place).T) < 20 / 0.5).sum() for place in lesions]))
+        neighbors.append(np.mean([(np.hypot(*(common - place).T) < 20 / 0.5).sum() for place in lesions]))
         distance = np.hypot(*(lesions[:, None] - lesions).transpose(2, 0, 1)) + np.eye(len(lesions)) * 1e9
         clusters.append(np.median(distance.min(axis=1)) * 0.5)
-    assert neighbours[1] > 2 * neighbours[0]
+    assert neighbors[1] > 2 * neighbors[0]
     assert clusters[1] < 0.85 * clusters[0]
 
 

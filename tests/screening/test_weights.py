@@ -32,7 +32,7 @@ from stride_monai.screening.choices import overlays_in
 from stride_monai.screening.doctor import examine
 from stride_monai.screening.models import load_models
 from stride_monai.screening.options import Options, Rerank
-from stride_monai.screening.recognise import load_source
+from stride_monai.screening.recognize import load_source
 from stride_monai.screening.sources import Sources, check_options, parse_weights
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.workflow import bundle_root, untrained_network

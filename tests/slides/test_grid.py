@@ -56,7 +56,7 @@ def test_tiles_are_numbered_alike_and_needed(grid: TileGrid) -> None:
 
 
 @given(grids())
-def test_neighbours_share_the_overlap(grid: TileGrid) -> None:
+def test_neighbors_share_the_overlap(grid: TileGrid) -> None:
     tiles = list(grid)
     if grid.columns > 1:
         shared = tiles[0].box.x1 - tiles[1].box.x0

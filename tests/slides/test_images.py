@@ -60,7 +60,7 @@ def _palette() -> Image.Image:
     return image
 
 
-def _colour_key() -> Image.Image:
+def _color_key() -> Image.Image:
     array = ARRAY.copy()
     array[:20] = (10, 200, 30)
     image = Image.fromarray(array)
@@ -83,7 +83,7 @@ def _alpha(mode: str) -> Image.Image:
         ("png", lambda: _alpha("RGB")),
         ("webp", lambda: _alpha("RGB")),
         ("png", _palette),
-        ("png", _colour_key),
+        ("png", _color_key),
         ("png", lambda: Image.fromarray(ARRAY).quantize(2)),
         ("bmp", lambda: Image.fromarray(ARRAY).quantize(16)),
         ("jp2", lambda: Image.fromarray(ARRAY)),
@@ -107,11 +107,11 @@ def test_what_a_png_says_besides_its_pixels_may_be_long(tmp_path: Path, kind: st
     np.testing.assert_array_equal(_read(tmp_path / "a.png"), ARRAY)
 
 
-def _png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+def _png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
@@ -217,9 +217,9 @@ def test_what_cannot_be_shown_is_refused_by_what_it_is(
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["grey", "rgb", "alpha"])
+@pytest.mark.parametrize("kind", ["gray", "rgb", "alpha"])
 def test_a_png_that_uses_16_bits_is_read(tmp_path: Path, kind: str) -> None:
-    array = {"grey": ARRAY[..., :1], "rgb": ARRAY, "alpha": np.dstack([ARRAY, ARRAY[..., :1]])}[kind]
+    array = {"gray": ARRAY[..., :1], "rgb": ARRAY, "alpha": np.dstack([ARRAY, ARRAY[..., :1]])}[kind]
     rows = b"".join(b"\0" + (row.astype(">u2") * 257).tobytes() for row in array)
     (tmp_path / "a.png").write_bytes(_png(80, 60, 16, {1: 0, 3: 2, 4: 6}[array.shape[2]], rows))
     expected = _on_white(Image.fromarray(array)) if kind == "alpha" else np.broadcast_to(array, ARRAY.shape)

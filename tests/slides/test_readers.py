@@ -55,10 +55,10 @@ def test_lossless_level_0_is_exact(tmp_path: Path) -> None:
         assert np.array_equal(slide.read(Box(0, 0, 700, 500)), array)
 
 
-def test_striped_grey_and_alpha_tiffs(tmp_path: Path) -> None:
+def test_striped_gray_and_alpha_tiffs(tmp_path: Path) -> None:
     array = textured(500, 700)
     striped = write_pyramid(tmp_path / "s.tif", array, compression="deflate", tile=None, rowsperstrip=16)
-    grey = write_pyramid(tmp_path / "g.tif", array[..., 0], compression="deflate", downsamples=(1,))
+    gray = write_pyramid(tmp_path / "g.tif", array[..., 0], compression="deflate", downsamples=(1,))
     alpha = tmp_path / "a.tif"
     opaque = np.full((500, 700, 1), 255, np.uint8)
     opaque[:100] = 0
@@ -70,7 +70,7 @@ def test_striped_grey_and_alpha_tiffs(tmp_path: Path) -> None:
     slide = open_slide(striped, reader="tiff")
     assert len(slide.facts.levels) == 3
     assert np.array_equal(slide.read(part), expected)
-    assert np.array_equal(open_slide(grey, reader="tiff").read(part), expected[..., :1].repeat(3, 2))
+    assert np.array_equal(open_slide(gray, reader="tiff").read(part), expected[..., :1].repeat(3, 2))
     seen = open_slide(alpha, 0.25, reader="tiff").read(part)
     assert (seen[:10] == 255).all()
     assert np.array_equal(seen[10:], expected[10:])

@@ -58,7 +58,7 @@ class Pixels:
 
 def pixels_of(kind: str, height: int, width: int) -> Pixels:
     rgb = textured(height, width, seed=3)
-    grey = rgb[..., :1]
+    gray = rgb[..., :1]
     alpha = np.linspace(0, 255, height * width).astype(np.uint8).reshape(height, width, 1)
     cover = alpha.astype(int)
     on_white = ((rgb.astype(int) * cover + 255 * (255 - cover)) / 255 + 0.5).astype(np.uint8)
@@ -69,11 +69,11 @@ def pixels_of(kind: str, height: int, width: int) -> Pixels:
     dark = (deep[12]).astype(np.uint16)
     return {
         "rgb": Pixels(rgb, rgb, 2),
-        "grey": Pixels(grey, three(grey), 1),
-        "white is zero": Pixels(255 - grey, three(grey), 0),
-        "1 bit": Pixels(grey >> 7, three(np.where(grey >> 7, 255, 0).astype(np.uint8)), 1, 1),
-        "4 bits": Pixels(grey >> 4, three((grey >> 4) * 17), 1, 4),
-        "palette": Pixels(grey, np.stack([grey[..., 0], 255 - grey[..., 0], grey[..., 0] // 2], axis=2), 3),
+        "gray": Pixels(gray, three(gray), 1),
+        "white is zero": Pixels(255 - gray, three(gray), 0),
+        "1 bit": Pixels(gray >> 7, three(np.where(gray >> 7, 255, 0).astype(np.uint8)), 1, 1),
+        "4 bits": Pixels(gray >> 4, three((gray >> 4) * 17), 1, 4),
+        "palette": Pixels(gray, np.stack([gray[..., 0], 255 - gray[..., 0], gray[..., 0] // 2], axis=2), 3),
         "alpha": Pixels(np.concatenate([rgb, alpha], 2), on_white, 2, extra=2),
         "premultiplied": Pixels(np.concatenate([premultiplied, alpha], 2), on_white, 2, extra=1),
         "unspecified": Pixels(np.concatenate([rgb, alpha], 2), rgb, 2, extra=0),
@@ -89,7 +89,7 @@ def pixels_of(kind: str, height: int, width: int) -> Pixels:
 
 
 KINDS = [
-    *("rgb", "grey", "white is zero", "1 bit", "4 bits", "palette", "alpha", "premultiplied", "unspecified"),
+    *("rgb", "gray", "white is zero", "1 bit", "4 bits", "palette", "alpha", "premultiplied", "unspecified"),
     *("no word of it", "cmyk", "10 bits", "12 bits", "12 of 16 bits", "16 of 16 bits", "16 bright bits", "16 bits"),
 ]
 
@@ -155,7 +155,7 @@ def odd_files(draw: st.DrawFn) -> OddFile:
     order, big = draw(st.sampled_from("<>")), draw(st.booleans())
     pixels = pixels_of(kind, height, width)
     codecs = [NONE, LZW, DEFLATE, PACKBITS, ZSTD]
-    if kind in ("rgb", "grey") and tile:
+    if kind in ("rgb", "gray") and tile:
         codecs += [JPEG, JPEG2000]
     if kind == "rgb":
         codecs += [WEBP]
@@ -172,7 +172,7 @@ def odd_files(draw: st.DrawFn) -> OddFile:
 
     full = with_mpp(page(pixels.samples), 0.25)
     levels = []
-    if kind in ("rgb", "grey"):
+    if kind in ("rgb", "gray"):
         reduced = [shrink(pixels.samples, 2), shrink(pixels.samples, 4)][: draw(st.integers(0, 2))]
         levels = [page(samples).set(254, LONG, 1) for samples in reduced]
     beside = [page_of(textured(40, 100, seed=9), tile=tile).set(254, LONG, 1)]  # another aspect
@@ -422,14 +422,14 @@ def test_the_plane_of_several_is_a_choice_that_is_said(tmp_path: Path, order: st
         assert "it has 4 planes, there is no plane 5" in seen(file, "auto", plane=5)
 
 
-def test_channels_in_planes_are_no_colour_picture(tmp_path: Path) -> None:
-    grey = [picture(64, 64, seed)[..., :1] for seed in range(3)]
-    path = ome_file(tmp_path / "a.ome.tif", *[page_of(g, 1) for g in grey], images=ome_image(0, 64, 64, c=3))
-    stack = [page_of(g, 1) for g in grey]
+def test_channels_in_planes_are_no_color_picture(tmp_path: Path) -> None:
+    gray = [picture(64, 64, seed)[..., :1] for seed in range(3)]
+    path = ome_file(tmp_path / "a.ome.tif", *[page_of(g, 1) for g in gray], images=ome_image(0, 64, 64, c=3))
+    stack = [page_of(g, 1) for g in gray]
     stack[0].text(270, "ImageJ=1.53t\nimages=3\nchannels=3\nmode=composite\n")
     for file in (path, write(tmp_path / "j.tif", *stack)):
         assert "3 channels in separate planes, no colour picture" in seen(file, "auto")
-        assert np.array_equal(seen(file, "auto", plane=2), grey[1].repeat(3, 2))
+        assert np.array_equal(seen(file, "auto", plane=2), gray[1].repeat(3, 2))
 
 
 def test_ome_tiff_data_says_which_page_is_which(tmp_path: Path) -> None:
@@ -576,7 +576,7 @@ def test_16_bit_samples_that_use_all_bits_tell_what_is_white(tmp_path: Path, dam
 
 
 @pytest.mark.parametrize("kind", ["cmyk", "alpha"])
-def test_jpeg_of_four_colours(tmp_path: Path, kind: str) -> None:
+def test_jpeg_of_four_colors(tmp_path: Path, kind: str) -> None:
     pixels = pixels_of(kind, 64, 64)
     page = made(page_of(pixels.samples, pixels.photometric, tile=64), pixels).set(259, SHORT, JPEG)
     page.segments = [imagecodecs.jpeg8_encode(pixels.samples, level=98, colorspace="CMYK", outcolorspace="CMYK")]
@@ -706,7 +706,7 @@ def test_a_tile_that_the_file_does_not_hold_is_never_white(tmp_path: Path, reade
 @pytest.mark.parametrize("stored", ["YCBCR", "RGB"])
 @pytest.mark.parametrize("tag", [2, 6])
 @pytest.mark.parametrize("aperio", [False, True])
-def test_jpeg_tiles_that_say_themselves_what_their_colours_are(
+def test_jpeg_tiles_that_say_themselves_what_their_colors_are(
     tmp_path: Path, stored: str, tag: int, aperio: bool
 ) -> None:
     """imagecodecs writes a marker of JFIF or Adobe into each tile; where the tag contradicts it the tile is right."""

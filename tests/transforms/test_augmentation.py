@@ -22,7 +22,7 @@ from stride_monai.transforms import (
     rgb_to_hsv,
 )
 from stride_monai.transforms.augmentation import STRENGTHS
-from stride_monai.transforms.colour import jitter_hsv
+from stride_monai.transforms.color import jitter_hsv
 
 
 def _disc(side: int = 96, radius: float = 20.0) -> torch.Tensor:
@@ -159,16 +159,16 @@ _CHANNEL = st.integers(0, 255)
 
 @settings(max_examples=200, deadline=None)
 @given(rgb=st.tuples(_CHANNEL, _CHANNEL, _CHANNEL))
-def test_colours_agree_with_the_standard_library_and_come_back(rgb: tuple[int, int, int]) -> None:
+def test_colors_agree_with_the_standard_library_and_come_back(rgb: tuple[int, int, int]) -> None:
     image = (torch.tensor(rgb, dtype=torch.float64) / 255).reshape(3, 1, 1)
     hsv = rgb_to_hsv(image)
     assert hsv.flatten().tolist() == pytest.approx(colorsys.rgb_to_hsv(*(c / 255 for c in rgb)), abs=1e-12)
     assert hsv_to_rgb(hsv).flatten().tolist() == pytest.approx(image.flatten().tolist(), abs=1e-12)
 
 
-def test_the_gradient_is_finite_everywhere_and_right_off_grey() -> None:
-    colours = torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5], [1, 1, 1], [1, 0, 0], [0.3, 0.3, 0.1], [0.2, 0.6, 0.4]])
-    image = colours.T.reshape(3, 1, 6).double().requires_grad_()
+def test_the_gradient_is_finite_everywhere_and_right_off_gray() -> None:
+    colors = torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0.5], [1, 1, 1], [1, 0, 0], [0.3, 0.3, 0.1], [0.2, 0.6, 0.4]])
+    image = colors.T.reshape(3, 1, 6).double().requires_grad_()
     hsv_to_rgb(rgb_to_hsv(image) * 0.9).square().sum().backward()
     assert image.grad is not None
     assert torch.isfinite(image.grad).all()

@@ -61,7 +61,7 @@ def test_augmentation_draws_for_each_cell_in_whole_and_in_parts() -> None:
     assert isinstance(StainAugmentation()._base, CellAugmentation)
 
 
-def test_normalised_slides_have_one_stain_and_keep_their_order() -> None:
+def test_normalized_slides_have_one_stain_and_keep_their_order() -> None:
     generator = torch.Generator().manual_seed(1)
     structure = torch.rand(1, 4, 3, 16, 16, generator=generator) * 0.6 + 0.06
     bags = torch.cat([torch.pow(10, -structure), torch.pow(10, -(0.5 * structure + 0.1))])  # one slide pale and hazy
@@ -92,6 +92,6 @@ def test_impossible_jitter_is_refused(wrong: dict[str, Any]) -> None:
         StainAugmentation(**wrong)
 
 
-def test_impossible_normalisation_is_refused() -> None:
+def test_impossible_normalization_is_refused() -> None:
     with pytest.raises(ConfigError, match="above 0"):
         StainNormalization(deviation=(0.1, 0.0, 0.1))

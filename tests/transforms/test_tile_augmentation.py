@@ -57,8 +57,8 @@ def _tile(side: int = 64) -> torch.Tensor:
     """Glass, a cytoplasm and a nucleus in the middle: float [3, S, S]."""
     y, x = np.mgrid[:side, :side] + 0.5 - side / 2
     image = np.full((3, side, side), 0.95)
-    for radius, colour in ((0.4 * side, (0.9, 0.6, 0.6)), (0.12 * side, (0.35, 0.25, 0.4))):
-        image[:, np.hypot(x, y) < radius] = np.array(colour)[:, None]
+    for radius, color in ((0.4 * side, (0.9, 0.6, 0.6)), (0.12 * side, (0.35, 0.25, 0.4))):
+        image[:, np.hypot(x, y) < radius] = np.array(color)[:, None]
     return torch.as_tensor(image, dtype=torch.float32)
 
 
@@ -84,7 +84,7 @@ def test_chance_0_changes_nothing_and_every_part_changes_something() -> None:
     for part in ({"density": 0.5}, {"mixing": 0.2}, {"contrast": 0.5}, {"glass": 0.1}, {"grain": 0.2}, {"blur": 1.5}):
         assert all(torch.allclose(seen, image, atol=1e-5) for seen in _seen(Look(chance=0.0, **part), image, 5)), part
         assert max(float((seen - image).abs().mean()) for seen in _seen(Look(chance=1.0, **part), image)) > 0.002, part
-    for part in ({"sharpen": 1.0}, {"noise": 0.05}, {"jpeg": 20}, {"grey": 1.0}):
+    for part in ({"sharpen": 1.0}, {"noise": 0.05}, {"jpeg": 20}, {"gray": 1.0}):
         assert max(float((seen - image).abs().mean()) for seen in _seen(Look(chance=1.0, **part), image)) > 0.002, part
 
 

@@ -151,7 +151,7 @@ def test_an_undecodable_crop_is_left_out_and_counted(slide: Slide, monkeypatch: 
     read = Slide.read
 
     def failing(self: Slide, box: Box, mpp: float | None = None) -> np.ndarray:
-        if abs(box.centre[0] - 55) < 1e-6:
+        if abs(box.center[0] - 55) < 1e-6:
             raise RegionError("s.tif: a tile cannot be decoded")
         return read(self, box, mpp)
 

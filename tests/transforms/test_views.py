@@ -23,7 +23,7 @@ def discs(count: int, side: int, radius: float) -> torch.Tensor:
 
 
 def plain(side: int, size: int, views: int = 2) -> CellViews:
-    return CellViews(side, size, size, views, 0, PLAIN, blur=0.0, grey_share=0.0)
+    return CellViews(side, size, size, views, 0, PLAIN, blur=0.0, gray_share=0.0)
 
 
 @settings(max_examples=25, deadline=None)
@@ -85,25 +85,25 @@ def blurred_by_hand(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
     return out
 
 
-def test_blur_and_grey_are_what_they_say() -> None:
+def test_blur_and_gray_are_what_they_say() -> None:
     crops = torch.rand(40, 3, 32, 32)
     still = Strength()
-    views = CellViews(32, 32, 32, 1, 0, still, blur=1.0, blur_share=0.5, grey_share=0.3).set_random_state(seed=0)
+    views = CellViews(32, 32, 32, 1, 0, still, blur=1.0, blur_share=0.5, gray_share=0.3).set_random_state(seed=0)
     (view,) = views(crops)
-    (sigma,), (grey,) = views._sigmas, views._greys
+    (sigma,), (gray,) = views._sigmas, views._grays
     assert 8 <= int((sigma > 0).sum()) <= 32
-    assert 4 <= int(grey.sum()) <= 24
-    for ours, crop, deviation, is_grey in zip(view, crops, sigma.tolist(), grey.tolist(), strict=True):
+    assert 4 <= int(gray.sum()) <= 24
+    for ours, crop, deviation, is_gray in zip(view, crops, sigma.tolist(), gray.tolist(), strict=True):
         expected = crop.numpy().astype(np.float64)
         if deviation > 0.02:
             expected = blurred_by_hand(expected, deviation, 3)
-        if is_grey:
+        if is_gray:
             expected = np.broadcast_to(np.tensordot([0.299, 0.587, 0.114], expected, 1), expected.shape)
         np.testing.assert_allclose(ours.numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"global_size": 65}, {"local_size": 0, "local_views": 1}, {"grey_share": 1.1}, {"strength": "wild"}]
+    "wrong", [{"global_size": 65}, {"local_size": 0, "local_views": 1}, {"gray_share": 1.1}, {"strength": "wild"}]
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):

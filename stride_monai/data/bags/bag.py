@@ -144,7 +144,7 @@ class BagCell:
         jpeg: the crop, ``crop_px`` square, as JPEG bytes (:func:`encode_crop`).
         cell_class: one of :data:`~stride_monai.bethesda.CELL_CLASSES` where a person or the truth says so.
         descriptions: diagnostic descriptions, likewise.
-        crop_centre: centre of the crop in level-0 px; None for the centre of the box.
+        crop_center: centre of the crop in level-0 px; None for the centre of the box.
         rerank_score: lesion probability by the cell classifier that re-ranked, 0-1; None without.
     """
 
@@ -153,7 +153,7 @@ class BagCell:
     jpeg: bytes
     cell_class: str | None = None
     descriptions: tuple[str, ...] = ()
-    crop_centre: tuple[float, float] | None = None
+    crop_center: tuple[float, float] | None = None
     rerank_score: float | None = None
 
     def __post_init__(self) -> None:
@@ -233,7 +233,7 @@ def is_bag(path: Path) -> bool:
 
 
 def _columns(cells: Sequence[BagCell]) -> dict[str, list[Any]]:
-    centres = [cell.crop_centre or cell.box.centre for cell in cells]
+    centres = [cell.crop_center or cell.box.center for cell in cells]
     return {
         "rank": list(range(1, len(cells) + 1)),
         "score": [float(cell.score) for cell in cells],

@@ -77,7 +77,7 @@ class BagCells(Dataset[dict[str, Any]]):
         k: int | None = None,
         crop_px: int | None = None,
         crop_mpp: float | None = None,
-        labelled: bool = False,
+        labeled: bool = False,
         workers: int | None = None,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
@@ -88,21 +88,21 @@ class BagCells(Dataset[dict[str, Any]]):
         self._rows: list[tuple[int, int]] = []
         self.data: list[dict[str, Any]] = []
         for bag in bags:
-            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), k, crop_px, crop_mpp, labelled)
+            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), k, crop_px, crop_mpp, labeled)
         if not self._rows:
-            what = "labelled cell" if labelled else "cell"
+            what = "labelled cell" if labeled else "cell"
             raise BagError(f"there is no {what} in {len(self._bags)} bags", "check the folder of the bags")
 
-    def _add(self, bag: BagFile, k: int | None, crop_px: int | None, crop_mpp: float | None, labelled: bool) -> None:
+    def _add(self, bag: BagFile, k: int | None, crop_px: int | None, crop_mpp: float | None, labeled: bool) -> None:
         first = self._bags[0].header if self._bags else bag.header
         window = bag.window(crop_px or first.crop_px, crop_mpp or first.crop_mpp)
         place = len(self._bags)
         self._bags.append(bag)
         self._windows.append(window)
-        labels = bag.cell_classes() if labelled else []
+        labels = bag.cell_classes() if labeled else []
         for row in range(min(len(bag), k) if k is not None else len(bag)):
             known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1}
-            if labelled:
+            if labeled:
                 name = labels[row]
                 if name is None:
                     continue

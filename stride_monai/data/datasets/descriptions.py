@@ -169,7 +169,7 @@ class DescribedBagCells(BagCells):
         class_mask: bool = False,
         workers: int | None = None,
     ) -> None:
-        super().__init__(bags, crop_px=crop_px, crop_mpp=crop_mpp, labelled=True, workers=workers)
+        super().__init__(bags, crop_px=crop_px, crop_mpp=crop_mpp, labeled=True, workers=workers)
         found = DescriptionRules(undescribed, class_mask).targets(
             [known["label"] for known in self.data],
             [self._bags[place].descriptions(row) for place, row in self._rows],

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stride_monai.bethesda import UNLABELLED
+from stride_monai.bethesda import UNLABELED
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.pictures import upright_pixels
 from stride_monai.data.importers.problems import Place, ProblemLog
@@ -99,21 +99,21 @@ def _order(points: list[_Point], images: dict[str, SourceImage], asked: str | No
         if not len(own) or not image.path.is_file():
             continue
         try:
-            grey = upright_pixels(image.path).astype(np.float32) @ np.array(_LUMA, np.float32)
+            gray = upright_pixels(image.path).astype(np.float32) @ np.array(_LUMA, np.float32)
         except ManifestError:
             continue  # the checks name it
-        height, width = grey.shape
+        height, width = gray.shape
         fits = {"xy": (own < (width, height)).all(axis=1), "yx": (own < (height, width)).all(axis=1)}
         for order in _ORDERS:
             outside[order] += int((~fits[order]).sum())
         both = own[fits["xy"] & fits["yx"]]
-        darker += [_brightness(grey, x, y) - _brightness(grey, y, x) for x, y in both]
+        darker += [_brightness(gray, x, y) - _brightness(gray, y, x) for x, y in both]
     return _decided(outside, np.array(darker))
 
 
-def _brightness(grey: npt.NDArray[np.float32], x: float, y: float) -> float:
+def _brightness(gray: npt.NDArray[np.float32], x: float, y: float) -> float:
     row, column = int(y), int(x)
-    around = grey[max(0, row - _REACH) : row + _REACH + 1, max(0, column - _REACH) : column + _REACH + 1]
+    around = gray[max(0, row - _REACH) : row + _REACH + 1, max(0, column - _REACH) : column + _REACH + 1]
     return float(around.mean())
 
 
@@ -144,11 +144,11 @@ FORMAT = Format(
         "L": Target("LSIL"),
         "H": Target("HSIL"),
         "nucleus in N": Target("NILM"),
-        "nucleus in L": Target(UNLABELLED, True),
-        "nucleus in H": Target(UNLABELLED, True),
+        "nucleus in L": Target(UNLABELED, True),
+        "nucleus in H": Target(UNLABELED, True),
     },
     read=read,
-    licence="no licence is stated with the data set: ask its authors before you pass anything on",
+    license="no licence is stated with the data set: ask its authors before you pass anything on",
     citation="Phoulady and Mouton, Cervix93, arXiv 1811.09651",
     preparation="liquid-based",
     point_um=22.8,

@@ -171,7 +171,7 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
     if box is not image.box and _in_first_pixel(cell, box) and image.box.area > _SMALL_PX**2:
         return "box", "all of it lies in the image's first pixel: are these shares of the image's sides, not pixels?"
     if cell.point is not None or cell.fixed:
-        x, y = box.centre
+        x, y = box.center
         if not (0 <= x <= image.width and 0 <= y <= image.height):
             return "box", f"the point ({x:g}, {y:g}) is outside the image of {size}"
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai import __version__
-from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELLED, cell_class_of, slide_class_of
+from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELED, cell_class_of, slide_class_of
 from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
 from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
@@ -56,7 +56,7 @@ class ImportReport:
     counts: Mapping[str, Any]
     warnings: Sequence[str]
     problems: Mapping[str, int]
-    licence: str
+    license: str
 
 
 def import_dataset(
@@ -132,7 +132,7 @@ def import_dataset(
         counts=_counts(slides, cells, excluded, len(regions)),
         warnings=[*read.notes, *_warnings(form, unit, options, slides, labels.unused(met), bool(regions))],
         problems=problems.counts(),
-        licence=form.licence,
+        license=form.license,
     )
     with files.replacing(COHORT_FILES) as made:
         write_cells(made / "cells.csv", cells)
@@ -266,7 +266,7 @@ def _counts(
     return {
         "images": len(slides),
         "cells": len(cells),
-        "cells_by_class": {name: classes[name] for name in (*CELL_CLASSES, ABNORMAL, UNLABELLED) if classes[name]},
+        "cells_by_class": {name: classes[name] for name in (*CELL_CLASSES, ABNORMAL, UNLABELED) if classes[name]},
         "cells_excluded": dict(excluded),
         "lossy_cells": sum(cell.lossy for cell in cells),
         "images_by_class": dict(sorted(Counter(slide.slide_class or "none" for slide in slides).items())),
@@ -307,7 +307,7 @@ def _write_facts(out: Path, form: Format, unit: Unit, options: Options, source: 
         "source": _name_of(source),
         "unit": unit,
         "preparation": form.preparation,
-        "licence": form.licence,
+        "license": form.license,
         "citation": form.citation,
         "options": {name: value for name, value in asked.items() if value is not None},
         "point_um": options.point_um or form.point_um,

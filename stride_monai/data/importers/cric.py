@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.data.importers.foreign import json_of
-from stride_monai.data.importers.geometry import pixel_centre
+from stride_monai.data.importers.geometry import pixel_center
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
@@ -57,7 +57,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 raise ManifestError(f"image '{slide_id}' is in another split too, {images[slide_id].place}")
             if row.get("x") is None:
                 continue  # an image without cells
-            point = pixel_centre(*(to_number(row[axis], f"nucleus_{axis}", comma) for axis in ("x", "y")))
+            point = pixel_center(*(to_number(row[axis], f"nucleus_{axis}", comma) for axis in ("x", "y")))
             cell_id = to_id(row.get("cell_id"), "cell_id")
             result.cells.append(SourceCell(slide_id, row["label"], place, point=point, cell_id=cell_id))
     result.images = list(images.values())
@@ -122,7 +122,7 @@ FORMAT = Format(
         "SCC": Target("SCC"),
     },
     read=read,
-    licence="CC BY 4.0",
+    license="CC BY 4.0",
     citation="Rezende et al., Scientific Data 8:151 (2021), doi 10.1038/s41597-021-00933-8; figshare c.4960286",
     preparation="conventional",
     mpp=0.228,

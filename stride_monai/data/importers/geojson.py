@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stride_monai.bethesda import UNLABELLED
+from stride_monai.bethesda import UNLABELED
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
 from stride_monai.data.importers.labels import BETHESDA, Target
@@ -178,7 +178,7 @@ FORMAT = Format(
     title="QuPath GeoJSON",
     layout="<image>.geojson or .geojson.gz as QuPath exports it, and the image of that name",
     unit="slide",
-    labels={**BETHESDA, "Ignore*": Target(UNLABELLED)},
+    labels={**BETHESDA, "Ignore*": Target(UNLABELED)},
     read=read,
     point_um=22.8,
     options={"region": "class of the objects that are annotated regions; Region* or ROI"},

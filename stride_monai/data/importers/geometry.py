@@ -11,12 +11,12 @@ from stride_monai.units import Box
 
 __all__ = [
     "TURNED",
-    "from_centre",
+    "from_center",
     "from_corner",
     "from_voc",
     "from_yolo",
     "hull",
-    "pixel_centre",
+    "pixel_center",
     "polygon",
     "simple",
     "turned",
@@ -31,14 +31,14 @@ def from_corner(x: float, y: float, width: float, height: float) -> Box:
     return Box(x, y, x + width, y + height)
 
 
-def from_centre(x: float, y: float, width: float, height: float) -> Box:
+def from_center(x: float, y: float, width: float, height: float) -> Box:
     """Centre and size (RIVA)."""
     return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
 def from_yolo(x: float, y: float, width: float, height: float, image: tuple[float, float]) -> Box:
     """Centre and size as shares of the image's width and height (YOLO)."""
-    return from_centre(x * image[0], y * image[1], width * image[0], height * image[1])
+    return from_center(x * image[0], y * image[1], width * image[0], height * image[1])
 
 
 def from_voc(x_min: float, y_min: float, x_max: float, y_max: float, origin: int = 1) -> Box:
@@ -46,7 +46,7 @@ def from_voc(x_min: float, y_min: float, x_max: float, y_max: float, origin: int
     return Box(x_min - origin, y_min - origin, x_max, y_max)
 
 
-def pixel_centre(x: float, y: float) -> tuple[float, float]:
+def pixel_center(x: float, y: float) -> tuple[float, float]:
     """Middle of a pixel that is counted from 1 (CRIC)."""
     return x - 0.5, y - 0.5
 
@@ -70,7 +70,7 @@ def hull(points: Iterable[tuple[float, float]]) -> Box:
 
 def turned(box: Box, degrees: float) -> Polygon:
     """Corners of a rectangle that is turned about its middle, clockwise as one looks at the picture (CVAT)."""
-    (x, y), angle = box.centre, math.radians(degrees)
+    (x, y), angle = box.center, math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     corners = ((box.x0 - x, box.y0 - y), (box.x1 - x, box.y0 - y), (box.x1 - x, box.y1 - y), (box.x0 - x, box.y1 - y))
     return tuple((round(x + dx * cos - dy * sin, 6), round(y + dx * sin + dy * cos, 6)) for dx, dy in corners)

@@ -106,7 +106,7 @@ FORMAT = Format(
         "carcinoma_in_situ": Target("HSIL", False, "carcinoma in situ"),
     },
     read=read,
-    licence="research use; see the terms of the MDE-Lab, University of the Aegean",
+    license="research use; see the terms of the MDE-Lab, University of the Aegean",
     citation="Jantzen et al., Pap-smear benchmark data for pattern classification, NiSIS 2005",
     preparation="conventional",
     mpp=0.201,

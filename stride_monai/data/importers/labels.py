@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, LABELS, UNLABELLED, cell_class_of, parse_label
+from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, LABELS, UNLABELED, cell_class_of, parse_label
 from stride_monai.data.tables import read_text
 from stride_monai.errors import ManifestError
 
@@ -17,7 +17,7 @@ __all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "Target", "benign", "read_map"]
 EXCLUDED = "exclude"
 """Target of a label whose cells are not imported; they are counted."""
 
-TARGETS = (*LABELS, cell_class_of("HSIL"), ABNORMAL, UNLABELLED, EXCLUDED)
+TARGETS = (*LABELS, cell_class_of("HSIL"), ABNORMAL, UNLABELED, EXCLUDED)
 """What a label can be mapped to."""
 
 

@@ -185,7 +185,7 @@ class Format:
     unit: Unit
     labels: Mapping[str, Target]
     read: ReadSource
-    licence: str = "not stated by this format: follow the licence of your data set"
+    license: str = "not stated by this format: follow the licence of your data set"
     citation: str = ""
     preparation: str = ""
     mpp: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stride_monai.data.importers.geometry import from_centre
+from stride_monai.data.importers.geometry import from_center
 from stride_monai.data.importers.labels import Target
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
@@ -57,7 +57,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
                 x, y, width, height = (
                     to_number(row.get(n), n, row.decimal_comma) for n in ("x", "y", "width", "height")
                 )
-                box = from_centre(x, y, width, height)
+                box = from_center(x, y, width, height)
                 result.cells.append(SourceCell(slide_id, row.get("label"), place, box=box, fixed=True))
     result.images = list(images.values())
     result.notes = index.remarks(image.path for image in result.images)
@@ -84,7 +84,7 @@ FORMAT = Format(
         "SCC": Target("SCC"),
     },
     read=read,
-    licence="CC BY 4.0",
+    license="CC BY 4.0",
     citation="RIVA cervical cytology dataset (LIA-DiTella)",
     preparation="conventional",
     complete=True,

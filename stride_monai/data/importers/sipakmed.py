@@ -113,7 +113,7 @@ FORMAT = Format(
         "Dyskeratotic": Target(ABNORMAL, True, "dyskeratotic"),
     },
     read=read,
-    licence="research use; see the terms of the University of Ioannina",
+    license="research use; see the terms of the University of Ioannina",
     citation="Plissiti et al., SIPaKMeD, ICIP 2018",
     preparation="conventional",
     options={"part": "fields (default) or cropped"},

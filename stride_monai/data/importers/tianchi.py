@@ -96,7 +96,7 @@ def _entries(table: Path, file: Place, scale: float, options: Options, result: S
         if label.lower() == _ROI:
             continue
         result.cells.append(SourceCell(table.stem, label, place, box=box))
-        x, y = box.centre
+        x, y = box.center
         if not any(roi.x0 <= x < roi.x1 and roi.y0 <= y < roi.y1 for _, roi in regions):
             problems.note(place, "region", f"the {label} lies in no roi: no detector is trained on it")
 
@@ -124,7 +124,7 @@ FORMAT = Format(
         _NEGATIVE: Target("NILM"),
     },
     read=read,
-    licence="terms of the Tianchi competition; not to be passed on",
+    license="terms of the Tianchi competition; not to be passed on",
     citation="Tianchi 2019, cervical cancer risk intelligent diagnosis",
     preparation="liquid-based",
     options={"scale": "level-0 px of the converted slides per px of the annotations (20x); 1"},

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.foreign import xml_of
-from stride_monai.data.importers.geometry import TURNED, from_centre, from_voc, hull, turned
+from stride_monai.data.importers.geometry import TURNED, from_center, from_voc, hull, turned
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of, plain_name
@@ -99,7 +99,7 @@ def _shape(element: ElementTree.Element, origin: int, tally: Counter[str]) -> tu
         x, y, width, height, angle = (to_number(shape.findtext(n), n) for n in ("cx", "cy", "w", "h", "angle"))
         if abs(angle) > 2 * math.pi + 0.01:
             raise ManifestError(f"the robndbox is turned by angle {angle:g}, which is no number of radians")
-        box, degrees = from_centre(x, y, width, height), math.degrees(angle)
+        box, degrees = from_center(x, y, width, height), math.degrees(angle)
     else:
         corners = [to_number(shape.findtext(name), name) for name in _CORNERS]
         box = from_voc(corners[0], corners[1], corners[2], corners[3], origin=origin)

@@ -208,7 +208,7 @@ class DINO(_WithTeacher):
         classifier: its encoder is the student. The reference gives it a ``drop_path_rate`` of 0.1.
         prototypes: dimension of the outputs; the reference's 65536.
         student_temperature: T_s. teacher_temperature: T_t; above 0.07 training is unstable.
-        centre_momentum: share of the old centre that stays.
+        center_momentum: share of the old centre that stays.
         momentum: of the teacher at first; rises to 1 along a cosine.
         frozen_epochs: so long the last layer of the student's head stays as it is.
         hidden_dim: width of the head's hidden layers. bottleneck_dim: of the layer before the last.
@@ -223,7 +223,7 @@ class DINO(_WithTeacher):
         prototypes: int = 65536,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
-        centre_momentum: float = 0.9,
+        center_momentum: float = 0.9,
         momentum: float = 0.996,
         frozen_epochs: int = 1,
         hidden_dim: int = 2048,
@@ -238,7 +238,7 @@ class DINO(_WithTeacher):
             prototypes,
             teacher_temp=teacher_temperature,
             student_temp=student_temperature,
-            center_momentum=centre_momentum,
+            center_momentum=center_momentum,
         )
 
     @property

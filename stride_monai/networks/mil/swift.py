@@ -29,7 +29,7 @@ class SwiftOutput(NamedTuple):
         features: ``[B, K, D]``, in the graph of the slide logits; 0 where masked.
     """
 
-    labelled: Tensor
+    labeled: Tensor
     cells: Tensor
     slides: Tensor
     attention: Tensor
@@ -80,7 +80,7 @@ class SwiftStudent(nn.Module):
         self.classifier = classifier
         self.part = part
 
-    def forward(self, labelled: Tensor, bags: Tensor, mask: Tensor, view: View) -> SwiftOutput:
+    def forward(self, labeled: Tensor, bags: Tensor, mask: Tensor, view: View) -> SwiftOutput:
         """One pass over the labelled cells and all cells of the bags.
 
         Args:
@@ -93,14 +93,14 @@ class SwiftStudent(nn.Module):
             BagError: a bag holds no cell.
         """
         encoder = self.classifier.encoder
-        encoded = encode_in_parts(encoder.encode, torch.cat([labelled, bags[mask]]), view, self.part)
+        encoded = encode_in_parts(encoder.encode, torch.cat([labeled, bags[mask]]), view, self.part)
         cell_logits = encoder.head(encoded)
         # In full precision: class activations are gradients through the slide head, and in half precision they vanish.
         with torch.autocast(encoded.device.type, enabled=False):
-            found = encoded[len(labelled) :]
+            found = encoded[len(labeled) :]
             found = found if found.dtype == torch.float64 else found.float()
             features = found.new_zeros(*mask.shape, found.shape[-1]).index_put(mask.nonzero(as_tuple=True), found)
             slides, attention = self.classifier.slide_head(features, mask)
-        inner = cell_logits[len(labelled) :]
+        inner = cell_logits[len(labeled) :]
         cells = inner.new_zeros(*mask.shape, inner.shape[-1]).index_put(mask.nonzero(as_tuple=True), inner)
-        return SwiftOutput(cell_logits[: len(labelled)], cells, slides, attention, features)
+        return SwiftOutput(cell_logits[: len(labeled)], cells, slides, attention, features)

@@ -19,16 +19,16 @@ _HIGH_RATIO, _DARK, _MEMBRANE, _CHROMATIN, _PLEOMORPHIC, _NUCLEOLI = PAPER_DESCR
 def scc(rng: np.random.Generator, pinkness: float) -> Figure:
     """One carcinoma cell; two thirds are keratinised: orange, dense, drawn out, with an ink-dark nucleus."""
     form = str(
-        rng.choice(("fibre", "tadpole", "spindle", "bizarre", "non_keratinising"), p=(0.1, 0.17, 0.2, 0.2, 0.33))
+        rng.choice(("fibre", "tadpole", "spindle", "bizarre", "non_keratinizing"), p=(0.1, 0.17, 0.2, 0.2, 0.33))
     )
-    part = _non_keratinising(rng) if form == "non_keratinising" else _keratinised(rng, form)
+    part = _non_keratinizing(rng) if form == "non_keratinizing" else _keratinized(rng, form)
     nucleus = part.nuclei[0]
-    orange = form != "non_keratinising" or rng.random() < 0.15
+    orange = form != "non_keratinizing" or rng.random() < 0.15
     dyes: Dyes = squamous_dyes(rng, False)
     if orange:
         dyes = (0.05, float(rng.uniform(0.4, 0.9)), 0.0, float(rng.uniform(0.5, 1.2)), 0.2)
     drawn = (
-        (form == "non_keratinising", _HIGH_RATIO),
+        (form == "non_keratinizing", _HIGH_RATIO),
         (True, _DARK),
         (contour_irregularity(nucleus.outline.polygon()) >= IRREGULAR_FROM, _MEMBRANE),
         (nucleus.coarse, _CHROMATIN),
@@ -68,7 +68,7 @@ def _tail(rng: np.random.Generator, cell: Outline, angle: float, width: float, d
     return Strand(points, width * np.linspace(1, 0, 11) ** 0.7, density)
 
 
-def _keratinised(rng: np.random.Generator, form: str) -> Part:
+def _keratinized(rng: np.random.Generator, form: str) -> Part:
     angle = float(rng.uniform(0, 2 * np.pi))
     density = float(rng.uniform(0.38, 0.8))
     strands: tuple[Strand, ...] = ()
@@ -108,7 +108,7 @@ def _keratinised(rng: np.random.Generator, form: str) -> Part:
     )
 
 
-def _non_keratinising(rng: np.random.Generator) -> Part:
+def _non_keratinizing(rng: np.random.Generator) -> Part:
     """A large round nucleus with uneven, cleared chromatin and macronucleoli in scanty fragile cytoplasm."""
     nuclear = float(rng.uniform(11, 17))
     outline = ellipse(rng, disc_area(nuclear), elongation=rng.uniform(1, 1.5), irregularity=rng.uniform(0.06, 0.16))

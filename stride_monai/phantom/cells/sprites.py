@@ -16,7 +16,7 @@ from stride_monai.phantom.cells.drawing import Canvas, draw_part
 from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.stain import PLANE_UNITS
 
-__all__ = ["ORIENTATIONS", "Sprite", "half_side", "half_size", "rasterise", "turned"]
+__all__ = ["ORIENTATIONS", "Sprite", "half_side", "half_size", "rasterize", "turned"]
 
 ORIENTATIONS = 8
 """Quarter turns, with and without a mirror."""
@@ -69,7 +69,7 @@ def _drawn(plane: NDArray[np.float32], room: int) -> tuple[slice, slice]:
     )
 
 
-def rasterise(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generator) -> Sprite:
+def rasterize(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generator) -> Sprite:
     """Draw a figure.
 
     Args:

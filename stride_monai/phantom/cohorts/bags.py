@@ -129,7 +129,7 @@ def cut_crops(
     """
     reader = SceneReader(scene, compressed)
     slide = Slide(Path("plan"), reader)
-    regions = [Box.around(*box.centre, crop_px * crop_mpp / slide.mpp) for box in boxes]
+    regions = [Box.around(*box.center, crop_px * crop_mpp / slide.mpp) for box in boxes]
     windows = [_window(region, slide.box) for region in regions]
     crops: dict[int, Pixels] = {}
     for sheet in _sheets(windows):

@@ -143,6 +143,6 @@ def _means(plan: Plan, model: RankingModel, rng: np.random.Generator) -> NDArray
 
 def _moved(box: Box, dx: float, dy: float) -> Box:
     """The box shifted, with sides of an even number of px about a whole px."""
-    x, y = (round(value + shift) for value, shift in zip(box.centre, (dx, dy), strict=True))
+    x, y = (round(value + shift) for value, shift in zip(box.center, (dx, dy), strict=True))
     half_width, half_height = max(round(box.width / 2), 1), max(round(box.height / 2), 1)
     return Box(float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height))

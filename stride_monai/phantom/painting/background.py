@@ -151,7 +151,7 @@ class Background:
 def _noise_field(plan: Plan) -> Density:
     """Sensor noise around clear glass, ``[3, P, P]`` and padding; neighbours are correlated as after demosaicing."""
     rng = stream(plan.seed, FIELDS, 0)
-    own = np.float32(plan.centre.noise_colour)
+    own = np.float32(plan.centre.noise_color)
     white = rng.standard_normal((4, _NOISE_PERIOD, _NOISE_PERIOD), np.float32)
     white += np.float32(0.45) * (np.roll(white, 1, axis=1) + np.roll(white, 1, axis=2))
     noise = np.sqrt(own) * white[:3] + np.sqrt(1 - own) * white[3]
@@ -218,7 +218,7 @@ def _grains(plan: Plan) -> list[NDArray[np.uint16]]:
     return [_grain(plan, rng) for _ in range(_GRAIN_SORTS)]
 
 
-_GRAIN_COLOURS = ((0.75, 0.7, 0.45), (0.5, 0.6, 0.75), (0.65, 0.65, 0.6), (0.8, 0.35, 0.15))
+_GRAIN_COLORS = ((0.75, 0.7, 0.45), (0.5, 0.6, 0.75), (0.65, 0.65, 0.6), (0.8, 0.35, 0.15))
 
 
 def _grain(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint16]:
@@ -241,8 +241,8 @@ def _grain(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint16]:
     shape = np.clip((width - distance) / 0.15 + 0.5, 0, 1)
     shape = gaussian_filter(shape, max(blur / plan.mpp, 0.3))
     rim = np.exp(-(((distance - width - 0.6) / 0.35) ** 2))
-    colour = np.array(_GRAIN_COLOURS[int(rng.choice(4, p=(0.5, 0.15, 0.27, 0.08)))])
-    density = depth * colour[:, None, None] * shape - bright * rim
+    color = np.array(_GRAIN_COLORS[int(rng.choice(4, p=(0.5, 0.15, 0.27, 0.08)))])
+    density = depth * color[:, None, None] * shape - bright * rim
     density[:, np.hypot(*np.broadcast_arrays(axis, axis[:, None])) > _GRAIN_REACH_UM] = 0
     return np.asarray(np.rint(density * OD_UNITS).astype(np.int64).astype(np.uint16))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from stride_monai.phantom.cells.sprites import Sprite, half_side, half_size, rasterise
+from stride_monai.phantom.cells.sprites import Sprite, half_side, half_size, rasterize
 from stride_monai.phantom.painting.background import Background
 from stride_monai.phantom.painting.focus import LEVELS_UM, defocus_levels
 from stride_monai.phantom.painting.optics import sharpened, sharpening_margin
@@ -202,7 +202,7 @@ class Scene:
             return self._bank[number]
         plan = self.plan
         figure = plan.unique[number].figure if stock else plan.bank[number]
-        sprite = rasterise(figure, plan.mpp, plan.centre.blur_um, stream(plan.seed, TEXTURE, stock, number))
+        sprite = rasterize(figure, plan.mpp, plan.centre.blur_um, stream(plan.seed, TEXTURE, stock, number))
         if stock == 0:
             self._bank[number] = sprite
         return sprite

@@ -26,7 +26,7 @@ from stride_monai.phantom.scenes.layout import (
     gathered,
     group_offsets,
 )
-from stride_monai.phantom.stain import Centre, colour_weights
+from stride_monai.phantom.stain import Centre, color_weights
 
 __all__ = ["Common", "Plan", "Region", "Unique", "lesion_counts", "make_plan"]
 
@@ -144,7 +144,7 @@ class Unique:
     @cached_property
     def weights(self) -> NDArray[np.uint16]:
         """Colour weights ``[3, 3]`` of the cytoplasm, nuclear and accent planes."""
-        return colour_weights(self.centre, np.array(self.figure.dyes()))
+        return color_weights(self.centre, np.array(self.figure.dyes()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,5 +477,5 @@ def _place_common(
         rng.integers(ORIENTATIONS, size=len(member)).astype(np.int32),
         np.rint(points[:, 0]).astype(np.int32),
         np.rint(points[:, 1]).astype(np.int32),
-        colour_weights(centre, dyes),
+        color_weights(centre, dyes),
     )

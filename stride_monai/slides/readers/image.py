@@ -190,9 +190,9 @@ def _upper_bits(path: Path, image: Image.Image) -> Image.Image:
         SlideError: the colours stay in the lower half of the range: perhaps not all bits are used.
     """
     if image.mode not in _EIGHT_BIT:
-        grey = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        grey.info = image.info
-        image = grey
+        gray = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        gray.info = image.info
+        image = gray
     if max(int(np.asarray(image.getchannel(band)).max()) for band in image.getbands() if band != "A") < 128:
         raise _too_deep(path, 16)
     return image

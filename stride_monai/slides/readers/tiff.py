@@ -10,7 +10,7 @@ import numpy as np
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import Choice, Pixels, UnknownFormatError
-from stride_monai.slides.tiff import Colours, FileBytes, TiffError, decode_segment, is_tiff, open_layout
+from stride_monai.slides.tiff import Colors, FileBytes, TiffError, decode_segment, is_tiff, open_layout
 
 __all__ = ["TiffReader"]
 
@@ -44,7 +44,7 @@ class TiffReader:
             if not layout.levels:
                 raise SlideError(f"{path.name}: the format {layout.vendor} is read by OpenSlide only")
             self._levels = layout.levels
-            self._colours = self._all_colours(layout.white)
+            self._colors = self._all_colors(layout.white)
         except BaseException:
             self._file.close()
             raise
@@ -57,9 +57,9 @@ class TiffReader:
         self.bounds = (0, 0, *self.level_sizes[0])
         self._cache = _Cache(_CACHE_BYTES)
 
-    def _all_colours(self, white: int) -> list[Colours]:
+    def _all_colors(self, white: int) -> list[Colors]:
         try:
-            return [Colours(page, white) for page in self._levels]
+            return [Colors(page, white) for page in self._levels]
         except TiffError as error:
             raise SlideError(f"{self._path.name}: {error.what}", error.advice) from error
 
@@ -88,7 +88,7 @@ class TiffReader:
             return cached
         page = self._levels[level]
         try:
-            tile = self._colours[level].rgb(decode_segment(page, index, self._file))
+            tile = self._colors[level].rgb(decode_segment(page, index, self._file))
         except TiffError as error:
             raise self._damaged(level, index, error.what) from error
         except Exception as error:  # every codec raises errors of its own kind

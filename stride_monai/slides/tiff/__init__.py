@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from stride_monai.slides.tiff.colour import Colours
+from stride_monai.slides.tiff.color import Colors
 from stride_monai.slides.tiff.decode import decode_segment, is_cut_jpeg
 from stride_monai.slides.tiff.directory import FileBytes, TiffError, is_tiff
 from stride_monai.slides.tiff.layout import TiffLayout, open_layout, read_layout
 
 __all__ = [
-    "Colours",
+    "Colors",
     "FileBytes",
     "TiffError",
     "TiffLayout",

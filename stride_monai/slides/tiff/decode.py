@@ -36,7 +36,7 @@ _IMAGES: dict[int, Callable[..., Any]] = {
     52546: imagecodecs.jpegxl_decode,
 }
 _RGB, _YCBCR = 2, 6  # photometric interpretations, as imagecodecs numbers colour spaces too
-_UNKNOWN, _GREY, _FOUR = 0, 1, 4
+_UNKNOWN, _GRAY, _FOUR = 0, 1, 4
 _TILES_TRIED = 16
 _HALF_OF_16_BITS = 0x7FFF
 _MOST_PARTS = 1 << 16  # of one JPEG 2000 tile; a header may state any number, and each takes memory
@@ -137,19 +137,19 @@ def _jpeg(page: Page, data: bytes, height: int, width: int, samples: int) -> Sam
         raise ValueError(f"its JPEG header states {head.samples} colours instead of {samples}")
     if data.rfind(b"\xff\xd9") < head.scan:
         raise ValueError("cut short")  # the decoder would fill the rest with grey and say nothing
-    colour, out = None, None
+    color, out = None, None
     if samples == 1:
-        out = _GREY
+        out = _GRAY
     elif samples == 4 and head.ycbcr:
         raise ValueError("its four colours are YCCK")
     elif samples in (2, 4):  # as stored: a decoder knows four colours as CMYK only, and two by no name
-        colour = out = _FOUR if samples == 4 else _UNKNOWN
+        color = out = _FOUR if samples == 4 else _UNKNOWN
     elif page.photometric == _YCBCR and not page.extra:
         out = _RGB
     elif page.photometric == _RGB and not page.extra:
         # A marker in the tile itself is believed; without one they are not YCbCr, as the tag says: Aperio's.
-        colour, out = None if head.ycbcr is not None else _RGB, _RGB
-    decoded = imagecodecs.jpeg8_decode(data, tables=page.jpeg_tables, colorspace=colour, outcolorspace=out)
+        color, out = None if head.ycbcr is not None else _RGB, _RGB
+    decoded = imagecodecs.jpeg8_decode(data, tables=page.jpeg_tables, colorspace=color, outcolorspace=out)
     if decoded.dtype != np.uint8:
         raise ValueError("no 8-bit pixels in it")
     return np.asarray(decoded).reshape(head.height, head.width, samples)[:height]
@@ -177,8 +177,8 @@ def first_tile_contradicts(page: Page) -> bool:
         head = _jpeg_head(data)
     except ValueError:
         return False  # damaged: it fails where it is read
-    other_colours = head.samples == 3 and head.ycbcr is (page.photometric != _YCBCR)
-    return other_colours or head.width > page.segment_width or head.height > page.segment_height
+    other_colors = head.samples == 3 and head.ycbcr is (page.photometric != _YCBCR)
+    return other_colors or head.width > page.segment_width or head.height > page.segment_height
 
 
 def is_cut_jpeg(data: bytes | mmap.mmap) -> bool:

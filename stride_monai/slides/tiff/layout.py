@@ -19,7 +19,7 @@ from stride_monai.errors import SlideError
 from stride_monai.slides.orientation import TAG, Orientation, orientation_of
 from stride_monai.slides.protocol import Choice, StatedFacts
 from stride_monai.slides.tiff import ome, stated
-from stride_monai.slides.tiff.colour import highest_value
+from stride_monai.slides.tiff.color import highest_value
 from stride_monai.slides.tiff.decode import first_tile_contradicts, uses_16_bits
 from stride_monai.slides.tiff.directory import (
     Directory,

@@ -25,7 +25,7 @@ _SPLIT_PIXELS = 2**20  # read at a time of a picture that is one strip without c
 _LARGEST_SPARE_TILE = 4096  # px: a tile may be this much larger than its picture
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_COLOURS = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 4: "mask", 32803: "CFA", 34892: "linear raw"}
+_COLORS = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 4: "mask", 32803: "CFA", 34892: "linear raw"}
 _SAMPLES = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _SAMPLE_KINDS = {1: "", 2: "signed ", 3: "float ", 4: "", 5: "complex ", 6: "complex "}
 _CONVERT = "convert it to a tiled 8-bit RGB TIFF"
@@ -114,8 +114,8 @@ class Page:
     @property
     def kind(self) -> tuple[object, ...]:
         """What the samples mean; YCbCr is another way to store RGB."""
-        colours = _RGB if self.photometric == _YCBCR else self.photometric
-        return colours, self.bits, self.sample_format, self.samples
+        colors = _RGB if self.photometric == _YCBCR else self.photometric
+        return colors, self.bits, self.sample_format, self.samples
 
     def unsupported(self) -> str:
         """What the pixels are if they cannot be read rightly; "" where they can."""
@@ -196,7 +196,7 @@ def _subfile(directory: Directory) -> int:
 
 def _unsupported(page: Page) -> str:
     bits = page.bits[0]
-    colours = _SAMPLES.get(page.photometric)
+    colors = _SAMPLES.get(page.photometric)
     codecs = JPEG | JPEG2000 | _BYTE_CODECS.keys() | _IMAGE_CODECS.keys()
     if page.compression not in codecs:
         name = _REFUSED_CODECS.get(page.compression, "unknown")
@@ -209,17 +209,17 @@ def _unsupported(page: Page) -> str:
         return f"samples of {', '.join(map(str, page.bits))} bits in one picture"
     if not (1 <= bits <= 16) or (page.compression in JPEG and bits != 8):
         return f"{bits}-bit samples{' in JPEG' if page.compression in JPEG else ''} are not supported"
-    if colours is None:
-        name = _COLOURS.get(page.photometric, "unknown")
+    if colors is None:
+        name = _COLORS.get(page.photometric, "unknown")
         return f"colours of kind {page.photometric} ({name}) are not supported"
     if page.directory.number(32997, 1) > 1:
         return "a volume, not a picture"
-    extra = page.samples - colours
+    extra = page.samples - colors
     if page.photometric == _YCBCR and page.compression in JPEG and not page.planar and extra > 0:
         return f"JPEG of {page.samples} colours"
     if extra < 0 or extra > 1 or (page.photometric == _PALETTE and extra):
-        what = f"{page.samples} samples per pixel where its kind of colour has {colours}"
-        return what + (": channels, not colours" if colours == 1 and extra > 0 else "")
+        what = f"{page.samples} samples per pixel where its kind of colour has {colors}"
+        return what + (": channels, not colours" if colors == 1 and extra > 0 else "")
     return _unsupported_detail(page, bits)
 
 

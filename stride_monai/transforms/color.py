@@ -33,14 +33,14 @@ def rgb_to_hsv(image: Tensor) -> Tensor:
     value = torch.where(red >= torch.maximum(green, blue), red, torch.where(green >= blue, green, blue))
     lowest = torch.where(blue <= torch.minimum(green, red), blue, torch.where(green <= red, green, red))
     chroma = value - lowest
-    coloured = chroma > 0
-    divisor = torch.where(coloured, chroma, 1.0)
+    colored = chroma > 0
+    divisor = torch.where(colored, chroma, 1.0)
     sixth = torch.where(
         value == red,
         (green - blue) / divisor,
         torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
     )
-    hue = torch.where(coloured, torch.remainder(sixth / 6, 1.0), 0.0)
+    hue = torch.where(colored, torch.remainder(sixth / 6, 1.0), 0.0)
     saturation = chroma / torch.where(value > 0, value, 1.0)
     return torch.stack((hue, saturation, value), -3)
 

@@ -12,11 +12,11 @@ from stride_monai.slides.tiff.decode import Samples
 from stride_monai.slides.tiff.directory import TiffError
 from stride_monai.slides.tiff.page import JPEG, Page
 
-__all__ = ["Colours", "highest_value"]
+__all__ = ["Colors", "highest_value"]
 
 _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 2, 3, 5, 6
 _APERIO_YCBCR = 33003
-_OWN_COLOURS = JPEG | {34927, 34933, 34934, 50001, 50002, 52546}  # their decoders give RGB
+_OWN_COLORS = JPEG | {34927, 34933, 34934, 50001, 50002, 52546}  # their decoders give RGB
 _PREMULTIPLIED, _ALPHA = 1, 2
 _PIXELS_AT_A_TIME = 2**23  # what is computed in between takes several times a strip's memory
 
@@ -38,7 +38,7 @@ def highest_value(page: Page, significant_bits: int | None = None) -> int | None
     return whole[0] if whole else None
 
 
-class Colours:
+class Colors:
     """How the samples of one page become RGB.
 
     Args:
@@ -72,15 +72,15 @@ class Colours:
             samples = self._scale[samples]
         if page.photometric == _CMYK:
             return _from_cmyk(samples)
-        colours = 3 if samples.shape[2] >= 3 else 1
-        image = samples[..., :colours]
-        if page.compression == _APERIO_YCBCR or (page.photometric == _YCBCR and page.compression not in _OWN_COLOURS):
+        colors = 3 if samples.shape[2] >= 3 else 1
+        image = samples[..., :colors]
+        if page.compression == _APERIO_YCBCR or (page.photometric == _YCBCR and page.compression not in _OWN_COLORS):
             image = _from_ycbcr(image)
         if page.photometric == _WHITE_IS_ZERO:
             image = 255 - image
-        if samples.shape[2] > colours and page.extra[:1] in ((_PREMULTIPLIED,), (_ALPHA,)):
-            image = _on_white(image, samples[..., colours:], page.extra[0] == _PREMULTIPLIED)
-        return np.repeat(image, 3, axis=2) if colours == 1 else np.ascontiguousarray(image)
+        if samples.shape[2] > colors and page.extra[:1] in ((_PREMULTIPLIED,), (_ALPHA,)):
+            image = _on_white(image, samples[..., colors:], page.extra[0] == _PREMULTIPLIED)
+        return np.repeat(image, 3, axis=2) if colors == 1 else np.ascontiguousarray(image)
 
 
 def _scale(page: Page, white: int) -> Pixels | None:
@@ -101,8 +101,8 @@ def _palette(page: Page) -> Pixels:
 
 def _on_white(image: Pixels, alpha: Pixels, premultiplied: bool) -> Pixels:
     cover = alpha.astype(np.uint16)
-    colour = image.astype(np.uint16) * (255 if premultiplied else cover)
-    return np.asarray(np.minimum((colour + 255 * (255 - cover) + 127) // 255, 255), np.uint8)
+    color = image.astype(np.uint16) * (255 if premultiplied else cover)
+    return np.asarray(np.minimum((color + 255 * (255 - cover) + 127) // 255, 255), np.uint8)
 
 
 def _from_cmyk(image: Samples) -> Pixels:

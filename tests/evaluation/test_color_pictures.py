@@ -15,10 +15,10 @@ from test_swift import trainer as swift_trainer
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.engines.coloradv import ColorAdvTrainer
-from stride_monai.handlers.colour_figures import ORIGINAL, stain_figure, triplets_figure
-from stride_monai.handlers.colour_pictures import ColourPictures, attacked, chosen_slides, stain_colour
+from stride_monai.handlers.color_figures import ORIGINAL, stain_figure, triplets_figure
+from stride_monai.handlers.color_pictures import ColorPictures, attacked, chosen_slides, stain_color
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.transforms.colour_perturbation import SPACES, ColorPerturbation
+from stride_monai.transforms.color_perturbation import SPACES, ColorPerturbation
 
 
 class Bags:
@@ -86,7 +86,7 @@ def trained(pictures: Board | None) -> dict[str, Any]:
     network.slide_head.pooling.dropout = 0.5  # random numbers are drawn in training
     engine = swift_trainer(network, bag_batches(2), kind=ColorAdvTrainer)
     if pictures is not None:
-        ColourPictures(network, Bags(), {}, pictures, cells=2).attach(engine)  # type: ignore[arg-type]
+        ColorPictures(network, Bags(), {}, pictures, cells=2).attach(engine)  # type: ignore[arg-type]
     torch.manual_seed(1)
     engine.state.max_epochs = 2
     engine.run()
@@ -97,7 +97,7 @@ def test_training_is_the_same_with_and_without_pictures() -> None:
     board = Board()
     ours, theirs = trained(board), trained(None)
     assert [(tag, epoch) for tag, epoch, _ in board.figures] == [
-        (tag, epoch) for epoch in (1, 2) for tag in ("adversarial_colours", "stain")
+        (tag, epoch) for epoch in (1, 2) for tag in ("adversarial_colors", "stain")
     ]
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
@@ -108,10 +108,10 @@ def test_training_is_the_same_with_and_without_pictures() -> None:
 @pytest.mark.parametrize(("times", "epochs"), [(0, []), (2, [3, 5]), (5, [1, 2, 3, 4, 5]), (99, [1, 2, 3, 4, 5])])
 def test_draws_so_often_in_a_run_and_at_its_end(times: int, epochs: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("triplets_figure", "stain_figure"):
-        monkeypatch.setattr(f"stride_monai.handlers.colour_pictures.{name}", lambda slides: Figure())
+        monkeypatch.setattr(f"stride_monai.handlers.color_pictures.{name}", lambda slides: Figure())
     board = Board()
     engine = Engine(lambda engine, batch: None)
-    ColourPictures(classifier(), Bags(), {}, board, times=times).attach(engine)  # type: ignore[arg-type]
+    ColorPictures(classifier(), Bags(), {}, board, times=times).attach(engine)  # type: ignore[arg-type]
     engine.run([0], max_epochs=5)
     assert [epoch for tag, epoch, _ in board.figures if tag == "stain"] == epochs
 
@@ -127,7 +127,7 @@ def test_without_a_board_nothing_is_loaded() -> None:
     for board, expected in ((None, 0), (Board(), 2)):
         engine = Engine(lambda engine, batch: None)
         loaded.clear()
-        ColourPictures(classifier(), Counted(), {}, board, most_centres=1).attach(engine)  # type: ignore[arg-type]
+        ColorPictures(classifier(), Counted(), {}, board, most_centres=1).attach(engine)  # type: ignore[arg-type]
         engine.run([0], max_epochs=2)
         assert len(loaded) == expected
 
@@ -139,14 +139,14 @@ def test_shows_a_few_slides_of_a_few_centres_positive_ones_first() -> None:
     assert chosen_slides(items, centres, 9, 2) == [(2, "north"), (0, "north"), (3, "south"), (4, "s4"), (5, "east")]
 
 
-def test_the_colour_of_stain_is_that_of_the_pixels_that_are_no_glass() -> None:
+def test_the_color_of_stain_is_that_of_the_pixels_that_are_no_glass() -> None:
     crop = torch.full((1, 3, 4, 4), 250, dtype=torch.uint8)
     crop[0, :, 0, 0] = torch.tensor([10, 100, 200], dtype=torch.uint8)
     crop[0, :, 0, 1] = torch.tensor([30, 100, 200], dtype=torch.uint8)
     moved = crop.float() / 255 + 0.1
-    assert stain_colour(crop, moved)[0] == pytest.approx([20 / 255 + 0.1, 100 / 255 + 0.1, 200 / 255 + 0.1], abs=1e-6)
+    assert stain_color(crop, moved)[0] == pytest.approx([20 / 255 + 0.1, 100 / 255 + 0.1, 200 / 255 + 0.1], abs=1e-6)
     glass = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
-    assert stain_colour(glass, moved).tolist() == [[0, 0, 0]]
+    assert stain_color(glass, moved).tolist() == [[0, 0, 0]]
 
 
 def slides_of(network: SlideClassifier) -> Any:

@@ -15,7 +15,7 @@ ORIGINAL = "original"
 """Name of the colours that a slide has, beside those of the spaces of shifts."""
 
 _TITLES: Mapping[str, str] = {ORIGINAL: "original", "rgb": "RGB-adversarial", "hsv": "HSV-adversarial"}
-_COLOURS: Mapping[str, str] = {ORIGINAL: "#1f4e79", "rgb": "#c0392b", "hsv": "#4c8c4a"}
+_COLORS: Mapping[str, str] = {ORIGINAL: "#1f4e79", "rgb": "#c0392b", "hsv": "#4c8c4a"}
 
 
 class AttackedSlide(NamedTuple):
@@ -89,7 +89,7 @@ def stain_figure(slides: Sequence[AttackedSlide]) -> Figure:
                 medianprops={"color": "black"},
             )
             for box in boxes["boxes"]:
-                box.set(facecolor=_COLOURS[name], alpha=0.7)
+                box.set(facecolor=_COLORS[name], alpha=0.7)
     panels[0].legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     panels[-1].set_xticks(range(len(centres)), centres, fontsize=8)
     return figure

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stride_monai.errors import ConfigError
-from stride_monai.transforms.colour_perturbation import (
+from stride_monai.transforms.color_perturbation import (
     SPACES,
     AdversarialColorPerturbation,
     ColorPerturbation,
@@ -23,7 +23,7 @@ from stride_monai.transforms.colour_perturbation import (
 UNIT = st.floats(0, 1, width=32)
 SHIFT = st.tuples(*[st.floats(-0.3, 0.3)] * 3)
 SPECIAL = {
-    "grey": (0.5, 0.5, 0.5),
+    "gray": (0.5, 0.5, 0.5),
     "black": (0.0, 0.0, 0.0),
     "white": (1.0, 1.0, 1.0),
     "red": (1.0, 0.0, 0.0),
@@ -143,10 +143,10 @@ def test_gradients_are_finite_for_large_shifts_and_in_mixed_precision(space: str
         assert torch.isfinite(image.grad).all()
 
 
-def test_hue_means_nothing_at_grey_and_turns_a_colour() -> None:
+def test_hue_means_nothing_at_gray_and_turns_a_color() -> None:
     shift = torch.zeros(3, requires_grad=True)
-    grey = torch.full((3, 4, 4), 0.6)
-    (gradient,) = torch.autograd.grad(ColorPerturbation("hsv")(grey, shift)[0].sum(), shift)
+    gray = torch.full((3, 4, 4), 0.6)
+    (gradient,) = torch.autograd.grad(ColorPerturbation("hsv")(gray, shift)[0].sum(), shift)
     assert gradient[0] == 0
     green = ColorPerturbation("hsv")(pixel(1.0, 0.0, 0.0), (1 / 3, 0.0, 0.0)).flatten()
     assert green.tolist() == pytest.approx([0.0, 1.0, 0.0])
@@ -154,7 +154,7 @@ def test_hue_means_nothing_at_grey_and_turns_a_colour() -> None:
 
 def test_dictionary_twin() -> None:
     crops = torch.randint(0, 256, (3, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    sample = {"image": crops, "colour_shift": [0.1, 0.0, -0.1], "label": 1}
+    sample = {"image": crops, "color_shift": [0.1, 0.0, -0.1], "label": 1}
     found = ColorPerturbationd(keys="image", space="hsv")(sample)
     assert torch.equal(found["image"], ColorPerturbation("hsv")(crops, [0.1, 0.0, -0.1]))
     assert sample["image"] is crops, "the sample itself stays"

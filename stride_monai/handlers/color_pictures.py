@@ -16,17 +16,17 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
-from stride_monai.handlers.colour_figures import ORIGINAL, AttackedSlide, stain_figure, triplets_figure
+from stride_monai.handlers.color_figures import ORIGINAL, AttackedSlide, stain_figure, triplets_figure
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.augmentation import ScaleUint8
-from stride_monai.transforms.colour_perturbation import SPACES, AdversarialColorPerturbation
+from stride_monai.transforms.color_perturbation import SPACES, AdversarialColorPerturbation
 from stride_monai.transforms.stain import density
 
-__all__ = ["ColourPictures", "attacked", "chosen_slides", "stain_colour"]
+__all__ = ["ColorPictures", "attacked", "chosen_slides", "stain_color"]
 
 _STAINED_FROM = 0.05  # density; less is glass
 SlideLoss = Callable[[Tensor, Tensor], Tensor]
-Colour = Callable[[Tensor], Tensor]  # from uint8 crops to float 0..1
+Color = Callable[[Tensor], Tensor]  # from uint8 crops to float 0..1
 
 
 def attacked(
@@ -57,21 +57,21 @@ def attacked(
     image = torch.as_tensor(sample["image"])[mask].to(device)
     label = torch.tensor([int(sample["label"])], device=device)
     zero = torch.zeros(1, 3, device=device)
-    colours: dict[str, Colour] = {ORIGINAL: _scaled}
+    colors: dict[str, Color] = {ORIGINAL: _scaled}
     shifts: dict[str, list[float]] = {}
     with _judging(network), torch.autocast(device.type, enabled=False):
         wanted = _feature_gradient(network, image, label, slide_loss)
         for space in SPACES:
             attack = AdversarialColorPerturbation(space, rho_rgb, rho_hsv)
             shift = attack.step(zero, _shift_gradient(network, image, wanted, attack))[0]
-            colours[space] = partial(_recoloured, attack, shift)
+            colors[space] = partial(_recolored, attack, shift)
             shifts[space] = shift.tolist()
-        losses = {name: _loss(network, image, label, slide_loss, colour) for name, colour in colours.items()}
+        losses = {name: _loss(network, image, label, slide_loss, color) for name, color in colors.items()}
     return AttackedSlide(
         centre,
         SLIDE_CLASSES[int(label)],
-        {name: _pictures(colour(image[:cells])) for name, colour in colours.items()},
-        {name: _stain(network, image, colour) for name, colour in colours.items()},
+        {name: _pictures(color(image[:cells])) for name, color in colors.items()},
+        {name: _stain(network, image, color) for name, color in colors.items()},
         losses,
         shifts,
     )
@@ -81,7 +81,7 @@ def _scaled(image: Tensor) -> Tensor:
     return ScaleUint8()(image)
 
 
-def _recoloured(attack: AdversarialColorPerturbation, shift: Tensor, image: Tensor) -> Tensor:
+def _recolored(attack: AdversarialColorPerturbation, shift: Tensor, image: Tensor) -> Tensor:
     return attack.perturb(_scaled(image), shift)
 
 
@@ -131,16 +131,16 @@ def _shift_gradient(
 
 
 @torch.no_grad()
-def _loss(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss, colour: Colour) -> float:
-    features = torch.cat([network.encoder.encode(colour(part)) for part in _parts(network, image)])
+def _loss(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss, color: Color) -> float:
+    features = torch.cat([network.encoder.encode(color(part)) for part in _parts(network, image)])
     return float(slide_loss(network.slide_head(features[None], None)[0], label))
 
 
-def _stain(network: SlideClassifier, image: Tensor, colour: Colour) -> NDArray[np.float32]:
-    return np.concatenate([stain_colour(part, colour(part)) for part in _parts(network, image)])
+def _stain(network: SlideClassifier, image: Tensor, color: Color) -> NDArray[np.float32]:
+    return np.concatenate([stain_color(part, color(part)) for part in _parts(network, image)])
 
 
-def stain_colour(original: Tensor, image: Tensor) -> NDArray[np.float32]:
+def stain_color(original: Tensor, image: Tensor) -> NDArray[np.float32]:
     """Mean red, green and blue ``[n, 3]`` (0..1) of the stained pixels of each crop.
 
     Args:
@@ -150,8 +150,8 @@ def stain_colour(original: Tensor, image: Tensor) -> NDArray[np.float32]:
     """
     stained = (density(_scaled(original)).amax(1, keepdim=True) > _STAINED_FROM).to(image.dtype)
     mean = (image * stained).sum((2, 3)) / stained.sum((2, 3)).clamp(min=1)
-    colours: NDArray[np.float32] = mean.float().cpu().numpy()
-    return colours
+    colors: NDArray[np.float32] = mean.float().cpu().numpy()
+    return colors
 
 
 def chosen_slides(
@@ -177,7 +177,7 @@ def chosen_slides(
     ]
 
 
-class ColourPictures:
+class ColorPictures:
     """Puts triplets of cells (original, RGB-adversarial, HSV-adversarial) and the stain of each centre in the three
     colours into TensorBoard, as ``adversarial_colours`` and ``stain``.
 
@@ -231,5 +231,5 @@ class ColourPictures:
             return
         assert self.writer is not None
         slides = [attacked(self.network, self.dataset[k], centre, **self._how) for k, centre in self._chosen]
-        self.writer.add_figure("adversarial_colours", triplets_figure(slides), epoch)
+        self.writer.add_figure("adversarial_colors", triplets_figure(slides), epoch)
         self.writer.add_figure("stain", stain_figure(slides), epoch)

@@ -19,12 +19,12 @@ from stride_monai.files import config_hash
 from stride_monai.slides import open_slide
 from stride_monai.units import Box
 
-__all__ = ["write_labelled_bags"]
+__all__ = ["write_labeled_bags"]
 
 _log = logging.getLogger(__name__)
 
 
-def write_labelled_bags(
+def write_labeled_bags(
     dataset_dir: Path | str,
     output_dir: Path | str,
     crop_px: int = 224,
@@ -114,7 +114,7 @@ def _write(
                 jpeg=encode_crop(slide.read(seen, mpp=crop_mpp)),
                 cell_class=CELL_CLASSES[cell["label"]],
                 descriptions=cell["descriptions"],
-                crop_centre=(x, y),
+                crop_center=(x, y),
             )
 
         rows = list(pool.map(crop, cells))

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.augmentation import ScaleUint8
-from stride_monai.transforms.colour import hsv_to_rgb, rgb_to_hsv, stopped
+from stride_monai.transforms.color import hsv_to_rgb, rgb_to_hsv, stopped
 
 __all__ = ["SPACES", "AdversarialColorPerturbation", "ColorPerturbation", "ColorPerturbationd", "scaled_to"]
 
@@ -95,7 +95,7 @@ class ColorPerturbationd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        shift_key: str = "colour_shift",
+        shift_key: str = "color_shift",
         space: str = "rgb",
         allow_missing_keys: bool = False,
     ) -> None:
