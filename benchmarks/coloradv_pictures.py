@@ -4,7 +4,7 @@
 
 Test slides of the cohort of swift_ablation.py, two of whose centres no training has seen, and its network SWIFT,
 gradient x feature, seed 0: both must be there. The pictures are those that the bundle coloradv puts into TensorBoard
-(stride_monai/handlers/colour_pictures.py), with more slides in the distributions.
+(stride_monai/handlers/color_pictures.py), with more slides in the distributions.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def slide_centres(dataset_dir: Path | str) -> dict[str, str]:
 
 
 def labeled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> list[dict[str, Any]]:
-    """The bags with labelled cells of a split's slides (:func:`stride_monai.data.write_labelled_bags`).
+    """The bags with labelled cells of a split's slides (:func:`stride_monai.data.write_labeled_bags`).
 
     Args:
         bag_dir: folder with ``<slide_id>.bag.arrow``.

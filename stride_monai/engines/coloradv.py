@@ -39,7 +39,7 @@ class ColorAdvTrainer(SwiftTrainer):
     the slides is that of SWIFT less the labelled cells: ``slide_weight * CE(slides) + semi_weight * masked CE(cells)``.
 
     ``engine.state.output`` has, beside SWIFT's, ``adversarial_loss`` (its mean is a metric of the epoch) and
-    ``colour_shift`` ``[B, 3]``; ``loss`` stays the clean one.
+    ``color_shift`` ``[B, 3]``; ``loss`` stays the clean one.
 
     Args:
         spaces: ``rgb``, ``hsv`` or both, one drawn for each step.

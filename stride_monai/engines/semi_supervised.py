@@ -33,7 +33,7 @@ class SemiSupervisedTrainer(CellTrainer):
     state.
 
     ``engine.state.output`` holds of the labelled cells ``image``, ``label`` and ``pred``; ``loss`` and its parts
-    ``supervised_loss`` and ``unlabelled_loss``; and ``pseudo_labels``. Metrics of an epoch are the means of the two
+    ``supervised_loss`` and ``unlabeled_loss``; and ``pseudo_labels``. Metrics of an epoch are the means of the two
     parts and those of :class:`stride_monai.handlers.PseudoLabels`, if there is a key metric: MONAI takes
     no others without one.
 
@@ -43,7 +43,7 @@ class SemiSupervisedTrainer(CellTrainer):
         unlabelled: data set with ``image`` (uint8 ``[3, S, S]``, S that of the labelled cells), such as
             :class:`stride_monai.data.BagCells`. If it has ``known_labels()`` (class indices ``[N]``, -1
             where unknown), they serve to log how many pseudo-labels are right.
-        unlabelled_batch_size: cells per step, of all processes together.
+        unlabeled_batch_size: cells per step, of all processes together.
         seed: of the run.
         num_workers: processes that load unlabelled cells.
         otherwise as :class:`~stride_monai.engines.CellTrainer`.

@@ -179,7 +179,7 @@ def chosen_slides(
 
 class ColorPictures:
     """Puts triplets of cells (original, RGB-adversarial, HSV-adversarial) and the stain of each centre in the three
-    colours into TensorBoard, as ``adversarial_colours`` and ``stain``.
+    colours into TensorBoard, as ``adversarial_colors`` and ``stain``.
 
     Goes to a trainer and draws at the end of some epochs, the same slides each time: a few of a few centres. The
     gradient is that of the slide's own loss in both spaces, whatever the space of the last step, without the cells'

@@ -78,7 +78,7 @@ class _Features(Metric):
 
 
 class NeighborF1(_Features):
-    """F1-macro of :func:`nearest_neighbours`: how well classes lie apart, from slide to slide.
+    """F1-macro of :func:`nearest_neighbors`: how well classes lie apart, from slide to slide.
 
     Args:
         k: neighbours. Others as :class:`_Features`.

@@ -71,7 +71,7 @@ class Centre:
             makes the bright fringe around cells; a negative share softens one channel, as a lens does that is not
             corrected for colour.
         noise: standard deviation of sensor noise as a share of the signal.
-        noise_colour: 0-1, from noise that all channels share to noise of their own, blue the most.
+        noise_color: 0-1, from noise that all channels share to noise of their own, blue the most.
         haze: optical density of the film of mucus and protein between the cells.
         streaks: optical density of streaks in that film, as a brush or a smear leaves them.
         dirt_per_mm2: bacteria, stain grains and dust on the deposit.
