@@ -40,7 +40,7 @@ NEGATIVE = "NILM"
 ABNORMAL = "abnormal_unspecified"
 """Label of a cell that is known to be a lesion, but not of which class: the detector learns it, the classifier not."""
 
-UNLABELED = "unlabeled"
+UNLABELED = "unlabelled"
 """Label of a cell that was marked and not classified: nothing learns it, and its place is no negative either."""
 
 LABELS: tuple[str, ...] = ("NILM", "ASC-US", "LSIL", "ASC-H", "AGC", "HSIL", "SCC")
