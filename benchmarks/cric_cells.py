@@ -26,7 +26,7 @@ from monai.bundle import ConfigWorkflow
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
 from stride_monai.data import read_cells, read_manifest, split_by_patient, write_cells, write_manifest
-from stride_monai.data.importers import Options, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, import_dataset, load_format
 from stride_monai.data.splits import labels_by_slide
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.cell import class_scores, confusion_matrix
@@ -220,7 +220,7 @@ def main() -> None:
     work: Path = arguments.work.absolute()
     cohort = work / "cohort"
     if not (cohort / "manifest.csv").exists():
-        import_dataset(arguments.data, cohort, load_format("cric"), Options(mpp=MPP))
+        import_dataset(arguments.data, cohort, load_format("cric"), ImportOptions(mpp=MPP))
     labels = labels_by_slide(read_cells(cohort / "cells.csv"))
     records = split_by_patient(read_manifest(cohort / "manifest.csv"), 0.3, 0.0, labels=labels)
     test = [record.slide_id for record in records if record.split == "test"]

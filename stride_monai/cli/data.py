@@ -74,10 +74,10 @@ def import_(
 
     The label map is printed and saved. A label that no map knows, or one broken row, refuses the import.
     """
-    from stride_monai.data.importers import Options, import_dataset, load_format
+    from stride_monai.data.importers import ImportOptions, import_dataset, load_format
     from stride_monai.data.importers.labels import read_map
 
-    options = Options(
+    options = ImportOptions(
         mpp, point_um, images, centre, complete, patient_from, slide_from, encoding, _values(option or []), labels_on
     )
     with if_stopped("nothing is half-imported; give the same command again"), _err.status("reading"):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from stride_monai.data import read_cells, read_manifest
-from stride_monai.data.importers import Options, Target, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, MappedLabel, import_dataset, load_format
 from stride_monai.data.importers import registry as importer_registry
 from stride_monai.data.importers.labels import BETHESDA, LabelMap, read_map
 from stride_monai.data.importers.reading import ImageIndex
@@ -36,7 +36,7 @@ def _cric(folder: Path, rows: str, encoding: str = "utf-8") -> Path:
 def _run(name: str, source: Path, out: Path, skip: bool = False, own_map: Any = None, **options: Any) -> Any:
     overwrite = options.pop("overwrite", False)
     options.setdefault("mpp", 0.25)
-    return import_dataset(source, out, load_format(name), Options(**options), own_map, skip, overwrite)
+    return import_dataset(source, out, load_format(name), ImportOptions(**options), own_map, skip, overwrite)
 
 
 BROKEN = (
@@ -188,7 +188,7 @@ def test_cells_without_an_id_take_none_that_is_given(tmp_path: Path) -> None:
 
 def test_labels_that_differ_in_a_sign_only_keep_their_targets(tmp_path: Path) -> None:
     rows = "aa.png,1,p16+,50,60\naa.png,2,p16-,60,60\naa.png,3,lsil,70,60\n"
-    own = {"p16+": Target("HSIL"), "p16-": Target("NILM"), "LSIL ": Target("ASC-US")}
+    own = {"p16+": MappedLabel("HSIL"), "p16-": MappedLabel("NILM"), "LSIL ": MappedLabel("ASC-US")}
     _run("cric", _cric(tmp_path / "in", rows), tmp_path / "out", own_map=own)
     assert [cell.label for cell in read_cells(tmp_path / "out" / "cells.csv")] == ["HSIL", "NILM", "ASC-US"]
     labels = LabelMap({}, own)
@@ -394,7 +394,7 @@ def test_a_wrong_encoding_is_named_by_line_and_can_be_given(tmp_path: Path) -> N
     source = _cric(tmp_path / "in", rows, "gbk")
     with pytest.raises(ManifestError, match=r"classifications\.csv cannot be read as text: line 3 is not UTF-8"):
         _run("cric", source, tmp_path / "out")
-    _run("cric", source, tmp_path / "out", own_map={"\u65e0\u5f02\u5e38": Target("NILM")}, encoding="gbk")
+    _run("cric", source, tmp_path / "out", own_map={"\u65e0\u5f02\u5e38": MappedLabel("NILM")}, encoding="gbk")
     assert read_cells(tmp_path / "out" / "cells.csv")[1].raw_label == "\u65e0\u5f02\u5e38"
 
 
@@ -428,7 +428,7 @@ def test_the_own_map_wins_label_by_label_and_is_saved(tmp_path: Path) -> None:
     assert any("labels of --map that the data set does not have: nix" in warning for warning in report.warnings)
     saved = json.loads((tmp_path / "out" / "labels.json").read_text())["labels"]
     assert saved["CIN2"] == {"label": "HSIL", "lossy": True, "subtype": "CIN 2", "count": 1}
-    assert read_map(tmp_path / "out" / "labels.json")["CIN2"] == Target("HSIL", True, "CIN 2")
+    assert read_map(tmp_path / "out" / "labels.json")["CIN2"] == MappedLabel("HSIL", True, "CIN 2")
 
 
 def test_a_map_to_no_target_is_refused(tmp_path: Path) -> None:
@@ -442,9 +442,9 @@ def test_a_map_to_no_target_is_refused(tmp_path: Path) -> None:
 
 
 def test_formats_whose_labels_are_not_bethesda_guess_nothing() -> None:
-    assert LabelMap(BETHESDA).get("ascus") == Target("ASC-US")
+    assert LabelMap(BETHESDA).get("ascus") == MappedLabel("ASC-US")
     assert LabelMap({}, bethesda=False).get("LSIL") is None
-    assert LabelMap({}).get("ASC-H/HSIL") == Target("ASC-H/HSIL")
+    assert LabelMap({}).get("ASC-H/HSIL") == MappedLabel("ASC-H/HSIL")
 
 
 @pytest.mark.parametrize("name", importer_registry.BUILT_IN)
@@ -480,7 +480,7 @@ def test_a_negative_image_with_a_lesion_is_a_contradiction(tmp_path: Path) -> No
     with pytest.raises(
         ManifestError, match="a cell of label 'nucleus in N' on image 'frame002', which is NILM as a whole"
     ):
-        _run("cervix93", source, tmp_path / "out", own_map={"nucleus in N": Target("LSIL")})
+        _run("cervix93", source, tmp_path / "out", own_map={"nucleus in N": MappedLabel("LSIL")})
 
 
 def test_patients_and_slides_from_file_names(tmp_path: Path) -> None:
@@ -681,7 +681,7 @@ def test_another_package_adds_a_format(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(importer_registry, "entry_points", lambda group: points)
     assert importer_registry.format_names()[-3:] == ("broken", "mine", "wrong")
     source = samples.folder_per_class(tmp_path / "f")
-    report = import_dataset(source, tmp_path / "out", load_format("mine"), Options(mpp=0.5))
+    report = import_dataset(source, tmp_path / "out", load_format("mine"), ImportOptions(mpp=0.5))
     assert report.counts["cells"] == 6
     with pytest.raises(ConfigError, match=r"'broken' \(no_such_module:FORMAT\) cannot be loaded"):
         load_format("broken")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from stride_monai.data import read_cells
 from stride_monai.data.cells import CellRecord
-from stride_monai.data.importers import ImportReport, Options, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
 from stride_monai.data.importers.geometry import hull, simple, turned
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.yolo_lines import keypoint_lines, line_of
@@ -28,7 +28,7 @@ RECTANGLE = [[100, 100, 180, 100, 180, 120, 100, 120]]
 
 def _run(name: str, source: Path, out: Path, **options: Any) -> ImportReport:
     options = {"mpp": 0.25, **options}
-    return import_dataset(source, out, load_format(name), Options(**options))
+    return import_dataset(source, out, load_format(name), ImportOptions(**options))
 
 
 def _cells(out: Path) -> list[CellRecord]:

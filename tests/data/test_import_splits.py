@@ -11,7 +11,7 @@ import dataset_samples as samples
 import pytest
 
 from stride_monai.data import read_cells, read_manifest
-from stride_monai.data.importers import ImportReport, Options, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
 from stride_monai.data.importers.split_names import split_in_path, split_named
 from stride_monai.data.regions import read_regions
 from stride_monai.errors import ConfigError, ManifestError
@@ -23,7 +23,7 @@ EXPECTED = {"a": "train", "b": "train", "c": "validation"}
 
 def _run(name: str, source: Path, out: Path, skip: bool = False, **options: Any) -> ImportReport:
     options = {"mpp": 0.25, **options}
-    return import_dataset(source, out, load_format(name), Options(**options), skip_broken=skip)
+    return import_dataset(source, out, load_format(name), ImportOptions(**options), skip_broken=skip)
 
 
 def _splits(out: Path) -> dict[str, str | None]:

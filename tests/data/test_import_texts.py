@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_monai.data import read_cells, read_manifest
-from stride_monai.data.importers import ImportReport, Options, Target, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, ImportReport, MappedLabel, import_dataset, load_format
 from stride_monai.data.importers.tables import to_id, to_number
 from stride_monai.data.importers.texts import DEFAULT_ENCODING, decoded, load_xml, load_yaml, parsed_json
 from stride_monai.errors import ManifestError
@@ -22,7 +22,7 @@ HEADER = "image_filename,cell_id,bethesda_system,nucleus_x,nucleus_y\n"
 
 def _run(name: str, source: Path, out: Path, own_map: Any = None, **options: Any) -> ImportReport:
     options = {"mpp": 0.25, **options}
-    return import_dataset(source, out, load_format(name), Options(**options), own_map)
+    return import_dataset(source, out, load_format(name), ImportOptions(**options), own_map)
 
 
 def _voc(folder: Path, declared: str, encoding: str, name: str) -> Path:
@@ -61,7 +61,7 @@ CHINESE, FRENCH, RUSSIAN = "\u5207\u7247", "l\u00e9sion", "\u043a\u043b\u0435\u0
 )
 def test_an_xml_file_is_read_in_its_encoding(declared: str, encoding: str, name: str, tmp_path: Path) -> None:
     source = _voc(tmp_path / "in", declared, encoding, name)
-    _run("voc", source, tmp_path / "out", {name: Target("HSIL")})
+    _run("voc", source, tmp_path / "out", {name: MappedLabel("HSIL")})
     (cell,) = read_cells(tmp_path / "out" / "cells.csv")
     assert (cell.slide_id, cell.raw_label) == (name, name)
 
@@ -83,14 +83,14 @@ def test_a_wrong_declaration_is_refused_and_can_be_put_right(
     source = _voc(tmp_path / "in", declared, encoding, CHINESE)
     with pytest.raises(ManifestError, match=what):
         _run("voc", source, tmp_path / "out")
-    _run("voc", source, tmp_path / "out", {CHINESE: Target("HSIL")}, encoding=remedy)
+    _run("voc", source, tmp_path / "out", {CHINESE: MappedLabel("HSIL")}, encoding=remedy)
     assert read_manifest(tmp_path / "out" / "manifest.csv")[0].slide_id == CHINESE
 
 
 def test_an_option_does_not_overrule_what_a_file_shows(tmp_path: Path) -> None:
     for number, (declared, encoding) in enumerate((("utf-8", "utf-8"), ("", "utf-8-sig"), ("UTF-16", "utf-16"))):
         source = _voc(tmp_path / str(number), declared, encoding, CHINESE)
-        _run("voc", source, tmp_path / f"out{number}", {CHINESE: Target("HSIL")}, encoding="gbk")
+        _run("voc", source, tmp_path / f"out{number}", {CHINESE: MappedLabel("HSIL")}, encoding="gbk")
         assert read_manifest(tmp_path / f"out{number}" / "manifest.csv")[0].slide_id == CHINESE
 
 

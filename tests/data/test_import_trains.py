@@ -16,7 +16,7 @@ from monai.bundle import ConfigWorkflow
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.datalists import cell_crops, detection_tiles
-from stride_monai.data.importers import Options, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, import_dataset, load_format
 from stride_monai.transforms.loading import LoadCellCropd, LoadSlideRegiond
 from stride_monai.workflows.workflow import bundle_root
 
@@ -26,7 +26,7 @@ MPP = 0.5
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("riva")
-    import_dataset(samples.riva(folder / "source"), folder / "cohort", load_format("riva"), Options(mpp=MPP))
+    import_dataset(samples.riva(folder / "source"), folder / "cohort", load_format("riva"), ImportOptions(mpp=MPP))
     return folder / "cohort"
 
 
@@ -80,7 +80,7 @@ def test_the_detector_trains_on_pictures_smaller_than_a_tile(tmp_path: Path, mpp
     cache stays as it was loaded, whatever augmentation and network do with it."""
     source = samples.yolo(tmp_path / "source")
     samples.text(source / "labels" / "val" / "b.txt", "0 0.25 0.6 0.18 0.36\n")
-    import_dataset(source, tmp_path / "cohort", load_format("yolo"), Options(mpp=mpp))
+    import_dataset(source, tmp_path / "cohort", load_format("yolo"), ImportOptions(mpp=mpp))
     assert all(tile["limits"] for tile in detection_tiles(tmp_path / "cohort", "train", tile_px=64, tile_mpp=1.0))
 
     small = {"tile_size": 64, "batch_size": 2, "warmup_iterations": 1, "backbone": "test_resnet", "pyramid_width": 8}

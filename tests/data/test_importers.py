@@ -15,7 +15,7 @@ from PIL import Image
 
 from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, read_cells, read_manifest
-from stride_monai.data.importers import ImportReport, Options, import_dataset, load_format
+from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
 from stride_monai.data.regions import read_regions
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
@@ -42,7 +42,7 @@ class Imported:
 def imported(tmp_path: Path) -> Callable[..., Imported]:
     def run(name: str, source: Path, skip: bool = False, mpp: float | None = MPP, **options: object) -> Imported:
         report = import_dataset(
-            source, tmp_path / "out", load_format(name), Options(mpp=mpp, **options), skip_broken=skip
+            source, tmp_path / "out", load_format(name), ImportOptions(mpp=mpp, **options), skip_broken=skip
         )
         return Imported(tmp_path / "out", report)
 

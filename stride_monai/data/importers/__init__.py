@@ -5,28 +5,6 @@ data set is and reads it; :mod:`~stride_monai.data.importers.cohort` checks what
 Another package adds a format by the entry point group ``stride_monai.importers``.
 """
 
-from stride_monai.data.importers.cohort import ImportReport, import_dataset
-from stride_monai.data.importers.labels import EXCLUDED, LabelMap, Target
-from stride_monai.data.importers.problems import Problem, ProblemLog
-from stride_monai.data.importers.records import Format, Options, Place, Source, SourceCell, SourceImage, SourceRegion
-from stride_monai.data.importers.registry import GROUP, format_names, load_format
+import lazy_loader
 
-__all__ = [
-    "EXCLUDED",
-    "GROUP",
-    "Format",
-    "ImportReport",
-    "LabelMap",
-    "Options",
-    "Place",
-    "Problem",
-    "ProblemLog",
-    "Source",
-    "SourceCell",
-    "SourceImage",
-    "SourceRegion",
-    "Target",
-    "format_names",
-    "import_dataset",
-    "load_format",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

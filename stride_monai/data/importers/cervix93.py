@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stride_monai.bethesda import UNLABELED
-from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.pictures import upright_pixels
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.tables import csv_rows, to_number
 from stride_monai.data.importers.texts import text_of
 from stride_monai.errors import ConfigError, ManifestError
@@ -34,7 +34,7 @@ class _Point(NamedTuple):
     place: Place
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``labels.csv`` (frame, label, set) and ``EDF/<frame>.png`` with ``EDF/<frame>.csv``, two numbers a line.
 
     Which of the two is x is found from the images: nuclei are darker than what else the points would hit, and no point
@@ -72,7 +72,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     return Source(list(images.values()), cells, notes=notes)
 
 
-def _points(path: Path, frame: str, options: Options, problems: ProblemLog) -> list[_Point]:
+def _points(path: Path, frame: str, options: ImportOptions, problems: ProblemLog) -> list[_Point]:
     points = []
     for number, line in enumerate(text_of(path, options.encoding).splitlines(), start=1):
         place = Place(path.name, f"line {number}")
@@ -140,12 +140,12 @@ FORMAT = Format(
     layout="labels.csv (frame, label, set) and EDF/<frame>.png with EDF/<frame>.csv",
     unit="field",
     labels={
-        "N": Target("NILM"),
-        "L": Target("LSIL"),
-        "H": Target("HSIL"),
-        "nucleus in N": Target("NILM"),
-        "nucleus in L": Target(UNLABELED, True),
-        "nucleus in H": Target(UNLABELED, True),
+        "N": MappedLabel("NILM"),
+        "L": MappedLabel("LSIL"),
+        "H": MappedLabel("HSIL"),
+        "nucleus in N": MappedLabel("NILM"),
+        "nucleus in L": MappedLabel(UNLABELED, True),
+        "nucleus in H": MappedLabel(UNLABELED, True),
     },
     read=read,
     license="no licence is stated with the data set: ask its authors before you pass anything on",

@@ -11,7 +11,7 @@ from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import split_named, stated_split
 from stride_monai.data.importers.tables import to_id, to_number
 from stride_monai.data.importers.texts import load_json
@@ -23,7 +23,7 @@ _NO_CROWD = frozenset({"0", "0.0", "false"})
 _PARTS = ("images", "annotations", "categories")
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read one COCO file, or all of a folder, and the images.
 
     A crowd (``iscrowd``) is no cell: it is noted, not imported, and its image no longer counts as annotated completely.

@@ -16,10 +16,10 @@ from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELED, c
 from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
 from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
-from stride_monai.data.importers.labels import EXCLUDED, LabelMap, Target
+from stride_monai.data.importers.labels import EXCLUDED, LabelMap, MappedLabel
 from stride_monai.data.importers.problems import PROBLEMS_NAME, ProblemLog
 from stride_monai.data.importers.reading import data_folder
-from stride_monai.data.importers.records import Format, Options, SourceCell, SourceImage, Unit
+from stride_monai.data.importers.records import Format, ImportOptions, SourceCell, SourceImage, Unit
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.importers.upright import LABELS_ON, labels_upright
 from stride_monai.data.manifest import SlideRecord, write_manifest
@@ -63,8 +63,8 @@ def import_dataset(
     source: Path | str,
     out: Path | str,
     form: Format,
-    options: Options | None = None,
-    own_map: Mapping[str, Target] | None = None,
+    options: ImportOptions | None = None,
+    own_map: Mapping[str, MappedLabel] | None = None,
     skip_broken: bool = False,
     overwrite: bool = False,
 ) -> ImportReport:
@@ -89,7 +89,7 @@ def import_dataset(
         OutputError: ``out`` holds a cohort and ``overwrite`` is False; holds files of such names that no import wrote,
             or that somebody has changed since, whatever ``overwrite`` says; or cannot be written.
     """
-    source, out, options = Path(source), Path(out), options or Options()
+    source, out, options = Path(source), Path(out), options or ImportOptions()
     _check_options(form, options)
     files = CohortFiles(out)
     files.refuse(COHORT_FILES)
@@ -151,7 +151,7 @@ def _name_of(source: Path) -> str:
     return source.name if source.name.strip(".") else source.resolve().name
 
 
-def _check_options(form: Format, options: Options) -> None:
+def _check_options(form: Format, options: ImportOptions) -> None:
     unknown = [name for name in options.values if name not in form.options]
     if unknown:
         known = ", ".join(f"{name} ({what})" for name, what in form.options.items()) or "none"
@@ -165,7 +165,9 @@ def _check_options(form: Format, options: Options) -> None:
             raise ConfigError(f"{name} is {value}", "give a positive number of um")
 
 
-def _grouped(images: Sequence[SourceImage], options: Options, root: Path, problems: ProblemLog) -> list[SourceImage]:
+def _grouped(
+    images: Sequence[SourceImage], options: ImportOptions, root: Path, problems: ProblemLog
+) -> list[SourceImage]:
     """The images with the centre, and with the patients and slides that the user's expressions find in their paths."""
     rules = [(name, rule) for name, rule in (("patient", options.patient_from), ("slide", options.slide_from)) if rule]
     patterns = {name: _pattern(name, rule) for name, rule in rules}
@@ -201,7 +203,7 @@ def _pattern(name: str, rule: str) -> re.Pattern[str]:
     return pattern
 
 
-def _slide_record(image: KnownImage, labels: LabelMap, options: Options) -> SlideRecord:
+def _slide_record(image: KnownImage, labels: LabelMap, options: ImportOptions) -> SlideRecord:
     facts = image.source
     target = labels.get(facts.label) if facts.label else None
     classified = target is not None and target.label not in {*WITHOUT_CLASS, EXCLUDED}
@@ -279,7 +281,12 @@ def _counts(
 
 
 def _warnings(
-    form: Format, unit: Unit, options: Options, slides: Sequence[SlideRecord], unused: Sequence[str], regions: bool
+    form: Format,
+    unit: Unit,
+    options: ImportOptions,
+    slides: Sequence[SlideRecord],
+    unused: Sequence[str],
+    regions: bool,
 ) -> list[str]:
     warnings: list[str] = []
     if options.mpp is None and form.mpp is not None:
@@ -297,7 +304,9 @@ def _warnings(
     return warnings
 
 
-def _write_facts(out: Path, form: Format, unit: Unit, options: Options, source: Path, report: ImportReport) -> None:
+def _write_facts(
+    out: Path, form: Format, unit: Unit, options: ImportOptions, source: Path, report: ImportReport
+) -> None:
     head = {"schema_version": _SCHEMA_VERSION, "package_version": __version__, "format": form.name}
     asked = {"mpp": options.mpp, "point_um": options.point_um, "centre": options.centre, "complete": options.complete}
     asked |= {"patient_from": options.patient_from, "slide_from": options.slide_from, **options.values}

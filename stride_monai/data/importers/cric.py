@@ -7,10 +7,10 @@ from typing import Any
 
 from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import pixel_center
-from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import stated_split
 from stride_monai.data.importers.tables import csv_rows, to_id, to_number
 from stride_monai.data.importers.texts import load_json
@@ -32,7 +32,7 @@ _COLUMNS = {
 }
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``classifications.json``, ``classifications.csv`` or ``points.csv`` and the images beside them.
 
     Coordinates are pixels counted from 1. Where a folder holds JSON and CSV, they say the same, and the JSON is read.
@@ -75,12 +75,12 @@ def _table(source: Path) -> Path:
     return only_table(files_in(source, "*.json", "*.csv"), source)
 
 
-def _rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
+def _rows(table: Path, options: ImportOptions, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
     rows = csv_rows(table, _COLUMNS, options.encoding, problems, optional=("cell_id", "width", "height", "split"))
     return [(Place(table.name, row.place), {**row.cells, "decimal_comma": row.decimal_comma}) for row in rows]
 
 
-def _json_rows(table: Path, options: Options, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
+def _json_rows(table: Path, options: ImportOptions, problems: ProblemLog) -> list[tuple[Place, dict[str, Any]]]:
     content = load_json(table, options.encoding)
     if not isinstance(content, list):
         advice = json_of(content) or "use classifications.json as CRIC publishes it"
@@ -114,12 +114,12 @@ FORMAT = Format(
     layout="classifications.json, classifications.csv or points.csv, and the images anywhere below",
     unit="field",
     labels={
-        "Negative for intraepithelial lesion": Target("NILM"),
-        "ASC-US": Target("ASC-US"),
-        "LSIL": Target("LSIL"),
-        "ASC-H": Target("ASC-H"),
-        "HSIL": Target("HSIL"),
-        "SCC": Target("SCC"),
+        "Negative for intraepithelial lesion": MappedLabel("NILM"),
+        "ASC-US": MappedLabel("ASC-US"),
+        "LSIL": MappedLabel("LSIL"),
+        "ASC-H": MappedLabel("ASC-H"),
+        "HSIL": MappedLabel("HSIL"),
+        "SCC": MappedLabel("SCC"),
     },
     read=read,
     license="CC BY 4.0",

@@ -8,7 +8,7 @@ from pathlib import Path
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import is_split
 from stride_monai.errors import ManifestError
 
@@ -17,7 +17,7 @@ __all__ = ["FORMAT", "read"]
 _MASK = re.compile(r"([-_](mask|seg|segmentation|gt|cyt)|-d)$", re.IGNORECASE)  # -d and -cyt as in Herlev
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``<class>/NAME.png``, ``<split>/<class>/NAME.png`` or ``<class>/<split>/NAME.png``; the label is the name of
     the innermost folder that is not named after a split."""
     if not source.is_dir():

@@ -12,10 +12,10 @@ from typing import Any
 from stride_monai.bethesda import UNLABELED
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
-from stride_monai.data.importers.labels import BETHESDA, Target
+from stride_monai.data.importers.labels import BETHESDA, MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.data.importers.tables import to_id, to_number
 from stride_monai.data.importers.texts import decoded, parsed_json
 from stride_monai.errors import ManifestError
@@ -29,7 +29,7 @@ _KIND = re.compile(r"Path\w+Object")  # what QuPath 0.2 wrote for the id of ever
 _RECTANGLE = 0.99  # share of its box that a rectangle, drawn by hand or rounded, fills
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``<image>.geojson`` (or ``.geojson.gz``), as QuPath exports it, and the image of that name.
 
     Objects of class ``Region*`` or ``ROI`` (or of the one named by the option ``region``) are annotated regions; every
@@ -178,7 +178,7 @@ FORMAT = Format(
     title="QuPath GeoJSON",
     layout="<image>.geojson or .geojson.gz as QuPath exports it, and the image of that name",
     unit="slide",
-    labels={**BETHESDA, "Ignore*": Target(UNLABELED)},
+    labels={**BETHESDA, "Ignore*": MappedLabel(UNLABELED)},
     read=read,
     point_um=22.8,
     options={"region": "class of the objects that are annotated regions; Region* or ROI"},

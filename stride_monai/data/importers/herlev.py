@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.pictures import header, upright_pixels
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES, ImageIndex, place_of
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below
 from stride_monai.units import Box
@@ -24,7 +24,7 @@ _MASKS = ("-d", "-cyt")
 _RED, _CYTOPLASM, _NUCLEUS = 64, 64, 192  # nucleus (0, 0, 255), cytoplasm (0, 0, 128); grey is unknown, red background
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``<class>/NAME.BMP`` with ``<class>/NAME-d.bmp``.
 
     The box and the outlines of a cell are those of the mask; without a mask the cell is the whole picture.
@@ -96,14 +96,14 @@ FORMAT = Format(
     layout="a folder per class with NAME.BMP and its mask NAME-d.bmp",
     unit="cell",
     labels={
-        "normal_superficiel": Target("NILM", False, "superficial"),
-        "normal_superficial": Target("NILM", False, "superficial"),
-        "normal_intermediate": Target("NILM", False, "intermediate"),
-        "normal_columnar": Target("NILM", False, "columnar"),
-        "light_dysplastic": Target("LSIL", True, "light dysplasia"),
-        "moderate_dysplastic": Target("HSIL", False, "moderate dysplasia"),
-        "severe_dysplastic": Target("HSIL", False, "severe dysplasia"),
-        "carcinoma_in_situ": Target("HSIL", False, "carcinoma in situ"),
+        "normal_superficiel": MappedLabel("NILM", False, "superficial"),
+        "normal_superficial": MappedLabel("NILM", False, "superficial"),
+        "normal_intermediate": MappedLabel("NILM", False, "intermediate"),
+        "normal_columnar": MappedLabel("NILM", False, "columnar"),
+        "light_dysplastic": MappedLabel("LSIL", True, "light dysplasia"),
+        "moderate_dysplastic": MappedLabel("HSIL", False, "moderate dysplasia"),
+        "severe_dysplastic": MappedLabel("HSIL", False, "severe dysplasia"),
+        "carcinoma_in_situ": MappedLabel("HSIL", False, "carcinoma in situ"),
     },
     read=read,
     license="research use; see the terms of the MDE-Lab, University of the Aegean",

@@ -12,16 +12,16 @@ from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, LABELS, UNLABELED, cel
 from stride_monai.data.tables import read_text
 from stride_monai.errors import ManifestError
 
-__all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "Target", "benign", "read_map"]
+__all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "MappedLabel", "benign", "read_map"]
 
 EXCLUDED = "exclude"
-"""Target of a label whose cells are not imported; they are counted."""
+"""MappedLabel of a label whose cells are not imported; they are counted."""
 
 TARGETS = (*LABELS, cell_class_of("HSIL"), ABNORMAL, UNLABELED, EXCLUDED)
 """What a label can be mapped to."""
 
 
-class Target(NamedTuple):
+class MappedLabel(NamedTuple):
     """What a label of a data set becomes.
 
     Attributes:
@@ -35,30 +35,30 @@ class Target(NamedTuple):
     subtype: str = ""
 
 
-def benign(*subtypes: str, lossy: bool = False) -> dict[str, Target]:
+def benign(*subtypes: str, lossy: bool = False) -> dict[str, MappedLabel]:
     """Labels that are NILM with the label as subtype."""
-    return {name: Target("NILM", lossy, name) for name in subtypes}
+    return {name: MappedLabel("NILM", lossy, name) for name in subtypes}
 
 
-BETHESDA: Mapping[str, Target] = {
-    **{label: Target(label) for label in LABELS},
-    "Negative for intraepithelial lesion": Target("NILM"),
-    "AGC-NOS": Target("AGC", False, "not otherwise specified"),
-    "AGC-FN": Target("AGC", False, "favour neoplastic"),
-    "AIS": Target("AGC", True, "adenocarcinoma in situ"),
-    "ADC": Target("AGC", True, "adenocarcinoma"),
-    "Candida": Target("NILM", False, "Candida"),
-    "Fungi": Target("NILM", False, "Candida"),
-    "Trichomonas": Target("NILM", False, "Trichomonas"),
-    "Trich": Target("NILM", False, "Trichomonas"),
-    "Flora": Target("NILM", False, "shift in flora"),
-    "CC": Target("NILM", False, "clue cell"),
-    "Clue cell": Target("NILM", False, "clue cell"),
-    "Herps": Target("NILM", False, "Herpes simplex"),
-    "Herpes": Target("NILM", False, "Herpes simplex"),
-    "HSV": Target("NILM", False, "Herpes simplex"),
-    "Actinomyces": Target("NILM", False, "Actinomyces"),
-    "Actino": Target("NILM", False, "Actinomyces"),
+BETHESDA: Mapping[str, MappedLabel] = {
+    **{label: MappedLabel(label) for label in LABELS},
+    "Negative for intraepithelial lesion": MappedLabel("NILM"),
+    "AGC-NOS": MappedLabel("AGC", False, "not otherwise specified"),
+    "AGC-FN": MappedLabel("AGC", False, "favour neoplastic"),
+    "AIS": MappedLabel("AGC", True, "adenocarcinoma in situ"),
+    "ADC": MappedLabel("AGC", True, "adenocarcinoma"),
+    "Candida": MappedLabel("NILM", False, "Candida"),
+    "Fungi": MappedLabel("NILM", False, "Candida"),
+    "Trichomonas": MappedLabel("NILM", False, "Trichomonas"),
+    "Trich": MappedLabel("NILM", False, "Trichomonas"),
+    "Flora": MappedLabel("NILM", False, "shift in flora"),
+    "CC": MappedLabel("NILM", False, "clue cell"),
+    "Clue cell": MappedLabel("NILM", False, "clue cell"),
+    "Herps": MappedLabel("NILM", False, "Herpes simplex"),
+    "Herpes": MappedLabel("NILM", False, "Herpes simplex"),
+    "HSV": MappedLabel("NILM", False, "Herpes simplex"),
+    "Actinomyces": MappedLabel("NILM", False, "Actinomyces"),
+    "Actino": MappedLabel("NILM", False, "Actinomyces"),
 }
 """Labels of the Bethesda System and the organisms it names, as public data sets write them."""
 
@@ -71,20 +71,20 @@ class _Targets:
     """Targets by label: as written, else without regard to case, spaces and punctuation, where that tells labels apart
     (``p16+`` and ``p16-`` it does not)."""
 
-    def __init__(self, targets: Mapping[str, Target]) -> None:
+    def __init__(self, targets: Mapping[str, MappedLabel]) -> None:
         self._exact = dict(targets)
-        by_plain: dict[str, set[Target]] = {}
+        by_plain: dict[str, set[MappedLabel]] = {}
         for label, target in targets.items():
             by_plain.setdefault(_plain(label), set()).add(target)
         self._plain = {plain: found.pop() for plain, found in by_plain.items() if plain and len(found) == 1}
 
-    def get(self, label: str) -> Target | None:
+    def get(self, label: str) -> MappedLabel | None:
         return self._exact.get(label) or self._plain.get(_plain(label))
 
 
 class LabelMap:
-    """Label of a data set -> :class:`Target`. Case, spaces and punctuation of a label do not matter, unless the map
-    itself has labels that differ in nothing else.
+    """Label of a data set -> :class:`MappedLabel`. Case, spaces and punctuation of a label do not matter, unless the
+    map itself has labels that differ in nothing else.
 
     Args:
         default: of the format.
@@ -93,21 +93,21 @@ class LabelMap:
     """
 
     def __init__(
-        self, default: Mapping[str, Target], own: Mapping[str, Target] | None = None, bethesda: bool = True
+        self, default: Mapping[str, MappedLabel], own: Mapping[str, MappedLabel] | None = None, bethesda: bool = True
     ) -> None:
         self._own = dict(own or {})
         self._layers = (_Targets(self._own), _Targets(default))
         self._bethesda = bethesda
 
-    def get(self, label: str) -> Target | None:
+    def get(self, label: str) -> MappedLabel | None:
         """The target of a label; None where the map has none."""
         own, default = (layer.get(label) for layer in self._layers)
         target = own or default
         if target is None and self._bethesda:
             if label in CELL_CLASSES:
-                return Target(label)
+                return MappedLabel(label)
             try:
-                return Target(parse_label(label))
+                return MappedLabel(parse_label(label))
             except ManifestError:
                 return None
         return target
@@ -145,7 +145,7 @@ class LabelMap:
         return {label: {**target._asdict(), "count": count} for label, (target, count) in used.items() if target}
 
 
-def read_map(path: Path | str) -> dict[str, Target]:
+def read_map(path: Path | str) -> dict[str, MappedLabel]:
     """Read a map: JSON, ``{"label": "LSIL"}`` or ``{"label": {"label": "LSIL", "lossy": true, "subtype": "..."}}``, or
     a ``labels.json`` that an import wrote.
 
@@ -161,7 +161,7 @@ def read_map(path: Path | str) -> dict[str, Target]:
         content = content["labels"]
     if not isinstance(content, dict):
         raise ManifestError(f"{path.name} holds no map", 'write {"label of the data set": "LSIL", ...}')
-    targets: dict[str, Target] = {}
+    targets: dict[str, MappedLabel] = {}
     wrong: list[str] = []
     for label, value in content.items():
         entry = {"label": value} if isinstance(value, str) else value
@@ -173,7 +173,7 @@ def read_map(path: Path | str) -> dict[str, Target]:
         except ManifestError:
             wrong.append(f"'{label}': '{entry.get('label')}'")
             continue
-        targets[label] = Target(name, bool(entry.get("lossy", False)), str(entry.get("subtype", "")))
+        targets[label] = MappedLabel(name, bool(entry.get("lossy", False)), str(entry.get("subtype", "")))
     if wrong:
         raise ManifestError(
             f"{path.name} maps to what is no target: {', '.join(wrong)}", f"use one of {', '.join(TARGETS)}"

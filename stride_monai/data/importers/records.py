@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
-__all__ = ["Format", "Listed", "Options", "Place", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"]
+__all__ = ["Format", "ImportOptions", "Listed", "Place", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"]
 
 Unit = Literal["slide", "field", "cell"]
 """What one image is: a whole slide, a field of view with many cells, or the crop of one cell."""
@@ -123,7 +123,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ImportOptions:
     """What the user says of a data set; None or empty leaves it to the format.
 
     Attributes:
@@ -155,7 +155,7 @@ class Options:
 class ReadSource(Protocol):
     """Reads a data set; what is broken goes to the log."""
 
-    def __call__(self, source: Path, options: Options, problems: ProblemLog) -> Source: ...
+    def __call__(self, source: Path, options: ImportOptions, problems: ProblemLog) -> Source: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class Format:
     title: str
     layout: str
     unit: Unit
-    labels: Mapping[str, Target]
+    labels: Mapping[str, MappedLabel]
     read: ReadSource
     license: str = "not stated by this format: follow the licence of your data set"
     citation: str = ""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from stride_monai.data.importers.geometry import from_center
-from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import is_split, split_named, stated_split
 from stride_monai.data.importers.tables import csv_rows, to_number
 from stride_monai.data.tables import NOT_KNOWN, Row
@@ -25,7 +25,7 @@ _COLUMNS = {
 }
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``train.csv``, ``val.csv`` and ``test.csv`` (or one CSV file) and the images of ``images/<split>``.
 
     Other CSV files of the folder (samples, submissions) are passed over where one has the name of a split.
@@ -74,14 +74,14 @@ FORMAT = Format(
     layout="train.csv, val.csv, test.csv (image_filename, x, y, width, height, class_name) and the images below",
     unit="field",
     labels={
-        "NILM": Target("NILM"),
-        "ENDO": Target("NILM", False, "endocervical"),
-        "INFL": Target("NILM", False, "inflammatory"),
-        "ASCUS": Target("ASC-US"),
-        "LSIL": Target("LSIL"),
-        "ASCH": Target("ASC-H"),
-        "HSIL": Target("HSIL"),
-        "SCC": Target("SCC"),
+        "NILM": MappedLabel("NILM"),
+        "ENDO": MappedLabel("NILM", False, "endocervical"),
+        "INFL": MappedLabel("NILM", False, "inflammatory"),
+        "ASCUS": MappedLabel("ASC-US"),
+        "LSIL": MappedLabel("LSIL"),
+        "ASCH": MappedLabel("ASC-H"),
+        "HSIL": MappedLabel("HSIL"),
+        "SCC": MappedLabel("SCC"),
     },
     read=read,
     license="CC BY 4.0",

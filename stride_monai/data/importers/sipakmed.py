@@ -9,10 +9,10 @@ from pathlib import Path
 from stride_monai.bethesda import ABNORMAL
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
-from stride_monai.data.importers.labels import Target, benign
+from stride_monai.data.importers.labels import MappedLabel, benign
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.tables import to_number
 from stride_monai.data.importers.texts import text_of
 from stride_monai.errors import ConfigError, ManifestError
@@ -24,7 +24,7 @@ _CROPPED = re.compile(r"(?P<image>\d+)_(?P<cell>\d+)_(?P<part>cyt|nuc)", re.IGNO
 _PARTS = ("fields", "cropped")
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``im_<Class>/.../NNN.bmp`` with ``NNN_cytMM.dat`` and ``NNN_nucMM.dat``, or, with ``part=cropped``, the
     cells of the folders ``CROPPED``: ``NNN_MM.bmp`` with ``NNN_MM_cyt.dat`` and ``NNN_MM_nuc.dat``.
 
@@ -109,8 +109,8 @@ FORMAT = Format(
     unit="field",
     labels={
         **benign("Superficial-Intermediate", "Parabasal", "Metaplastic"),
-        "Koilocytotic": Target("LSIL", False, "koilocytotic"),
-        "Dyskeratotic": Target(ABNORMAL, True, "dyskeratotic"),
+        "Koilocytotic": MappedLabel("LSIL", False, "koilocytotic"),
+        "Dyskeratotic": MappedLabel(ABNORMAL, True, "dyskeratotic"),
     },
     read=read,
     license="research use; see the terms of the University of Ioannina",

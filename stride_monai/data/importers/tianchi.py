@@ -8,10 +8,10 @@ from typing import Any
 from stride_monai.bethesda import ABNORMAL
 from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import from_corner
-from stride_monai.data.importers.labels import Target
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, plain_name
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.data.importers.tables import to_number
 from stride_monai.data.importers.texts import load_json
 from stride_monai.errors import ConfigError, ManifestError
@@ -24,7 +24,7 @@ _ROI = "roi"
 _NEGATIVE = "negative slide"
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``<slide>.json``, a list of ``{"x", "y", "w", "h", "class"}`` in px at 20x, and the slide of the same stem.
 
     Entries of class ``roi`` are annotated regions: outside them a slide is unlabelled. A slide without annotations is
@@ -53,7 +53,7 @@ def read(source: Path, options: Options, problems: ProblemLog) -> Source:
     return result
 
 
-def _scale(options: Options) -> float:
+def _scale(options: ImportOptions) -> float:
     scale = to_number(options.values.get("scale", "1"), "scale")
     if scale <= 0:
         raise ConfigError(f"scale is {scale:g}", "give level-0 px of the converted slides per px of the annotations")
@@ -81,7 +81,9 @@ def _kfb_text(stem: str) -> str:
     )
 
 
-def _entries(table: Path, file: Place, scale: float, options: Options, result: Source, problems: ProblemLog) -> None:
+def _entries(
+    table: Path, file: Place, scale: float, options: ImportOptions, result: Source, problems: ProblemLog
+) -> None:
     content = load_json(table, options.encoding)
     if not isinstance(content, list):
         raise ManifestError(f"{table.name} is no list", json_of(content) or "use the JSON file as it is published")
@@ -114,14 +116,14 @@ FORMAT = Format(
     layout="<slide>.json (x, y, w, h, class; roi and lesions) and the slide, converted from KFB, of the same stem",
     unit="slide",
     labels={
-        "pos": Target(ABNORMAL, True),
-        "ASC-US": Target("ASC-US"),
-        "LSIL": Target("LSIL"),
-        "ASC-H": Target("ASC-H"),
-        "HSIL": Target("HSIL"),
-        "Candida": Target("NILM", False, "Candida"),
-        "Trichomonas": Target("NILM", False, "Trichomonas"),
-        _NEGATIVE: Target("NILM"),
+        "pos": MappedLabel(ABNORMAL, True),
+        "ASC-US": MappedLabel("ASC-US"),
+        "LSIL": MappedLabel("LSIL"),
+        "ASC-H": MappedLabel("ASC-H"),
+        "HSIL": MappedLabel("HSIL"),
+        "Candida": MappedLabel("NILM", False, "Candida"),
+        "Trichomonas": MappedLabel("NILM", False, "Trichomonas"),
+        _NEGATIVE: MappedLabel("NILM"),
     },
     read=read,
     license="terms of the Tianchi competition; not to be passed on",

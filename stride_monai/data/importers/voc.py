@@ -15,7 +15,7 @@ from stride_monai.data.importers.geometry import TURNED, from_center, from_voc, 
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of, plain_name
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.tables import to_number
 from stride_monai.data.importers.texts import load_xml
 from stride_monai.errors import ConfigError, ManifestError
@@ -26,7 +26,7 @@ __all__ = ["FORMAT", "read"]
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``Annotations/NAME.xml`` and the images they name."""
     origin = options.values.get("origin", "1")
     if origin not in {"0", "1"}:

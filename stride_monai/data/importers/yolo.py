@@ -9,7 +9,7 @@ from stride_monai.data.importers.foreign import tool_of
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, place_of, plain_name
-from stride_monai.data.importers.records import Format, Options, Source, SourceCell, SourceImage
+from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.texts import text_of
 from stride_monai.data.importers.upright import label_size
 from stride_monai.data.importers.yolo_data import NAME_FILES, YoloData, yolo_data
@@ -23,7 +23,7 @@ _IMAGES = frozenset({"images", "jpegimages"})
 _LINES = ("", "polygons")
 
 
-def read(source: Path, options: Options, problems: ProblemLog) -> Source:
+def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``labels/.../NAME.txt`` for ``images/.../NAME.jpg`` (or both in one folder), class names and splits.
 
     A line is ``class x y width height``, or ``class x0 y0 x1 y1 x2 y2 ...``, a polygon; where the YAML file says
@@ -157,7 +157,9 @@ def _looks_like_labels(path: Path, source: Path, encoding: str) -> bool:
     return below or len(numbers) >= 5
 
 
-def _lines(table: Path, file: Place, image: Path, slide_id: str, options: Options, problems: ProblemLog) -> list[Line]:
+def _lines(
+    table: Path, file: Place, image: Path, slide_id: str, options: ImportOptions, problems: ProblemLog
+) -> list[Line]:
     found: list[Line] = []
     size = label_size(image, options.labels_on)
     for number, text in enumerate(text_of(table, options.encoding).splitlines(), start=1):
@@ -169,7 +171,9 @@ def _lines(table: Path, file: Place, image: Path, slide_id: str, options: Option
     return found
 
 
-def _add_cells(lines: Sequence[Line], data: YoloData, options: Options, result: Source, problems: ProblemLog) -> None:
+def _add_cells(
+    lines: Sequence[Line], data: YoloData, options: ImportOptions, result: Source, problems: ProblemLog
+) -> None:
     wrong: set[Place] = set()
     if data.key_shape is None and not options.values.get("lines"):
         wrong, note = keypoint_lines(lines, problems)

@@ -9,7 +9,7 @@ from typing import Any
 
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, NameFinder, place_of, plain_name
-from stride_monai.data.importers.records import Listed, Options
+from stride_monai.data.importers.records import ImportOptions, Listed
 from stride_monai.data.importers.split_lists import list_entries
 from stride_monai.data.importers.split_names import split_in_path
 from stride_monai.data.importers.tables import to_id
@@ -56,7 +56,7 @@ class YoloData:
 
 
 def yolo_data(
-    source: Path, files: Sequence[Path], index: ImageIndex, options: Options, problems: ProblemLog
+    source: Path, files: Sequence[Path], index: ImageIndex, options: ImportOptions, problems: ProblemLog
 ) -> YoloData:
     """Read what describes the data set.
 
