@@ -1,79 +1,33 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
+from reports_samples import make_findings
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.errors import OutputError
-from stride_monai.findings import (
-    Cell,
-    Described,
-    Description,
-    Findings,
-    LevelFacts,
-    OperatingPoint,
-    Provenance,
-    Quality,
-    SlideFacts,
-    SlideStatus,
-)
-from stride_monai.units import Box
-
-DESCRIPTIONS = (
-    Description("high nuclear-cytoplasmic ratio", 0.75, True),
-    Description("normal cell", 0.5, False),
-)
-
-
-def make_findings(**changes: object) -> Findings:
-    findings = Findings(
-        status=SlideStatus.OK,
-        reason="",
-        slide=SlideFacts(
-            slide_id="a",
-            file_name="a.svs",
-            width=4000,
-            height=3000,
-            mpp=0.25,
-            mpp_source="given",
-            mpp_in_file=None,
-            objective=40.0,
-            reader="openslide",
-            format="aperio",
-            levels=(LevelFacts(4000, 3000, 1.0), LevelFacts(1000, 750, 4.0)),
-        ),
-        quality=Quality(1.5, 6000, 120.5, 0.0, 12, 0, True, ("a note",)),
-        slide_probabilities=(0.1, 0.1, 0.1, 0.1, 0.5, 0.1),
-        slide_class="HSIL",
-        score=0.9,
-        call="positive",
-        operating_point=OperatingPoint(0.5, 64, "a test"),
-        cells=(
-            Cell(1, 0.9, Box(10.0, 20.0, 110.0, 120.0), "ASC-H/HSIL", (0.1, 0.1, 0.1, 0.6, 0.1), 1.0, DESCRIPTIONS),
-        ),
-        provenance=Provenance("0.1.0", "abcd", {"detection": "ff"}, {"mpp": None}, {"mpp": 0.25}, "synthetic"),
-        described=Described(True, "a test", 0.25),
-    )
-    return dataclasses.replace(findings, **changes)
+from stride_monai.findings import Description, Findings, OperatingPoint
 
 
 def test_json_round_trip() -> None:
-    findings = make_findings()
-    text = findings.to_json()
-    assert Findings.from_json(text) == findings
+    findings = make_findings(cells=1)
+    assert Findings.from_json(findings.to_json()) == findings
+    text = make_findings(cells=7).to_json()
+    assert Findings.from_json(text).to_json() == text
     raw = json.loads(text)
-    assert raw["slide_probabilities"]["HSIL"] == 0.5
-    assert raw["cells"][0]["box"] == [10.0, 20.0, 110.0, 120.0]
+    assert raw["slide_probabilities"]["HSIL"] == 0.69
+    assert raw["cells"][0]["box"] == [37.25, 19.5, 117.25, 79.5]
     assert "research use only" in raw["disclaimer"].lower()
-    assert raw["cells"][0]["descriptions"][1] == {"text": "normal cell", "similarity": 0.5, "fits_class": False}
-    assert raw["described"] == {"made": True, "why": "a test", "threshold": 0.25}
+    first, second = raw["cells"][6]["descriptions"]
+    assert first == {"text": DESCRIPTION_VOCABULARY[0], "similarity": 0.9, "fits_class": False}
+    assert second == {"text": DESCRIPTIONS_BY_CLASS[CELL_CLASSES[2]][0], "similarity": 0.775, "fits_class": True}
+    assert raw["described"] == {"made": True, "why": "default where text_align has weights", "threshold": 0.31}
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_files_of_versions_that_knew_no_descriptions_are_read(version: str) -> None:
-    raw = json.loads(make_findings().to_json())
+    raw = json.loads(make_findings(cells=1).to_json())
     del raw["described"]
     raw["schema_version"] = version
     raw["cells"][0]["descriptions"] = []
@@ -91,7 +45,7 @@ def test_a_description_fits_the_classes_that_the_vocabulary_gives_it(cell_class:
 
 
 def test_a_slide_without_cells_has_no_probabilities() -> None:
-    findings = make_findings(cells=(), slide_probabilities=None, slide_class=None, score=None, call=None)
+    findings = make_findings(cells=0)
     assert Findings.from_json(findings.to_json()) == findings
 
 

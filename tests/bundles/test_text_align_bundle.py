@@ -15,7 +15,7 @@ import torch
 from bundle_cohort import make_cohort
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
-from test_alignment import write_roberta
+from tiny_roberta import write_roberta
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.data.bags.labeled import write_labeled_bags

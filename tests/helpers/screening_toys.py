@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import toy_reader
-from test_findings import make_findings
+from reports_samples import make_findings
 
 from stride_monai.errors import BundleError, SlideError
 from stride_monai.files import fingerprint
@@ -61,7 +61,7 @@ class ToyScreener:
         self.harmed = when == "after"
         if progress is not None:
             progress(1, 1000)
-        base = make_findings()
+        base = make_findings(cells=1)
         slide = replace(base.slide, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
         findings = replace(base, slide=slide, provenance=replace(base.provenance, config_hash="settings"))
         note(self.notes, item.slide_id)

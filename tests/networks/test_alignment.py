@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_roberta import write_roberta
 from torch import Tensor
 
 from stride_monai.bethesda import DESCRIPTION_VOCABULARY
@@ -178,29 +179,6 @@ def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny RoBERTa of random weights and a tokenizer, as ``save_pretrained`` writes them."""
     pytest.importorskip("transformers")
     return write_roberta(tmp_path_factory.mktemp("roberta") / "tiny")
-
-
-def write_roberta(folder: Path) -> Path:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
-
-    words = sorted({word for text in DESCRIPTION_VOCABULARY for word in text.split()})
-    vocabulary = {word: place for place, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = RobertaConfig(
-        vocab_size=len(vocabulary), max_position_embeddings=40, pad_token_id=1, bos_token_id=0, eos_token_id=2, **sizes
-    )
-    RobertaModel(config).save_pretrained(folder)
-    return folder
 
 
 def test_a_text_encoder_in_a_local_folder_trains(roberta: Path, crops: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
-from test_findings import make_findings
+from reports_samples import make_findings
 
 from stride_monai.errors import OutputError, SlideError
 from stride_monai.files import fingerprint, replacing
@@ -60,7 +60,7 @@ class FakeScreener:
             raise KeyboardInterrupt
         if progress is not None:
             progress(1, 1)
-        base = make_findings()
+        base = make_findings(cells=1)
         slide = replace(base.slide, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
         provenance = replace(base.provenance, config_hash=self.settings)
         findings = replace(base, slide=slide, provenance=provenance)
@@ -476,7 +476,7 @@ def test_odd_findings_end_no_batch(tmp_path: Path, kind: str) -> None:
         with path.open("wb") as stream:
             stream.truncate(1 << 40)
     else:
-        raw = json.loads(make_findings().to_json())
+        raw = json.loads(make_findings(cells=1).to_json())
         path.write_text(json.dumps(raw | {"score": "high", "disclaimer": DISCLAIMER, "slide": {"slide_id": ["a"]}}))
     assert run(tmp_path, FakeScreener(), ("a", "b")) == ["failed", "ok"]
     assert os.path.lexists(path)

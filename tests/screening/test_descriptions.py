@@ -11,66 +11,42 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detection_toys import DarkSpots
 from numpy.typing import NDArray
-from PIL import Image
-from test_slide_inference import DETECTION, SLIDES, findings_in, infer, make_classifier, toy_bundle
 from torch import Tensor, nn
+from toy_bundles import (
+    DIM,
+    SLIDES,
+    TEXTS,
+    findings_in,
+    infer,
+    make_aligner,
+    make_classifier,
+    screened,
+    screening_home,
+    toy_bundle,
+)
 from typer.testing import CliRunner
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.cli.main import app
 from stride_monai.errors import BundleError, ConfigError, RegionError, SlideError
 from stride_monai.files import sha256_of
-from stride_monai.findings import Described, Findings
+from stride_monai.findings import Described
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.explain import Explainer, load_explainer
-from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import load_models
-from stride_monai.screening.screener import Options, Screener
 from stride_monai.screening.sources import Sources
 from stride_monai.slides import Slide
 from stride_monai.units import Box
 from stride_monai.workflows.workflow import bundle_root
 
 CPU = torch.device("cpu")
-DIM = 8
-TEXTS = {
-    "network_def": {
-        "_target_": "stride_monai.networks.alignment.aligner.DescriptionAligner",
-        "feature_dim": 64,
-        "dim": DIM,
-    }
-}
-
-
-def make_aligner(encoder: CellClassifier | None = None, threshold: float = 0.1) -> DescriptionAligner:
-    torch.manual_seed(5)
-    aligner = DescriptionAligner(64, DIM).eval().requires_grad_(False)
-    aligner.store_texts(torch.randn(len(DESCRIPTION_VOCABULARY), DIM))
-    aligner.threshold.fill_(threshold)
-    if encoder is not None:
-        aligner.store_encoder(encoder)
-    return aligner
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Toy bundles: two slide classifiers with one encoder, a text aligner for it; and a slide."""
-    folder = tmp_path_factory.mktemp("home")
-    torch.manual_seed(2)
-    toy_bundle(folder / "detection", DETECTION, DarkSpots())
-    network = make_classifier(sha256_of(folder / "detection" / "model.safetensors"))
-    toy_bundle(folder / "swift_mil", SLIDES, network)
-    toy_bundle(folder / "coloradv", SLIDES, network)
-    toy_bundle(folder / "text_align", TEXTS, make_aligner(network.encoder))
-    image = np.full((300, 400, 3), 240, np.uint8)
-    rng = np.random.default_rng(0)
-    for x in range(40, 380, 60):
-        image[100:160, x : x + 44] = rng.integers(20, 100, (60, 44, 3))
-    Image.fromarray(image).save(folder / "one.png")
-    return folder
+    return screening_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -79,12 +55,6 @@ def own(home: Path, tmp_path: Path) -> Path:
     for name in ("detection", "swift_mil", "coloradv", "text_align"):
         shutil.copytree(home / name, tmp_path / "bundles" / name)
     return tmp_path / "bundles"
-
-
-def screened(home: Path, **options: object) -> Findings:
-    known = {"bundles": home, "profile": "paper", "mpp": 0.5, "device": "cpu"}
-    screener = Screener(Options(**{**known, **options}))  # type: ignore[arg-type]
-    return screener.screen(SlideInput(home / "one.png", "one")).findings
 
 
 # What cannot be decoded says nothing about the specimen.

@@ -192,7 +192,7 @@ TOY_RUN = """
 import sys
 from pathlib import Path
 from screening_toys import writers
-from stride_monai.cli.main import main as cli
+from stride_monai.cli import main as cli
 from stride_monai.screening import guarded
 
 guarded.GuardedScreening.__init__.__defaults__ = (*guarded.GuardedScreening.__init__.__defaults__[:-1], {target!r})

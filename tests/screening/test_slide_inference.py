@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,68 +14,20 @@ import torch
 from detection_toys import DarkSpots
 from PIL import Image
 from torch import nn
+from toy_bundles import CELLS, CROP_PX, DETECTION, SLIDES, K, findings_in, infer, make_classifier, toy_bundle
 from typer.testing import CliRunner
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.cli.main import app
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
-from stride_monai.errors import BagError, BundleError, ConfigError, SlideError, StrideError
+from stride_monai.errors import BagError, BundleError, ConfigError, SlideError
 from stride_monai.files import sha256_of
-from stride_monai.findings import Findings
 from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.heads import SLIDE_HEADS, slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.networks.weights import save_weights
 from stride_monai.screening.classify import judge
 from stride_monai.units import Box
-from stride_monai.workflows.workflow import bundle_root
-
-K, CROP_PX = 4, 32
-DETECTION = {
-    "tile_size": 128,
-    "tile_mpp": 1.0,
-    "tile_overlap": 32,
-    "top_k": 6,
-    "min_score": 0.001,
-    "max_per_tile": 500,
-    "nms_iou": 0.5,
-    "network_def": {"_target_": "detection_toys.DarkSpots"},
-}
-CELLS = {
-    "crop_size": CROP_PX,
-    "crop_mpp": 0.5,
-    "network_def": {"_target_": "stride_monai.networks.encoders.cell_encoder.CellClassifier", "name": "test_convnext"},
-}
-
-
-SLIDES = {
-    **{"crop_size": CROP_PX, "crop_mpp": 0.5, "bag_size": K, "activation": "attention"},
-    "encoder": CELLS["network_def"],
-    "head": {"_target_": "stride_monai.networks.mil.heads.slide_head", "name": "stride", "feature_dim": 64},
-    "network_def": {
-        "_target_": "stride_monai.networks.mil.slide_classifier.SlideClassifier",
-        "encoder": "@encoder",
-        "slide_head": "@head",
-        "bag_size": "@bag_size",
-    },
-}
-
-
-def toy_bundle(folder: Path, config: dict[str, Any], network: nn.Module) -> None:
-    (folder / "configs").mkdir(parents=True)
-    config = {**config, "weights": "$@bundle_root + '/model.safetensors'"}
-    (folder / "configs" / "inference.json").write_text(json.dumps(config))
-    (folder / "configs" / "metadata.json").write_text('{"version": "0.0.1"}')
-    save_weights(folder / "model.safetensors", network.state_dict(), {"note": f"A toy, {folder.name}."}, half=False)
-
-
-def make_classifier(detector: str = "", bag_size: int = K) -> SlideClassifier:
-    torch.manual_seed(3)
-    encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, slide_head("stride", encoder.feature_dim), bag_size).eval()
-    network.set_operating_point(0.5, detector=detector)
-    return network
 
 
 @pytest.fixture(scope="module")
@@ -97,34 +48,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(image).save(folder / "slides" / f"{name}.png")
     (folder / "slides" / "manifest.csv").write_text("slide_id,path,mpp\n1,one.png,0.5\n2,two.png,0.5\n")
     return folder
-
-
-def infer(home: Path, dataset: Any, out: Path, **options: Any) -> None:
-    """Run inference.json in this process; what the package raised, without MONAI's wrapping."""
-    root = bundle_root("swift_mil")
-    settings = {
-        "bundle_root": str(root),
-        "bundles_dir": str(home),
-        "dataset_dir": dataset if isinstance(dataset, list) else str(dataset),
-        "output_dir": str(out),
-        "weights": str(home / "model.pt"),
-        "encoder_name": "test_convnext",
-        "crop_size": CROP_PX,
-        "bag_size": K,
-        "num_workers": 0,
-    }
-    try:
-        config = str(root / "configs" / "inference.json")
-        monai.bundle.run(config_file=config, logging_file=False, **{**settings, **options})
-    except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, StrideError):
-            cause = cause.__cause__
-        raise cause or error from None
-
-
-def findings_in(out: Path, name: str) -> Findings:
-    return Findings.from_json((out / name / "findings.json").read_text())
 
 
 # On slides.

@@ -15,10 +15,8 @@ import pytest
 import torch
 from detection_toys import DarkSpots
 from extras import needs
-from test_descriptions import home as home  # a fixture
-from test_descriptions import make_aligner, screened
-from test_slide_inference import findings_in, make_classifier
 from torch import Tensor, nn
+from toy_bundles import findings_in, make_aligner, make_classifier, screened, screening_home
 from typer.testing import CliRunner
 
 from stride_monai.cli.main import app
@@ -279,6 +277,11 @@ def test_weights_that_do_not_fit_are_refused_by_what_they_are(tmp_path: Path, ki
 
 
 # Screening with them. The toys are at the "paper" profile of bundles of their own.
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return screening_home(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
