@@ -18,7 +18,7 @@ from stride_monai.data.bags.bag import BagFile
 from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import OutputError
 from stride_monai.files import replacing
-from stride_monai.phantom.cohorts import cohort as module
+from stride_monai.phantom.cohorts import production
 from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags, make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign, design_of
 from stride_monai.slides import open_slide
@@ -184,7 +184,7 @@ def test_a_table_that_somebody_changed_is_not_replaced(cohort: Path, tmp_path: P
 
 def test_a_bag_is_no_larger_than_estimated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[float] = []
-    monkeypatch.setattr(module, "check_room", lambda folder, jobs, size: said.append(size))
+    monkeypatch.setattr(production, "check_room", lambda folder, jobs, size: said.append(size))
     make_bags(tmp_path, CohortDesign(classes=("NILM",), diameter_mm=0.6), BagSettings(top_k=64, crop_px=96))
     assert 0.5 * said[0] < (tmp_path / "bags" / "phantom-0001.bag.arrow").stat().st_size < said[0]
 

@@ -19,21 +19,12 @@ from stride_monai.errors import BagError, ConfigError, ManifestError, OutputErro
 from stride_monai.files import config_hash, write_bytes
 from stride_monai.phantom.cohorts.bags import check_crops, write_phantom_bag
 from stride_monai.phantom.cohorts.design import Case, CohortDesign, design_of
-from stride_monai.phantom.cohorts.production import (
-    Job,
-    Part,
-    Progress,
-    check_room,
-    check_workers,
-    claim_folder,
-    produce,
-    refuse_foreign_files,
-    remove_traces,
-)
+from stride_monai.phantom.cohorts.production import Progress, produce
 from stride_monai.phantom.cohorts.ranking import RankingModel
-from stride_monai.phantom.files.products import is_product
 from stride_monai.phantom.render import plan_slide, render_slide
 from stride_monai.phantom.scenes.truth import write_truth_geojson
+from stride_monai.runs.jobs import Part
+from stride_monai.runs.runners import Processes
 
 __all__ = [
     "TRUTH_COLUMNS",
@@ -65,7 +56,7 @@ _BYTES_PER_CROP_PX = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class _SlideJob:
+class _SlideProduct:
     """One slide to render, and its truth."""
 
     case: Case
@@ -83,22 +74,19 @@ class _SlideJob:
     def files(self) -> tuple[Path, ...]:
         return self.slide, self.truth
 
-    def own(self, path: Path) -> bool:
-        return is_product(path)
-
     @property
     def fingerprint(self) -> str:
         """What a slide is made from; an equal one need not be rendered again."""
         return _fingerprint(self.case)
 
-    def complete(self) -> bool:
+    def done(self) -> Path | None:
         if not self.slide.exists() or not self.truth.exists():
-            return False
+            return None
         if _document(self.truth)["slide"]["parameters"].get("fingerprint") == self.fingerprint:
-            return True
+            return self.slide
         raise _other_arguments(self.slide)
 
-    def make(self, on_part: Part) -> None:
+    def make(self, on_part: Part) -> Path:
         case = self.case
         truth = render_slide(
             self.slide,
@@ -116,6 +104,7 @@ class _SlideJob:
             "inadequacy": case.inadequacy,
         }
         write_truth_geojson(self.truth, replace(truth, parameters={**truth.parameters, **known}))
+        return self.slide
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +128,7 @@ class BagSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _BagJob:
+class _BagProduct:
     """One bag to make of a slide that is only planned."""
 
     case: Case
@@ -154,23 +143,20 @@ class _BagJob:
     def files(self) -> tuple[Path, ...]:
         return (self.bag,)
 
-    def own(self, path: Path) -> bool:
-        return is_product(path)
-
     @property
     def fingerprint(self) -> str:
         return _fingerprint(self.case, asdict(self.settings))
 
-    def complete(self) -> bool:
+    def done(self) -> Path | None:
         try:
             header = BagFile(self.bag).header
         except BagError:  # absent or damaged: made anew
-            return False
+            return None
         if header.config_hash == self.fingerprint:
-            return True
+            return self.bag
         raise _other_arguments(self.bag)
 
-    def make(self, on_part: Part) -> None:
+    def make(self, on_part: Part) -> Path:
         plan, _ = plan_slide(self.case.label, **self.case.arguments)
         write_phantom_bag(
             self.bag,
@@ -182,6 +168,7 @@ class _BagJob:
             ranking=self.settings.ranking,
             config_hash=self.fingerprint,
         )
+        return self.bag
 
 
 def _fingerprint(case: Case, more: Mapping[str, Any] | None = None) -> str:
@@ -223,18 +210,17 @@ def make_slides(
         ConfigError: the design makes no cohort.
         OutputError: a cohort made from other arguments stands there and ``overwrite`` is False, or no room is left.
     """
-    folder = Path(folder)
-    check_workers(workers)
+    folder, runner = Path(folder), Processes(workers)
     if max_negatives < 0:
         raise ConfigError(f"{max_negatives} negatives of a slide", "give 0 or more")
     cases = design.cases()
     design.refuse_impossible(cases)
-    jobs = [_SlideJob(case, folder) for case in cases]
+    made = [_SlideProduct(case, folder) for case in cases]
     settings = {"made": "slides", "design": design.facts(), "max_negatives": max_negatives}
-    _produce(folder, settings, jobs, max(map(_slide_bytes, cases)), workers, overwrite, on_progress, on_part)
-    cells = (cell for job in jobs for cell in _annotated(truth_cells(job.truth), job.case, max_negatives))
+    produce(folder, settings, made, max(map(_slide_bytes, cases)), runner, overwrite, on_progress, on_part)
+    cells = (cell for one in made for cell in _annotated(truth_cells(one.truth), one.case, max_negatives))
     CohortFiles(folder).write("cells.csv", lambda path: write_cells(path, cells))
-    return _write_tables(folder, [(job.case, job.slide) for job in jobs])
+    return _write_tables(folder, [(one.case, one.slide) for one in made])
 
 
 def make_bags(
@@ -253,34 +239,14 @@ def make_bags(
     hold the true cell classes and descriptions, its header the reported class. The manifest's ``path`` is the bag.
     Arguments, return value and errors are as for :func:`make_slides`.
     """
-    folder, settings = Path(folder), settings or BagSettings()
-    check_workers(workers)
+    folder, settings, runner = Path(folder), settings or BagSettings(), Processes(workers)
     cases = design.cases()
     design.refuse_impossible(cases)
-    jobs = [_BagJob(case, folder, settings) for case in cases]
+    made = [_BagProduct(case, folder, settings) for case in cases]
     facts = {"made": "bags", "design": design.facts(), "bags": asdict(settings)}
     size = settings.top_k * (settings.crop_px**2 * _BYTES_PER_CROP_PX + 1000)
-    _produce(folder, facts, jobs, size, workers, overwrite, on_progress, on_part)
-    return _write_tables(folder, [(job.case, job.bag) for job in jobs])
-
-
-def _produce(
-    folder: Path,
-    settings: Mapping[str, Any],
-    jobs: Sequence[Job],
-    bytes_per_job: float,
-    workers: int,
-    overwrite: bool,
-    on_progress: Progress | None,
-    on_part: Part | None,
-) -> None:
-    refuse_foreign_files(jobs)
-    pending = [job for job in jobs if overwrite or not job.complete()]
-    check_room(folder, len(pending), bytes_per_job)
-    claim_folder(folder, settings, overwrite)
-    for job in pending:
-        remove_traces(job, overwrite)
-    produce(pending, workers, done=len(jobs) - len(pending), on_progress=on_progress, on_part=on_part)
+    produce(folder, facts, made, size, runner, overwrite, on_progress, on_part)
+    return _write_tables(folder, [(one.case, one.bag) for one in made])
 
 
 def _slide_bytes(case: Case) -> float:

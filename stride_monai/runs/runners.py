@@ -1,0 +1,139 @@
+"""What does the jobs of a run: this process, or several. Another runner, such as of a cluster, is one more file here.
+
+A runner is called with the jobs and with whom to tell how far they are. It does each job once by
+:func:`~stride_monai.runs.attempt`, wherever and in whatever order, and yields how each ended, as it ends; a job that
+fails stops no other. What is made depends on no runner. Whoever called it keeps the record of the run, and stops it by
+closing the iterator or by raising where it yields: no process may outlive that.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from ctypes import c_double
+from multiprocessing.sharedctypes import SynchronizedArray
+from typing import Any, Protocol
+
+from stride_monai.errors import ConfigError, OutputError
+from stride_monai.guard import signals_held
+from stride_monai.runs.jobs import Ended, Job, Part, T, attempt, unheard
+
+__all__ = ["Processes", "Runner", "serial"]
+
+_POLL_SECONDS = 0.5
+_AHEAD = 2
+"""Jobs given out for each process: the next one waits for it."""
+
+
+class Runner(Protocol):
+    """Does jobs."""
+
+    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+        """How each job ended.
+
+        Args:
+            on_part: told the number of jobs that are done, those begun by their share.
+        """
+
+
+def serial(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+    """A :class:`Runner`: one job after the other, in order, in this process."""
+    for number, job in enumerate(jobs):
+        yield attempt(job, lambda share, number=number: on_part(number + share))  # type: ignore[misc]
+
+
+class Processes:
+    """A :class:`Runner`: so many processes; with one, or for one job, this process.
+
+    Raises:
+        ConfigError: there would be no process to do the work.
+        OutputError: when it runs, that one was killed.
+    """
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise ConfigError(f"{workers} workers make nothing", "give 1 or more")
+        self.workers = workers
+
+    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+        """See :class:`Runner`."""
+        workers = min(self.workers, len(jobs))
+        return serial(jobs, on_part) if workers <= 1 else _pooled(jobs, workers, on_part)
+
+
+def _pooled(jobs: Sequence[Job[T]], workers: int, on_part: Part) -> Iterator[Ended[T]]:
+    context = multiprocessing.get_context("spawn")
+    places = list(range(_AHEAD * workers))
+    shares = context.Array(c_double, len(places) + 1)  # the last one: whether to stop
+    left, given, done = iter(jobs), dict[Future[Ended[T]], tuple[Job[T], int]](), 0
+    with ProcessPoolExecutor(workers, context, _set_shares, (shares,)) as pool:
+        try:
+            while done < len(jobs):
+                # Not all at once: to look through them whenever one ends would take quadratic time.
+                for place, job in zip(tuple(places), left, strict=False):
+                    with signals_held():  # this process stops the others
+                        given[pool.submit(_work, job, place)] = job, place
+                    places.remove(place)
+                ended = []
+                for future in wait(given, _POLL_SECONDS, FIRST_COMPLETED).done:
+                    job, place = given.pop(future)
+                    shares[place] = 0.0
+                    places.append(place)
+                    ended.append(_result(job, future))
+                done += len(ended)
+                on_part(done + sum(shares[:-1]))
+                yield from ended
+        except BaseException:
+            shares[-1] = 1.0
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(job: Job[T], future: Future[Ended[T]]) -> Ended[T]:
+    match future.exception():
+        case None:
+            return future.result()
+        case BrokenProcessPool():
+            raise OutputError(
+                "a process that made slides was killed", "give it more memory or fewer workers, and run it again"
+            )
+        case Exception() as error:
+            return Ended(job.id, error=error)
+        case other:
+            raise other
+
+
+_shares: SynchronizedArray[float] | None = None
+
+
+def _set_shares(shares: SynchronizedArray[float]) -> None:
+    """Run once in every worker: where it says how far it is, and is told to stop."""
+    global _shares
+    _shares = shares
+
+
+def _parent_lives() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is None or parent.is_alive()
+
+
+def _work(job: Job[Any], place: int) -> Ended[Any]:
+    last = 0.0
+
+    def on_part(share: float) -> None:
+        nonlocal last
+        if _shares is not None and (_shares[-1] or not _parent_lives()):
+            raise SystemExit("stopped")
+        if _shares is not None and time.monotonic() - last > _POLL_SECONDS / 2:
+            last = time.monotonic()
+            _shares[place] = share
+
+    on_part(0.0)
+    ended = attempt(job, on_part)
+    if ended.error is not None:
+        raise ended.error  # with its traceback, which an error that is only handed over loses
+    return ended
