@@ -36,7 +36,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import sigmoid_focal_loss
 
 from stride_monai.data.datalists import detection_tiles
-from stride_monai.metrics.detection import TileResult, average_precision, recall
+from stride_monai.metrics.detection import TileResult, detection_recall, mean_average_precision
 from stride_monai.networks.detection.detector import TileDetections, YoloDetector, detect_on_tiles
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.transforms.loading import LoadSlideRegiond
@@ -199,7 +199,11 @@ def judged(network: Any, tiles: Sequence[Tile]) -> list[float]:
     for image, boxes in tiles:
         (found,) = network.detect(image[None], min_score=0.001)
         results.append(TileResult(found.boxes.double().numpy(), found.scores.double().numpy(), boxes.double().numpy()))
-    return [recall(results), average_precision(results, 500), average_precision(results, 500, (0.5,))]
+    return [
+        detection_recall(results),
+        mean_average_precision(results, 500),
+        mean_average_precision(results, 500, (0.5,)),
+    ]
 
 
 def milliseconds(networks: dict[str, Any], rounds: int = 12) -> dict[str, float]:

@@ -40,9 +40,10 @@ from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.streams import EndlessStream
 from stride_monai.engines.swift import SwiftTrainer
 from stride_monai.handlers.ema import EmaUpdater
-from stride_monai.losses.swift import class_activation, masked_cross_entropy, refine_labels
+from stride_monai.losses.swift import masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.activation import class_activation
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.mil.swift import SwiftStudent

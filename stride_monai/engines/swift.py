@@ -22,8 +22,9 @@ from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.handlers.pseudo_labels import LABEL_SOURCES, PSEUDO_LABELS, LabelSources
 from stride_monai.handlers.pseudo_labels import PseudoLabels as PseudoLabelShares
-from stride_monai.losses.swift import PseudoLabels, class_activation, masked_cross_entropy, refine_labels
+from stride_monai.losses.swift import PseudoLabels, masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
+from stride_monai.networks.mil.activation import class_activation
 from stride_monai.networks.mil.swift import SwiftOutput, View, encode_in_parts
 from stride_monai.transforms.augmentation import DrawnViews
 
@@ -71,7 +72,7 @@ class SwiftTrainer(SupervisedTrainer):
             a :class:`~stride_monai.engines.EndlessStream`.
         teacher: average of the student's encoder and cell head.
         activation: class activation, ``grad_x_feature``, ``eq4`` or ``attention``
-            (:func:`~stride_monai.losses.class_activation`).
+            (:func:`~stride_monai.networks.class_activation`).
         activation_threshold: tau 1, 0..1. teacher_threshold: tau 2, 0..1.
         negative_bags: ``all_nilm`` or ``paper`` (:func:`~stride_monai.losses.refine_labels`).
         cell_weight, slide_weight, semi_weight: weights of the three losses; 0 for ``semi_weight`` saves the teacher's

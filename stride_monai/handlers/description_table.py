@@ -12,9 +12,9 @@ from ignite.engine import Engine, Events
 
 from stride_monai import __version__
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.evaluation.descriptions import allowed_texts
 from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
-from stride_monai.handlers.description_report import allowed_texts
 from stride_monai.inferers.descriptions import Described
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier

@@ -18,7 +18,8 @@ from stride_monai.data.tables import table_text
 from stride_monai.engines.slide_recall import SlideResult
 from stride_monai.files import write_bytes
 from stride_monai.handlers.detection_figures import froc_figure, precision_recall_figure, top_k_figure
-from stride_monai.metrics.detection import TileResult, gathered_results, tile_results
+from stride_monai.handlers.metrics import gathered_results, tile_results
+from stride_monai.metrics.detection import TileResult
 from stride_monai.metrics.detection_curves import (
     Froc,
     SlideRanks,

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from stride_monai import __version__
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
+from stride_monai.evaluation.cells import confusion_figure
+from stride_monai.evaluation.reports import save_figures
 from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
-from stride_monai.handlers.cell_figures import confusion_figure, save_figure
 from stride_monai.handlers.slide_figures import roc_figure
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.metrics.slide import (
@@ -220,8 +221,7 @@ class SlideReport(_Collector):
         write_bytes(self.output_dir / "slide_report.json", (json.dumps(self._report(found), indent=1) + "\n").encode())
         write_bytes(self.output_dir / "slides.csv", self._table(found, threshold))
         point = at_threshold(found.scores, found.positive, threshold) if found.both_kinds else None
-        for name, figure in found.figures(point).items():
-            save_figure(figure, self.output_dir / f"{name}.png")
+        save_figures(self.output_dir, found.figures(point))
 
     def _report(self, found: _Found) -> dict[str, Any]:
         places = np.array([self.centres.get(slide_id, "") for slide_id in found.slide_id])

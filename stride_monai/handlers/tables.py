@@ -18,7 +18,7 @@ from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.errors import BagError
 from stride_monai.files import write_bytes
 from stride_monai.findings import DISCLAIMER
-from stride_monai.handlers.predictions import detectors_of
+from stride_monai.handlers.operating_point import detectors_of
 from stride_monai.metrics.slide import positive_scores
 from stride_monai.networks.mil.slide_classifier import SlideClassifier, SlideEvidence
 from stride_monai.spreadsheet import harmless

@@ -47,7 +47,7 @@ class BagInferer(Inferer):
         force: take it all the same.
         evidence: give :class:`SlideEvidence` instead of logits.
         activation: class activation of the cells in the evidence, see
-            :func:`stride_monai.losses.class_activation`.
+            :func:`stride_monai.networks.class_activation`.
     """
 
     def __init__(

@@ -2,6 +2,8 @@ from .alignment import AlignmentLoss as AlignmentLoss
 from .crest import CReST as CReST
 from .crest import keep_rates as keep_rates
 from .crest import most_confident as most_confident
+from .dtfd import DTFDLoss as DTFDLoss
+from .dtfd import slide_loss as slide_loss
 from .fixmatch import FixMatch as FixMatch
 from .flexmatch import FlexMatch as FlexMatch
 from .mean_teacher import MeanTeacher as MeanTeacher
@@ -9,6 +11,5 @@ from .semi_supervised import SemiSupervisedLoss as SemiSupervisedLoss
 from .semi_supervised import Unlabeled as Unlabeled
 from .semi_supervised import check_share as check_share
 from .swift import PseudoLabels as PseudoLabels
-from .swift import class_activation as class_activation
 from .swift import masked_cross_entropy as masked_cross_entropy
 from .swift import refine_labels as refine_labels

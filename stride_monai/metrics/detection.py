@@ -12,30 +12,24 @@ detections, compared by the share of the *detection* that lies in it, and these 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from ignite.distributed import all_gather, get_world_size
-from ignite.metrics import Metric
 from numpy.typing import NDArray
 
 __all__ = [
     "COCO_IOUS",
     "RECALLS",
-    "DetectionMap",
-    "DetectionRecall",
     "Matches",
     "TileResult",
     "assign",
-    "average_precision",
     "box_iou",
-    "gathered_results",
+    "detection_recall",
     "match",
+    "mean_average_precision",
     "precision_at_recalls",
     "ranked",
-    "recall",
-    "tile_results",
 ]
 
 Floats = NDArray[np.float64]
@@ -122,7 +116,7 @@ def assign(overlap: Floats, threshold: float) -> NDArray[np.intp]:
     return given
 
 
-def average_precision(
+def mean_average_precision(
     results: Sequence[TileResult], max_detections: int = 100, ious: Sequence[float] = COCO_IOUS
 ) -> float:
     """COCO's average precision, 0-1; nan where no image has a true box that is asked for.
@@ -159,94 +153,8 @@ def precision_at_recalls(hits: Flags, counted: Flags, total: int) -> Floats:
     return np.append(precision, 0.0)[place]
 
 
-def recall(results: Sequence[TileResult], max_detections: int = 500, iou: float = 0.5) -> float:
+def detection_recall(results: Sequence[TileResult], max_detections: int = 500, iou: float = 0.5) -> float:
     """Share of the true boxes asked for that are found at one IoU threshold; nan where there is none."""
     total = sum(result.wanted for result in results)
     found = sum(match(result, max_detections, (iou,)).hits.sum() for result in results)
     return float(found) / total if total else float("nan")
-
-
-def tile_results(detections: Sequence[Any], truths: Sequence[Any]) -> list[TileResult]:
-    """Results of a batch.
-
-    Args:
-        detections: of each image, with ``boxes`` and ``scores``.
-        truths: of each image, with ``boxes`` and ``ignored``; or the boxes alone, as a tensor or array.
-    """
-    results = []
-    for found, truth in zip(detections, truths, strict=True):
-        boxes, ignored = (truth.boxes, _array(truth.ignored) > 0) if hasattr(truth, "boxes") else (truth, None)
-        results.append(
-            TileResult(_array(found.boxes).reshape(-1, 4), _array(found.scores), _array(boxes).reshape(-1, 4), ignored)
-        )
-    return results
-
-
-def gathered_results(results: Sequence[TileResult]) -> list[TileResult]:
-    """The results of all processes, in the order in which one process would have had them: a sampler deals images out
-    in turn, and the order decides between equal scores."""
-    if get_world_size() == 1:
-        return list(results)
-    parts: list[list[TileResult]] = all_gather(list(results))
-    return [part[place] for place in range(max(map(len, parts))) for part in parts if place < len(part)]
-
-
-class _TileMetric(Metric):
-    """An Ignite metric over the tiles of an epoch, of all processes.
-
-    Args:
-        output_transform: from the engine's output to the detections of each tile (objects with ``boxes`` and
-            ``scores``) and the truth of each tile, as :func:`tile_results` takes them.
-    """
-
-    def __init__(
-        self,
-        max_detections: int,
-        output_transform: Callable[[Any], tuple[Sequence[Any], Sequence[Any]]] = lambda o: (o["pred"], o["label"]),
-    ) -> None:
-        self.max_detections = max_detections
-        self._results: list[TileResult] = []
-        super().__init__(output_transform=output_transform)
-
-    def reset(self) -> None:
-        self._results = []
-
-    def update(self, output: tuple[Sequence[Any], Sequence[Any]]) -> None:
-        self._results += tile_results(*output)
-
-    def compute(self) -> float:
-        return self._value(gathered_results(self._results))
-
-    def _value(self, results: Sequence[TileResult]) -> float:
-        raise NotImplementedError
-
-
-class DetectionMap(_TileMetric):
-    """Mean :func:`average_precision` over IoU 0.50 to 0.95.
-
-    Args:
-        max_detections: as there; 100 is COCO's.
-        output_transform: see the engine :class:`~stride_monai.engines.DetectionEvaluator`, whose output needs
-            none.
-    """
-
-    def __init__(self, max_detections: int = 100, **kwargs: Any) -> None:
-        super().__init__(max_detections, **kwargs)
-
-    def _value(self, results: Sequence[TileResult]) -> float:
-        return average_precision(results, self.max_detections)
-
-
-class DetectionRecall(_TileMetric):
-    """:func:`recall` at one IoU threshold, of detections at whatever least score the detector ran with."""
-
-    def __init__(self, iou: float = 0.5, max_detections: int = 500, **kwargs: Any) -> None:
-        self.iou = iou
-        super().__init__(max_detections, **kwargs)
-
-    def _value(self, results: Sequence[TileResult]) -> float:
-        return recall(results, self.max_detections, self.iou)
-
-
-def _array(values: Any) -> Floats:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)

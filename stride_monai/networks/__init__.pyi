@@ -30,11 +30,10 @@ from .exporting import is_tracing as is_tracing
 from .exporting import recording as recording
 from .exporting import refuse_exported as refuse_exported
 from .exporting import unit_range as unit_range
+from .mil.activation import class_activation as class_activation
 from .mil.cheng2021 import ChengHead as ChengHead
 from .mil.dtfd import DTFDHead as DTFDHead
-from .mil.dtfd import DTFDLoss as DTFDLoss
 from .mil.heads import slide_head as slide_head
-from .mil.heads import slide_loss as slide_loss
 from .mil.lesion_ranking import LesionRanking as LesionRanking
 from .mil.lesion_ranking import RankedCells as RankedCells
 from .mil.lesion_ranking import by_lesion as by_lesion

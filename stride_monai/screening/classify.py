@@ -50,7 +50,7 @@ def judge(features: Tensor, classifier: SlideClassifier, bag_size: int, activati
     """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``bag_size`` best of them.
 
     Args:
-        activation: see :func:`stride_monai.losses.class_activation`.
+        activation: see :func:`stride_monai.networks.class_activation`.
     """
     count = len(features)
     cells = classifier.encoder.head(features).softmax(dim=1).double().cpu().numpy()

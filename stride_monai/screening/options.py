@@ -27,7 +27,7 @@ class Options:
         detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.models`).
         rerank: a cell classifier chooses the best K of more cells than K; None for the detector's own order.
         activation: how much a cell speaks for the slide class, see
-            :func:`stride_monai.losses.class_activation`; None for that of the slide classifier's bundle.
+            :func:`stride_monai.networks.class_activation`; None for that of the slide classifier's bundle.
         force: make a call although the threshold was set for another K or on cells that were chosen in another way.
         classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
         descriptions: whether cells are described in words; None for where the bundle text_align has weights.

@@ -27,7 +27,7 @@ from stride_monai.findings import (
     SlideStatus,
 )
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
-from stride_monai.losses.swift import ACTIVATIONS
+from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import Models, choose_device, load_models

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from stride_monai.cli.main import app
 from stride_monai.errors import BundleError, OutputError
-from stride_monai.handlers.predictions import OperatingPointHandler
+from stride_monai.handlers.operating_point import OperatingPointHandler
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.heads import slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier

@@ -14,7 +14,7 @@ from monai.handlers import CheckpointSaver
 
 from stride_monai.data.collate import detection_collate
 from stride_monai.engines.detection import DetectionEvaluator, DetectionTrainer, loss_parts
-from stride_monai.metrics.detection import DetectionMap, DetectionRecall
+from stride_monai.handlers.metrics import DetectionMap, DetectionRecall
 from stride_monai.networks.detection.detector import YoloDetector
 
 # not importorskip: importing ultralytics outside the adapter replaces PIL.Image.open for all other tests

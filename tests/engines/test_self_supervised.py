@@ -19,7 +19,7 @@ from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.sampling import CellSampler
 from stride_monai.engines.self_supervised import FeatureEvaluator, SelfSupervisedTrainer, _clip_each
 from stride_monai.errors import ConfigError, ManifestError
-from stride_monai.handlers.features import FeatureSpread, NeighborF1, nearest_neighbors
+from stride_monai.handlers.metrics import FeatureSpread, NeighborF1, nearest_neighbors
 from stride_monai.handlers.resume import TrainingState
 from stride_monai.handlers.seeding import EpochSeeds
 from stride_monai.metrics.slide import f1_macro

@@ -21,7 +21,7 @@ from stride_monai.engines.streams import EndlessBatches
 from stride_monai.errors import ConfigError
 from stride_monai.handlers.ema import EmaUpdater
 from stride_monai.handlers.generations import CrestGenerations, GrownCells
-from stride_monai.handlers.predictions import MacroF1
+from stride_monai.handlers.metrics import MacroF1
 from stride_monai.handlers.pseudo_labels import PseudoLabels
 from stride_monai.handlers.resume import TrainingState
 from stride_monai.losses.crest import CReST

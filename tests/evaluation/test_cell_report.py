@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.evaluation.cells import confusion_figure
 from stride_monai.files import sha256_of
-from stride_monai.handlers.cell_figures import confusion_figure
 from stride_monai.handlers.cell_report import CellReport, ConfusionPicture
 from stride_monai.metrics.cell import calibration_error, confusion_matrix
 

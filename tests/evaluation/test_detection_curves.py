@@ -20,7 +20,7 @@ from stride_monai.engines.detection import TileTruth
 from stride_monai.engines.slide_recall import SlideResult
 from stride_monai.handlers.detection_curves import SlideCurves, TileCurves
 from stride_monai.handlers.detection_pictures import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR, DetectionPictures
-from stride_monai.metrics.detection import TileResult, average_precision, match
+from stride_monai.metrics.detection import TileResult, match, mean_average_precision
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
     SlideRanks,
@@ -68,7 +68,7 @@ def test_precision_recall_is_what_the_average_precision_averages(seed: int) -> N
     if sum(len(r.truth) for r in results) and sum(len(r.boxes) for r in results):
         recall, precision = precision_recall(results, iou=0.6)
         assert recall.tolist() == np.linspace(0, 1, 101).tolist()
-        assert precision.mean() == pytest.approx(average_precision(results, 500, (0.6,)))
+        assert precision.mean() == pytest.approx(mean_average_precision(results, 500, (0.6,)))
         assert (np.diff(precision) <= 0).all()
 
 

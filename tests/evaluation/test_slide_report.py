@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from stride_monai.errors import ManifestError
-from stride_monai.handlers.predictions import SlideAUC
+from stride_monai.handlers.metrics import SlideAUC
 from stride_monai.handlers.slide_report import SlidePictures, SlideReport
 from stride_monai.metrics.slide import auc, roc_curve
 from stride_monai.networks.encoders.cell_encoder import CellClassifier

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, SLIDE_TO_CELL
 from stride_monai.errors import ConfigError
-from stride_monai.losses.swift import SOURCES, class_activation, masked_cross_entropy, refine_labels
+from stride_monai.losses.swift import SOURCES, masked_cross_entropy, refine_labels
+from stride_monai.networks.mil.activation import class_activation
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 
 B, K, D = 2, 5, 6

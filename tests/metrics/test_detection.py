@@ -16,7 +16,8 @@ from monai.apps.detection.metrics.matching import matching_batch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from stride_monai.metrics.detection import DetectionMap, DetectionRecall, TileResult, average_precision, box_iou, recall
+from stride_monai.handlers.metrics import DetectionMap, DetectionRecall
+from stride_monai.metrics.detection import TileResult, box_iou, detection_recall, mean_average_precision
 from stride_monai.networks.detection.detector import TileDetections
 
 
@@ -67,7 +68,7 @@ def slow_map(results: Sequence[TileResult], most: int) -> float:
 def test_equals_a_slow_one(seed: int, most: int) -> None:
     results = scene(seed)
     if sum(len(r.truth) for r in results) and sum(len(r.boxes) for r in results):
-        assert average_precision(results, most) == pytest.approx(slow_map(results, most), abs=1e-12)
+        assert mean_average_precision(results, most) == pytest.approx(slow_map(results, most), abs=1e-12)
 
 
 def with_ignored(results: Sequence[TileResult], seed: int) -> list[TileResult]:
@@ -110,8 +111,8 @@ def test_equals_pycocotools(seed: int, most: int, ignore: bool) -> None:
     results = with_ignored(scene(seed), seed) if ignore else scene(seed)
     if sum(r.wanted for r in results) and sum(len(r.boxes) for r in results):
         precision, found = coco(results, most)
-        assert average_precision(results, most) == pytest.approx(precision, abs=1e-6)
-        assert recall(results, most, 0.5) == pytest.approx(found, abs=1e-6)
+        assert mean_average_precision(results, most) == pytest.approx(precision, abs=1e-6)
+        assert detection_recall(results, most, 0.5) == pytest.approx(found, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -130,9 +131,9 @@ def test_equals_pycocotools_in_a_crowd(seed: int) -> None:
     for most in (100, 500):
         precision, found = coco(results, most)
         assert 0 < precision < found < 1
-        assert average_precision(results, most) == pytest.approx(precision, abs=1e-6)
-        assert recall(results, most) == pytest.approx(found, abs=1e-6)
-    assert recall(results, 500) > recall(results, 100)
+        assert mean_average_precision(results, most) == pytest.approx(precision, abs=1e-6)
+        assert detection_recall(results, most) == pytest.approx(found, abs=1e-6)
+    assert detection_recall(results, 500) > detection_recall(results, 100)
 
 
 def test_a_cut_cell_counts_neither_for_nor_against() -> None:
@@ -141,41 +142,41 @@ def test_a_cut_cell_counts_neither_for_nor_against() -> None:
     found = np.array([[0.0, 0, 10, 10], [90, 0, 100, 20], [90, 0, 100, 10], [50, 50, 60, 60]])
     scores = np.array([0.6, 0.9, 0.8, 0.7])
     ignoring = TileResult(found, scores, truth, cut)
-    assert (average_precision([ignoring]), recall([ignoring])) == (0.5, 1.0)  # only the stray is wrong
-    assert average_precision([TileResult(found[:3], scores[:3], truth, cut)]) == 1.0
-    assert recall([TileResult(found[1:2], scores[1:2], truth, cut)]) == 0.0
-    assert np.isnan(average_precision([TileResult(found, scores, truth, np.ones(2, bool))]))
+    assert (mean_average_precision([ignoring]), detection_recall([ignoring])) == (0.5, 1.0)  # only the stray is wrong
+    assert mean_average_precision([TileResult(found[:3], scores[:3], truth, cut)]) == 1.0
+    assert detection_recall([TileResult(found[1:2], scores[1:2], truth, cut)]) == 0.0
+    assert np.isnan(mean_average_precision([TileResult(found, scores, truth, np.ones(2, bool))]))
 
 
 def test_by_hand() -> None:
     truth = np.array([[0.0, 0, 10, 10], [20, 0, 30, 10]])
     strays = np.array([[50.0, 50, 60, 60]])
     hit_first = TileResult(np.concatenate([truth[:1], strays]), np.array([0.9, 0.8]), truth)
-    assert average_precision([hit_first]) == pytest.approx(51 / 101)  # recall 0.5 at precision 1
-    assert recall([hit_first]) == 0.5
-    assert recall([hit_first], iou=1.0) == 0.5
-    assert average_precision([TileResult(truth, np.array([0.2, 0.1]), truth)]) == 1.0
-    assert average_precision([TileResult(truth[:0], np.zeros(0), truth)]) == 0.0
-    assert np.isnan(average_precision([TileResult(truth, np.ones(2), truth[:0])]))
-    assert np.isnan(recall([TileResult(truth, np.ones(2), truth[:0])]))
+    assert mean_average_precision([hit_first]) == pytest.approx(51 / 101)  # recall 0.5 at precision 1
+    assert detection_recall([hit_first]) == 0.5
+    assert detection_recall([hit_first], iou=1.0) == 0.5
+    assert mean_average_precision([TileResult(truth, np.array([0.2, 0.1]), truth)]) == 1.0
+    assert mean_average_precision([TileResult(truth[:0], np.zeros(0), truth)]) == 0.0
+    assert np.isnan(mean_average_precision([TileResult(truth, np.ones(2), truth[:0])]))
+    assert np.isnan(detection_recall([TileResult(truth, np.ones(2), truth[:0])]))
 
 
 def test_the_limit_of_detections_counts_per_tile() -> None:
     corner = np.array([(20.0 * i, 20.0 * j) for i in range(15) for j in range(10)])
     truth = np.hstack([corner, corner + 10])
     crowded = [TileResult(truth, np.linspace(1, 0.5, 150), truth)]
-    assert average_precision(crowded, 100) < 0.7
-    assert average_precision(crowded, 500) == 1.0
-    assert recall(crowded, 100) == pytest.approx(100 / 150)
+    assert mean_average_precision(crowded, 100) < 0.7
+    assert mean_average_precision(crowded, 500) == 1.0
+    assert detection_recall(crowded, 100) == pytest.approx(100 / 150)
 
 
 def test_one_true_box_is_found_once() -> None:
     truth = np.array([[0.0, 0, 10, 10]])
     twice = TileResult(np.repeat(truth, 2, 0), np.array([0.9, 0.8]), truth)
-    assert average_precision([twice]) == 1.0
+    assert mean_average_precision([twice]) == 1.0
     other = TileResult(np.array([[50.0, 0, 60, 10]]), np.array([0.85]), truth)
     # hits at ranks 1 of 3; the second truth is missed
-    assert average_precision([twice, other]) == pytest.approx(51 / 101)
+    assert mean_average_precision([twice, other]) == pytest.approx(51 / 101)
 
 
 def test_as_ignite_metrics() -> None:

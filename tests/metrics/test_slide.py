@@ -16,7 +16,8 @@ from ignite.engine import Engine
 
 from stride_monai.bethesda import SLIDE_CLASSES, binary_score
 from stride_monai.errors import BagError, BundleError, ConfigError, ManifestError
-from stride_monai.handlers.predictions import MacroF1, OperatingPointHandler, SlideAUC
+from stride_monai.handlers.metrics import MacroF1, SlideAUC
+from stride_monai.handlers.operating_point import OperatingPointHandler
 from stride_monai.handlers.tables import SlideTableWriter
 from stride_monai.handlers.weights_loader import WeightsLoader
 from stride_monai.inferers.bag import BagInferer, CellInferer

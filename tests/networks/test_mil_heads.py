@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stride_monai.errors import BagError, ConfigError
-from stride_monai.networks.mil.dtfd import DTFDHead, DTFDLoss
+from stride_monai.losses.dtfd import DTFDLoss, slide_loss
+from stride_monai.networks.mil.dtfd import DTFDHead
 from stride_monai.networks.mil.pooling_heads import ABMILHead, MaxHead, MeanHead
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.mil.transmil import TransMILHead
@@ -199,9 +200,8 @@ def test_loss_moves_with_the_input_and_every_parameter_learns(name: str) -> None
     head = made(name).train()
     z = bags()[:3].requires_grad_()
     label = torch.tensor([0, 2, 1])
-    judge: Callable[[Tensor, Tensor], Tensor] = (
-        DTFDLoss(head) if isinstance(head, DTFDHead) else functional.cross_entropy
-    )
+    judge = slide_loss(head)
+    assert isinstance(judge, DTFDLoss if name == "dtfd" else nn.CrossEntropyLoss)
     judge(head(z, MASK[:3])[0], label).backward()
     assert z.grad is not None
     assert float(z.grad[MASK[:3]].abs().sum()) > 0

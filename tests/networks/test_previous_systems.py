@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.engines.boosted_trees import BoostedTreesTrainer
 from stride_monai.errors import BagError, BundleError, ConfigError, ManifestError, MissingExtraError
-from stride_monai.losses.swift import class_activation
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.activation import class_activation
 from stride_monai.networks.mil.cheng2021 import ChengHead
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.zhu2021 import QUANTILES, ZhuHead

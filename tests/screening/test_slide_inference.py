@@ -22,8 +22,8 @@ from stride_monai.cli.main import app
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.errors import BagError, BundleError, ConfigError, SlideError
 from stride_monai.files import sha256_of
-from stride_monai.losses.swift import ACTIVATIONS
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.networks.mil.heads import SLIDE_HEADS, slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.screening.classify import judge

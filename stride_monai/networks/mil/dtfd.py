@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import ConfigError
 from stride_monai.networks.exporting import is_scripting, recording
 from stride_monai.networks.mil.slide_head import AttentionPooling, blanked, check_bag
 
-__all__ = ["DTFDHead", "DTFDLoss"]
+__all__ = ["DTFDHead"]
 
 
 class _Tier1(nn.Module):
@@ -50,7 +49,7 @@ class DTFDHead(nn.Module):
 
     Attributes:
         tier1_logits: logits ``[B, P, C]`` of the pseudo-bags at the last call in training mode, nan where one is empty;
-            :class:`DTFDLoss` reads them.
+            the loss of both tiers (``stride_monai.losses.DTFDLoss``) reads them.
     """
 
     def __init__(
@@ -110,25 +109,3 @@ class DTFDHead(nn.Module):
             place = order.argsort(dim=1, stable=True).argsort(dim=1)
         parts = place.new_ones(self.pseudo_bags).cumsum(dim=0).view(1, -1, 1) - 1
         return (place.unsqueeze(1) % self.pseudo_bags == parts) & mask.unsqueeze(1)
-
-
-class DTFDLoss(nn.Module):
-    """Cross-entropy of the slide plus the mean cross-entropy of its pseudo-bags, each with the slide's label.
-
-    Args:
-        head: the head whose last call it judges.
-    """
-
-    def __init__(self, head: DTFDHead) -> None:
-        super().__init__()
-        self._head = [head]  # in a list: the head is not a part of the loss
-
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Scalar of slide logits ``[B, C]`` and class indices ``[B]``; outside training the slide's loss alone."""
-        loss = functional.cross_entropy(logits, label)
-        tier1 = self._head[0].tier1_logits
-        if not self._head[0].training or tier1 is None:
-            return loss
-        filled = ~tier1.isnan().any(dim=2)
-        labels = label.unsqueeze(1).expand(filled.shape)
-        return loss + functional.cross_entropy(tier1[filled], labels[filled])

@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 
 from stride_monai.errors import ConfigError
-from stride_monai.networks.mil.dtfd import DTFDHead, DTFDLoss
+from stride_monai.networks.mil.dtfd import DTFDHead
 from stride_monai.networks.mil.pooling_heads import ABMILHead, MaxHead, MeanHead
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.mil.transmil import TransMILHead
 
-__all__ = ["SLIDE_HEADS", "slide_head", "slide_loss"]
+__all__ = ["SLIDE_HEADS", "slide_head"]
 
 SLIDE_HEADS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
@@ -45,8 +45,3 @@ def slide_head(name: str, feature_dim: int, **kwargs: Any) -> nn.Module:
     if name not in SLIDE_HEADS:
         raise ConfigError(f"there is no slide head '{name}'", f"use one of {', '.join(SLIDE_HEADS)}")
     return SLIDE_HEADS[name](feature_dim, **kwargs)
-
-
-def slide_loss(head: nn.Module) -> nn.Module:
-    """The loss of slide logits ``[B, C]`` and labels ``[B]`` that trains a head: cross-entropy, and what DTFD adds."""
-    return DTFDLoss(head) if isinstance(head, DTFDHead) else nn.CrossEntropyLoss()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from stride_monai.errors import BagError, BundleError, ConfigError
 from stride_monai.findings import OperatingPoint
-from stride_monai.losses.swift import class_activation
 from stride_monai.networks.encoders.cell_encoder import CellClassifier, refuse_batch_norm
 from stride_monai.networks.exporting import is_scripting, recording
+from stride_monai.networks.mil.activation import class_activation
 
 __all__ = ["SlideClassifier", "SlideEvidence"]
 
@@ -138,7 +138,7 @@ class SlideClassifier(nn.Module):
 
         Args:
             bag, mask: as in :meth:`forward`.
-            activation: see :func:`stride_monai.losses.class_activation`.
+            activation: see :func:`stride_monai.networks.class_activation`.
         """
         with torch.no_grad():
             features = self._features(bag)
@@ -155,7 +155,7 @@ class SlideClassifier(nn.Module):
 
         Args:
             mask: ``[B, K]`` bool, true where there is a cell; all true when None.
-            activation: see :func:`stride_monai.losses.class_activation`.
+            activation: see :func:`stride_monai.networks.class_activation`.
 
         Raises:
             ConfigError: the slide head has no gradient (trees), and the activation asks for one.

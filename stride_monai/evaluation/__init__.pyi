@@ -1,0 +1,12 @@
+from .cells import cell_confusion as cell_confusion
+from .cells import cell_figures as cell_figures
+from .cells import cell_report as cell_report
+from .cells import confusion_figure as confusion_figure
+from .cells import f1_by_count_figure as f1_by_count_figure
+from .cells import reliability_figure as reliability_figure
+from .descriptions import JudgedCells as JudgedCells
+from .descriptions import allowed_texts as allowed_texts
+from .descriptions import description_figures as description_figures
+from .descriptions import description_report as description_report
+from .descriptions import scores_figure as scores_figure
+from .descriptions import threshold_figure as threshold_figure

@@ -1,0 +1,52 @@
+"""What all reports share: numbers as JSON has them, the facts at the head of a report, and complete files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from stride_monai import __version__
+from stride_monai.files import replacing, sha256_of, write_bytes
+
+__all__ = ["header", "plain", "plain_list", "save_figures", "write_report"]
+
+
+def plain(value: Any) -> float | None:
+    """Six decimals; None for what is not defined, which JSON has no word for."""
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def plain_list(values: Iterable[Any]) -> list[float | None]:
+    """:func:`plain` of each."""
+    return [plain(value) for value in values]
+
+
+def header(schema_version: str, weights: Path | str | None = None) -> dict[str, Any]:
+    """The first fields of a report.
+
+    Args:
+        schema_version: of the report's fields.
+        weights: the weights file that is judged, whose hash goes into the report; None for none.
+    """
+    return {
+        "schema_version": schema_version,
+        "package_version": __version__,
+        "weights_sha256": sha256_of(Path(weights)) if weights else None,
+    }
+
+
+def write_report(path: Path, report: Mapping[str, Any], indent: int | None = 1) -> None:
+    """Write a report as JSON, complete or not at all."""
+    write_bytes(path, (json.dumps(report, indent=indent) + "\n").encode())
+
+
+def save_figures(folder: Path, figures: Mapping[str, Figure]) -> None:
+    """Write figures by name as ``<name>.png``, each complete or not at all."""
+    for name, figure in figures.items():
+        with replacing(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=150)

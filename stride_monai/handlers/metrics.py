@@ -1,0 +1,208 @@
+"""Metrics of an epoch as Ignite metrics: the numbers are those of :mod:`stride_monai.metrics`.
+
+As in MONAI, whose Ignite metrics are handlers too, a configuration names them ``stride_monai.handlers.MacroF1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.distributed import all_gather, get_world_size
+from ignite.metrics import Metric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
+from stride_monai.data.hashing import digest
+from stride_monai.errors import ManifestError
+from stride_monai.handlers.epoch import EpochMetric, predictions
+from stride_monai.metrics.detection import TileResult, detection_recall, mean_average_precision
+from stride_monai.metrics.slide import auc, f1_macro, positive_scores
+
+__all__ = [
+    "DetectionMap",
+    "DetectionRecall",
+    "FeatureSpread",
+    "MacroF1",
+    "NeighborF1",
+    "SlideAUC",
+    "gathered_results",
+    "nearest_neighbors",
+    "tile_results",
+]
+
+_TEMPERATURE, _BLOCK = 0.07, 1024
+
+
+class MacroF1(EpochMetric):
+    """F1-macro of the most probable class, of logits ``[B, C]`` and class indices ``[B]``."""
+
+    def value(self, logits: Tensor, labels: Tensor) -> float:
+        probabilities, truth = predictions(logits, labels)
+        return f1_macro(probabilities.argmax(axis=1), truth)
+
+
+class SlideAUC(EpochMetric):
+    """AUC of the summed positive probabilities against NILM or not, of logits ``[B, C]`` and class indices ``[B]``."""
+
+    def value(self, logits: Tensor, labels: Tensor) -> float:
+        probabilities, truth = predictions(logits, labels)
+        return auc(positive_scores(probabilities), truth != SLIDE_CLASSES.index(NEGATIVE))
+
+
+def nearest_neighbors(features: Tensor, labels: Tensor, slides: Tensor, k: int = 20) -> Tensor:
+    """The class of each cell, ``[N]``, by the vote of its nearest cells on other slides.
+
+    Cells of one slide share stain and focus, so a neighbour on the same slide says little about a new slide. A vote
+    counts ``exp(cosine / 0.07)`` (Wu et al., https://arxiv.org/abs/1805.01978).
+
+    Args:
+        features: ``[N, D]``. labels: class indices ``[N]``. slides: ``[N]``, any number per slide.
+        k: neighbours; fewer where other slides hold fewer cells.
+
+    Raises:
+        ManifestError: all cells are of one slide.
+    """
+    if bool((slides == slides[0]).all()):
+        raise ManifestError("the labelled validation cells are all of one slide", "label cells of a second slide")
+    units = normalize(features, dim=1)
+    classes = one_hot(labels).to(units.dtype)
+    out = torch.empty_like(labels)
+    for start in range(0, len(units), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        similar = units[rows] @ units.T
+        similar[slides[rows].unsqueeze(1) == slides] = -torch.inf  # votes exp(-inf) = 0
+        best, places = similar.topk(min(k, len(units)), dim=1)
+        # Less the best, so that nothing overflows: all votes of a cell shrink alike.
+        votes = torch.exp((best - best[:, :1]) / _TEMPERATURE)
+        out[rows] = (votes.unsqueeze(2) * classes[places]).sum(1).argmax(1)
+    return out
+
+
+class _Features(EpochMetric):
+    """Of features ``[N, D]``, labels ``[N]`` and slides ``[N]`` of an epoch.
+
+    Args:
+        output_transform: from the engine's output to a dictionary as ``FeatureEvaluator`` makes it, in a tuple.
+    """
+
+    def __init__(self, output_transform: Callable[[Any], Any] = lambda output: (output,), device: str = "cpu") -> None:
+        super().__init__(output_transform, device)
+
+    def update(self, output: Sequence[Mapping[str, Any]]) -> None:
+        (batch,) = output
+        features = batch["pred"].float()
+        codes = [int.from_bytes(digest(0, name)[:7], "big") for name in batch["slide_id"]]
+        slides = torch.tensor(codes, dtype=torch.int64, device=features.device)
+        super().update((features, batch["label"].long().flatten(), slides))
+
+
+class NeighborF1(_Features):
+    """F1-macro of :func:`nearest_neighbors`: how well classes lie apart, from slide to slide.
+
+    Args:
+        k: neighbors. Others as :class:`_Features`.
+    """
+
+    def __init__(self, k: int = 20, **kwargs: Any) -> None:
+        self.k = k
+        super().__init__(**kwargs)
+
+    def value(self, features: Tensor, labels: Tensor, slides: Tensor) -> float:
+        predicted = nearest_neighbors(features, labels, slides, self.k)
+        return f1_macro(predicted.cpu().numpy(), labels.cpu().numpy())
+
+
+class FeatureSpread(_Features):
+    """Standard deviation of the features, each of length 1, times the root of their number; mean over dimensions.
+
+    About 1 where features fill their space evenly, 0 where they have collapsed to one (SimSiam,
+    https://arxiv.org/abs/2011.10566, figure 2). Arguments as :class:`_Features`.
+    """
+
+    def value(self, features: Tensor, labels: Tensor, slides: Tensor) -> float:
+        spread = normalize(features, dim=1).std(0, unbiased=False).mean() * features.shape[1] ** 0.5
+        return float(spread)
+
+
+def tile_results(detections: Sequence[Any], truths: Sequence[Any]) -> list[TileResult]:
+    """Results of a batch.
+
+    Args:
+        detections: of each image, with ``boxes`` and ``scores``.
+        truths: of each image, with ``boxes`` and ``ignored``; or the boxes alone, as a tensor or array.
+    """
+    results = []
+    for found, truth in zip(detections, truths, strict=True):
+        boxes, ignored = (truth.boxes, _array(truth.ignored) > 0) if hasattr(truth, "boxes") else (truth, None)
+        results.append(
+            TileResult(_array(found.boxes).reshape(-1, 4), _array(found.scores), _array(boxes).reshape(-1, 4), ignored)
+        )
+    return results
+
+
+def gathered_results(results: Sequence[TileResult]) -> list[TileResult]:
+    """The results of all processes, in the order in which one process would have had them: a sampler deals images out
+    in turn, and the order decides between equal scores."""
+    if get_world_size() == 1:
+        return list(results)
+    parts: list[list[TileResult]] = all_gather(list(results))
+    return [part[place] for place in range(max(map(len, parts))) for part in parts if place < len(part)]
+
+
+def _array(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
+
+
+class _TileMetric(Metric):
+    """A metric of the tiles of an epoch, of all processes.
+
+    Args:
+        output_transform: from the engine's output to the detections of each tile (objects with ``boxes`` and
+            ``scores``) and the truth of each tile, as :func:`tile_results` takes them; the output of
+            :class:`~stride_monai.engines.DetectionEvaluator` needs none.
+    """
+
+    def __init__(
+        self,
+        max_detections: int,
+        output_transform: Callable[[Any], tuple[Sequence[Any], Sequence[Any]]] = lambda o: (o["pred"], o["label"]),
+    ) -> None:
+        self.max_detections = max_detections
+        super().__init__(output_transform=output_transform)
+
+    def reset(self) -> None:
+        self._results: list[TileResult] = []
+
+    def update(self, output: tuple[Sequence[Any], Sequence[Any]]) -> None:
+        self._results += tile_results(*output)
+
+
+class DetectionMap(_TileMetric):
+    """:func:`~stride_monai.metrics.mean_average_precision` over IoU 0.50 to 0.95.
+
+    Args:
+        max_detections: as there; 100 is COCO's.
+    """
+
+    def __init__(self, max_detections: int = 100, **kwargs: Any) -> None:
+        super().__init__(max_detections, **kwargs)
+
+    def compute(self) -> float:
+        return mean_average_precision(gathered_results(self._results), self.max_detections)
+
+
+class DetectionRecall(_TileMetric):
+    """:func:`~stride_monai.metrics.detection_recall` at one IoU threshold, of detections at whatever least score the
+    detector ran with."""
+
+    def __init__(self, iou: float = 0.5, max_detections: int = 500, **kwargs: Any) -> None:
+        self.iou = iou
+        super().__init__(max_detections, **kwargs)
+
+    def compute(self) -> float:
+        return detection_recall(gathered_results(self._results), self.max_detections, self.iou)
