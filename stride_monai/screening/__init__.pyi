@@ -8,6 +8,5 @@ from .models import load_models as load_models
 from .one_slide import Batch as Batch
 from .options import Options as Options
 from .options import Rerank as Rerank
-from .screener import Screened as Screened
 from .screener import Screener as Screener
 from .sources import Sources as Sources

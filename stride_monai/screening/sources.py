@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.screening.choices import CLASSIFIERS, choose_detector, find_bundle
 from stride_monai.screening.options import Options
-from stride_monai.slides.readers.registry import reader_names
+from stride_monai.slides.readers.registry import READERS
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.locate import bundle_root
 
@@ -181,8 +181,7 @@ def check_options(options: Options) -> None:
     """
     if options.profile not in PROFILES:
         raise ConfigError(f"there is no profile '{options.profile}'", f"use {' or '.join(PROFILES)}")
-    if options.reader not in {"auto", *reader_names()}:
-        raise ConfigError(f"there is no reader '{options.reader}'", f"choose from auto, {', '.join(reader_names())}")
+    READERS.check(options.reader)
     if re.fullmatch(_DEVICES, options.device) is None:
         raise ConfigError(f"'{options.device}' is no device", "use auto, cpu or cuda")
     sources = Sources(options.bundles, options.weights)

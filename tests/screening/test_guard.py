@@ -285,7 +285,7 @@ def test_runs_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path: P
         (["absent.svs", "--out", "out"], "failed absent.svs: no such file or folder"),
         (["a.png", "--out", "out", "--detector", "nix"], "error there is no detector 'nix'"),
         (["a.png", "--out", "out", "--classifier", "nix"], "error there is no slide classifier 'nix'"),
-        (["a.png", "--out", "out", "--reader", "nix"], "error there is no reader 'nix'"),
+        (["a.png", "--out", "out", "--reader", "nix"], "error unknown reader 'nix'"),
         (["a.png", "--out", "out", "--device", "gpu"], "error 'gpu' is no device"),
         (["a.png", "--out", "out", "--profile", "huge"], "error there is no profile 'huge'"),
         (["a.png", "--out", "out", "--weights", "detection=absent.pt"], "error there is no weights file"),
