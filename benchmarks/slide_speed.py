@@ -18,8 +18,9 @@ import torch
 from stride_monai.exporters.writers import load_writers
 from stride_monai.findings import Findings
 from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.screener import Options, Screener
+from stride_monai.screening.screener import Screener
 from stride_monai.slides import TileGrid, find_foreground, open_slide, stream_tiles
 
 READ_TILES, DETECTED_TILES, BATCH = 400, 80, 4  # of reading alone and of detection alone
@@ -58,13 +59,13 @@ def main() -> None:
     parser.add_argument("--diameter", type=float, default=11.5, help="mm; 11.5 makes a slide of more than 2 Gpx")
     arguments = parser.parse_args()
     path = slide_of(arguments.work, arguments.diameter)
-    screener = Screener(Options())
+    screener = Screener(ScreeningConfig())
     loaded = psutil.Process().memory_info().rss
     start = time.perf_counter()
     screened = screener.screen(SlideInput(path, path.stem))
     writing = time.perf_counter()
     for writer in load_writers().values():
-        writer(screened, arguments.work / "speed-out", {})
+        writer(screened.findings, screened.pictures, arguments.work / "speed-out")
     seconds = {**screened.seconds, "write": time.perf_counter() - writing}
     total = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from stride_monai.screening.about import About
     from stride_monai.screening.doctor import Check
     from stride_monai.screening.inputs import SlideInput
-    from stride_monai.screening.options import Rerank
 
 __all__ = ["app", "main"]
 
@@ -116,8 +114,8 @@ def screen(
         bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")
     ] = False,
     reranker: Annotated[
-        str | None, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it; cell_cls.")
-    ] = None,
+        str, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it.")
+    ] = "cell_cls",
     candidates: Annotated[
         int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
     ] = None,
@@ -138,43 +136,36 @@ def screen(
         float | None,
         typer.Option(help="GiB of memory above which a slide fails, 0 for any; 80 % of this machine's, 4 at least."),
     ] = None,
-    writers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,...", help="Files of each slide: findings, cells, overlay, report, or a plug-in's; all."
-        ),
-    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
 
     A run that was stopped is taken up by the same command. The exit status is 1 if any slide failed.
     """
-    from stride_monai.exporters.writers import WRITERS, load_writers
+    from stride_monai.exporters.writers import load_writers
     from stride_monai.screening.batch import Tell, run_slides
+    from stride_monai.screening.config import ScreeningConfig, parse_weights
     from stride_monai.screening.guarded import Allowance, GuardedScreening
     from stride_monai.screening.inputs import collect
-    from stride_monai.screening.options import Options
-    from stride_monai.screening.sources import check_options, parse_weights
+    from stride_monai.screening.sources import check_config
 
-    again = _rerank(rerank, reranker, candidates)
-    options = Options(
-        mpp,
-        reader,
-        device,
-        profile,
-        bundles,
-        detector,
-        again,
+    config = ScreeningConfig(
+        mpp=mpp,
+        reader=reader,
+        device=device,
+        profile=profile,
+        bundles=bundles,
+        detector=detector,
         classifier=classifier,
+        rerank=rerank,
+        reranker=reranker,
+        candidates=candidates,
         descriptions=descriptions,
         weights=parse_weights(weights or []),
         image=image,
         plane=plane,
     )
-    check_options(options)
-    names = None if writers is None else [name.strip() for name in writers.split(",") if name.strip()]
-    WRITERS.check(*names or ())
+    check_config(config)
     allowance = Allowance(_limit("--slide-timeout", slide_timeout), _limit("--slide-memory", slide_memory))
     items = collect(slides)
     outcomes: list[Outcome] = []
@@ -198,11 +189,11 @@ def screen(
         def on_note(text: str) -> None:
             progress.console.print(f"[yellow]note[/yellow] {_escape(text)}", highlight=False, soft_wrap=True)
 
-        with GuardedScreening(options, out, overwrite, partial(load_writers, names), allowance, on_load) as one:
+        with GuardedScreening(config, out, overwrite, load_writers, allowance, on_load) as one:
             if one.note:
                 on_note(one.note)
             command = [printable(word) for word in sys.argv]
-            named = [*slides, *chain(*options.weights.values())]
+            named = [*slides, *chain(*config.weights.values())]
             run_slides(one, items, out, command, named, Tell(on_progress, on_done, on_note))
     _summarize(outcomes, out, one.about)
     if any(outcome.status == "failed" for outcome in outcomes):
@@ -218,17 +209,6 @@ def _limit(option: str, value: float | None) -> float | None:
 def _so_far(outcomes: Sequence[Outcome], total: int) -> str:
     done = sum(outcome.status in {"ok", "unsatisfactory"} for outcome in outcomes)
     return f"{done} of {total} slides are done; the same command goes on"
-
-
-def _rerank(rerank: bool, reranker: str | None, candidates: int | None) -> Rerank | None:
-    from stride_monai.screening.options import Rerank
-
-    if rerank:
-        return Rerank(candidates=candidates) if reranker is None else Rerank(reranker, candidates)
-    if reranker is not None or candidates is not None:
-        name = "--candidates" if reranker is None else "--reranker"
-        raise ConfigError(f"{name} is about re-ranking", "add --rerank, or leave it out")
-    return None
 
 
 def _progress(period: float = 30.0) -> Progress:
@@ -263,7 +243,6 @@ def _summarize(outcomes: Sequence[Outcome], out: Path, about: About | None) -> N
         if outcome.status in {"unsatisfactory", "skipped"}:
             _out.print(f"{_escape(outcome.slide_id)}: {_escape(outcome.reason)}", highlight=False)
     reports = [out / o.slide_id / "report.html" for o in outcomes if o.status in {"ok", "unsatisfactory"}]
-    reports = [report for report in reports if report.exists()]
     for report in reports[:10]:
         _out.print(f"report {_escape(str(report))}", highlight=False, soft_wrap=True)
     if len(reports) > 10:
@@ -310,11 +289,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Say what is installed, what opens the slide, and what to do about each problem."""
+    from stride_monai.screening.config import ScreeningConfig, parse_weights
     from stride_monai.screening.doctor import examine, examine_slide_guarded
-    from stride_monai.screening.options import Options
-    from stride_monai.screening.sources import parse_weights
 
-    checks = examine(Options(bundles=bundles, weights=parse_weights(weights or []))) + (
+    checks = examine(ScreeningConfig(bundles=bundles, weights=parse_weights(weights or []))) + (
         [] if slide is None else examine_slide_guarded(slide, mpp, image, plane)
     )
     if as_json:

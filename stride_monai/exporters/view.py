@@ -410,11 +410,12 @@ def _options(provenance: Provenance) -> tuple[Option, ...]:
         Option(
             name,
             _value(asked.get(name), "not given"),
-            _value(used.get(name), "not recorded"),
+            _value(used.get(name), "none" if name in used else "not recorded"),
             _differs(asked.get(name), used.get(name)),
         )
         for name in sorted({*asked, *used})
         if not (isinstance(used.get(name), str) and used.get(name) in digests)
+        and (asked.get(name), used.get(name)) != (None, None)
     )
 
 

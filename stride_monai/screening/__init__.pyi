@@ -1,12 +1,13 @@
 from .about import About as About
 from .batch import screen_batch as screen_batch
 from .bundle_inference import SlideInference as SlideInference
+from .config import ResolvedConfig as ResolvedConfig
+from .config import ScreeningConfig as ScreeningConfig
 from .inputs import SlideInput as SlideInput
 from .inputs import collect as collect
 from .models import Models as Models
 from .models import load_models as load_models
 from .one_slide import Batch as Batch
-from .options import Options as Options
-from .options import Rerank as Rerank
+from .screener import Screened as Screened
 from .screener import Screener as Screener
 from .sources import Sources as Sources

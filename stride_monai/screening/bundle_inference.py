@@ -17,10 +17,11 @@ from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
 from stride_monai.screening.batch import Batch, Writer, screen_batch
 from stride_monai.screening.choices import Choice, Chosen
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
 from stride_monai.screening.inputs import collect
 from stride_monai.screening.models import Models, join, load_cell_reranker, load_detector, slide_classifier_of
-from stride_monai.screening.screener import Options, Screener
+from stride_monai.screening.screener import Screener
 from stride_monai.screening.sources import Sources
 from stride_monai.workflows.workflow import LoadedBundle, hash_of
 
@@ -42,7 +43,7 @@ class SlideInference:
         weights: its weights file, or a base and files of what differs.
         numbers: ``bag_size``, ``crop_size`` and ``crop_mpp`` of the classifier.
         bundles: folder in which ``detection``, ``cell_cls`` and ``text_align`` lie.
-        options: how to screen; its ``device`` is that of the network, its ``bundles`` and ``classifier`` are not used.
+        config: how to screen; its ``device`` is that of the network, its ``bundles`` and ``classifier`` are not used.
             A ``text_align`` of another image encoder than the network's is refused where ``descriptions`` is True; with
             None the cells are not described then, and all that is written says so.
         writers: by name, what to write for each slide.
@@ -57,7 +58,7 @@ class SlideInference:
         weights: Path | str | Sequence[Path | str],
         numbers: Mapping[str, Any],
         bundles: Path | str,
-        options: Options,
+        config: ScreeningConfig,
         writers: Mapping[str, Writer],
         bundle_root: Path | str = "swift_mil",
     ) -> None:
@@ -65,7 +66,7 @@ class SlideInference:
         self.slides = [_manifest_of(Path(path)) for path in given]
         self.output_dir, self.network, self.numbers = Path(output_dir), network, dict(numbers)
         self.weights = [Path(part) for part in ([weights] if isinstance(weights, str | Path) else weights)]
-        self.bundles, self.options, self.writers = Path(bundles), options, writers
+        self.bundles, self.config, self.writers = Path(bundles), config, writers
         self.name = Path(bundle_root).resolve().name
 
     def run(self) -> list[Outcome]:
@@ -84,7 +85,7 @@ class SlideInference:
                 f"there is neither a slide nor a bag file to classify in {where or 'dataset_dir'} ({reason})",
                 "give dataset_dir: bag files or their folder; or slides, a folder of them or a manifest",
             )
-        screener = Screener(self.options, self._models())
+        screener = Screener(self.config, self._models())
         _log.info("%d slides, detector %s (%s)", len(items), *screener.models.detector_choice)
         words = screener.models.explainer.facts
         _log.info("%s (%s)", "cells are described" if words.made else "cells are not described", words.why)
@@ -99,8 +100,8 @@ class SlideInference:
         return outcomes
 
     def _models(self) -> Models:
-        options = self.options
-        device = torch.device(options.device)
+        config = self.config
+        device = torch.device(config.device)
         metadata = load_into(self.network, self.weights)
         loaded = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
         slides = Chosen(Choice(self.name, "the bundle that was run"), loaded)
@@ -108,13 +109,13 @@ class SlideInference:
         for name in ("detection", CELL_BUNDLE, TEXT_BUNDLE):
             if sources[name].home.parent.resolve() != self.bundles.resolve():
                 _log.warning("%s holds no %s: the package's own is used, if any is", self.bundles, name)
-        detection = load_detector(sources["detection"], options.profile, device, options.detector)
+        detection = load_detector(sources["detection"], config.profile, device, config.detector)
         reranker = None
-        if options.rerank is not None:
-            reranker, _ = load_cell_reranker(options.rerank, detection, sources[CELL_BUNDLE], options.profile, device)
-        encoder, wanted = slide_classifier_of(slides).encoder, options.descriptions
-        explainer = load_explainer(sources[TEXT_BUNDLE], options.profile, device, encoder, wanted, strict=False)
-        return join(detection, slides, reranker, device, options.force, explainer)
+        if config.rerank:
+            reranker, _ = load_cell_reranker(config, detection, sources[CELL_BUNDLE], device)
+        encoder, wanted = slide_classifier_of(slides).encoder, config.descriptions
+        explainer = load_explainer(sources[TEXT_BUNDLE], config.profile, device, encoder, wanted, strict=False)
+        return join(detection, slides, reranker, device, config.force, explainer)
 
 
 def _manifest_of(path: Path) -> Path:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from stride_monai.workflows.workflow import LoadedBundle
 
 __all__ = [
-    "CLASSIFIERS",
     "Choice",
     "Chosen",
     "choose_detector",
@@ -29,9 +28,6 @@ __all__ = [
     "find_bundle",
     "overlays_in",
 ]
-
-CLASSIFIERS = ("coloradv", "swift_mil")
-"""Bundles of slide classifiers, the one that is preferred first."""
 
 _PAPER, _FREE = "yolo", "fcos"
 _NO_OVERLAYS = {"train", "inference"}
@@ -82,7 +78,7 @@ def choose_detector(name: str, profile: str, detection: Path) -> Choice:
             return Choice(_PAPER, "default where the extra yolo is installed")
         return Choice(_FREE, "default where the extra yolo is not installed")
     if name not in (known := detectors_in(detection)):
-        raise ConfigError(f"there is no detector '{name}'", f"use auto, {' or '.join(known)}")
+        raise ConfigError(f"unknown detector '{name}'", f"use auto, {' or '.join(known)}")
     return Choice(name, "as asked for")
 
 

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -25,7 +25,7 @@ from stride_monai.guard import (
     memory_limit,
 )
 from stride_monai.names import readable
-from stride_monai.screening.options import Options
+from stride_monai.screening.config import ScreeningConfig
 
 if TYPE_CHECKING:
     from stride_monai.slides import Slide
@@ -73,14 +73,14 @@ class Check:
         return asdict(self)
 
 
-def examine(options: Options | None = None) -> list[Check]:
+def examine(config: ScreeningConfig | None = None) -> list[Check]:
     """The installation: packages, extras, device, weights, disk.
 
     Args:
-        options: what is to screen, e.g. with weights of the user's own; None for screening as it comes.
+        config: what is to screen, e.g. with weights of the user's own; None for screening as it comes.
     """
     checks = [_python(), *map(_package, _PACKAGES), *(_extra(extra) for extra in _EXTRAS)]
-    screening = partial(_screening, options or Options())
+    screening = partial(_screening, config or ScreeningConfig())
     for name, check in (("device", _device), ("weights", _weights), ("screening", screening)):
         checks += _guarded(name, check)
     return [*checks, _disk()]
@@ -245,22 +245,19 @@ def _weights() -> list[Check]:
     return checks
 
 
-def _screening(options: Options) -> list[Check]:
+def _screening(config: ScreeningConfig) -> list[Check]:
     """Which detector and slide classifier screening uses, with what weights, and whether it describes the cells."""
-    import torch
-
-    from stride_monai.screening.choices import CLASSIFIERS, choose_detector, detectors_in
+    from stride_monai.screening.choices import choose_detector, detectors_in
+    from stride_monai.screening.config import CLASSIFIERS
     from stride_monai.screening.models import load_models
-    from stride_monai.screening.sources import Sources, check_options
+    from stride_monai.screening.sources import Sources, check_config
 
-    check_options(options)
-    root = Sources(options.bundles)["detection"].home
-    detector = choose_detector(options.detector, options.profile, root)
+    check_config(config)
+    root = Sources(config.bundles)["detection"].home
+    detector = choose_detector(config.detector, config.profile, root)
     problem = None
     try:
-        models = load_models(
-            options.bundles, options.profile, torch.device("cpu"), options.detector, weights=options.weights
-        )
+        models = load_models(replace(config, device="cpu"))
         detector = models.detector_choice
     except StrideError as error:
         problem = Check("screening", "problem", error.what, error.advice)

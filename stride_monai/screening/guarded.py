@@ -24,9 +24,9 @@ from stride_monai.names import readable
 from stride_monai.run_index import Outcome
 from stride_monai.screening.about import About
 from stride_monai.screening.batch import Progress
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Writer, failed_slide, not_tried
-from stride_monai.screening.options import Options
 from stride_monai.screening.results import FINDINGS_FILE
 from stride_monai.screening.worker import Load, Look, Screen
 
@@ -66,7 +66,7 @@ class GuardedScreening:
     can be opened comes.
 
     Args:
-        options: what the user asked for.
+        config: what is asked for.
         out, overwrite: as of :class:`~stride_monai.screening.Batch`.
         load_writers: gives the writers; a function of a module, as it is called in the other process.
         allowance: what a slide may take.
@@ -82,7 +82,7 @@ class GuardedScreening:
 
     def __init__(
         self,
-        options: Options,
+        config: ScreeningConfig,
         out: Path,
         overwrite: bool,
         load_writers: Callable[[], Mapping[str, Writer]],
@@ -92,7 +92,7 @@ class GuardedScreening:
     ) -> None:
         self.about: About | None = None
         self._out, self._allowance, self._on_load = out, allowance, on_load
-        self._guard = Guard(target, options, out, overwrite, load_writers)
+        self._guard = Guard(target, config, out, overwrite, load_writers)
         self._loaded = self._used = 0  # in which process there are networks; which has had a slide
         unknown = memory_in_use(os.getpid()) is None and allowance.gib != 0
         self.note = "this system does not say what memory a process holds: --slide-memory has no effect" * unknown

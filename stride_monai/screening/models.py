@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,22 +16,14 @@ from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, reranker_of
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.screening.choices import (
-    CLASSIFIERS,
-    Choice,
-    Chosen,
-    choose_detector,
-    detectors_in,
-    overlays_in,
-)
+from stride_monai.screening.choices import Choice, Chosen, choose_detector, detectors_in, overlays_in
+from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.explain import TEXT_BUNDLE, Explainer, load_explainer
-from stride_monai.screening.options import Rerank
 from stride_monai.screening.recognize import load_source
 from stride_monai.screening.sources import Origin, Source, Sources
 
 __all__ = [
     "Models",
-    "Rerank",
     "choose_device",
     "join",
     "load_cell_reranker",
@@ -90,68 +82,50 @@ class Models:
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
-def load_models(
-    bundles: Path | None,
-    profile: str,
-    device: torch.device,
-    detector: str = "auto",
-    rerank: Rerank | None = None,
-    force: bool = False,
-    classifier: str = "auto",
-    descriptions: bool | None = None,
-    weights: Mapping[str, Sequence[Path]] | None = None,
-) -> Models:
+def load_models(config: ScreeningConfig) -> Models:
     """Load detection, a slide classifier, text_align where there is one, and with ``rerank`` a cell classifier.
 
-    Args:
-        bundles: folder with bundles of the user's; those that it does not hold, or with None all, are the package's.
-        profile: ``tiny`` or ``paper``.
-        detector: see :func:`load_detector`.
-        rerank: None for the detector's own order.
-        force: see :func:`join`.
-        classifier: see :func:`load_classifier`.
-        descriptions: see :func:`~stride_monai.screening.explain.load_explainer`. What came with the package never fails
-            for a ``text_align`` of another encoder unless something was asked for: the cells are not described then.
-        weights: by stage the weights files to use in place of the bundle's own.
+    What came with the package never fails for a ``text_align`` of another encoder unless something was asked for: the
+    cells are not described then.
 
     Raises:
         BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
             cells of another detector, or text_align was trained on another image encoder.
-        ConfigError: there is no such stage, detector or classifier, or the classifier does not take such crops.
+        ConfigError: the detector is unknown, the device is not there, or the classifier does not take such crops.
         MissingExtraError: the detector needs a package that is not installed.
     """
-    sources = Sources(bundles, weights)
-    detection = load_detector(sources["detection"], profile, device, detector)
+    sources, profile, device = Sources(config.bundles, config.weights), config.profile, choose_device(config.device)
+    detection = load_detector(sources["detection"], profile, device, config.detector)
     reranker, again = None, sources[CELL_BUNDLE]
-    if rerank is not None:
-        reranker, again = load_cell_reranker(rerank, detection, again, profile, device)
-    slides = load_classifier(sources, profile, device, detection, classifier, reranker, force)
+    if config.rerank:
+        reranker, again = load_cell_reranker(config, detection, again, device)
+    slides = load_classifier(sources, profile, device, detection, config.classifier, reranker, config.force)
     words = sources[TEXT_BUNDLE]
     # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
-    strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or classifier != "auto"))
-    explainer = load_explainer(words, profile, device, slide_classifier_of(slides).encoder, descriptions, strict)
-    models = join(detection, slides, reranker, device, force, explainer)
+    strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))
+    explainer = load_explainer(words, profile, device, slide_classifier_of(slides).encoder, config.descriptions, strict)
+    models = join(detection, slides, reranker, device, config.force, explainer)
     if reranker is None:
         return models
     return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files(profile)))})
 
 
 def load_cell_reranker(
-    rerank: Rerank, detection: Chosen, source: Source, profile: str, device: torch.device
+    config: ScreeningConfig, detection: Chosen, source: Source, device: torch.device
 ) -> tuple[CellReranker, Source]:
-    """What re-ranks the cells of a detector, and where it comes from: ``source`` unless ``rerank`` names another.
+    """What re-ranks the cells of a detector, and where it comes from: ``source`` unless the config names another.
 
     Raises:
         BundleError: the bundle or the weights are missing or do not fit together.
         ConfigError: fewer candidates than the detector's ``top_k``.
     """
     name = CELL_BUNDLE
-    if str(rerank.source) != CELL_BUNDLE:
-        path = Path(rerank.source)
+    if str(config.reranker) != CELL_BUNDLE:
+        path = Path(config.reranker)
         name = path.name
         source = Source(CELL_BUNDLE, path, own=True) if path.is_dir() else source._replace(given=(path,))
-    loaded = load_source(source, profile, device)
-    return reranker_of(loaded, detection.bundle.numbers["top_k"], rerank.candidates, name), source
+    loaded = load_source(source, config.profile, device)
+    return reranker_of(loaded, detection.bundle.numbers["top_k"], config.candidates, name), source
 
 
 def load_detector(source: Source, profile: str, device: torch.device, detector: str = "auto") -> Chosen:
@@ -199,10 +173,7 @@ def load_classifier(
 
     Raises:
         BundleError: the bundle or its weights are missing or do not fit together.
-        ConfigError: there is no such classifier.
     """
-    if name not in {"auto", *CLASSIFIERS}:
-        raise ConfigError(f"there is no slide classifier '{name}'", f"use auto, {' or '.join(CLASSIFIERS)}")
     best, other = CLASSIFIERS
     overlays = partial(overlays_in, profile=profile, detector=detection.choice.name)
 

@@ -1,15 +1,15 @@
-"""A slide of a run, opened as its options say."""
+"""A slide of a run, opened as the configuration says."""
 
 from __future__ import annotations
 
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.options import Options
 from stride_monai.slides import Slide, open_slide
 
 __all__ = ["open_input"]
 
 
-def open_input(item: SlideInput, options: Options) -> Slide:
+def open_input(item: SlideInput, config: ScreeningConfig) -> Slide:
     """The slide.
 
     Raises:
@@ -17,8 +17,8 @@ def open_input(item: SlideInput, options: Options) -> Slide:
     """
     return open_slide(
         item.path,
-        mpp=item.mpp or options.mpp,
-        reader=options.reader,
-        image=options.image,
-        plane=options.plane,
+        mpp=item.mpp or config.mpp,
+        reader=config.reader,
+        image=config.image,
+        plane=config.plane,
     )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +18,25 @@ from stride_monai.findings import (
     Cell,
     Description,
     Findings,
+    Pictures,
     Provenance,
     Quality,
-    Screened,
     SlideFacts,
-    SlideSource,
     SlideStatus,
 )
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.screening.classify import Evidence, encode, judge
+from stride_monai.screening.config import ResolvedConfig, ScreeningConfig, plain
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.models import Models, choose_device, load_models
+from stride_monai.screening.models import Models, load_models
 from stride_monai.screening.opening import open_input
-from stride_monai.screening.options import Options
 from stride_monai.screening.pictures import pictures_of
-from stride_monai.slides.dicom_header import identity_of
 from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
-__all__ = ["MIN_CELLS", "Options", "Screener"]
+__all__ = ["MIN_CELLS", "Screened", "Screener"]
 
 MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
 UNREADABLE_FAILS = 0.5
@@ -49,6 +45,15 @@ left is no picture of the specimen."""
 UNREADABLE_UNSATISFACTORY = 0.1
 """Share above which a slide is unsatisfactory, and so never called negative, for what could not be decoded."""
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """Findings of a slide, the pictures for its report, and seconds by stage (kept out of the findings)."""
+
+    findings: Findings
+    pictures: Pictures
+    seconds: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -68,28 +73,16 @@ class Screener:
     """Screens slides with one set of networks, loaded once.
 
     Args:
-        options: what the user asked for.
-        models: the networks; None to load those that the options name.
+        config: what is asked for.
+        models: the networks; None to load those that it names.
 
     Raises:
         BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
     """
 
-    def __init__(self, options: Options, models: Models | None = None) -> None:
-        self.options = options
-        if options.profile not in {"tiny", "paper"}:
-            raise ConfigError(f"there is no profile '{options.profile}'", "use tiny or paper")
-        self.models: Models = models or load_models(
-            options.bundles,
-            options.profile,
-            choose_device(options.device),
-            options.detector,
-            options.rerank,
-            options.force,
-            options.classifier,
-            options.descriptions,
-            options.weights,
-        )
+    def __init__(self, config: ScreeningConfig, models: Models | None = None) -> None:
+        self.config = config
+        self.models: Models = models or load_models(config)
         reranker = self.models.reranker
         numbers = self.models.numbers
         detection, slides = numbers["detection"], numbers[self.models.classifier_choice.name]
@@ -105,13 +98,14 @@ class Screener:
         )
         self._patches = TopKCellPatches(k=proposed, crop_px=slides["crop_size"], crop_mpp=slides["crop_mpp"])
         self._bag_size = int(slides["bag_size"])
-        self._activation = options.activation or str(slides.get("activation", ACTIVATIONS[0]))
+        self._activation = config.activation or str(slides.get("activation", ACTIVATIONS[0]))
         if self._activation not in ACTIVATIONS:
-            raise ConfigError(f"'{self._activation}' is no class activation", f"use one of {', '.join(ACTIVATIONS)}")
+            raise ConfigError(f"unknown activation '{self._activation}'", f"use one of {', '.join(ACTIVATIONS)}")
+        self._resolved = self._resolve()
 
     def config_hash(self, item: SlideInput) -> str:
-        """Names everything but the slide that decides the findings: options, settings, weights, version."""
-        return config_hash({"requested": self._requested(item), "used": self._settings()})
+        """Names everything but the slide that decides the findings: what was asked and what is used."""
+        return config_hash({"requested": self.config.for_findings(item.mpp), "used": asdict(self._resolved)})
 
     def screen(self, item: SlideInput, progress: Callable[[int, int], None] | None = None) -> Screened:
         """Screen one slide.
@@ -124,7 +118,7 @@ class Screener:
         """
         clock = _Clock()
         with clock.stage("open"):
-            slide = open_input(item, self.options)
+            slide = open_input(item, self.config)
         with slide:
             facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint(item.path))
             detections = self._detect(slide, self.models.detector, progress=progress)
@@ -156,7 +150,7 @@ class Screener:
         quality = _quality(detections, facts, unreadable, slide.notes)
         reason = "; ".join(damage) or _unsatisfactory(quality)
         findings = self._findings(item, facts, quality, reason, _cells(bag, evidence, words), evidence.slide)
-        return Screened(findings, pictures, clock.seconds, SlideSource(item.path, identity_of(item.path)))
+        return Screened(findings, pictures, clock.seconds)
 
     def _findings(
         self,
@@ -168,6 +162,7 @@ class Screener:
         probabilities: NDArray[np.float64] | None,
     ) -> Findings:
         point = self.models.operating_point
+        used = replace(self._resolved, mpp=facts.mpp, mpp_source=facts.mpp_source, reader=facts.reader)
         slide_class = score = None
         if probabilities is not None:
             slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
@@ -188,61 +183,49 @@ class Screener:
                 package_version=stride_monai.__version__,
                 config_hash=self.config_hash(item),
                 weights=self.models.weights,
-                requested=self._requested(item),
-                used={**self._settings(), "mpp": facts.mpp, "mpp_source": facts.mpp_source, "reader": facts.reader},
+                requested=self.config.for_findings(item.mpp),
+                used=plain(asdict(used)),
                 weights_note=self.models.note,
             ),
         )
 
-    def _requested(self, item: SlideInput) -> dict[str, Any]:
-        options = self.options
-        named = {name: [Path(file).name for file in files] for name, files in options.weights.items()}
-        chosen = {"image": options.image, "plane": options.plane}
-        return {
-            **({"weights": named} if named else {}),
-            **{name: number for name, number in chosen.items() if number is not None},
-            "mpp": item.mpp or options.mpp,
-            "reader": options.reader,
-            "device": options.device,
-            "profile": options.profile,
-            "detector": options.detector,
-            "reranker": None if options.rerank is None else Path(options.rerank.source).name,
-            "candidates": None if options.rerank is None else options.rerank.candidates,
-            "bundles": "shipped" if options.bundles is None else "given",
-            "activation": options.activation,
-            "force": options.force,
-            "classifier": options.classifier,
-            "descriptions": "auto" if options.descriptions is None else options.descriptions,
-        }
-
-    def _settings(self) -> dict[str, Any]:
-        reranker, detector, classifier = (
-            self.models.reranker,
-            self.models.detector_choice,
-            self.models.classifier_choice,
+    def _resolve(self) -> ResolvedConfig:
+        config, models, detect = self.config, self.models, self._detect
+        detector, classifier, reranker = models.detector_choice, models.classifier_choice, models.reranker
+        words = models.explainer.facts
+        return ResolvedConfig(
+            device=models.device.type,
+            precision="float32",
+            profile=config.profile,
+            bundles=None if config.bundles is None else config.bundles.absolute().name,
+            detector=detector.name,
+            classifier=classifier.name,
+            why={"detector": detector.why, "classifier": classifier.why},
+            rerank=reranker is not None,
+            reranker=None if reranker is None else reranker.name,
+            candidates=None if reranker is None else reranker.candidates,
+            descriptions=words.made,
+            description_threshold=words.threshold if words.made else None,
+            activation=self._activation,
+            force=config.force,
+            tile_px=detect.tile_px,
+            tile_mpp=detect.tile_mpp,
+            overlap_px=detect.overlap_px,
+            origin=detect.origin,
+            min_score=detect.min_score,
+            max_per_tile=detect.max_per_tile,
+            nms_iou=detect.iou,
+            top_k=models.numbers["detection"]["top_k"],
+            crop_px=self._patches.crop_px,
+            crop_mpp=self._patches.crop_mpp,
+            bag_size=self._bag_size,
+            weights={name: [file.name for file in origin.files] for name, origin in models.origins.items()},
+            weights_from={name: origin.how for name, origin in models.origins.items()},
+            weights_sha256=models.weights,
+            version=stride_monai.__version__,
+            image=config.image,
+            plane=config.plane,
         )
-        words = self.models.explainer.facts
-        own = self.options.bundles is not None or bool(self.options.weights)
-        origins = {name: origin.to_dict() for name, origin in self.models.origins.items()}
-        crops = {"crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
-        return {
-            **({"weights_from": origins} if own else {}),
-            "device": self.models.device.type,
-            "precision": "float32",
-            "profile": self.options.profile,
-            "detector": detector.name,
-            "classifier": classifier.name,
-            "why": {"detector": detector.why, "classifier": classifier.why},
-            "descriptions": words.made,
-            "reranker": None if reranker is None else reranker.name,
-            "candidates": None if reranker is None else reranker.candidates,
-            "bundles": "shipped" if self.options.bundles is None else "given",
-            "detection": {**self._detect.settings(), "top_k": self.models.numbers["detection"]["top_k"]},
-            "text_align": {"threshold": words.threshold} if words.made else None,
-            classifier.name: {**crops, "bag_size": self._bag_size, "activation": self._activation},
-            "weights": dict(self.models.weights),
-            "version": stride_monai.__version__,
-        }
 
 
 def _cells(bag: CellBag, evidence: Evidence, words: Sequence[tuple[Description, ...]]) -> tuple[Cell, ...]:

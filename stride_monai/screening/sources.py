@@ -7,28 +7,19 @@ heavy is imported before weights are looked up in a bundle's configuration: a wr
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stride_monai.errors import BundleError, ConfigError
-from stride_monai.screening.choices import CLASSIFIERS, choose_detector, find_bundle
-from stride_monai.screening.options import Options
-from stride_monai.slides.readers.registry import READERS
+from stride_monai.errors import BundleError
+from stride_monai.screening.choices import choose_detector, find_bundle
+from stride_monai.screening.config import STAGES, ScreeningConfig
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.locate import bundle_root
 
-__all__ = ["PROFILES", "STAGES", "Origin", "Source", "Sources", "check_options", "parse_weights"]
+__all__ = ["Origin", "Source", "Sources", "check_config"]
 
-STAGES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
-"""The stages that have weights, by the names of their bundles."""
-
-PROFILES = ("tiny", "paper")
 _MODEL = "model.pt"
-_DEVICES = r"auto|(cpu|cuda|mps|xpu|hpu)(:\d+)?"
-"""Of PyTorch's, those that may compute; whether one is there, PyTorch knows."""
 
 
 class Origin(NamedTuple):
@@ -107,13 +98,10 @@ class Sources:
 
     Raises:
         BundleError: there is no such folder, it holds no bundle, or a folder in it has a bundle's name and is none.
-        ConfigError: there is no such stage.
     """
 
     def __init__(self, bundles: Path | None, weights: Mapping[str, Sequence[Path]] | None = None) -> None:
         self.bundles, self.weights = bundles, {name: tuple(files) for name, files in (weights or {}).items()}
-        for name in self.weights:
-            _check_stage(name)
         if bundles is not None:
             _check_bundles(bundles)
 
@@ -124,13 +112,6 @@ class Sources:
         if own is None:
             return Source(name, shipped, given=given)
         return Source(name, own, own.resolve() != shipped.resolve(), given)
-
-
-def _check_stage(name: str) -> None:
-    if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(STAGES)}"
-        raise ConfigError(f"there is no stage '{name}' that takes weights", advice)
 
 
 def _check_bundles(folder: Path) -> None:
@@ -155,67 +136,17 @@ def _check_bundles(folder: Path) -> None:
     )
 
 
-def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:
-    """The weights files of each stage from texts like ``detection=FILE``.
-
-    A stage that comes again gets a base and a file of what differs from it, in that order.
-
-    Raises:
-        ConfigError: a text is of another form, or there is no such stage.
-    """
-    found: dict[str, tuple[Path, ...]] = {}
-    for text in given:
-        name, sign, file = (part.strip() for part in text.partition("="))
-        if not (sign and name and file):
-            raise ConfigError(f"--weights {text} names no stage and file", "e.g. --weights detection=out/model.pt")
-        _check_stage(name)
-        found[name] = (*found.get(name, ()), Path(file).expanduser())  # the shell leaves a ~ after = as it is
-    return found
-
-
-def check_options(options: Options) -> None:
-    """Refuse, before anything heavy is imported, names that do not exist, files that are no weights, contradictions.
+def check_config(config: ScreeningConfig) -> None:
+    """Refuse, before anything heavy is imported, folders that hold no bundles, files that are no weights, and a
+    detector that the bundle does not have.
 
     Raises:
         BundleError, ConfigError: with the option that is wrong and the way out.
     """
-    if options.profile not in PROFILES:
-        raise ConfigError(f"there is no profile '{options.profile}'", f"use {' or '.join(PROFILES)}")
-    READERS.check(options.reader)
-    if re.fullmatch(_DEVICES, options.device) is None:
-        raise ConfigError(f"'{options.device}' is no device", "use auto, cpu or cuda")
-    sources = Sources(options.bundles, options.weights)
-    _check_contradictions(options)
-    for files in sources.weights.values():
-        for file in files:
-            kind_of_weights(file)
-    if options.rerank is not None and options.rerank.source != "cell_cls":
-        again = Path(options.rerank.source)
-        if not again.is_dir():
-            kind_of_weights(again)
-    choose_detector(options.detector, options.profile, sources["detection"].home)
-    if options.classifier not in {"auto", *CLASSIFIERS}:
-        raise ConfigError(
-            f"there is no slide classifier '{options.classifier}'", f"use auto, {' or '.join(CLASSIFIERS)}"
-        )
-
-
-def _check_contradictions(options: Options) -> None:
-    deciding = [name for name in CLASSIFIERS if name in options.weights]
-    unused = [name for name in deciding if options.classifier not in {"auto", name}]
-    if options.classifier == "auto" and len(deciding) > 1:
-        raise ConfigError(
-            f"--weights names {' and '.join(deciding)}, one of which decides",
-            f"say which: --classifier {deciding[0]} or {deciding[1]}, and leave the other's weights out",
-        )
-    if unused:
-        raise ConfigError(
-            f"--weights {unused[0]} is not used by --classifier {options.classifier}", "leave one of the two out"
-        )
-    if "cell_cls" in options.weights:
-        if options.rerank is None:
-            raise ConfigError("--weights cell_cls is about re-ranking", "add --rerank, or leave it out")
-        if options.rerank.source != "cell_cls":
-            raise ConfigError("--reranker and --weights cell_cls both say what re-ranks", "leave one of the two out")
-    if "text_align" in options.weights and options.descriptions is False:
-        raise ConfigError("--weights text_align is not used by --no-descriptions", "leave one of the two out")
+    sources = Sources(config.bundles, config.weights)
+    named = [file for files in sources.weights.values() for file in files]
+    if config.reranker != "cell_cls" and not Path(config.reranker).is_dir():
+        named.append(Path(config.reranker))
+    for file in named:
+        kind_of_weights(file)
+    choose_detector(config.detector, config.profile, sources["detection"].home)

@@ -10,10 +10,10 @@ from typing import Any
 
 from stride_monai.run_index import Outcome
 from stride_monai.screening.about import About, about
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
 from stride_monai.screening.opening import open_input
-from stride_monai.screening.options import Options
 
 __all__ = ["Load", "Look", "Screen", "worker"]
 
@@ -43,7 +43,7 @@ Report = Callable[..., None]
 
 
 def worker(
-    options: Options, out: Path, overwrite: bool, load_writers: Callable[[], Mapping[str, Writer]]
+    config: ScreeningConfig, out: Path, overwrite: bool, load_writers: Callable[[], Mapping[str, Writer]]
 ) -> Callable[[Any, Report], Any]:
     """A handler of requests, for :class:`~stride_monai.guard.Guard`.
 
@@ -56,12 +56,12 @@ def worker(
     def handle(request: Look | Load | Screen, report: Report) -> Outcome | About | None:
         match request:
             case Look(item):
-                return _look(item, options, out)
+                return _look(item, config, out)
             case Load():
                 from stride_monai.screening.screener import Screener  # imports the networks' libraries
 
                 writers = load_writers()
-                batches.append(Batch(Screener(options), out, writers, overwrite=overwrite))
+                batches.append(Batch(Screener(config), out, writers, overwrite=overwrite))
                 return about(batches[-1].screener.models)
             case Screen(item):
                 return screen_one(batches[-1], item, _seldom(report))
@@ -69,10 +69,10 @@ def worker(
     return handle
 
 
-def _look(item: SlideInput, options: Options, out: Path) -> Outcome | None:
+def _look(item: SlideInput, config: ScreeningConfig, out: Path) -> Outcome | None:
     start = time.perf_counter()
     try:
-        open_input(item, options).close()
+        open_input(item, config).close()
     except Exception as error:
         return failed_by(out, item, error, start)
     return None

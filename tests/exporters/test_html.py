@@ -257,7 +257,7 @@ def test_options_side_by_side() -> None:
     assert (options["device"].requested, options["device"].used, options["device"].differs) == ("auto", "cpu", False)
     assert (options["mpp"].requested, options["mpp"].used) == ("0.25", "0.25")
     assert (options["profile"].requested, options["profile"].differs) == ("not given", False)
-    assert (options["detection.top_k"].requested, options["detection.top_k"].used) == ("not given", "256")
+    assert (options["top_k"].requested, options["top_k"].used) == ("not given", "256")
     assert not options["mpp"].differs
     provenance = dataclasses.replace(
         make_findings().provenance, requested={"reader": "openslide"}, used={"reader": "tiff"}

@@ -56,7 +56,7 @@ def make_findings(cells: int = 40, slide_id: str = "sample", file_name: str = "s
             config_hash="9f2c1e0b77aa4410",
             weights={"detection": "a3" * 32, "swift_mil": "0c" * 32},
             requested={"device": "auto", "mpp": 0.25, "profile": None},
-            used={"device": "cpu", "mpp": 0.25, "profile": "tiny", "detection": {"top_k": 256}},
+            used={"device": "cpu", "mpp": 0.25, "profile": "tiny", "top_k": 256},
             weights_note="trained on synthetic slides",
         ),
         "described": Described(True, "default where text_align has weights", 0.31),

@@ -16,22 +16,22 @@ from reports_samples import make_findings
 
 from stride_monai.errors import BundleError, SlideError
 from stride_monai.files import fingerprint
-from stride_monai.findings import Described, Pictures, Screened
+from stride_monai.findings import Described, Findings, Pictures
 from stride_monai.run_index import Outcome
 from stride_monai.screening.about import About
 from stride_monai.screening.choices import Choice
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
-from stride_monai.screening.options import Options
 from stride_monai.screening.worker import Load, Look, Screen
 
 WEIGHTS = {"detection": "aa", "coloradv": "bb"}
 ABOUT = About(Choice("fcos", "asked for"), Choice("coloradv", "default"), Described(False, "none"), WEIGHTS, "", True)
 
 
-def write_json(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
+def write_json(findings: Findings, pictures: Pictures, folder: Path) -> Path:
     path = folder / "findings.json"
-    path.write_text(screened.findings.to_json())
+    path.write_text(findings.to_json())
     return path
 
 
@@ -65,7 +65,7 @@ class ToyScreener:
         slide = replace(base.slide, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
         findings = replace(base, slide=slide, provenance=replace(base.provenance, config_hash="settings"))
         note(self.notes, item.slide_id)
-        return Screened(findings, Pictures(b"", 1.0, 0.5), {"detect": 0.1})
+        return SimpleNamespace(findings=findings, pictures=Pictures(b"", 1.0, 0.5), seconds={"detect": 0.1})
 
 
 def note(file: Path, what: str) -> None:
@@ -78,7 +78,7 @@ def noted(file: Path) -> list[str]:
 
 
 def worker(
-    options: Options, out: Path, overwrite: bool, load_writers: Callable[[], Mapping[str, Writer]]
+    config: ScreeningConfig, out: Path, overwrite: bool, load_writers: Callable[[], Mapping[str, Writer]]
 ) -> Callable[[Any, Callable[..., None]], Any]:
     """As of ``stride_monai.screening.worker``; what it did is noted in ``out/../notes``, a line each."""
     notes = out.parent / "notes"
@@ -98,11 +98,11 @@ def worker(
             case Load():
                 loads = noted(notes).count("load")
                 note(notes, "load")
-                if options.profile == "broken":
+                if config.detector == "broken":
                     raise BundleError("the bundle has no weights", "train it")
-                if options.profile == "odd":
+                if config.detector == "odd":
                     raise ArithmeticError("odd")
-                if options.profile == "dies" or (options.profile == "dies once" and loads == 0):
+                if config.detector == "dies" or (config.detector == "dies once" and loads == 0):
                     os.abort()
                 batches.append(Batch(ToyScreener(notes), out, load_writers(), overwrite=overwrite))  # type: ignore[arg-type]
                 return ABOUT

@@ -22,8 +22,9 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.heads import slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.screener import Options, Screener
+from stride_monai.screening.screener import Screener
 from stride_monai.workflows.workflow import bundle_root
 
 K, CROP_PX = 4, 32
@@ -139,5 +140,5 @@ def findings_in(out: Path, name: str) -> Findings:
 
 def screened(home: Path, **options: object) -> Findings:
     known = {"bundles": home, "profile": "paper", "mpp": 0.5, "device": "cpu"}
-    screener = Screener(Options(**{**known, **options}))  # type: ignore[arg-type]
+    screener = Screener(ScreeningConfig(**{**known, **options}))  # type: ignore[arg-type]
     return screener.screen(SlideInput(home / "one.png", "one")).findings

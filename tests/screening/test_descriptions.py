@@ -34,6 +34,7 @@ from stride_monai.files import sha256_of
 from stride_monai.findings import Described
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.explain import Explainer, load_explainer
 from stride_monai.screening.models import load_models
 from stride_monai.screening.sources import Sources
@@ -147,8 +148,8 @@ def test_findings_with_words_differ_from_those_without_in_words_alone(home: Path
     assert silent.described == Described(False, "switched off")
     provenance = told.provenance
     assert provenance.weights["text_align"] == sha256_of(home / "text_align" / "model.safetensors")
-    assert provenance.used["text_align"]["threshold"] == pytest.approx(0.1)
-    assert (provenance.requested["descriptions"], provenance.used["descriptions"]) == ("auto", True)
+    assert provenance.used["description_threshold"] == pytest.approx(0.1)
+    assert (provenance.requested["descriptions"], provenance.used["descriptions"]) == (None, True)
     assert "A toy, text_align." in provenance.weights_note
     assert "text_align" not in silent.provenance.weights
     assert (silent.provenance.requested["descriptions"], silent.provenance.used["descriptions"]) == (False, False)
@@ -165,7 +166,7 @@ def test_without_weights_or_without_the_bundle_nothing_is_said_and_that_is_said(
     found = screened(own)
     assert found.described == Described(False, "the bundle text_align has no weights model.safetensors")
     assert not any(cell.descriptions for cell in found.cells)
-    assert found.provenance.used["text_align"] is None
+    assert found.provenance.used["description_threshold"] is None
     with pytest.raises(BundleError, match="cells cannot be described: the bundle text_align has no weights"):
         screened(own, descriptions=True)
     shutil.rmtree(own / "text_align")
@@ -180,8 +181,10 @@ def test_words_of_another_image_encoder_are_refused_with_ways_out(own: Path) -> 
     toy_bundle(own / "text_align", TEXTS, make_aligner(other))
     for options in ({}, {"classifier": "swift_mil"}, {"descriptions": True}):
         with pytest.raises(BundleError, match=r"image encoder .* train text_align on this one.* --no-descriptions"):
-            load_models(own, "paper", CPU, **options)  # type: ignore[arg-type]
-    assert not load_models(own, "paper", CPU, descriptions=False).explainer.facts.made
+            load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu", **options))  # type: ignore[arg-type]
+    assert not load_models(
+        ScreeningConfig(bundles=own, profile="paper", device="cpu", descriptions=False)
+    ).explainer.facts.made
     # What came with the package never fails as it comes: cells are not described then.
     encoder, source = make_classifier().encoder, Sources(own)["text_align"]
     told = load_explainer(source, "paper", CPU, encoder, strict=False)
@@ -200,13 +203,13 @@ def test_an_aligner_that_cannot_be_used_is_refused(own: Path, width: int, thresh
     shutil.rmtree(own / "text_align")
     toy_bundle(own / "text_align", {"network_def": {**TEXTS["network_def"], "feature_dim": width}}, aligner)
     with pytest.raises(BundleError, match=says):
-        load_models(own, "paper", CPU)
+        load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu"))
 
 
 def test_an_aligner_of_an_unknown_encoder_is_used_and_that_is_said(own: Path) -> None:
     shutil.rmtree(own / "text_align")
     toy_bundle(own / "text_align", TEXTS, make_aligner())
-    models = load_models(own, "paper", CPU)
+    models = load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu"))
     assert models.explainer.facts.made
     assert "not known on which image encoder" in models.note
 
@@ -216,7 +219,7 @@ def test_an_aligner_of_an_unknown_encoder_is_used_and_that_is_said(own: Path) ->
 
 def test_the_classifier_is_coloradv_where_it_has_weights_else_swift_mil_and_says_why(own: Path) -> None:
     def choice(**options: object) -> tuple[str, str]:
-        models = load_models(own, "paper", CPU, **options)  # type: ignore[arg-type]
+        models = load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu", **options))  # type: ignore[arg-type]
         assert set(models.numbers) == {"detection", models.classifier_choice.name}
         assert models.classifier_choice.name in models.weights
         return models.classifier_choice
@@ -261,7 +264,7 @@ def test_the_command_line_says_what_screened_and_the_run_keeps_it(home: Path, tm
     found = findings_in(tmp_path / "b", "one").provenance
     assert found.used["classifier"] == found.requested["classifier"] == "swift_mil"
     assert found.used["why"]["classifier"] == "as asked for"
-    assert found.used["swift_mil"]["bag_size"] == 4
+    assert found.used["bag_size"] == 4
 
 
 def test_the_bundle_on_slides_describes_with_its_own_network(home: Path, tmp_path: Path) -> None:
@@ -275,7 +278,7 @@ def test_the_bundle_on_slides_describes_with_its_own_network(home: Path, tmp_pat
     assert found.described.made
     assert any(cell.descriptions for cell in found.cells)
     assert set(found.provenance.weights) == {"detection", "coloradv", "text_align"}
-    assert found.provenance.used["coloradv"]["bag_size"] == 4
+    assert found.provenance.used["bag_size"] == 4
     torch.save(state | {"encoder.encoder.stem.0.bias": state["encoder.encoder.stem.0.bias"] + 1}, tmp_path / "other.pt")
     infer(home, out=tmp_path / "silent", weights=str(tmp_path / "other.pt"), **slides)
     assert "image encoder" in findings_in(tmp_path / "silent", "one").described.why

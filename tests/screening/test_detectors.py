@@ -19,6 +19,7 @@ from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.screening import choices
 from stride_monai.screening.choices import choose_detector, detectors_in
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import load_models
 from stride_monai.workflows.workflow import bundle_root, load_bundle_network
 
@@ -87,7 +88,7 @@ def test_the_default_depends_on_the_extra_and_says_so(monkeypatch: pytest.Monkey
 def test_each_detector_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ultralytics", None)
     monkeypatch.setitem(sys.modules, "ultralytics.nn.tasks", None)
-    loaded = load_models(None, "tiny", torch.device("cpu"), "fcos")
+    loaded = load_models(ScreeningConfig(device="cpu", detector="fcos"))
     assert isinstance(loaded.detector, FcosDetector)
     assert loaded.classifier.detector_sha256 == loaded.weights["detection"], "the threshold was set on its cells"
     assert loaded.operating_point.holds
@@ -95,7 +96,7 @@ def test_each_detector_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> Non
     base, _ = load_weights(BUNDLES / "swift_mil" / "models" / "tiny.safetensors")
     assert bytes(base["detector"].tolist()).hex() == sha256_of(BUNDLES / "detection" / "models" / "tiny.safetensors")
     with pytest.raises(MissingExtraError, match=r"stride-monai\[yolo\]"):
-        load_models(None, "tiny", torch.device("cpu"), "yolo")
+        load_models(ScreeningConfig(device="cpu", detector="yolo"))
 
 
 def test_a_threshold_of_another_detector_is_refused_and_an_unknown_one_said_aloud(tmp_path: Path) -> None:
@@ -105,9 +106,12 @@ def test_a_threshold_of_another_detector_is_refused_and_an_unknown_one_said_alou
     state, metadata = load_weights(path)
     save_weights(path, state | {"detector": torch.full_like(state["detector"], 7)}, metadata)
     with pytest.raises(BundleError, match=r"threshold does not hold for the detector fcos .* calibrate.json"):
-        load_models(tmp_path, "tiny", torch.device("cpu"), "fcos")
+        load_models(ScreeningConfig(bundles=tmp_path, device="cpu", detector="fcos"))
     save_weights(path, state | {"detector": torch.zeros_like(state["detector"])}, metadata)
-    assert "not known for which detector" in load_models(tmp_path, "tiny", torch.device("cpu"), "fcos").note
+    assert (
+        "not known for which detector"
+        in load_models(ScreeningConfig(bundles=tmp_path, device="cpu", detector="fcos")).note
+    )
 
 
 def test_overlays_that_do_not_exist_are_refused() -> None:

@@ -27,9 +27,9 @@ from stride_monai.guard import memory as memory_module
 from stride_monai.guard import memory_limit
 from stride_monai.run_index import Outcome
 from stride_monai.screening.batch import run_slides
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.guarded import Allowance, GuardedScreening
 from stride_monai.screening.inputs import SlideInput, collect
-from stride_monai.screening.options import Options
 
 TARGET = "screening_toys:worker"
 A_MINUTE = Allowance(60, 0)
@@ -49,9 +49,11 @@ def slides(folder: Path, *contents: str) -> list[SlideInput]:
 
 
 def run(
-    tmp_path: Path, items: Sequence[SlideInput], allowance: Allowance = A_MINUTE, profile: str = "tiny"
+    tmp_path: Path, items: Sequence[SlideInput], allowance: Allowance = A_MINUTE, detector: str = "auto"
 ) -> dict[str, Outcome]:
-    with GuardedScreening(Options(profile=profile), tmp_path / "out", False, writers, allowance, target=TARGET) as one:
+    with GuardedScreening(
+        ScreeningConfig(detector=detector), tmp_path / "out", False, writers, allowance, target=TARGET
+    ) as one:
         return {outcome.slide_id: outcome for outcome in run_slides(one, items, tmp_path / "out")}
 
 
@@ -136,7 +138,7 @@ def test_networks_are_loaded_for_the_first_slide_that_opens_and_not_before(tmp_p
 
 @POSIX
 @pytest.mark.parametrize(
-    ("profile", "says", "loads"),
+    ("detector", "says", "loads"),
     [
         ("broken", r"the bundle has no weights: train it", 1),
         ("odd", r"the networks cannot be loaded \(unexpected ArithmeticError: odd\)", 1),
@@ -144,10 +146,10 @@ def test_networks_are_loaded_for_the_first_slide_that_opens_and_not_before(tmp_p
     ],
 )
 def test_networks_that_cannot_be_loaded_end_the_run_with_the_true_error(
-    profile: str, says: str, loads: int, tmp_path: Path
+    detector: str, says: str, loads: int, tmp_path: Path
 ) -> None:
     with pytest.raises(BundleError, match=says):
-        run(tmp_path, slides(tmp_path / "in", "good", "good"), profile=profile)
+        run(tmp_path, slides(tmp_path / "in", "good", "good"), detector=detector)
     assert noted(tmp_path / "notes") == ["load"] * loads
 
 
@@ -156,13 +158,13 @@ def test_networks_that_cannot_be_loaded_cost_an_earlier_run_nothing(tmp_path: Pa
     run(tmp_path, names)
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     with pytest.raises(BundleError, match="the bundle has no weights"):
-        run(tmp_path, names, profile="broken")
+        run(tmp_path, names, detector="broken")
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
 @POSIX
 def test_a_start_that_fails_once_is_tried_again(tmp_path: Path) -> None:
-    assert run(tmp_path, slides(tmp_path / "in", "good"), profile="dies once")["a"].status == "ok"
+    assert run(tmp_path, slides(tmp_path / "in", "good"), detector="dies once")["a"].status == "ok"
 
 
 def test_limits_are_generous_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,10 +182,10 @@ def test_limits_are_generous_unless_they_are_given(monkeypatch: pytest.MonkeyPat
 
 
 def test_where_the_system_tells_no_memory_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not GuardedScreening(Options(), tmp_path, False, writers).note or sys.platform != "linux"
+    assert not GuardedScreening(ScreeningConfig(), tmp_path, False, writers).note or sys.platform != "linux"
     monkeypatch.setattr(memory_module, "_PROC", Path("/nowhere"))
-    assert "--slide-memory has no effect" in GuardedScreening(Options(), tmp_path, False, writers).note
-    assert not GuardedScreening(Options(), tmp_path, False, writers, Allowance(None, 0)).note
+    assert "--slide-memory has no effect" in GuardedScreening(ScreeningConfig(), tmp_path, False, writers).note
+    assert not GuardedScreening(ScreeningConfig(), tmp_path, False, writers, Allowance(None, 0)).note
 
 
 # Runs that end before their time.
@@ -283,11 +285,11 @@ def test_runs_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path: P
     ("arguments", "says"),
     [
         (["absent.svs", "--out", "out"], "failed absent.svs: no such file or folder"),
-        (["a.png", "--out", "out", "--detector", "nix"], "error there is no detector 'nix'"),
-        (["a.png", "--out", "out", "--classifier", "nix"], "error there is no slide classifier 'nix'"),
+        (["a.png", "--out", "out", "--detector", "nix"], "error unknown detector 'nix'"),
+        (["a.png", "--out", "out", "--classifier", "nix"], "error unknown slide classifier 'nix'"),
         (["a.png", "--out", "out", "--reader", "nix"], "error unknown reader 'nix'"),
-        (["a.png", "--out", "out", "--device", "gpu"], "error 'gpu' is no device"),
-        (["a.png", "--out", "out", "--profile", "huge"], "error there is no profile 'huge'"),
+        (["a.png", "--out", "out", "--device", "gpu"], "error unknown device 'gpu'"),
+        (["a.png", "--out", "out", "--profile", "huge"], "error unknown profile 'huge'"),
         (["a.png", "--out", "out", "--weights", "detection=absent.pt"], "error there is no weights file"),
         (["a.png", "--out", "out", "--bundles", "absent"], "error there is no folder"),
         (["a.png", "--out", "a.png"], "error "),

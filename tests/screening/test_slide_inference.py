@@ -73,7 +73,7 @@ def test_a_manifest_of_slides_gives_the_files_of_screening_with_the_activation_o
     assert cam[K:] == [0, 0], "cells beyond the bag"
     assert sum(cell.attention for cell in found.cells[:K]) == pytest.approx(1, abs=1e-5)
     assert found.call in {"positive", "negative"}
-    assert found.provenance.used["swift_mil"]["activation"] == "grad_x_feature"
+    assert found.provenance.used["activation"] == "grad_x_feature"
     assert found.provenance.used["reranker"] is found.cells[0].rerank_score is None
     assert "A toy, detection." in found.provenance.weights_note
     table = pq.read_table(tmp_path / "out" / "1" / "cells.parquet")
@@ -99,7 +99,7 @@ def test_slides_with_reranking(home: Path, tmp_path: Path) -> None:
     assert scores == sorted(scores, reverse=True)  # type: ignore[type-var]
     assert found.provenance.used["reranker"] == "cell_cls"
     assert found.provenance.used["candidates"] == 24
-    assert found.provenance.used["detection"]["top_k"] == len(found.cells) == 6
+    assert found.provenance.used["top_k"] == len(found.cells) == 6
     assert set(found.provenance.weights) == {"detection", "swift_mil", "cell_cls"}
     plain = findings_in(tmp_path / "plain", "2")
     assert plain.provenance.config_hash != found.provenance.config_hash
@@ -133,7 +133,7 @@ def test_the_command_line_reranks_and_says_what_it_did(home: Path, tmp_path: Pat
     assert "no call" not in plain.output
     first = findings_in(tmp_path / "plain", "1")
     assert first.call in {"positive", "negative"}
-    assert first.provenance.used["swift_mil"]["activation"] == "attention", "as the bundle says"
+    assert first.provenance.used["activation"] == "attention", "as the bundle says"
     again = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "again"), "--rerank", "--candidates", "8"])
     assert again.exit_code == 0, again.output
     assert "the best 6 of 8 candidates" in again.output

@@ -27,11 +27,11 @@ from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, save_weights
 from stride_monai.screening.choices import overlays_in
+from stride_monai.screening.config import ScreeningConfig, parse_weights
 from stride_monai.screening.doctor import examine
 from stride_monai.screening.models import load_models
-from stride_monai.screening.options import Options, Rerank
 from stride_monai.screening.recognize import load_source
-from stride_monai.screening.sources import Sources, check_options, parse_weights
+from stride_monai.screening.sources import Sources, check_config
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.workflow import bundle_root, untrained_network
 
@@ -55,7 +55,7 @@ def test_weights_are_named_by_stage() -> None:
         ("model.pt", "names no stage and file: e.g. --weights detection="),
         ("detection=", "names no stage and file"),
         ("=model.pt", "names no stage and file"),
-        ("detector=model.pt", "no stage 'detector'.* did you mean detection"),
+        ("detector=model.pt", "unknown stage 'detector'.* did you mean detection"),
         ("swift-mil=model.pt", "did you mean swift_mil"),
         ("stain=model.pt", "use one of detection, cell_cls, swift_mil, coloradv, text_align"),
     ],
@@ -75,31 +75,31 @@ def some(tmp_path: Path) -> Path:
     ("stages", "options", "says"),
     [
         (["cell_cls"], {}, "about re-ranking: add --rerank"),
-        (["cell_cls"], {"rerank": Rerank("mine.pt")}, "--reranker and --weights cell_cls both"),
-        ([], {"rerank": Rerank("nowhere.pt")}, "there is no weights file .*nowhere.pt"),
+        (["cell_cls"], {"rerank": True, "reranker": "mine.pt"}, "--reranker and --weights cell_cls both"),
+        ([], {"rerank": True, "reranker": "nowhere.pt"}, "there is no weights file .*nowhere.pt"),
         (["text_align"], {"descriptions": False}, "not used by --no-descriptions"),
         (["swift_mil", "coloradv"], {}, "one of which decides: say which: --classifier"),
         (["coloradv"], {"classifier": "swift_mil"}, "not used by --classifier swift_mil"),
-        (["detection"], {"detector": "yolo9"}, "no detector 'yolo9'"),
-        (["detection"], {"classifier": "resnet"}, "no slide classifier 'resnet'"),
-        (["detection"], {"profile": "small"}, "no profile 'small'"),
+        (["detection"], {"detector": "yolo9"}, "unknown detector 'yolo9'"),
+        (["detection"], {"classifier": "resnet"}, "unknown slide classifier 'resnet'"),
+        (["detection"], {"profile": "small"}, "unknown profile 'small'"),
         (["detection"], {"bundles": Path("nowhere")}, "there is no folder .*/nowhere"),
-        (["detector"], {}, "no stage 'detector'"),
+        (["detector"], {}, "unknown stage 'detector'"),
     ],
 )
 def test_contradictions_are_refused_at_once(some: Path, stages: list[str], options: dict[str, Any], says: str) -> None:
     with pytest.raises((ConfigError, BundleError), match=says):
-        check_options(Options(weights=dict.fromkeys(stages, (some,)), **options))
+        check_config(ScreeningConfig(weights=dict.fromkeys(stages, (some,)), **options))
 
 
 def test_what_is_in_order_passes_and_torch_is_not_imported(some: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from stride_monai.screening.sources import check_options, parse_weights\n"
-        "from stride_monai.screening.options import Options, Rerank\n"
+        "from stride_monai.screening.sources import check_config\n"
+        "from stride_monai.screening.config import ScreeningConfig, parse_weights\n"
         "stages = ('detection', 'swift_mil', 'text_align', 'cell_cls')\n"
         f"weights = parse_weights([stage + '={some}' for stage in stages])\n"
-        f"check_options(Options(weights=weights, rerank=Rerank(), bundles=Path({str(SHIPPED)!r})))\n"
+        f"check_config(ScreeningConfig(weights=weights, rerank=True, bundles=Path({str(SHIPPED)!r})))\n"
         "assert not {'torch', 'monai'} & sys.modules.keys(), 'heavy'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -148,7 +148,7 @@ def test_what_is_no_weights_file_is_refused_by_its_full_path_and_what_it_is(tmp_
         kind_of_weights(tmp_path / "odd")
     assert str(tmp_path / "odd") in str(caught.value)
     with pytest.raises(BundleError, match=says):
-        check_options(Options(weights={"detection": (tmp_path / "odd",)}))
+        check_config(ScreeningConfig(weights={"detection": (tmp_path / "odd",)}))
 
 
 def test_a_file_is_what_it_holds_whatever_its_name(tmp_path: Path) -> None:
@@ -310,13 +310,17 @@ def test_findings_say_where_each_part_s_weights_came_from(home: Path, mine: dict
     assert found.call is not None
     assert provenance.weights == {name: sha256_of(file) for name, file in mine.items()}
     assert provenance.requested["weights"] == {name: ["model.pt"] for name in mine}
-    assert provenance.used["weights_from"] == {name: {"from": "given", "files": ["model.pt"]} for name in mine}
+    assert provenance.used["weights"] == {name: ["model.pt"] for name in mine}
+    assert provenance.used["weights_from"] == dict.fromkeys(mine, "given")
     assert provenance.used["why"]["classifier"] == "its weights were given"
     assert found.described.why == "its weights were given"
     assert found.described.threshold == pytest.approx(0.2)
     assert str(mine["detection"].parent) not in found.to_json()
     part = screened(home, weights=weights_of(mine, "text_align")).provenance
-    assert part.used["weights_from"]["coloradv"] == {"from": "own bundle", "files": ["model.safetensors"]}
+    assert (part.used["weights_from"]["coloradv"], part.used["weights"]["coloradv"]) == (
+        "own bundle",
+        ["model.safetensors"],
+    )
     assert part.config_hash != provenance.config_hash
 
 
@@ -337,7 +341,7 @@ def test_a_bundle_of_one_s_own_alone_takes_the_others_from_the_package(home: Pat
     sources = Sources(tmp_path)
     assert (sources["text_align"].how, sources["detection"].how) == ("own bundle", "shipped")
     with pytest.raises(BundleError, match=r"detection .*no weights at the paper's settings ship: train detection"):
-        load_models(tmp_path, "paper", CPU)
+        load_models(ScreeningConfig(bundles=tmp_path, profile="paper", device="cpu"))
     assert Sources(SHIPPED)["detection"].how == "shipped", "named or not, these came with the package"
 
 
@@ -363,7 +367,7 @@ def test_the_bag_size_is_that_of_the_weights(home: Path, mine: dict[str, Path]) 
     state = torch.load(mine["swift_mil"])["model"]
     torch.save(state | {"bag_size": torch.tensor(3)}, mine["swift_mil"])
     found = screened(home, weights=weights_of(mine, "detection", "swift_mil"))
-    assert found.operating_point.bag_size == found.provenance.used["swift_mil"]["bag_size"] == 3
+    assert found.operating_point.bag_size == found.provenance.used["bag_size"] == 3
     assert sum(cell.attention > 0 for cell in found.cells) == 3
     assert found.call is not None
 
@@ -382,17 +386,18 @@ def test_what_training_left_in_a_bundle_s_models_is_used_where_it_is_alone(own: 
     torch.save(make_classifier(sha256_of(own / "detection" / "model.safetensors")).state_dict(), trained)
     said = rf"has model.safetensors, .* and model.pt, .*--weights swift_mil={trained} or"
     with pytest.raises(BundleError, match=said):
-        load_models(own, "paper", CPU)
-    assert load_models(own, "paper", CPU, weights={"swift_mil": [trained]}).origins["swift_mil"].files == (trained,)
+        load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu"))
+    named = ScreeningConfig(bundles=own, profile="paper", device="cpu", weights={"swift_mil": [trained]})
+    assert load_models(named).origins["swift_mil"].files == (trained,)
     (bundle / "model.safetensors").unlink()
-    models = load_models(own, "paper", CPU)
+    models = load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu"))
     assert models.origins["swift_mil"] == ("own bundle", (trained,))
     assert models.weights["swift_mil"] == sha256_of(trained)
     trained.unlink()
     with pytest.raises(
         BundleError, match=r"/swift_mil/model\.safetensors .*--weights swift_mil=FILE, or take swift_mil out"
     ):
-        load_models(own, "paper", CPU)
+        load_models(ScreeningConfig(bundles=own, profile="paper", device="cpu"))
 
 
 def test_a_folder_that_holds_no_bundle_is_refused_with_the_way_out(own: Path, tmp_path: Path) -> None:
@@ -415,7 +420,8 @@ def test_the_shipped_bundles_take_weights_of_one_s_own(tmp_path: Path) -> None:
     torch.save(random_state("detection", detector="fcos"), tmp_path / "mine.pt")
     shipped = SHIPPED / "swift_mil" / "models"
     slides = [shipped / "tiny.safetensors", shipped / "tiny_fcos.safetensors"]
-    models = load_models(None, "tiny", CPU, weights={"detection": [tmp_path / "mine.pt"], "swift_mil": slides})
+    weights = {"detection": [tmp_path / "mine.pt"], "swift_mil": slides}
+    models = load_models(ScreeningConfig(device="cpu", weights=weights))
     assert isinstance(models.detector, FcosDetector)
     assert models.detector_choice.name == "fcos"
     assert models.origins["swift_mil"].files == tuple(slides)
@@ -450,10 +456,10 @@ def test_the_command_line_names_the_weights_and_the_run_keeps_their_paths(
 @pytest.mark.slow
 def test_the_doctor_tells_of_weights_of_one_s_own(tmp_path: Path) -> None:
     torch.save(random_state("detection", detector="fcos"), tmp_path / "mine.pt")
-    options = Options(weights={"detection": (tmp_path / "mine.pt",)})
-    checks = {check.name: check for check in examine(options)}
+    config = ScreeningConfig(weights={"detection": (tmp_path / "mine.pt",)})
+    checks = {check.name: check for check in examine(config)}
     assert checks["screens detection"].detail.startswith(f"{tmp_path / 'mine.pt'}, given, sha256 ")
     assert checks["detector"].detail.startswith("fcos (")
     assert "no call is made" in checks["call"].advice
     torch.save({"x": torch.zeros(1)}, tmp_path / "mine.pt")
-    assert {check.name: check.state for check in examine(options)}["screening"] == "problem"
+    assert {check.name: check.state for check in examine(config)}["screening"] == "problem"

@@ -1,0 +1,230 @@
+"""What is asked of screening, and what is used. Imports nothing heavy: a wrong word is refused before networks are."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from stride_monai.errors import ConfigError
+from stride_monai.slides.readers.registry import reader_names
+
+__all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "parse_weights"]
+
+STAGES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
+"""The stages that have weights, by the names of their bundles."""
+CLASSIFIERS = ("coloradv", "swift_mil")
+"""Bundles of slide classifiers, the one that is preferred first."""
+PROFILES = ("tiny", "paper")
+_RERANKER = "cell_cls"
+_DEVICES = r"auto|(cpu|cuda|mps|xpu|hpu)(:\d+)?"
+"""Of PyTorch's, those that may compute; whether one is there, PyTorch knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreeningConfig:
+    """What is asked of screening; ``None`` and ``auto`` leave a choice open.
+
+    Attributes:
+        mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
+        reader: ``auto``, or the name of one (:mod:`stride_monai.slides.readers`).
+        device: ``auto`` for the first GPU where there is one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1`` ...
+        profile: ``tiny``, of which weights ship, or ``paper``.
+        bundles: folder with bundles of the user's, some or all; None for those of the package.
+        detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.choices`).
+        classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
+        rerank: a cell classifier chooses the best K of more cells than K.
+        reranker: which: ``cell_cls``; or the folder of another bundle of that kind; or weights for ``cell_cls``.
+        candidates: cells that the detector proposes to it; None for four for each that is kept.
+        descriptions: whether cells are described in words; None for where the bundle text_align has weights.
+        activation: how much a cell speaks for the slide class, see
+            :func:`stride_monai.networks.class_activation`; None for that of the slide classifier's bundle.
+        force: make a call although the threshold was set for another K or on cells that were chosen in another way.
+        weights: by stage (:data:`STAGES`) the weights files to use: one, or a base and files of what differs from it.
+            What is not named here is in the bundles.
+        image, plane: which of several in a file, see :func:`stride_monai.slides.open_slide`.
+
+    Raises:
+        ConfigError: a value is invalid, or two contradict each other. Files are looked at when they are loaded.
+    """
+
+    mpp: float | None = None
+    reader: str = "auto"
+    device: str = "auto"
+    profile: str = "tiny"
+    bundles: Path | None = None
+    detector: str = "auto"
+    classifier: str = "auto"
+    rerank: bool = False
+    reranker: Path | str = _RERANKER
+    candidates: int | None = None
+    descriptions: bool | None = None
+    activation: str | None = None
+    force: bool = False
+    weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    image: int | None = None
+    plane: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bundles", None if self.bundles is None else Path(self.bundles))
+        object.__setattr__(self, "weights", {name: _paths(files) for name, files in self.weights.items()})
+        if self.mpp is not None and not 0 < self.mpp < math.inf:
+            raise ConfigError(f"invalid mpp {self.mpp:g}", "give um/px at full resolution, e.g. 0.25")
+        for name in ("candidates", "image", "plane"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ConfigError(f"invalid {name} {number}", "give a whole number from 1")
+        _one_of("profile", self.profile, PROFILES)
+        _one_of("reader", self.reader, ("auto", *reader_names()))
+        _one_of("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
+        if re.fullmatch(_DEVICES, self.device) is None:
+            raise ConfigError(f"unknown device '{self.device}'", "use auto, cpu or cuda")
+        for name in self.weights:
+            _check_stage(name)
+        self._check_contradictions()
+
+    def _check_contradictions(self) -> None:
+        deciding = [name for name in CLASSIFIERS if name in self.weights]
+        unused = [name for name in deciding if self.classifier not in {"auto", name}]
+        if self.classifier == "auto" and len(deciding) > 1:
+            raise ConfigError(
+                f"--weights names {' and '.join(deciding)}, one of which decides",
+                f"say which: --classifier {deciding[0]} or {deciding[1]}, and leave the other's weights out",
+            )
+        if unused:
+            raise ConfigError(
+                f"--weights {unused[0]} is not used by --classifier {self.classifier}", "leave one of the two out"
+            )
+        about = {
+            "--reranker": self.reranker != _RERANKER,
+            "--candidates": self.candidates is not None,
+            "--weights cell_cls": _RERANKER in self.weights,
+        }
+        if not self.rerank and (idle := [name for name, given in about.items() if given]):
+            raise ConfigError(f"{idle[0]} is about re-ranking", "add --rerank, or leave it out")
+        if about["--reranker"] and about["--weights cell_cls"]:
+            raise ConfigError("--reranker and --weights cell_cls both say what re-ranks", "leave one of the two out")
+        if "text_align" in self.weights and self.descriptions is False:
+            raise ConfigError("--weights text_align is not used by --no-descriptions", "leave one of the two out")
+
+    def for_findings(self, mpp: float | None) -> dict[str, Any]:
+        """As plain values, of files and folders the name alone.
+
+        Args:
+            mpp: that of the slide, from its manifest; None for what was asked of all.
+        """
+        named = replace(
+            self,
+            mpp=mpp or self.mpp,
+            bundles=None if self.bundles is None else Path(self.bundles.absolute().name),
+            reranker=Path(self.reranker).name,
+            weights={name: tuple(Path(file.name) for file in files) for name, files in self.weights.items()},
+        )
+        return plain(asdict(named))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedConfig:
+    """What is used where a :class:`ScreeningConfig` asks; what bears the same name there is the same thing.
+
+    Attributes:
+        mpp, mpp_source, reader: of the slide; None before one is opened.
+        why: of detector and classifier, in words why it is this one.
+        bundles: name of the folder that was given; None where all are the package's.
+        rerank, reranker, candidates: None and False without re-ranking.
+        descriptions: whether cells are described; above a cosine of ``description_threshold``.
+        tile_px, tile_mpp, overlap_px, origin, min_score, max_per_tile, nms_iou: how the detector sees the slide, see
+            :class:`~stride_monai.inferers.SlideDetectionInferer`.
+        top_k: cells that are kept and shown.
+        crop_px, crop_mpp: of their crops.
+        bag_size: cells that the slide classifier decides from.
+        weights: by bundle the names of its weights files; ``weights_from`` whether they were ``given``, or are of the
+            user's ``own bundle`` or ``shipped``; ``weights_sha256`` what they are.
+        version: of the package.
+    """
+
+    device: str
+    precision: str
+    profile: str
+    bundles: str | None
+    detector: str
+    classifier: str
+    why: Mapping[str, str]
+    rerank: bool
+    reranker: str | None
+    candidates: int | None
+    descriptions: bool
+    description_threshold: float | None
+    activation: str
+    force: bool
+    tile_px: int
+    tile_mpp: float
+    overlap_px: int
+    origin: Sequence[float]
+    min_score: float
+    max_per_tile: int
+    nms_iou: float
+    top_k: int
+    crop_px: int
+    crop_mpp: float
+    bag_size: int
+    weights: Mapping[str, Sequence[str]]
+    weights_from: Mapping[str, str]
+    weights_sha256: Mapping[str, str]
+    version: str
+    image: int | None
+    plane: int | None
+    mpp: float | None = None
+    mpp_source: str | None = None
+    reader: str | None = None
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them: paths are texts, sequences are lists."""
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain(value)
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
+    return tuple(Path(file) for file in ([files] if isinstance(files, Path | str) else files))
+
+
+def _one_of(what: str, word: str, known: Sequence[str]) -> None:
+    if word not in known:
+        raise ConfigError(f"unknown {what} '{word}'", f"use {', '.join(known[:-1])} or {known[-1]}")
+
+
+def _check_stage(name: str) -> None:
+    if name not in STAGES:
+        near = difflib.get_close_matches(name, STAGES, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(STAGES)}"
+        raise ConfigError(f"unknown stage '{name}' of --weights", advice)
+
+
+def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:
+    """The weights files of each stage from texts like ``detection=FILE``.
+
+    A stage that comes again gets a base and a file of what differs from it, in that order.
+
+    Raises:
+        ConfigError: a text is of another form, or the stage is unknown.
+    """
+    found: dict[str, tuple[Path, ...]] = {}
+    for text in given:
+        name, sign, file = (part.strip() for part in text.partition("="))
+        if not (sign and name and file):
+            raise ConfigError(f"--weights {text} names no stage and file", "e.g. --weights detection=out/model.pt")
+        _check_stage(name)
+        found[name] = (*found.get(name, ()), Path(file).expanduser())  # the shell leaves a ~ after = as it is
+    return found
