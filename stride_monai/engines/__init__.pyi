@@ -6,7 +6,6 @@ from .detection import DetectionEvaluator as DetectionEvaluator
 from .detection import DetectionTrainer as DetectionTrainer
 from .detection import TileTruth as TileTruth
 from .encoded_cells import EncodedCells as EncodedCells
-from .progress import Progress as Progress
 from .sampling import CellSampler as CellSampler
 from .self_supervised import FeatureEvaluator as FeatureEvaluator
 from .self_supervised import SelfSupervisedTrainer as SelfSupervisedTrainer

@@ -7,23 +7,18 @@ found in the folder, and each bag says what it was made from; so a run that was 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import time
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from stride_monai.data.bags.bag import (
     BAG_SUFFIX,
-    CLAIMS_FOLDER,
     BagCell,
     BagFile,
     BagHeader,
@@ -31,25 +26,27 @@ from stride_monai.data.bags.bag import (
     is_bag,
     write_bag,
 )
-from stride_monai.engines.progress import Progress
-from stride_monai.errors import BagError, ConfigError, OutputError, SlideError, StrideError
-from stride_monai.files import config_hash, free_name, remove_leftovers, sha256_of, write_bytes
+from stride_monai.errors import BagError, ConfigError, OutputError, SlideError
+from stride_monai.files import config_hash, remove_leftovers, sha256_of
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
-from stride_monai.locks import NO_LOCKS, InUseError, put_up
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.ownership import refuse_foreign, refuse_inputs, refuse_within
+from stride_monai.runs.claims import JobClaims
+from stride_monai.runs.jobs import Ended, Job, never
+from stride_monai.runs.notes import Notes
+from stride_monai.runs.progress import Progress
+from stride_monai.runs.runners import Shared
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import own_folders, slide_fingerprint
 from stride_monai.slides.rehearsal import rehearse
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
-__all__ = ["CLAIMS_FOLDER", "FAILED_FOLDER", "SlideBagMaker"]
+__all__ = ["FAILED_FOLDER", "SlideBagMaker"]
 
 _log = logging.getLogger(__name__)
 FAILED_FOLDER = "failed"
-_POLL_SECONDS = 1.0
 _NOTE_HEAD = "stride-monai: no bag was made of the slide "
 _ELSEWHERE = "choose another output_dir, or move it elsewhere"
 Item = Mapping[str, Any]
@@ -96,6 +93,9 @@ class SlideBagMaker(SupervisedEvaluator):
     ) -> None:
         super().__init__(*args, inferer=inferer, decollate=False, **kwargs)
         self.output_dir, self.overwrite = Path(output_dir), overwrite
+        self._claims = JobClaims(self.output_dir)
+        self._runner: Shared[int] = Shared(self._claims)
+        self._notes = Notes(self.output_dir / FAILED_FOLDER, _NOTE_HEAD)
         self.weights = None if weights is None else Path(weights)
         self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp)
         self.reranker = reranker
@@ -111,14 +111,13 @@ class SlideBagMaker(SupervisedEvaluator):
 
     def _start(self) -> None:
         self._failed: list[str] = []
-        self._busy: list[Item] = []
         self._sha256 = sha256_of(self.weights) if self.weights else ""
         settings = {**self.inferer.settings(), "crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
         if self.reranker is not None:
             settings |= {"top_k": self.reranker.k, "reranker": self.reranker.settings()}
         self._config_hash = config_hash(settings)
         self._refuse()
-        self._progress = Progress(self.output_dir, [str(item["slide_id"]) for item in self.data_loader.dataset.data])
+        self._progress = Progress([str(item["slide_id"]) for item in self.data_loader.dataset.data], self._bags)
 
     def _refuse(self) -> None:
         """Refuse, before anything is done, to write where a slide is, or over what is no bag of ours."""
@@ -138,17 +137,22 @@ class SlideBagMaker(SupervisedEvaluator):
     def _bag(self, slide_id: str) -> Path:
         return self.output_dir / f"{slide_id}{BAG_SUFFIX}"
 
+    def _bags(self) -> set[str]:
+        """Slides that have a bag, whoever made it."""
+        return {path.name.removesuffix(BAG_SUFFIX) for path in self.output_dir.glob(f"*{BAG_SUFFIX}")}
+
     def _own(self, slide_id: str) -> bool:
         """Whether what stands in the place of a bag is one, or was: its slide was claimed here before."""
         path = self._bag(slide_id)
         if path.is_symlink() or not path.is_file():
             return False
-        return is_bag(path) or (self.output_dir / CLAIMS_FOLDER / f"{slide_id}.lock").exists()
+        return is_bag(path) or self._claims.known(slide_id)
 
     def _end(self) -> None:
-        for item in self._busy:
-            self._one(item, wait=True)
-        _log.info("%s", self._progress.summary())
+        for ended in self._runner.rest():
+            self._note(ended)
+        made, there = self._progress.made, len(self._bags())
+        _log.info("%d bags made here in %s; %s has %d bags", made, self._progress.took(), self.output_dir.name, there)
         if self._failed:
             raise SlideError(
                 f"{len(self._failed)} of {self._progress.total} slides failed here ({', '.join(self._failed)})",
@@ -158,94 +162,53 @@ class SlideBagMaker(SupervisedEvaluator):
     def _iteration(self, engine: Any, batchdata: list[Item]) -> list[dict[str, Any]]:
         return [self._one(slide) for slide in batchdata]
 
-    def _one(self, item: Item, wait: bool = False) -> dict[str, Any]:
+    def _one(self, item: Item) -> dict[str, Any]:
         slide_id = str(item["slide_id"])
         path = self._bag(slide_id)
         if not self.output_dir.is_dir():
             raise OutputError(f"the output folder {self.output_dir} has vanished", "bring it back, and run it again")
-        note = self.output_dir / FAILED_FOLDER / f"{slide_id}.txt"
-        cells, problem = None, None
-        try:
-            with self._claimed(slide_id, wait) as claimed:
-                if not claimed:
-                    self._busy.append(item)
-                    return {"slide_id": slide_id, "cells": None, "error": None}
-                if self.overwrite or not self._stays(item, path):
-                    with self._marked(item):
-                        cells = self._make(item, path)
-                _forget(note)
-        except OutputError:
-            raise  # no other slide could be written either
-        except StrideError as error:
-            problem = str(error)
-        except Exception as error:  # a defect must not stop the other slides
-            problem = f"unexpected {type(error).__name__}: {error}\n{traceback.format_exc()}"
-        if problem is not None:
-            _log.error("%s failed: %s", slide_id, problem)
-            self._failed.append(slide_id)
-            note = note if _own_note(note) else free_name(note)
-            write_bytes(note, f"{_NOTE_HEAD}{slide_id}\n\n{problem}\n".encode("utf-8", "backslashreplace"))
-        _log.info("%s", self._progress.step(slide_id, made=cells is not None))
-        return {"slide_id": slide_id, "cells": cells, "error": problem}
+        done = never if self.overwrite else partial(self._there, item, path)
+        ended = self._runner.attempt(Job(slide_id, done, lambda _: self._marked(item, path)))
+        if ended is None:
+            return {"slide_id": slide_id, "cells": None, "error": None}
+        self._note(ended)
+        return {"slide_id": slide_id, "cells": ended.value if ended.made else None, "error": ended.reason or None}
 
-    @contextmanager
-    def _claimed(self, slide_id: str, wait: bool) -> Iterator[bool]:
-        """Whether this process may work on the slide; it does as long as the block lasts."""
-        place = self.output_dir / CLAIMS_FOLDER / f"{slide_id}.lock"
-        lock, sign = FileLock(place), None
-        try:
-            place.parent.mkdir(exist_ok=True)
-            lock.acquire(timeout=-1 if wait else 0, poll_interval=_POLL_SECONDS)
-        except Timeout:
-            yield False
-            return
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise OutputError(
-                    f"cannot claim a slide in {self.output_dir} ({error})", "check that the folder can be written to"
-                ) from error
-            sign = _sign(place.with_suffix(".running"), wait)
-            if sign is None:
-                yield False
-                return
-        try:
-            yield True
-        finally:
-            with contextlib.suppress(OSError):
-                lock.release() if sign is None else sign.unlink(missing_ok=True)
+    def _note(self, ended: Ended[int]) -> None:
+        if isinstance(ended.error, OutputError):
+            raise ended.error  # no other slide could be written either
+        if ended.error is None:
+            self._notes.forget(ended.id)
+        else:
+            problem = "\n".join(filter(None, (ended.reason, ended.trace)))
+            _log.error("%s failed: %s", ended.id, problem)
+            self._failed.append(ended.id)
+            self._notes.write(ended.id, f"{problem}\n")
+        _log.info("%s", self._progress.step(ended.id, ended.made))
 
-    @contextmanager
-    def _marked(self, item: Item) -> Iterator[None]:
-        """Leave a mark as long as the block lasts: a process that ends in it leaves it behind.
+    def _marked(self, item: Item, path: Path) -> int:
+        """Make a bag. A slide in which a process has ended is read in a process of its own first.
 
-        A slide with such a mark is read in a process of its own first, so that a file that aborts a library ends no
-        second one. The mark stays as long as that goes wrong.
-
-        Raises:
-            SlideError: it does.
+        So a file that aborts a library ends no second one; the mark that tells stays as long as that goes wrong.
         """
-        mark = self.output_dir / CLAIMS_FOLDER / f"{item['slide_id']}.begun"
-        if mark.exists():
-            _log.warning(
-                "%s: a process ended at this slide, so it is tried apart from this one first", item["slide_id"]
-            )
+        slide_id = str(item["slide_id"])
+        if self._claims.ended_in(slide_id):
+            _log.warning("%s: a process ended at this slide, so it is tried apart from this one first", slide_id)
             rehearse(Path(item["image"]), item.get("mpp"), (self.inferer.tile_mpp, self._patches.crop_mpp))
-        mark.touch()
-        try:
-            yield
-        finally:
-            mark.unlink(missing_ok=True)
+        with self._claims.begun(slide_id):
+            return self._make(item, path)
 
-    def _stays(self, item: Item, path: Path) -> bool:
-        """Whether the slide's bag is there and is what this run would make."""
+    def _there(self, item: Item, path: Path) -> int | None:
+        """How many cells the slide's bag has, if it is there and is what this run would make."""
         if not path.exists():
-            return False
+            return None
         slide_id = str(item["slide_id"])
         try:
-            header = BagFile(path).header
+            bag = BagFile(path)
+            header = bag.header
         except BagError as error:
             _log.warning("%s: its bag is made again (%s)", slide_id, error)
-            return False
+            return None
         mine = {
             "weights": (header.detector_sha256, self._sha256),
             "settings": (header.config_hash, self._config_hash),
@@ -255,7 +218,7 @@ class SlideBagMaker(SupervisedEvaluator):
         others = [name for name, (there, here) in mine.items() if there != here]
         if others:
             _log.warning("%s: its bag is of other %s and is made again", slide_id, " and ".join(others))
-        return not others
+        return None if others else len(bag)
 
     def _make(self, item: Item, path: Path) -> int:
         start = time.perf_counter()
@@ -291,31 +254,6 @@ class SlideBagMaker(SupervisedEvaluator):
             ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items()),
         )
         return len(cells)
-
-
-def _sign(path: Path, wait: bool) -> Path | None:
-    """A file that claims a slide where there are no locks; None where another process has it."""
-    while True:
-        try:
-            return put_up(path)
-        except InUseError:
-            if not wait:
-                return None
-            time.sleep(_POLL_SECONDS)
-
-
-def _forget(note: Path) -> None:
-    """Remove what was noted of a failure that is over."""
-    with contextlib.suppress(OSError):
-        if os.path.lexists(note) and _own_note(note):
-            note.unlink()
-
-
-def _own_note(note: Path) -> bool:
-    try:
-        return not note.is_symlink() and note.is_file() and note.read_bytes().startswith(_NOTE_HEAD.encode())
-    except OSError:
-        return False
 
 
 def _cells(bag: CellBag) -> list[BagCell]:

@@ -1,6 +1,12 @@
+from .claims import Claim as Claim
+from .claims import JobClaims as JobClaims
+from .claims import held as held
 from .jobs import Ended as Ended
 from .jobs import Job as Job
 from .jobs import attempt as attempt
+from .notes import Notes as Notes
+from .progress import Progress as Progress
 from .runners import Processes as Processes
 from .runners import Runner as Runner
+from .runners import Shared as Shared
 from .runners import serial as serial

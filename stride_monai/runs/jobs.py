@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
+
+from stride_monai.errors import StrideError
 
 __all__ = ["Ended", "Job", "Part", "attempt", "never", "unheard"]
 
@@ -62,6 +65,20 @@ class Ended(Generic[T]):
             raise self.error
         assert self.value is not None
         return self.value
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, for people; empty where it did not."""
+        if self.error is None or isinstance(self.error, StrideError):
+            return str(self.error or "")
+        return " ".join(f"unexpected {type(self.error).__name__}: {self.error}".split())
+
+    @property
+    def trace(self) -> str:
+        """Of a defect, for whoever mends it; empty where it did not fail, or as we say ourselves that things fail."""
+        if self.error is None or isinstance(self.error, StrideError):
+            return ""
+        return "".join(traceback.format_exception(self.error))
 
 
 def attempt(job: Job[T], on_part: Part = unheard) -> Ended[T]:

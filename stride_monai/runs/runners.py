@@ -15,13 +15,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_double
 from multiprocessing.sharedctypes import SynchronizedArray
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol
 
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.guard import signals_held
+from stride_monai.runs.claims import InUseError, JobClaims
 from stride_monai.runs.jobs import Ended, Job, Part, T, attempt, unheard
 
-__all__ = ["Processes", "Runner", "serial"]
+__all__ = ["Processes", "Runner", "Shared", "serial"]
 
 _POLL_SECONDS = 0.5
 _AHEAD = 2
@@ -43,6 +44,39 @@ def serial(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]
     """A :class:`Runner`: one job after the other, in order, in this process."""
     for number, job in enumerate(jobs):
         yield attempt(job, lambda share, number=number: on_part(number + share))  # type: ignore[misc]
+
+
+class Shared(Generic[T]):
+    """:func:`serial` of processes that share a folder and need not know each other, in steps for a loop of another's.
+
+    Each process attempts all jobs. What another one is at is left for the end: it is done then, or that process is gone
+    and it is made here.
+    """
+
+    def __init__(self, claims: JobClaims) -> None:
+        self.claims = claims
+        self._busy: list[Job[T]] = []
+
+    def attempt(self, job: Job[T]) -> Ended[T] | None:
+        """How the job ended; None where another process is at it.
+
+        Raises:
+            OutputError: it cannot be claimed.
+        """
+        try:
+            with self.claims.held(job.id):
+                return attempt(job)
+        except InUseError:
+            self._busy.append(job)
+            return None
+
+    def rest(self) -> Iterator[Ended[T]]:
+        """How those ended that others were at."""
+        while self._busy:
+            job = self._busy.pop(0)
+            with self.claims.held(job.id, wait=True):
+                ended = attempt(job)
+            yield ended
 
 
 class Processes:

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from stride_monai.errors import OutputError
 from stride_monai.files import remove_leftovers
-from stride_monai.locks import HeldFolder, held
 from stride_monai.ownership import refuse_inputs, refuse_within
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome, RunIndex
+from stride_monai.runs.claims import HeldFolder, held
 from stride_monai.screening.about import about
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Batch, Writer, screen_one

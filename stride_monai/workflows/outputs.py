@@ -13,11 +13,12 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from stride_monai.data.bags.bag import BAG_SUFFIX, CLAIMS_FOLDER, is_bag
+from stride_monai.data.bags.bag import BAG_SUFFIX, is_bag
 from stride_monai.errors import OutputError
 from stride_monai.files import TEMPORARY, watched
 from stride_monai.ownership import LIST_NAME, FileList, named, read_list, written
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
+from stride_monai.runs.claims import JobClaims
 
 __all__ = ["OutputFolder", "guard_outputs"]
 
@@ -54,8 +55,7 @@ class OutputFolder:
         if path.is_symlink() or not path.is_file():
             return False
         if path.name.endswith(BAG_SUFFIX):
-            claim = path.parent / CLAIMS_FOLDER / f"{path.name.removesuffix(BAG_SUFFIX)}.lock"
-            return is_bag(path) or claim.exists()
+            return is_bag(path) or JobClaims(path.parent).known(path.name.removesuffix(BAG_SUFFIX))
         if self._list is not None:
             by_monai = any(fnmatch(path.name, pattern) for pattern in _MONAI_WRITES)
             return (by_monai and "metrics.csv" in self._list.files) or self._list.as_written(self.folder, name)

@@ -26,11 +26,11 @@ from monai.data import Dataset
 from PIL import Image
 
 from stride_monai.data.bags.bag import BagFile
-from stride_monai.engines.progress import Progress, duration
-from stride_monai.engines.slide_bags import CLAIMS_FOLDER, FAILED_FOLDER, SlideBagMaker
+from stride_monai.engines.slide_bags import FAILED_FOLDER, SlideBagMaker
 from stride_monai.errors import OutputError, SlideError
 from stride_monai.files import replacing
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.runs.claims import CLAIMS_FOLDER
 from stride_monai.slides.readers import registry as readers
 
 GOOD = ("a", "b", "c", "d")
@@ -307,22 +307,3 @@ def test_a_folder_that_cannot_be_written_to_stops_the_run(tmp_path: Path, slides
     (tmp_path / "bags").write_text("a file")
     with pytest.raises(OutputError, match="bags"):
         maker(tmp_path / "bags", slides[:1]).run()
-
-
-def test_progress_counts_what_others_make(tmp_path: Path) -> None:
-    now = [0.0]
-    (tmp_path / "old.bag.arrow").touch()
-    progress = Progress(tmp_path, ["old", "a", "b", "c", "d", "e"], clock=lambda: now[0])
-    assert progress.step("old", made=False) == "1 of 6 slides"
-    now[0] = 50.0
-    assert progress.step("a", made=True) == "2 of 6 slides, about 3 min left"  # four more at 50 s
-    for name in "abc":
-        (tmp_path / f"{name}.bag.arrow").touch()
-    now[0] = 90.0
-    assert progress.step("d", made=True) == "5 of 6 slides, about 22 s left"  # four in 90 s
-    assert progress.step("e", made=False) == "6 of 6 slides"
-    assert progress.summary() == f"2 bags made here in 90 s; {tmp_path.name} has 4 bags".replace("90 s", duration(90))
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (3, 89, 90, 3600, 7321)] == ["3 s", "89 s", "2 min", "60 min", "2 h 2 min"]

@@ -30,7 +30,6 @@ from stride_monai.units import Box
 
 __all__ = [
     "BAG_SUFFIX",
-    "CLAIMS_FOLDER",
     "JPEG_QUALITY",
     "SCHEMA_VERSION",
     "BagCell",
@@ -44,8 +43,6 @@ __all__ = [
 ]
 
 BAG_SUFFIX = ".bag.arrow"
-CLAIMS_FOLDER = ".claims"
-"""Beside bags: a file for each slide that a process has worked on."""
 SCHEMA_VERSION = "1.2"
 JPEG_QUALITY = 90
 
