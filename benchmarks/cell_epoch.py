@@ -47,7 +47,7 @@ def parsed(folder: Path, out: str, arguments: argparse.Namespace, epochs: int) -
         crop_dir=str(folder / "bags"),
         output_dir=out,
         encoder_name=arguments.encoder,
-        crop_size=arguments.side,
+        crop_px=arguments.side,
         batch_size=arguments.batch,
         cells_per_epoch=arguments.cells,
         max_epochs=epochs,

@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # small pictures: more threads wait for each other
-    network, load = load_network(arguments.weights), LoadBagd(k=ablation.BAGS.top_k)
+    network, load = load_network(arguments.weights), LoadBagd(top_k=ablation.BAGS.top_k)
     items = datalists.bags(arguments.cohort / "bags", arguments.cohort, "test")
     centres = datalists.slide_centres(arguments.cohort)
     chosen = chosen_slides(items, centres, len(ablation.DESIGN.centres), OF_EACH)

@@ -217,7 +217,7 @@ def test_slides(study: Study) -> dict[str, list[SlideRecord]]:
 
 def load_bags(records: Sequence[SlideRecord]) -> tuple[Tensor, Tensor]:
     """uint8 crops ``[N, K, 3, S, S]`` and their mask ``[N, K]``."""
-    load = LoadBagd(k=ablation.BAGS.top_k)
+    load = LoadBagd(top_k=ablation.BAGS.top_k)
     items = [load({"bag": str(record.path)}) for record in records]
     return torch.stack([item["image"] for item in items]), torch.stack([item["mask"] for item in items])
 

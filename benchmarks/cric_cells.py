@@ -134,7 +134,7 @@ def spread(rows: Sequence[Sequence[str]]) -> list[str]:
 def recall(cohort: Path, network: torch.nn.Module) -> Result:
     """Share of the test images' nuclei that lie in one of the best boxes, and within 16 um of the centre of one."""
     numbers = json.loads((bundle_root("detection") / "configs" / "train.json").read_text())
-    detect = SlideDetectionInferer(tile_px=numbers["tile_size"], top_k=max(TOPS), min_score=numbers["min_score"])
+    detect = SlideDetectionInferer(tile_px=numbers["tile_px"], top_k=max(TOPS), min_score=numbers["min_score"])
     cells = read_cells(cohort / "cells.csv")
     hits: dict[str, list[list[bool]]] = {
         f"{group}, top {top}": [] for top in TOPS for group in ("lesions", "all nuclei")
@@ -161,7 +161,7 @@ def detect(cohort: Path, test: Sequence[str], out: Path, tuned: bool) -> Result:
     """Recall of the shipped detector, or of the shipped detector tuned on the training images."""
     if not tuned:
         return recall(cohort, load_bundle_network(bundle_root("detection"), "tiny").network)
-    settings = {"tile_size": 256, "max_epochs": DETECTOR_EPOCHS, "val_interval": DETECTOR_EPOCHS, "seed": 0}
+    settings = {"tile_px": 256, "max_epochs": DETECTOR_EPOCHS, "val_interval": DETECTOR_EPOCHS, "seed": 0}
     # The bundle validates on 'validation': the test images stand in, once, after the last epoch, and choose nothing.
     made = workflow("detection", cohort_with(cohort, out / "cohort", test, "validation"), out, **settings)
     network, ema = (made.parser.get_parsed_content(name) for name in ("network_def", "ema"))

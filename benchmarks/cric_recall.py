@@ -91,9 +91,9 @@ def recall(data: Path, weights: Path | None = None, min_score: float | None = No
     loaded = load_bundle_network(bundle_root("detection"), "tiny", weights=weights)
     numbers = loaded.numbers
     detect = SlideDetectionInferer(
-        tile_px=numbers["tile_size"],
+        tile_px=numbers["tile_px"],
         tile_mpp=numbers["tile_mpp"],
-        overlap_px=numbers["tile_overlap"],
+        overlap_px=numbers["overlap_px"],
         top_k=max(TOPS),
         min_score=numbers["min_score"] if min_score is None else min_score,
     )

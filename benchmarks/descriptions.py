@@ -330,7 +330,7 @@ def main() -> None:
     test = [record for record in read_manifest(arguments.data / "manifest.csv") if record.split == "test"]
     centres = sorted({str(record.centre) for record in test})
     pairs = {
-        name: rendered(name, arguments.pairs, centres, tiny["crop_size"], tiny["crop_mpp"], work) for name in PROPERTIES
+        name: rendered(name, arguments.pairs, centres, tiny["crop_px"], tiny["crop_mpp"], work) for name in PROPERTIES
     }
     truth = {name: rates(name, of_truth(p), 0.5) for name, p in pairs.items()}
     print(f"{len(test)} test slides of {len(centres)} centres: {', '.join(centres)}")

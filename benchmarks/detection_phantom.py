@@ -26,7 +26,7 @@ from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.workflows.workflow import bundle_root
 
 # Training tiles of 256 px show the same cells at a quarter of the cost of 512; evaluation is at the paper's 512.
-SETTINGS: dict[str, Any] = {"tile_size": 256, "batch_size": 16, "max_epochs": 10, "val_interval": 5, "resume": "auto"}
+SETTINGS: dict[str, Any] = {"tile_px": 256, "batch_size": 16, "max_epochs": 10, "val_interval": 5, "resume": "auto"}
 LABELS = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
 TRAINING_LESIONS = 60  # of its own label on each positive training slide; the test slides have natural numbers
 PAPER = {"val_map": 0.484, "val_recall": 0.989}
@@ -63,7 +63,7 @@ def run(configs: list[str], **overrides: object) -> None:
 
 def sizes(work: Path, seed: int) -> str:
     """What a seed trains on and what judges it."""
-    tiles = detection_tiles(work / "train", "train", tile_px=SETTINGS["tile_size"], seed=seed)
+    tiles = detection_tiles(work / "train", "train", tile_px=SETTINGS["tile_px"], seed=seed)
     boxes = sum(len(tile["boxes"]) for tile in tiles)
     lesions = sum(cell.positive for cell in read_cells(work / "test" / "cells.csv"))
     return f"seed {seed}: {len(tiles)} training tiles with {boxes} boxes; the test slides have {lesions} lesions"

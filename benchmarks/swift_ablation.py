@@ -62,7 +62,7 @@ LABELED, LEAST_PER_CLASS, NEGATIVES_PER_POSITIVE = 0.034, 3, 2
 NETWORK: dict[str, Any] = {"depths": [1, 1, 2, 1], "dims": [16, 32, 64, 128], "ls_init_value": 0.1}
 COMMON: dict[str, Any] = {
     "encoder_name": "convnext_atto",
-    "crop_size": BAGS.crop_px,
+    "crop_px": BAGS.crop_px,
     "crop_mpp": BAGS.crop_mpp,
     "num_workers": 0,
     "weight_decay": 1e-05,
@@ -89,7 +89,7 @@ VIEWS: dict[str, Any] = {
     "network_def#hidden_dim": 256,
 }
 SWIFT: dict[str, Any] = {
-    "bag_size": BAGS.top_k,
+    "top_k": BAGS.top_k,
     "random_negatives": 0,
     "cell_batch_size": CELL_BATCH,
     "cell_workers": 0,

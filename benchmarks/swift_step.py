@@ -163,7 +163,7 @@ def write_bags(folder: Path, slides: int) -> list[dict[str, Any]]:
 def waiting(workers: int, slides: int = 16) -> None:
     with tempfile.TemporaryDirectory() as folder:
         items = write_bags(Path(folder), slides)
-        bags = DataLoader(Dataset(items, LoadBagd(k=K)), batch_size=2, num_workers=workers)
+        bags = DataLoader(Dataset(items, LoadBagd(top_k=K)), batch_size=2, num_workers=workers)
         stream = EndlessStream(BagCells(items, labeled=True, workers=1), CELLS, num_workers=workers)
         waited = []
 

@@ -46,7 +46,7 @@ NOTE = "The shipped weights were trained on synthetic slides only; nothing they 
 # cost. Layer scale starts at 0.1: at timm's 1e-6, made for long schedules, a short one hardly leaves the start.
 SETTINGS: dict[str, dict[str, object]] = {
     "detection": {
-        "tile_size": 256,
+        "tile_px": 256,
         "batch_size": 16,
         "val_batch_size": 16,
         "max_epochs": 15,
@@ -149,7 +149,7 @@ def judge(cohort: Path, work: Path, detector: str) -> None:
 def mine_negatives(cells: Path, mined: Path) -> None:
     """`cells` again, with the best boxes of the detector on its negative slides as further NILM cells."""
     loaded = load_bundle_network(bundle_root("detection"), "tiny", overlays=DETECTORS[DEFAULT])
-    detect = SlideDetectionInferer(overlap_px=loaded.numbers["tile_overlap"], top_k=MINED)
+    detect = SlideDetectionInferer(overlap_px=loaded.numbers["overlap_px"], top_k=MINED)
     records = read_manifest(cells / "manifest.csv")
     found: list[CellRecord] = []
     for record in records:

@@ -19,10 +19,10 @@ README = bundle_root("detection").parent.parent / "README.md"
 HEADING = "### From your slides to screening with what you trained"
 SMALLER = {
     "phantom": "--slides 12 --diameter 0.3 --seed 2",
-    "out/detection": "--max_epochs 1 --val_interval 1 --tile_size 128 --batch_size 8 --negatives_per_positive 0",
-    "out/bags": "--tile_size 256 --top_k 16",
-    "out/swift_mil": "--iterations 1 --bag_size 8 --cell_batch_size 4 --batch_size 2",
-    "out/calibrated": "--bag_size 8",
+    "out/detection": "--max_epochs 1 --val_interval 1 --tile_px 128 --batch_size 8 --negatives_per_positive 0",
+    "out/bags": "--tile_px 256 --top_k 16",
+    "out/swift_mil": "--iterations 1 --top_k 8 --cell_batch_size 4 --batch_size 2",
+    "out/calibrated": "--top_k 8",
     "screen": "--no-descriptions",
 }
 """By command or by its ``--output_dir`` what is added to it; of an option that comes twice the last one counts."""

@@ -41,7 +41,7 @@ def import_(
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the data set.")],
     out: Annotated[Path, typer.Option("--out", help="Cohort folder to write.")],
-    mpp: Annotated[float | None, typer.Option(help="um per pixel of the images; wins over what is reported.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="um/px of the images; wins over what is reported.")] = None,
     own_map: Annotated[
         Path | None, typer.Option("--map", help="JSON: label of the data set -> Bethesda label; wins over the default.")
     ] = None,

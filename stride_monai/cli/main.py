@@ -48,7 +48,7 @@ _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "fail
 _GO_ON = "what is done stays; give the same command again"
 
 MppOption = Annotated[
-    float | None, typer.Option("--mpp", help="um per pixel at full resolution; wins over what the file states.")
+    float | None, typer.Option("--mpp", help="um/px at full resolution; wins over what the file states.")
 ]
 BundlesOption = Annotated[
     Path | None,
@@ -259,7 +259,7 @@ def _say_what_screened(about: About) -> None:
         _out.print(_escape(said), highlight=False, soft_wrap=True)
     if about.reranked is not None:
         how = _escape(f"{about.reranked.name}, {_which_weights(about, 'cell_cls')}")
-        kept = f"the best {about.reranked.k} of {about.reranked.candidates} candidates"
+        kept = f"the best {about.reranked.top_k} of {about.reranked.candidates} candidates"
         _out.print(f"re-ranked by {how}: {kept}", highlight=False, soft_wrap=True)
     words = about.descriptions
     if words.made:

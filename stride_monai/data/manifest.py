@@ -73,7 +73,7 @@ class SlideRecord:
         if why := why_no_folder_name(self.slide_id):
             raise ManifestError(f"'{self.slide_id}' is no slide id: {why}", "use a short plain name without / or \\")
         if self.mpp is not None and not 0 < self.mpp < float("inf"):
-            raise ManifestError(f"um/px of {self.slide_id} is {self.mpp}", "give um per pixel, e.g. 0.25")
+            raise ManifestError(f"um/px of {self.slide_id} is {self.mpp}", "give it in um/px, e.g. 0.25")
         if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
             raise ManifestError(
                 f"'{self.slide_class}' is no slide class", f"use one of {', '.join(SLIDE_CLASSES)}, or leave it out"
@@ -165,7 +165,7 @@ def _mpp(row: Row) -> float | None:
     try:
         return row.number("mpp")
     except ValueError as error:
-        raise ManifestError(f"um/px '{text}' is no number", "give um per pixel, e.g. 0.25") from error
+        raise ManifestError(f"um/px '{text}' is no number", "give it in um/px, e.g. 0.25") from error
 
 
 def parse_split(text: str) -> str:

@@ -114,7 +114,7 @@ class SlideBagMaker(SupervisedEvaluator):
         self._sha256 = sha256_of(self.weights) if self.weights else ""
         settings = {**self.inferer.settings(), "crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
         if self.reranker is not None:
-            settings |= {"top_k": self.reranker.k, "reranker": self.reranker.settings()}
+            settings |= {"top_k": self.reranker.top_k, "reranker": self.reranker.settings()}
         self._config_hash = config_hash(settings)
         self._refuse()
         self._progress = Progress([str(item["slide_id"]) for item in self.data_loader.dataset.data], self._bags)

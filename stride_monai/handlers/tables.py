@@ -75,7 +75,7 @@ class SlideTableWriter:
     Args:
         output_dir: folder of the files.
         network: holds the operating point.
-        bag_size: the number of cells that each bag was cut to.
+        top_k: the number of cells that each bag was cut to.
         force: decide on cells of another detector than the operating point holds for.
         activation: name of the class activation that the evidence has.
 
@@ -87,13 +87,13 @@ class SlideTableWriter:
         self,
         output_dir: Path | str,
         network: SlideClassifier,
-        bag_size: int,
+        top_k: int,
         force: bool = False,
         activation: str = "grad_x_feature",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.network = network
-        self.bag_size = bag_size
+        self.top_k = top_k
         self.force = force
         self.activation = activation
         self._rows: list[list[Any]] = []
@@ -129,14 +129,14 @@ class SlideTableWriter:
         score = float(positive_scores(p.numpy()[None])[0])
         chosen = {name for name in detectors_of(batch) if name}
         stored = self.network.detector_sha256
-        holds = self.bag_size == point.bag_size and (not stored or chosen <= {stored})
+        holds = self.top_k == point.bag_size and (not stored or chosen <= {stored})
         return {
             "slide_class": SLIDE_CLASSES[int(p.argmax())],
             "score": round(score, 6),
             "call": "positive" if score >= point.threshold else "negative",
             "probabilities": dict(zip(SLIDE_CLASSES, _numbers(p), strict=True)),
             "operating_point": {"threshold": point.threshold, "bag_size": point.bag_size, "holds": holds},
-            "bag_size": self.bag_size,
+            "top_k": self.top_k,
         }
 
     def _finish(self, engine: Engine) -> None:

@@ -43,7 +43,7 @@ class BagInferer(Inferer):
     """Slide logits of bags, or all the evidence behind them.
 
     Args:
-        bag_size: K to which the bags were cut; another than the operating point's is refused.
+        top_k: K to which the bags were cut; another than the operating point's is refused.
         force: take it all the same.
         evidence: give :class:`SlideEvidence` instead of logits.
         activation: class activation of the cells in the evidence, see
@@ -51,9 +51,9 @@ class BagInferer(Inferer):
     """
 
     def __init__(
-        self, bag_size: int, force: bool = False, evidence: bool = False, activation: str = "grad_x_feature"
+        self, top_k: int, force: bool = False, evidence: bool = False, activation: str = "grad_x_feature"
     ) -> None:
-        self.bag_size = bag_size
+        self.top_k = top_k
         self.force = force
         self.evidence = evidence
         self.activation = activation
@@ -71,5 +71,5 @@ class BagInferer(Inferer):
         plain: SlideClassifier = getattr(network, "module", network)
         if self.evidence:
             refuse_exported(plain, "attention, activations and classes of cells")
-        SlideClassifier.check_bag_size(plain, self.bag_size, self.force)  # of an exported network, which has K alone
+        SlideClassifier.check_top_k(plain, self.top_k, self.force)  # of an exported network, which has K alone
         return plain.evidence(inputs, mask, self.activation) if self.evidence else plain(inputs, mask)

@@ -3,7 +3,7 @@
 Tiles overlap, so a cell near a border is found twice; it must count once, and the answer must not depend on where the
 tile grid starts (METHOD section 3). Two rules see to that:
 
-1. Whole boxes: greedy suppression in rank order. A box goes if a better box that stays has ``iou`` with it.
+1. Whole boxes: greedy suppression in rank order. A box goes if a better box that stays has ``nms_iou`` with it.
 2. Boxes cut by a tile border come last, the largest first. One goes if half of it lies in a whole box (one that stays
    or one that a better one stood for), or in a larger cut box that stays. A cell no larger than the overlap of two
    tiles, less the margin within which a border is taken to cut on either side (64 - 2 * 2 = 60 px), is whole in one of
@@ -35,7 +35,7 @@ def suppress(
     boxes: Floats,
     scores: Floats,
     cut: NDArray[np.bool_] | None = None,
-    iou: float = 0.5,
+    nms_iou: float = 0.5,
 ) -> Indices:
     """Indices of the boxes that stay, ranked (score, then y0, then x0).
 
@@ -43,17 +43,17 @@ def suppress(
         boxes: [n, 4] float64, x0, y0, x1, y1, in one coordinate system (level-0 px).
         scores: [n].
         cut: [n], True where an inner tile border cuts the box; default none.
-        iou: intersection over union from which two whole boxes are one cell, in (0, 1].
+        nms_iou: intersection over union from which two whole boxes are one cell, in (0, 1].
     """
-    if not 0 < iou <= 1:
-        raise ValueError(f"iou must be above 0 and at most 1, got {iou}")
+    if not 0 < nms_iou <= 1:
+        raise ValueError(f"nms_iou must be above 0 and at most 1, got {nms_iou}")
     boxes = np.ascontiguousarray(boxes, np.float64).reshape(-1, 4)
     scores = np.asarray(scores, np.float64)
     cut = np.zeros(len(boxes), bool) if cut is None else np.asarray(cut, bool)
     order = rank_boxes(boxes, scores)
     whole, fragments = order[~cut[order]], order[cut[order]]
     stays = np.zeros(len(boxes), bool)
-    stays[whole[_greedy(boxes[whole], iou)]] = True
+    stays[whole[_greedy(boxes[whole], nms_iou)]] = True
     if len(fragments):
         loose = fragments[~_covered(boxes[fragments], boxes[whole])]
         # The sort is stable: fragments of one size stay in rank order.
@@ -62,13 +62,13 @@ def suppress(
     return order[stays[order]]
 
 
-def _greedy(boxes: Floats, iou: float | None) -> NDArray[np.bool_]:
-    """Whether each box stays, visited in the order given; ``iou`` None compares by the later box's area."""
+def _greedy(boxes: Floats, nms_iou: float | None) -> NDArray[np.bool_]:
+    """Whether each box stays, visited in the order given; ``nms_iou`` None compares by the later box's area."""
     alive = np.ones(len(boxes), bool)
     if len(boxes) < 2:
         return alive
     tree = cKDTree(_centres(boxes))
-    share = _COVERED if iou is None else iou
+    share = _COVERED if nms_iou is None else nms_iou
     radius = _half_side(boxes) * max(1.0, (1 - share) / share)
     start, size = 0, 64
     while start < len(boxes):  # in blocks that grow: what the best boxes remove from a crowd is never looked up
@@ -78,7 +78,7 @@ def _greedy(boxes: Floats, iou: float | None) -> NDArray[np.bool_]:
         first, second = first[second > first], second[second > first]
         inter = _intersection(boxes[first], boxes[second])
         limit = _area(boxes[second])
-        if iou is not None:
+        if nms_iou is not None:
             limit = _area(boxes[first]) + limit - inter
         hit = (inter >= share * limit) & (limit > 0)
         _visit(alive, first[hit], second[hit])

@@ -33,7 +33,7 @@ detector proposes 4,096 of the about 80,000 cells of a slide."""
 
 
 class CellReranker:
-    """Keeps the ``k`` cells of a bag that a cell classifier gives the highest lesion probability.
+    """Keeps the ``top_k`` cells of a bag that a cell classifier gives the highest lesion probability.
 
     The lesion probability is one minus that of NILM. Ties break by the detector's score, then by place, so that a
     classifier that says what the detector says changes nothing.
@@ -41,33 +41,35 @@ class CellReranker:
     Args:
         network: cell classifier, crops ``[B, 3, H, W]`` (0..1) -> logits ``[B, cell classes]``, in eval mode.
         weights: SHA-256 of its weights file.
-        k: cells to keep.
-        candidates: cells that the detector is to propose; None for ``CANDIDATES_PER_CELL * k``.
+        top_k: cells to keep.
+        candidates: cells that the detector is to propose; None for ``CANDIDATES_PER_CELL * top_k``.
         crop_px: side of the crops that the network expects; of larger ones it gets the middle. None for all of it.
         crop_mpp: um/px that it expects; None for any.
         name: for people.
         note: what the weights file says of itself.
 
     Raises:
-        ConfigError: fewer candidates than k.
+        ConfigError: fewer candidates than ``top_k``.
     """
 
     def __init__(
         self,
         network: nn.Module,
         weights: str,
-        k: int,
+        top_k: int,
         candidates: int | None = None,
         crop_px: int | None = None,
         crop_mpp: float | None = None,
         name: str = CELL_BUNDLE,
         note: str = "",
     ) -> None:
-        self.network, self.k = network, k
-        self.candidates = CANDIDATES_PER_CELL * k if candidates is None else candidates
+        self.network, self.top_k = network, top_k
+        self.candidates = CANDIDATES_PER_CELL * top_k if candidates is None else candidates
         self.crop_px, self.crop_mpp, self.name, self.weights, self.note = crop_px, crop_mpp, name, weights, note
-        if self.candidates < k:
-            raise ConfigError(f"{self.candidates} candidates for {k} cells", f"let the detector propose {k} or more")
+        if self.candidates < top_k:
+            raise ConfigError(
+                f"{self.candidates} candidates for {top_k} cells", f"let the detector propose {top_k} or more"
+            )
 
     def check_crops(self, crop_px: int, crop_mpp: float) -> None:
         """Refuse crops that the classifier cannot be given; they are never resized.
@@ -100,7 +102,7 @@ class CellReranker:
         return logits.double().softmax(dim=1)[:, positive].sum(dim=1).cpu()
 
     def __call__(self, bag: CellBag, slide_id: str) -> CellBag:
-        """The k best cells of a bag of candidates, as a bag of ``k`` with ``rerank_scores``.
+        """The best cells of a bag of candidates, as a bag of ``top_k`` with ``rerank_scores``.
 
         Args:
             bag: the candidates that could be read, as :class:`~stride_monai.transforms.TopKCellPatches`
@@ -116,20 +118,20 @@ class CellReranker:
             raise BagError(
                 f"slide '{slide_id}': {self.name} gives a cell a score that is no number", "check its weights"
             )
-        order = rank_boxes(bag.boxes[:count].numpy(), scores.numpy(), bag.scores[:count].numpy())[: self.k]
+        order = rank_boxes(bag.boxes[:count].numpy(), scores.numpy(), bag.scores[:count].numpy())[: self.top_k]
         return CellBag(
-            images=padded(bag.images.numpy()[order], self.k),
-            boxes=padded(bag.boxes.numpy()[order], self.k),
-            scores=padded(bag.scores.numpy()[order], self.k),
-            mask=torch.arange(self.k) < len(order),
-            indices=padded(bag.indices.numpy()[order].astype(np.int64), self.k, fill=-1),
+            images=padded(bag.images.numpy()[order], self.top_k),
+            boxes=padded(bag.boxes.numpy()[order], self.top_k),
+            scores=padded(bag.scores.numpy()[order], self.top_k),
+            mask=torch.arange(self.top_k) < len(order),
+            indices=padded(bag.indices.numpy()[order].astype(np.int64), self.top_k, fill=-1),
             unreadable=bag.unreadable,
-            rerank_scores=padded(scores.numpy()[order], self.k),
+            rerank_scores=padded(scores.numpy()[order], self.top_k),
         )
 
 
 def load_reranker(
-    k: int,
+    top_k: int,
     candidates: int | None = None,
     source: Path | str = CELL_BUNDLE,
     profile: str = "paper",
@@ -139,7 +141,7 @@ def load_reranker(
     """The re-ranker of a bundle ``cell_cls`` or of weights for its network.
 
     Args:
-        k, candidates: see :class:`CellReranker`.
+        top_k, candidates: see :class:`CellReranker`.
         source: ``cell_cls``; or the folder of another bundle of that kind; or a weights file for the network of
             ``cell_cls``.
         profile: ``paper`` or ``tiny``.
@@ -147,7 +149,7 @@ def load_reranker(
 
     Raises:
         BundleError: the bundle or the weights are missing or do not fit together.
-        ConfigError: fewer candidates than k.
+        ConfigError: fewer candidates than ``top_k``.
     """
     home = bundle_root(CELL_BUNDLE) if bundles is None else Path(bundles) / CELL_BUNDLE
     if not home.is_dir():
@@ -157,21 +159,23 @@ def load_reranker(
     if str(source) != CELL_BUNDLE:
         home, weights = (Path(source), None) if Path(source).is_dir() else (home, Path(source))
     loaded = load_bundle_network(home, profile, device, weights)
-    return reranker_of(loaded, k, candidates, CELL_BUNDLE if str(source) == CELL_BUNDLE else Path(source).name)
+    return reranker_of(loaded, top_k, candidates, CELL_BUNDLE if str(source) == CELL_BUNDLE else Path(source).name)
 
 
-def reranker_of(loaded: LoadedBundle, k: int, candidates: int | None = None, name: str = CELL_BUNDLE) -> CellReranker:
+def reranker_of(
+    loaded: LoadedBundle, top_k: int, candidates: int | None = None, name: str = CELL_BUNDLE
+) -> CellReranker:
     """The re-ranker of a loaded bundle of the kind of ``cell_cls``; arguments as for :class:`CellReranker`.
 
     Raises:
-        ConfigError: fewer candidates than k.
+        ConfigError: fewer candidates than ``top_k``.
     """
     return CellReranker(
         loaded.network.eval().requires_grad_(False),
         loaded.weights_sha256,
-        k,
+        top_k,
         candidates,
-        crop_px=int(loaded.numbers["crop_size"]),
+        crop_px=int(loaded.numbers["crop_px"]),
         crop_mpp=float(loaded.numbers["crop_mpp"]),
         name=name,
         note=loaded.metadata.get("note", ""),

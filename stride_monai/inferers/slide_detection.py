@@ -79,7 +79,7 @@ class SlideDetectionInferer:
         top_k: cells to keep.
         min_score: least probability.
         max_per_tile: most boxes of one tile.
-        iou: from this intersection over union on two boxes are one cell.
+        nms_iou: from this intersection over union on two boxes are one cell.
         batch_size: tiles per forward on a GPU.
         workers: threads that read.
         origin: where the grid starts, level-0 px.
@@ -93,13 +93,13 @@ class SlideDetectionInferer:
         top_k: int = 1024,
         min_score: float = 0.001,
         max_per_tile: int = 500,
-        iou: float = 0.5,
+        nms_iou: float = 0.5,
         batch_size: int = 16,
         workers: int = 2,
         origin: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.tile_px, self.tile_mpp, self.overlap_px = tile_px, tile_mpp, overlap_px
-        self.top_k, self.min_score, self.max_per_tile, self.iou = top_k, min_score, max_per_tile, iou
+        self.top_k, self.min_score, self.max_per_tile, self.nms_iou = top_k, min_score, max_per_tile, nms_iou
         self.batch_size, self.workers, self.origin = batch_size, workers, origin
 
     def __call__(self, slide: Slide, network: TileDetector, progress: Progress | None = None) -> Detections:
@@ -131,7 +131,7 @@ class SlideDetectionInferer:
             if progress is not None:
                 progress(done, len(tiles))
         boxes, scores, cut = stream.result()
-        best = suppress(boxes, scores, cut, self.iou)[: self.top_k]
+        best = suppress(boxes, scores, cut, self.nms_iou)[: self.top_k]
         clock.lap("rank")
         return Detections(
             boxes=boxes[best],
@@ -148,7 +148,7 @@ class SlideDetectionInferer:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the result beside slide and weights, as plain numbers."""
-        names = ("tile_px", "tile_mpp", "overlap_px", "top_k", "min_score", "max_per_tile", "iou")
+        names = ("tile_px", "tile_mpp", "overlap_px", "top_k", "min_score", "max_per_tile", "nms_iou")
         return {**{name: getattr(self, name) for name in names}, "origin": list(self.origin)}
 
     def grid(self, slide: Slide) -> TileGrid:
@@ -189,7 +189,7 @@ class SlideDetectionInferer:
     def _forward(self, network: TileDetector, tiles: Pixels) -> list[TileDetections]:
         """Detections of tiles [B, H, W, 3]."""
         image = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(_device(network))
-        return detect(network, image, self.min_score, self.max_per_tile, self.iou)
+        return detect(network, image, self.min_score, self.max_per_tile, self.nms_iou)
 
     def _core(self, tile: Box, slide: Slide) -> tuple[float, float, float, float]:
         """The part of a tile, in tile px, that is its own: half of each overlap; all of it at the slide's border."""
@@ -206,16 +206,16 @@ class TileDetectionInferer:
     """A detector over a batch of loose tiles, as evaluators of MONAI call it.
 
     Args:
-        min_score, max_detections, iou: as in :meth:`~stride_monai.networks.TileDetector.detect`.
+        min_score, max_per_tile, nms_iou: as in :meth:`~stride_monai.networks.TileDetector.detect`.
     """
 
-    def __init__(self, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5) -> None:
-        self.min_score, self.max_detections, self.iou = min_score, max_detections, iou
+    def __init__(self, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5) -> None:
+        self.min_score, self.max_per_tile, self.nms_iou = min_score, max_per_tile, nms_iou
 
     def __call__(self, inputs: torch.Tensor, network: torch.nn.Module) -> list[TileDetections]:
         """Detections of each tile of ``inputs`` [B, 3, H, W]."""
         detector: Any = getattr(network, "module", network)  # inside DistributedDataParallel
-        return detect(detector, inputs, self.min_score, self.max_detections, self.iou)
+        return detect(detector, inputs, self.min_score, self.max_per_tile, self.nms_iou)
 
 
 class _Clock:

@@ -17,10 +17,10 @@ __all__ = ["About", "Reranked", "about"]
 
 
 class Reranked(NamedTuple):
-    """What re-ranks: its name, and that it keeps the best ``k`` of so many candidates."""
+    """What re-ranks: its name, and that it keeps the best ``top_k`` of so many candidates."""
 
     name: str
-    k: int
+    top_k: int
     candidates: int
 
 
@@ -67,6 +67,6 @@ def about(models: Models) -> About:
         weights=dict(models.weights),
         note=models.note,
         holds=models.operating_point.holds,
-        reranked=None if reranker is None else Reranked(reranker.name, reranker.k, reranker.candidates),
+        reranked=None if reranker is None else Reranked(reranker.name, reranker.top_k, reranker.candidates),
         origins=dict(models.origins),
     )

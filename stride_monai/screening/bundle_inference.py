@@ -41,7 +41,7 @@ class SlideInference:
         output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
         network: a :class:`~stride_monai.networks.SlideClassifier`; takes the weights.
         weights: its weights file, or a base and files of what differs.
-        numbers: ``bag_size``, ``crop_size`` and ``crop_mpp`` of the classifier.
+        numbers: ``top_k``, ``crop_px`` and ``crop_mpp`` of the classifier.
         bundles: folder in which ``detection``, ``cell_cls`` and ``text_align`` lie.
         config: how to screen; its ``device`` is that of the network, its ``bundles`` and ``classifier`` are not used.
             A ``text_align`` of another image encoder than the network's is refused where ``descriptions`` is True; with

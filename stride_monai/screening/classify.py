@@ -46,8 +46,8 @@ def encode(crops: Tensor, classifier: SlideClassifier, device: torch.device) -> 
 
 @one_thread()  # what it computes is small, and gets the same bits on any number of threads
 @torch.no_grad()
-def judge(features: Tensor, classifier: SlideClassifier, bag_size: int, activation: str = "grad_x_feature") -> Evidence:
-    """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``bag_size`` best of them.
+def judge(features: Tensor, classifier: SlideClassifier, top_k: int, activation: str = "grad_x_feature") -> Evidence:
+    """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``top_k`` best of them.
 
     Args:
         activation: see :func:`stride_monai.networks.class_activation`.
@@ -57,10 +57,10 @@ def judge(features: Tensor, classifier: SlideClassifier, bag_size: int, activati
     attention, cam = np.zeros(count), np.zeros(count)
     if count == 0:
         return Evidence(cells, attention, None, cam)
-    best = min(count, bag_size)
-    bag = torch.zeros((1, bag_size, features.shape[1]), dtype=features.dtype, device=features.device)
+    best = min(count, top_k)
+    bag = torch.zeros((1, top_k, features.shape[1]), dtype=features.dtype, device=features.device)
     bag[0, :best] = features[:best]
-    mask = torch.arange(bag_size, device=features.device)[None] < best
+    mask = torch.arange(top_k, device=features.device)[None] < best
     logits, weights, active = classifier.decide(bag, mask, activation)
     attention[:best] = weights[0, :best].double().cpu().numpy()
     cam[:best] = active[0, :best].double().cpu().numpy()

@@ -241,7 +241,7 @@ def join(
     }
     notes = [bundle.metadata.get("note", "") for bundle in parts.values()]
     if reranker is not None:
-        reranker.check_crops(slides.bundle.numbers["crop_size"], slides.bundle.numbers["crop_mpp"])
+        reranker.check_crops(slides.bundle.numbers["crop_px"], slides.bundle.numbers["crop_mpp"])
         weights[CELL_BUNDLE] = reranker.weights
         notes.append(reranker.note)
     if explainer.facts.made:
@@ -274,16 +274,16 @@ def _operating_point(classifier: SlideClassifier, slides: Chosen, force: bool) -
     """The stored operating point; and the classifier with its K, where its weights were named: those know their K."""
     bundle = slides.bundle
     point = classifier.operating_point(bundle.metadata.get("operating_point", "stored with the weights"))
-    wanted = bundle.numbers["bag_size"]
+    wanted = bundle.numbers["top_k"]
     if point.bag_size == wanted:
         return point, slides
     if force:
         return replace(point, source=f"{point.source}; forced on bags of {wanted} cells"), slides
     if slides.how == "given":
-        return point, slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "bag_size": point.bag_size}))
+        return point, slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "top_k": point.bag_size}))
     raise BundleError(
         f"the slide head's threshold holds for bags of {point.bag_size} cells, the configuration asks for {wanted}",
-        f"set bag_size to {point.bag_size}, or evaluate {slides.choice.name} at the new size",
+        f"set top_k to {point.bag_size}, or evaluate {slides.choice.name} at the new size",
     )
 
 

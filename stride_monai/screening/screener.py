@@ -88,16 +88,16 @@ class Screener:
         detection, slides = numbers["detection"], numbers[self.models.classifier_choice.name]
         proposed = detection["top_k"] if reranker is None else reranker.candidates
         self._detect = SlideDetectionInferer(
-            tile_px=detection["tile_size"],
+            tile_px=detection["tile_px"],
             tile_mpp=detection["tile_mpp"],
-            overlap_px=detection["tile_overlap"],
+            overlap_px=detection["overlap_px"],
             top_k=proposed,
             min_score=detection["min_score"],
             max_per_tile=detection["max_per_tile"],
-            iou=detection["nms_iou"],
+            nms_iou=detection["nms_iou"],
         )
-        self._patches = TopKCellPatches(k=proposed, crop_px=slides["crop_size"], crop_mpp=slides["crop_mpp"])
-        self._bag_size = int(slides["bag_size"])
+        self._patches = TopKCellPatches(top_k=proposed, crop_px=slides["crop_px"], crop_mpp=slides["crop_mpp"])
+        self._top_k = int(slides["top_k"])
         self._activation = config.activation or str(slides.get("activation", ACTIVATIONS[0]))
         if self._activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation '{self._activation}'", f"use one of {', '.join(ACTIVATIONS)}")
@@ -136,7 +136,7 @@ class Screener:
                 crops = bag.images[: int(bag.mask.sum())]
                 features = encode(crops, self.models.classifier, self.models.device)
             with clock.stage("decide"):
-                evidence = judge(features, self.models.classifier, self._bag_size, self._activation)
+                evidence = judge(features, self.models.classifier, self._top_k, self._activation)
             if not evidence.finite:
                 raise SlideError(
                     f"{item.path.name}: the slide classifier gives values that are no numbers", "check its weights"
@@ -214,11 +214,11 @@ class Screener:
             origin=detect.origin,
             min_score=detect.min_score,
             max_per_tile=detect.max_per_tile,
-            nms_iou=detect.iou,
+            nms_iou=detect.nms_iou,
             top_k=models.numbers["detection"]["top_k"],
             crop_px=self._patches.crop_px,
             crop_mpp=self._patches.crop_mpp,
-            bag_size=self._bag_size,
+            bag_size=self._top_k,
             weights={name: [file.name for file in origin.files] for name, origin in models.origins.items()},
             weights_from={name: origin.how for name, origin in models.origins.items()},
             weights_sha256=models.weights,

@@ -51,7 +51,7 @@ def choose_spacing(name: str, stated: StatedFacts, given: float | None) -> Spaci
         if not low <= given <= high:
             raise SpacingError(
                 f"{name}: --mpp {given:g} (or that of its manifest) is outside {low:g}-{high:g} um/px",
-                "give um per pixel at full resolution",
+                "give um/px at full resolution",
             )
         return Spacing(float(given), "given", in_file)
     low, high = MPP_RANGE

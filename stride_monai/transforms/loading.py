@@ -161,32 +161,32 @@ class LoadBagd(MapTransform):
 
     Args:
         keys: one key, of the path of a bag file; it keeps the path.
-        k: cells per bag; None for as many as there are.
+        top_k: K, cells per bag; None for as many as there are.
         crop_px: side of the crops that the network expects. Of larger crops the middle is taken, at the same um/px;
             None to take what there is.
         crop_mpp: um/px of the crops that the network expects; None to take what there is.
-        image_key: gets uint8 ``[k, 3, crop_px, crop_px]``, zeros where padded.
-        mask_key: gets bool ``[k]``, True for cells.
-        boxes_key: gets float64 ``[k, 4]``, level-0 px, zeros where padded.
-        scores_key: gets float64 ``[k]``, zeros where padded.
-        truth_key: gets int64 ``[k]``, index into CELL_CLASSES of what the bag knows of a cell; -1 where it knows
+        image_key: gets uint8 ``[K, 3, crop_px, crop_px]``, zeros where padded.
+        mask_key: gets bool ``[K]``, True for cells.
+        boxes_key: gets float64 ``[K, 4]``, level-0 px, zeros where padded.
+        scores_key: gets float64 ``[K]``, zeros where padded.
+        truth_key: gets int64 ``[K]``, index into CELL_CLASSES of what the bag knows of a cell; -1 where it knows
             nothing, and where padded.
-        force: take a bag that was cut to fewer than k cells.
+        force: take a bag that was cut to fewer than K cells.
 
     ``detector`` gets the name of what chose the cells (:func:`stride_monai.data.bags.bag.chosen_by`): the SHA-256 of
     the detector's weights, another one where its cells were re-ranked, empty if no detector did. ``rerank_scores`` gets
-    float64 ``[k]``: the re-ranking classifier's scores, NaN where there was none, zeros where padded.
+    float64 ``[K]``: the re-ranking classifier's scores, NaN where there was none, zeros where padded.
 
     Raises (when called):
         BagError: the bag is damaged, holds no cell, knows a cell by a class that does not exist, has crops that are
-            smaller or of another um/px than expected; or was cut to fewer than k cells, which is another K: a slide
+            smaller or of another um/px than expected; or was cut to fewer than K cells, which is another K: a slide
             that has no more cells is padded, one whose other cells were thrown away is refused.
     """
 
     def __init__(
         self,
         keys: KeysCollection = "bag",
-        k: int | None = 256,
+        top_k: int | None = 256,
         crop_px: int | None = None,
         crop_mpp: float | None = None,
         image_key: str = "image",
@@ -197,9 +197,11 @@ class LoadBagd(MapTransform):
         force: bool = False,
     ) -> None:
         super().__init__(keys)
-        if len(self.keys) != 1 or (k is not None and k < 1):
-            raise BagError(f"LoadBagd got {len(self.keys)} keys and k = {k}", "give one key and a positive k")
-        self._k, self._crop_px, self._crop_mpp = k, crop_px, crop_mpp
+        if len(self.keys) != 1 or (top_k is not None and top_k < 1):
+            raise BagError(
+                f"LoadBagd got {len(self.keys)} keys and top_k = {top_k}", "give one key and a positive top_k"
+            )
+        self._top_k, self._crop_px, self._crop_mpp = top_k, crop_px, crop_mpp
         self._image_key, self._mask_key, self._boxes_key, self._scores_key = image_key, mask_key, boxes_key, scores_key
         self._truth_key = truth_key
         self._force = force
@@ -211,7 +213,7 @@ class LoadBagd(MapTransform):
         self._check_size(bag)
         cut = bag.window(self._crop_px, self._crop_mpp)
         side = cut.stop - cut.start
-        k = self._k or len(bag)
+        k = self._top_k or len(bag)
         count = min(k, len(bag))
         images = torch.zeros((k, 3, side, side), dtype=torch.uint8)
         for row in range(count):  # one at a time: a bag of large crops is never in memory whole
@@ -228,10 +230,10 @@ class LoadBagd(MapTransform):
 
     def _check_size(self, bag: BagFile) -> None:
         header = bag.header
-        if self._k is not None and len(bag) == header.top_k < self._k and not self._force:
+        if self._top_k is not None and len(bag) == header.top_k < self._top_k and not self._force:
             raise BagError(
-                f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {self._k}",
-                f"make bags with top_k {self._k} or more, use bag_size {header.top_k} throughout, or force it",
+                f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {self._top_k}",
+                f"make bags with top_k {self._top_k} or more, use top_k {header.top_k} throughout, or force it",
             )
 
 

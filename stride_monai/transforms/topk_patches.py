@@ -57,22 +57,22 @@ class TopKCellPatches(Transform):
     the bag does not depend on the order in which boxes are given.
 
     Args:
-        k: cells per bag; a slide with fewer gives a padded bag.
+        top_k: K, cells per bag; a slide with fewer gives a padded bag.
         crop_px: side of a crop in its own px.
         crop_mpp: um/px of the crops.
         workers: threads that read; the bag does not depend on it.
 
     Example::
 
-        bag = TopKCellPatches(k=256)("slide.svs", boxes, scores)
+        bag = TopKCellPatches(top_k=256)("slide.svs", boxes, scores)
         logits = network(bag.images[None].float() / 255, bag.mask[None])
     """
 
-    def __init__(self, k: int = 1024, crop_px: int = 224, crop_mpp: float = 0.5, workers: int = 2) -> None:
-        if k < 1 or crop_px < 1 or not 0 < crop_mpp < float("inf") or workers < 1:
-            given = f"k = {k}, crop_px = {crop_px}, crop_mpp = {crop_mpp}, workers = {workers}"
+    def __init__(self, top_k: int = 1024, crop_px: int = 224, crop_mpp: float = 0.5, workers: int = 2) -> None:
+        if top_k < 1 or crop_px < 1 or not 0 < crop_mpp < float("inf") or workers < 1:
+            given = f"top_k = {top_k}, crop_px = {crop_px}, crop_mpp = {crop_mpp}, workers = {workers}"
             raise BagError(given, "all of them must be positive")
-        self.k, self.crop_px, self.crop_mpp, self.workers = k, crop_px, crop_mpp, workers
+        self.top_k, self.crop_px, self.crop_mpp, self.workers = top_k, crop_px, crop_mpp, workers
 
     def __call__(self, slide: Slide | Path | str, boxes: Any, scores: Any, mpp: float | None = None) -> CellBag:
         """Args:
@@ -87,13 +87,13 @@ class TopKCellPatches(Transform):
         """
         opened = slide if isinstance(slide, Slide) else cached_slide(slide, mpp)
         places, values = _checked(boxes, scores, opened.facts.slide_id)
-        images = torch.zeros((self.k, 3, self.crop_px, self.crop_px), dtype=torch.uint8)
+        images = torch.zeros((self.top_k, 3, self.crop_px, self.crop_px), dtype=torch.uint8)
         ranked = rank_boxes(places, values)
         kept: list[int] = []
         tried = 0
         with ThreadPoolExecutor(self.workers) as pool:
-            while len(kept) < self.k and tried < len(ranked):
-                some = ranked[tried : tried + min(_READ_AHEAD, self.k - len(kept))]
+            while len(kept) < self.top_k and tried < len(ranked):
+                some = ranked[tried : tried + min(_READ_AHEAD, self.top_k - len(kept))]
                 for index, crop in zip(some, pool.map(lambda i: self._crop(opened, places[i]), some), strict=True):
                     if crop is not None:
                         images[len(kept)] = crop
@@ -102,10 +102,10 @@ class TopKCellPatches(Transform):
         indices = np.array(kept, dtype=np.int64)
         return CellBag(
             images=images,
-            boxes=padded(places[indices], self.k),
-            scores=padded(values[indices], self.k),
-            mask=torch.arange(self.k) < len(kept),
-            indices=padded(indices, self.k, fill=-1),
+            boxes=padded(places[indices], self.top_k),
+            scores=padded(values[indices], self.top_k),
+            mask=torch.arange(self.top_k) < len(kept),
+            indices=padded(indices, self.top_k, fill=-1),
             unreadable=tried - len(kept),
         )
 
@@ -142,13 +142,13 @@ class TopKCellPatchesd(MapTransform):
     """Dictionary twin of :class:`TopKCellPatches`: a slide and its boxes become a bag.
 
     Args:
-        keys: one key, of an open slide or a path; gets the crops, uint8 ``[k, 3, crop_px, crop_px]``.
-        k, crop_px, crop_mpp, workers: as for :class:`TopKCellPatches`.
-        boxes_key: of the boxes ``[n, 4]``, level-0 px; gets those of the bag, float64 ``[k, 4]``.
-        scores_key: of the scores ``[n]``; gets those of the bag, float64 ``[k]``.
+        keys: one key, of an open slide or a path; gets the crops, uint8 ``[K, 3, crop_px, crop_px]``.
+        top_k, crop_px, crop_mpp, workers: as for :class:`TopKCellPatches`.
+        boxes_key: of the boxes ``[n, 4]``, level-0 px; gets those of the bag, float64 ``[K, 4]``.
+        scores_key: of the scores ``[n]``; gets those of the bag, float64 ``[K]``.
         mpp_key: of the slide's um/px; may be absent or None.
-        mask_key: gets bool ``[k]``, True for cells.
-        indices_key: gets int64 ``[k]``, rows of the boxes given, -1 where padded.
+        mask_key: gets bool ``[K]``, True for cells.
+        indices_key: gets int64 ``[K]``, rows of the boxes given, -1 where padded.
         unreadable_key: gets the number of cells that could not be decoded.
 
     Raises (when called):
@@ -158,7 +158,7 @@ class TopKCellPatchesd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = "image",
-        k: int = 1024,
+        top_k: int = 1024,
         crop_px: int = 224,
         crop_mpp: float = 0.5,
         boxes_key: str = "boxes",
@@ -172,7 +172,7 @@ class TopKCellPatchesd(MapTransform):
         super().__init__(keys)
         if len(self.keys) != 1:
             raise BagError(f"TopKCellPatchesd got {len(self.keys)} keys", "give the one key of the slide")
-        self._patches = TopKCellPatches(k, crop_px, crop_mpp, workers)
+        self._patches = TopKCellPatches(top_k, crop_px, crop_mpp, workers)
         self._boxes_key, self._scores_key, self._mpp_key = boxes_key, scores_key, mpp_key
         self._mask_key, self._indices_key, self._unreadable_key = mask_key, indices_key, unreadable_key
 

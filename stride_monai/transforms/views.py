@@ -43,7 +43,7 @@ class CellViews(Randomizable, Transform):
     over the crop's border (where the picture is mirrored) by no more than the shift of ``strength``.
 
     Args:
-        crop_size: side of the crops in px.
+        crop_px: side of the crops in px.
         global_size: side of the large windows in px. local_size: of the small ones.
         global_views: how many large windows. local_views: how many small ones.
         strength: of turns, mirrors and colour, as for :class:`~stride_monai.transforms.CellAugmentation`.
@@ -61,7 +61,7 @@ class CellViews(Randomizable, Transform):
 
     def __init__(
         self,
-        crop_size: int = 224,
+        crop_px: int = 224,
         global_size: int = 192,
         local_size: int = 96,
         global_views: int = 2,
@@ -75,7 +75,7 @@ class CellViews(Randomizable, Transform):
             raise ConfigError(f"blur {blur}, blur_share {blur_share}, grey_share {gray_share}", "shares are 0 to 1")
         self.blur, self.blur_share, self.gray_share = blur, blur_share, gray_share
         self.sizes = [global_size] * global_views + [local_size] * local_views
-        self._windows = [CellAugmentation(_window(size, crop_size, strength), size) for size in self.sizes]
+        self._windows = [CellAugmentation(_window(size, crop_px, strength), size) for size in self.sizes]
         self._sigmas: list[Tensor] = []
         self._grays: list[Tensor] = []
 
@@ -122,14 +122,14 @@ class CellViews(Randomizable, Transform):
         return functional.conv2d(stacked, kernel[:, None, None, :], groups=len(kernel)).reshape(images.shape)
 
 
-def _window(size: int, crop_size: int, strength: str | Strength) -> Strength:
+def _window(size: int, crop_px: int, strength: str | Strength) -> Strength:
     """The strength with the shift that windows of this size may make."""
-    if not 0 < size <= crop_size:
-        raise ConfigError(f"a view of {size} px cannot be cut from crops of {crop_size} px", "use smaller views")
+    if not 0 < size <= crop_px:
+        raise ConfigError(f"a view of {size} px cannot be cut from crops of {crop_px} px", "use smaller views")
     if isinstance(strength, str) and strength not in STRENGTHS:
         raise ConfigError(f"'{strength}' is no strength of an augmentation", f"use one of {', '.join(STRENGTHS)}")
     given = STRENGTHS[strength] if isinstance(strength, str) else strength
-    share = size / crop_size
+    share = size / crop_px
     held = share / math.sqrt(8)  # half a window's side as a distance: in x and in y, whatever the turn
     return dataclasses.replace(given, shift=min(held, (1 - share) / 2 + given.shift))
 

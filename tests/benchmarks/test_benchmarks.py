@@ -174,7 +174,7 @@ class TestOfTheDetectors:
     def test_detection_phantom(self, script: Script, cohort: Path, tmp_path: Path) -> None:
         for split in ("train", "test"):
             (tmp_path / split).symlink_to(cohort)
-        small = {"tile_size": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1}
+        small = {"tile_px": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1}
         said = script("detection_phantom", "--work", tmp_path, "--seeds", 0, SETTINGS=small)
         assert "| val_map |" in said
 
@@ -207,7 +207,7 @@ def test_the_studies_of_swift_and_coloradv(script: Script, tmp_path: Path, monke
     monkeypatch.setitem(ablation.ENCODERS, "few labels", ablation.Encoder(options={"max_epochs": 1}))
     monkeypatch.setattr(ablation, "DESIGN", replace(ablation.DESIGN, classes=40, test_fraction=0.5))
     monkeypatch.setattr(ablation, "BAGS", replace(ablation.BAGS, top_k=8))
-    monkeypatch.setitem(ablation.SWIFT, "bag_size", 8)
+    monkeypatch.setitem(ablation.SWIFT, "top_k", 8)
     monkeypatch.setitem(ablation.NETWORK, "depths", [1, 1, 1, 1])
     shared, work = tmp_path / "ablation", tmp_path / "study"
     rows = ("frozen, STRIDE head", "SWIFT, gradient x feature")

@@ -46,8 +46,8 @@ EXPORT_SHAPE = {
 EPOCHS = "train#trainer#max_epochs"  # the key that the model zoo sets; fewer epochs than the interval of validation
 REDUCED: dict[str, dict[str, dict[str, Any]]] = {
     "detection": {
-        "train": {"batch_size": 2, EPOCHS: 1, "tile_size": 128},
-        "evaluate": {"tile_size": 128},
+        "train": {"batch_size": 2, EPOCHS: 1, "tile_px": 128},
+        "evaluate": {"tile_px": 128},
         "inference": {"split": "test"},
     },
     "cell_cls": {
@@ -56,9 +56,9 @@ REDUCED: dict[str, dict[str, dict[str, Any]]] = {
         "inference": {},
     },
     "swift_mil": {
-        "train": {"batch_size": 2, EPOCHS: 1, "init_weights": "", "cell_batch_size": 8, "bag_size": 8},
-        "evaluate": {"bag_size": 8},
-        "inference": {"bag_size": 8},
+        "train": {"batch_size": 2, EPOCHS: 1, "init_weights": "", "cell_batch_size": 8, "top_k": 8},
+        "evaluate": {"top_k": 8},
+        "inference": {"top_k": 8},
     },
 }
 REDUCED["coloradv"] = REDUCED["swift_mil"]

@@ -91,7 +91,7 @@ def test_weights_are_loaded_by_every_way_to_train(bundle: str) -> None:
 
 def test_an_operating_point_is_that_of_the_bags_it_was_set_on() -> None:
     encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, slide_head("mean", encoder.feature_dim), bag_size=64)
+    network = SlideClassifier(encoder, slide_head("mean", encoder.feature_dim), top_k=64)
     engine = Engine(lambda engine, batch: batch)
     OperatingPointHandler(network).attach(engine)
     logits = torch.tensor([[4.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 4.0, 0]])

@@ -23,7 +23,7 @@ ENCODER = "test_convnext"  # timm's smallest
 SETTINGS: dict[str, Any] = {
     "bundle_root": str(ROOT),
     "encoder_name": ENCODER,
-    "crop_size": 64,
+    "crop_px": 64,
     "batch_size": 8,
     "cells_per_epoch": 32,
     "max_epochs": 3,
@@ -48,7 +48,7 @@ def workflow(*names: str, **overrides: Any) -> ConfigWorkflow:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort whose labelled crops lie in ``crops``, as configs/crops.json writes them."""
     folder = make_cohort(tmp_path_factory.mktemp("cohort") / "cohort")
-    settings = {key: SETTINGS[key] for key in ("bundle_root", "crop_size", "random_negatives")}
+    settings = {key: SETTINGS[key] for key in ("bundle_root", "crop_px", "random_negatives")}
     made = ConfigWorkflow(files("crops"), logging_file=False, dataset_dir=str(folder), **settings)
     made.initialize()
     made.run()

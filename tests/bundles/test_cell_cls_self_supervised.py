@@ -26,7 +26,7 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dino": ("test_vit", {"dynamic_img_size": True}),
 }
 METHOD: dict[str, dict[str, Any]] = {"simclr": {}, "moco": {}, "dino": {"prototypes": 32, "local_views": 3}}
-SMALL: dict[str, Any] = {"crop_size": 64, "batch_size": 8, "cells_per_epoch": 16, "max_epochs": 1, "val_interval": 1}
+SMALL: dict[str, Any] = {"crop_px": 64, "batch_size": 8, "cells_per_epoch": 16, "max_epochs": 1, "val_interval": 1}
 
 
 def files(*names: str) -> list[str]:
@@ -128,7 +128,7 @@ def test_reads_like_a_bundle_and_has_the_references_numbers(name: str, cohort: P
 def test_windows_fit_crops_and_patches(crop: int, large: int, small: int) -> None:
     parser = ConfigParser()
     parser.read_config(files("train", "dino"))
-    parser["crop_size"] = crop
+    parser["crop_px"] = crop
     assert (parser.get_parsed_content("global_size"), parser.get_parsed_content("local_size")) == (large, small)
 
 
@@ -147,7 +147,7 @@ def test_slides_without_a_class_take_part(cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "bags").symlink_to(cohort / "bags")
     parser = ConfigParser()
     parser.read_config(files("train", "simclr"))
-    parser.update({"dataset_dir": str(tmp_path), "crop_size": 64})
+    parser.update({"dataset_dir": str(tmp_path), "crop_px": 64})
     assert len(parser.get_parsed_content("train#dataset")) == 3 * 16
 
 

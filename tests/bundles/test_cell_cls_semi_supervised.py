@@ -19,7 +19,7 @@ from stride_monai.workflows.workflow import bundle_root
 ROOT = bundle_root("cell_cls")
 METHODS = ("mean_teacher", "fixmatch", "flexmatch", "crest")
 SMALL: dict[str, Any] = {
-    "crop_size": 32,
+    "crop_px": 32,
     "batch_size": 8,
     "unlabeled_batch_size": 10,
     "cells_per_epoch": 16,
@@ -89,7 +89,7 @@ def test_state_of_the_methods_is_kept(trained: Path) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_overlays_hold_the_references_numbers(name: str, cohort: Path) -> None:
-    options = {"dataset_dir": str(cohort), "random_negatives": 0, "encoder_name": "convnext_atto", "crop_size": 64}
+    options = {"dataset_dir": str(cohort), "random_negatives": 0, "encoder_name": "convnext_atto", "crop_px": 64}
     parser = parsed("train", name, **options)
     method = parser.get_parsed_content("method")
     assert parser.get_parsed_content("unlabeled_batch_size") == (128 if name == "mean_teacher" else 7 * 128)

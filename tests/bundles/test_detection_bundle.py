@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the extra yolo"),
 ]
-SMALL = {"tile_size": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}
+SMALL = {"tile_px": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}
 
 
 def run(configs: list[str], folder: Path, **overrides: object) -> str:
@@ -51,7 +51,7 @@ def test_train_evaluate_and_make_bags(tmp_path: Path, caplog: pytest.LogCaptureF
     assert list((tmp_path / "out").glob("events.out.tfevents.*"))
 
     out = tmp_path / "eval"
-    run_here(["train", "evaluate"], dataset_dir=cohort, output_dir=out, weights=weights, tile_size=128)
+    run_here(["train", "evaluate"], dataset_dir=cohort, output_dir=out, weights=weights, tile_px=128)
     metrics = dict(line.split(",") for line in (out / "metrics.csv").read_text().splitlines())
     assert {"val_map", "val_map_500", "val_recall", "val_froc"} == set(metrics)
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
@@ -85,7 +85,7 @@ def test_train_evaluate_and_make_bags(tmp_path: Path, caplog: pytest.LogCaptureF
     for path in bags:
         header = BagFile(path).header
         stated = (header.crop_px, header.crop_mpp, header.top_k)
-        assert stated == (tiny["crop_size"], tiny["crop_mpp"], tiny["top_k"])
+        assert stated == (tiny["crop_px"], tiny["crop_mpp"], tiny["top_k"])
     before = [path.stat().st_mtime_ns for path in bags]
     run_here(["inference", "extract"], dataset_dir=cohort, output_dir=tmp_path / "bags", weights=weights, split="test")
     assert [path.stat().st_mtime_ns for path in bags] == before
@@ -97,14 +97,14 @@ def test_train_evaluate_and_make_bags(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_numbers_of_training_and_inference_agree() -> None:
     root = bundle_root("detection") / "configs"
     train, inference = (ConfigParser.load_config_file(str(root / f"{n}.json")) for n in ("train", "inference"))
-    shared = ("detector_name", "num_classes", "tile_size", "tile_mpp", "min_score", "max_per_tile", "nms_iou")
+    shared = ("detector_name", "num_classes", "tile_px", "tile_mpp", "min_score", "max_per_tile", "nms_iou")
     assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
     paper = {"detector_name": "yolov5m", "batch_size": 64, "learning_rate": 0.01, "max_epochs": 300, "tile_mpp": 1.0}
     assert {key: train[key] for key in paper} == paper
-    assert (inference["top_k"], inference["tile_overlap"], inference["crop_size"]) == (1024, 64, 224)
+    assert (inference["top_k"], inference["overlap_px"], inference["crop_px"]) == (1024, 64, 224)
     evaluate = ConfigParser.load_config_file(str(root / "evaluate.json"))
-    assert (evaluate["top_k"], evaluate["tile_overlap"]) == (inference["top_k"], inference["tile_overlap"])
-    as_in_the_paper = {"augmentation": "weak", "ema_decay": 0.9999, "patience": 0, "num_classes": 1, "tile_size": 512}
+    assert (evaluate["top_k"], evaluate["overlap_px"]) == (inference["top_k"], inference["overlap_px"])
+    as_in_the_paper = {"augmentation": "weak", "ema_decay": 0.9999, "patience": 0, "num_classes": 1, "tile_px": 512}
     assert {key: train[key] for key in as_in_the_paper} == as_in_the_paper
     decay = train["decay"]
     assert (decay["_target_"], decay["start_factor"], decay["end_factor"], decay["total_iters"]) == (

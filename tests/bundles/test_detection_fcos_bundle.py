@@ -19,7 +19,7 @@ from stride_monai.networks.weights import load_weights
 from stride_monai.workflows.workflow import bundle_root
 
 ROOT = bundle_root("detection")
-SMALL: dict[str, Any] = {"tile_size": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}
+SMALL: dict[str, Any] = {"tile_px": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}
 
 
 def files(*names: str) -> list[str]:
@@ -45,7 +45,7 @@ def test_train_evaluate_and_make_bags(tmp_path: Path) -> None:
         dataset_dir=cohort,
         output_dir=str(tmp_path / "eval"),
         weights=str(weights),
-        tile_size=128,
+        tile_px=128,
         whole_slides=False,
     )
     metrics = dict(line.split(",") for line in (tmp_path / "eval" / "metrics.csv").read_text().splitlines())

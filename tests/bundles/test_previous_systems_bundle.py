@@ -20,8 +20,8 @@ OVERLAYS = {"cheng": ("two_stage", "cheng2021"), "zhu": ("zhu2021",)}
 SMALL: dict[str, Any] = {
     "bundle_root": str(ROOT),
     "encoder_name": "test_resnet",
-    "crop_size": 64,
-    "bag_size": 12,
+    "crop_px": 64,
+    "top_k": 12,
     "num_workers": 0,
 }
 

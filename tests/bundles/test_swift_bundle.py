@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2] / "bundles" / "swift_mil"
 SMALL: dict[str, Any] = {
     "init_weights": "",
     "encoder_name": "test_convnext",
-    "crop_size": 64,
-    "bag_size": 6,
+    "crop_px": 64,
+    "top_k": 6,
     "cell_batch_size": 8,
     "val_interval": 1,
     "max_epochs": 1,
@@ -117,7 +117,7 @@ def test_every_head_trains_end_to_end(head: str, cohort: Path, tmp_path: Path) -
     assert content["epoch"] == 1
     fresh = ConfigParser()
     fresh.read_config(files("inference", "tiny"))
-    fresh.update({"bundle_root": str(ROOT), **{k: SMALL[k] for k in ("encoder_name", "crop_size", "bag_size")}})
+    fresh.update({"bundle_root": str(ROOT), **{k: SMALL[k] for k in ("encoder_name", "crop_px", "top_k")}})
     fresh["head"] = head
     network = fresh.get_parsed_content("network_def")
     network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
@@ -146,7 +146,7 @@ def test_defaults_are_the_papers() -> None:
     expected = {
         "cell_batch_size": 128,
         "batch_size": 2,
-        "bag_size": 256,
+        "top_k": 256,
         "iterations": 320000,
         "learning_rate": 0.001,
         "weight_decay": 0.001,

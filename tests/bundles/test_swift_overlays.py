@@ -24,7 +24,7 @@ def test_it_starts_from_a_self_supervised_encoder_and_from_crops_that_were_cut(t
     encoder = CellClassifier("test_convnext").encoder
     torch.save(encoder.state_dict(), tmp_path / "encoder.pt")  # as the overlays of cell_cls leave it
     write_labeled_bags(cohort, tmp_path / "crops", 64, 0.5)
-    small = {"encoder_name": "test_convnext", "crop_size": 64, "cell_batch_size": 8}
+    small = {"encoder_name": "test_convnext", "crop_px": 64, "cell_batch_size": 8}
     folders = {"bundle_root": str(ROOT), "dataset_dir": str(cohort), "crop_dir": str(tmp_path / "crops")}
     parser.update({**small, **folders, "init_weights": str(tmp_path / "encoder.pt")})
     parser.get_parsed_content("load_init")

@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "bundle_root": str(ROOT),
     "encoder_name": "test_convnext",
     "init_part": "",
-    "crop_size": 64,
+    "crop_px": 64,
     "batch_size": 8,
     "max_epochs": 2,
     "learning_rate": 0.01,
@@ -103,7 +103,7 @@ def test_training_leaves_what_screening_needs(
     assert isinstance(aligner, DescriptionAligner)
     assert -1 < float(aligner.threshold) < 1
     aligner.check_encoder(encoder(data))
-    assert (loaded.numbers["crop_size"], loaded.numbers["crop_mpp"]) == (96, 0.5)
+    assert (loaded.numbers["crop_px"], loaded.numbers["crop_mpp"]) == (96, 0.5)
 
 
 def test_slides_and_crops_are_the_same_cells(data: dict[str, Any], cohort: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_evaluation_reports_what_it_measured(data: dict[str, Any], trained: Path
 def test_inference_keeps_what_is_above_the_threshold(
     data: dict[str, Any], cohort: Path, trained: Path, tmp_path: Path
 ) -> None:
-    settings = {key: SETTINGS[key] for key in ("bundle_root", "encoder_name", "init_part", "crop_size")}
+    settings = {key: SETTINGS[key] for key in ("bundle_root", "encoder_name", "init_part", "crop_px")}
     run = {**settings, "init_weights": data["init_weights"], "weights": str(trained / "model.pt")}
     bag = cohort / "bags" / "test-LSIL.bag.arrow"
     made = ConfigWorkflow(

@@ -52,7 +52,7 @@ def test_every_cell_of_every_bag_is_a_sample(bags: list[Path]) -> None:
         assert sample["image"].dtype == torch.uint8
         np.testing.assert_array_equal(sample["image"].permute(1, 2, 0), BagFile(bag).image(row))
     assert cells.known_labels().tolist() == [0, -1, 2, 4, -1, 1, -1, 0]
-    assert [sample["rank"] for sample in BagCells(bags, k=2).data] == [1, 2, 1, 2]
+    assert [sample["rank"] for sample in BagCells(bags, top_k=2).data] == [1, 2, 1, 2]
 
 
 def test_a_batch_is_the_samples_one_by_one_whatever_the_threads(bags: list[Path]) -> None:
@@ -94,7 +94,7 @@ def test_memory_is_used_again_only_where_nothing_refers_to_it(bags: list[Path]) 
 
 
 def test_larger_crops_are_cut_in_the_middle_as_bags_are(bags: list[Path]) -> None:
-    whole = LoadBagd(k=5, crop_px=24, crop_mpp=0.5)({"bag": str(bags[0])})["image"]
+    whole = LoadBagd(top_k=5, crop_px=24, crop_mpp=0.5)({"bag": str(bags[0])})["image"]
     cells = BagCells(bags[:1], crop_px=24, crop_mpp=0.5)
     torch.testing.assert_close(torch.stack([cells[k]["image"] for k in range(5)]), whole)
 

@@ -60,7 +60,7 @@ def _workflow(bundle: str, cohort: Path, out: Path, overlays: Sequence[str] = ()
 
 @pytest.mark.slow
 def test_the_cell_classifier_trains_on_it(cohort: Path, tmp_path: Path) -> None:
-    small = {"encoder_name": "test_convnext", "crop_size": 64, "batch_size": 2, "cells_per_epoch": 4}
+    small = {"encoder_name": "test_convnext", "crop_px": 64, "batch_size": 2, "cells_per_epoch": 4}
     _workflow("cell_cls", cohort, tmp_path, **small).run()
     assert all(bool(value.isfinite().all()) for value in torch.load(tmp_path / "model.pt", weights_only=True).values())
 
@@ -68,7 +68,7 @@ def test_the_cell_classifier_trains_on_it(cohort: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the extra yolo")
 def test_the_detector_trains_on_it(cohort: Path, tmp_path: Path) -> None:
-    _workflow("detection", cohort, tmp_path, tile_size=64, batch_size=2, warmup_iterations=1).run()
+    _workflow("detection", cohort, tmp_path, tile_px=64, batch_size=2, warmup_iterations=1).run()
     assert (tmp_path / "model.pt").is_file()
 
 
@@ -83,7 +83,7 @@ def test_the_detector_trains_on_pictures_smaller_than_a_tile(tmp_path: Path, mpp
     import_dataset(source, tmp_path / "cohort", load_format("yolo"), ImportOptions(mpp=mpp))
     assert all(tile["limits"] for tile in detection_tiles(tmp_path / "cohort", "train", tile_px=64, tile_mpp=1.0))
 
-    small = {"tile_size": 64, "batch_size": 2, "warmup_iterations": 1, "backbone": "test_resnet", "pyramid_width": 8}
+    small = {"tile_px": 64, "batch_size": 2, "warmup_iterations": 1, "backbone": "test_resnet", "pyramid_width": 8}
     overlays = ("fcos", "tiny_fcos")
     workflow = _workflow("detection", tmp_path / "cohort", tmp_path / "out", overlays, augmentation="strong", **small)
     cached = [workflow.parser.get_parsed_content(f"{part}#dataset")._cache for part in ("train", "validate")]

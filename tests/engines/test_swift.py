@@ -51,7 +51,7 @@ def classifier() -> SlideClassifier:
     torch.manual_seed(0)
     encoder: Any = SmallEncoder()
     head = AttentionSlideHead(encoder.feature_dim, hidden=8, layers=2, dropout=0.0)
-    network = SlideClassifier(encoder, head, bag_size=K, freeze_encoder=False).double()
+    network = SlideClassifier(encoder, head, top_k=K, freeze_encoder=False).double()
     for module in (network.slide_head, network.encoder.head):
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=0.4)

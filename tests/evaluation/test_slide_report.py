@@ -30,7 +30,7 @@ CENTRES = {f"s{k}": "north" if k < 4 else "south" for k in range(6)}
 def network() -> SlideClassifier:
     torch.manual_seed(0)
     encoder = CellClassifier("test_convnext")
-    return SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), bag_size=3).eval()
+    return SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), top_k=3).eval()
 
 
 def batches(net: SlideClassifier) -> list[dict[str, Any]]:

@@ -34,10 +34,10 @@ class DarkSpots(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
 
     def detect(
-        self, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
+        self, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
     ) -> list[TileDetections]:
         time.sleep(self.seconds)
-        return [self._tile(tile.float().mean(0) / 255, max_detections) for tile in image]
+        return [self._tile(tile.float().mean(0) / 255, max_per_tile) for tile in image]
 
     def _tile(self, gray: Tensor, most: int) -> TileDetections:
         rows, columns = torch.nonzero(gray[::16, ::16] < 0.5, as_tuple=True)

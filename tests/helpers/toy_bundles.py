@@ -29,9 +29,9 @@ from stride_monai.workflows.workflow import bundle_root
 
 K, CROP_PX = 4, 32
 DETECTION = {
-    "tile_size": 128,
+    "tile_px": 128,
     "tile_mpp": 1.0,
-    "tile_overlap": 32,
+    "overlap_px": 32,
     "top_k": 6,
     "min_score": 0.001,
     "max_per_tile": 500,
@@ -39,21 +39,21 @@ DETECTION = {
     "network_def": {"_target_": "detection_toys.DarkSpots"},
 }
 CELLS = {
-    "crop_size": CROP_PX,
+    "crop_px": CROP_PX,
     "crop_mpp": 0.5,
     "network_def": {"_target_": "stride_monai.networks.encoders.cell_encoder.CellClassifier", "name": "test_convnext"},
 }
 
 
 SLIDES = {
-    **{"crop_size": CROP_PX, "crop_mpp": 0.5, "bag_size": K, "activation": "attention"},
+    **{"crop_px": CROP_PX, "crop_mpp": 0.5, "top_k": K, "activation": "attention"},
     "encoder": CELLS["network_def"],
     "head": {"_target_": "stride_monai.networks.mil.heads.slide_head", "name": "stride", "feature_dim": 64},
     "network_def": {
         "_target_": "stride_monai.networks.mil.slide_classifier.SlideClassifier",
         "encoder": "@encoder",
         "slide_head": "@head",
-        "bag_size": "@bag_size",
+        "top_k": "@top_k",
     },
 }
 
@@ -66,10 +66,10 @@ def toy_bundle(folder: Path, config: dict[str, Any], network: nn.Module) -> None
     save_weights(folder / "model.safetensors", network.state_dict(), {"note": f"A toy, {folder.name}."}, half=False)
 
 
-def make_classifier(detector: str = "", bag_size: int = K) -> SlideClassifier:
+def make_classifier(detector: str = "", top_k: int = K) -> SlideClassifier:
     torch.manual_seed(3)
     encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, slide_head("stride", encoder.feature_dim), bag_size).eval()
+    network = SlideClassifier(encoder, slide_head("stride", encoder.feature_dim), top_k).eval()
     network.set_operating_point(0.5, detector=detector)
     return network
 
@@ -120,8 +120,8 @@ def infer(home: Path, dataset: Any, out: Path, **options: Any) -> None:
         "output_dir": str(out),
         "weights": str(home / "model.pt"),
         "encoder_name": "test_convnext",
-        "crop_size": CROP_PX,
-        "bag_size": K,
+        "crop_px": CROP_PX,
+        "top_k": K,
         "num_workers": 0,
     }
     try:

@@ -54,13 +54,13 @@ def test_the_number_of_threads_changes_no_bit_of_a_convolution() -> None:
 def test_the_number_of_threads_changes_no_bit_of_what_is_said_of_cells_and_slide() -> None:
     torch.manual_seed(0)
     encoder = CellClassifier("convnext_atto")
-    classifier = SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), bag_size=8).eval()
+    classifier = SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), top_k=8).eval()
     crops = torch.randint(0, 256, (11, 3, 64, 64), dtype=torch.uint8)
     said = []
     for number in (1, 2, 4):
         torch.set_num_threads(number)
         features = encode(crops, classifier, torch.device("cpu"))
-        evidence = judge(features, classifier, bag_size=8)
+        evidence = judge(features, classifier, top_k=8)
         said.append([features.numpy(), evidence.cells, evidence.attention, evidence.slide])
     assert said[0][0].shape == (11, encoder.feature_dim)
     for other in said[1:]:

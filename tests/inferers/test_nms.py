@@ -27,7 +27,7 @@ def _common(a: Floats, b: Floats) -> float:
     return _area(np.array([max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])]))
 
 
-def oracle(boxes: Floats, scores: Floats, cut: NDArray[np.bool_], iou: float) -> list[int]:
+def oracle(boxes: Floats, scores: Floats, cut: NDArray[np.bool_], nms_iou: float) -> list[int]:
     """The rule of the module, word by word, pair by pair."""
 
     def key(i: int) -> tuple[float, ...]:
@@ -40,7 +40,7 @@ def oracle(boxes: Floats, scores: Floats, cut: NDArray[np.bool_], iou: float) ->
         for j in kept:
             common = _common(boxes[i], boxes[j])
             union = _area(boxes[j]) + _area(boxes[i]) - common
-            if union > 0 and common >= iou * union:
+            if union > 0 and common >= nms_iou * union:
                 break
         else:
             kept.append(i)
@@ -63,9 +63,9 @@ def crowds(draw: st.DrawFn) -> tuple[Floats, Floats, NDArray[np.bool_]]:
 
 @settings(deadline=None, max_examples=200)
 @given(crowds(), st.sampled_from([0.1, 0.3, 0.5, 0.7, 1.0]))
-def test_equals_the_quadratic_oracle(crowd: tuple[Floats, Floats, NDArray[np.bool_]], iou: float) -> None:
+def test_equals_the_quadratic_oracle(crowd: tuple[Floats, Floats, NDArray[np.bool_]], nms_iou: float) -> None:
     boxes, scores, cut = crowd
-    assert suppress(boxes, scores, cut, iou).tolist() == oracle(boxes, scores, cut, iou)
+    assert suppress(boxes, scores, cut, nms_iou).tolist() == oracle(boxes, scores, cut, nms_iou)
 
 
 @settings(deadline=None, max_examples=60)
@@ -119,10 +119,10 @@ def test_no_boxes() -> None:
     assert suppress(np.zeros((0, 4)), np.zeros(0)).tolist() == []
 
 
-@pytest.mark.parametrize("iou", [0.0, 1.1])
-def test_senseless_iou_is_refused(iou: float) -> None:
-    with pytest.raises(ValueError, match="iou"):
-        suppress(np.zeros((0, 4)), np.zeros(0), iou=iou)
+@pytest.mark.parametrize("nms_iou", [0.0, 1.1])
+def test_senseless_iou_is_refused(nms_iou: float) -> None:
+    with pytest.raises(ValueError, match="nms_iou"):
+        suppress(np.zeros((0, 4)), np.zeros(0), nms_iou=nms_iou)
 
 
 # --- tiles -----------------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def test_what_cannot_work_is_refused() -> None:
 
 def test_the_classifier_comes_from_a_bundle_or_a_weights_file(tmp_path: Path) -> None:
     shipped = load_reranker(8, profile="tiny")
-    assert (shipped.k, shipped.candidates, shipped.crop_px, shipped.name) == (8, 32, 96, "cell_cls")
+    assert (shipped.top_k, shipped.candidates, shipped.crop_px, shipped.name) == (8, 32, 96, "cell_cls")
     torch.manual_seed(1)
     mine = CellClassifier("convnext_atto")
     save_weights(tmp_path / "mine.safetensors", mine.state_dict(), {"note": "mine"}, half=False)
@@ -178,7 +178,7 @@ def test_both_scores_stand_in_the_bag_and_reach_the_batch(tmp_path: Path) -> Non
     assert bag.scores.tolist() == [0.2, 0.8, 0.1]
     assert bag.rerank_scores is not None
     assert bag.rerank_scores.tolist() == [0.9, 0.5, 0.5]
-    sample = LoadBagd(k=4)({"bag": str(path)})
+    sample = LoadBagd(top_k=4)({"bag": str(path)})
     assert sample["scores"].tolist() == [0.2, 0.8, 0.1, 0.0]
     assert sample["rerank_scores"].tolist() == [0.9, 0.5, 0.5, 0.0]
     assert sample["detector"] == hashlib.sha256(f"{DETECTOR} {CLASSIFIER} 16".encode()).hexdigest()
@@ -187,7 +187,7 @@ def test_both_scores_stand_in_the_bag_and_reach_the_batch(tmp_path: Path) -> Non
         plain, BagHeader("s2", 0.25, 0.5, 8, 4, detector_sha256=DETECTOR), reranked_cells((0.8, None), (0.2, None))
     )
     assert BagFile(plain).rerank_scores is None
-    sample = LoadBagd(k=4)({"bag": str(plain)})
+    sample = LoadBagd(top_k=4)({"bag": str(plain)})
     assert sample["detector"] == DETECTOR
     assert np.isnan(sample["rerank_scores"][:2]).all()
 
@@ -251,9 +251,9 @@ def test_slides_to_reranked_bags(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def models(chosen: str, again: CellReranker | None, force: bool = False) -> Models:
-    classifier = SlideClassifier(CellClassifier("test_convnext"), slide_head("mean", 64), bag_size=4)
+    classifier = SlideClassifier(CellClassifier("test_convnext"), slide_head("mean", 64), top_k=4)
     classifier.set_operating_point(0.5, detector=chosen)
-    sizes = {"bag_size": 4, "crop_size": 64, "crop_mpp": 0.5, "top_k": 4}
+    sizes = {"top_k": 4, "crop_px": 64, "crop_mpp": 0.5}
     detection = LoadedBundle(DarkSpots(), {}, DETECTOR, {})
     swift = LoadedBundle(classifier, sizes, "ee" * 32, {"note": "toys."})
     found, slides = Chosen(Choice("dark", "a test"), detection), Chosen(Choice("swift_mil", "a test"), swift)

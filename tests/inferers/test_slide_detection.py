@@ -31,7 +31,7 @@ class SquareDetector:
         self.shapes: list[tuple[int, ...]] = []
 
     def detect(
-        self, image: Tensor, min_score: float = 0.0, max_detections: int = 500, iou: float = 0.5
+        self, image: Tensor, min_score: float = 0.0, max_per_tile: int = 500, nms_iou: float = 0.5
     ) -> list[TileDetections]:
         self.shapes.append(tuple(image.shape))
         assert image.dtype == torch.uint8
@@ -160,7 +160,7 @@ def test_yolo_gives_the_same_whatever_the_batch_size(slide: Slide) -> None:
 @needs_yolo
 def test_loose_tiles() -> None:
     network = YoloDetector("yolov5n").eval()
-    found = TileDetectionInferer(min_score=0.0, max_detections=5)(torch.rand(2, 3, 64, 64), network)
+    found = TileDetectionInferer(min_score=0.0, max_per_tile=5)(torch.rand(2, 3, 64, 64), network)
     assert [len(d.scores) for d in found] == [5, 5]
 
 

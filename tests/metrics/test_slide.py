@@ -115,7 +115,7 @@ def test_ignite_metrics_see_the_whole_epoch(as_list: bool) -> None:
 def network() -> SlideClassifier:
     torch.manual_seed(0)
     encoder = CellClassifier("convnext_atto")
-    return SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), bag_size=4)
+    return SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), top_k=4)
 
 
 def test_operating_point_handler_sets_and_judges(network: SlideClassifier) -> None:
@@ -191,15 +191,15 @@ def test_bag_inferer_refuses_another_bag_size_and_the_table_has_it_all(
     bag = torch.randn(2, 4, network.encoder.feature_dim)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
     with pytest.raises(BagError, match="hold"):
-        BagInferer(bag_size=8)(bag, network, mask)
+        BagInferer(top_k=8)(bag, network, mask)
     with torch.no_grad():
-        logits = BagInferer(bag_size=8, force=True)(bag, network, mask)
-        evidence = BagInferer(bag_size=4, evidence=True)(bag, network, mask)
+        logits = BagInferer(top_k=8, force=True)(bag, network, mask)
+        evidence = BagInferer(top_k=4, evidence=True)(bag, network, mask)
     assert isinstance(logits, torch.Tensor)
     torch.testing.assert_close(evidence.logits, logits)  # type: ignore[union-attr]
     batch = {"slide_id": ["b", "a"], "mask": mask, "scores": torch.rand(2, 4), "boxes": torch.rand(2, 4, 4)}
     engine = Engine(lambda engine, batch: {"pred": evidence})
-    SlideTableWriter(tmp_path, network, bag_size=4).attach(engine)
+    SlideTableWriter(tmp_path, network, top_k=4).attach(engine)
     engine.run([batch])
     record = json.loads((tmp_path / "a.json").read_text())
     assert len(record["cells"]) == 2

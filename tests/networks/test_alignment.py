@@ -110,7 +110,7 @@ def test_features_and_crops_give_the_same(crops: Tensor) -> None:
 def test_class_predictions_are_bit_identical_with_and_without_alignment(crops: Tensor) -> None:
     torch.manual_seed(0)
     of = encoder()
-    classifier = SlideClassifier(of, slide_head("stride", D), bag_size=4).eval()
+    classifier = SlideClassifier(of, slide_head("stride", D), top_k=4).eval()
     before = classifier.evidence(crops[None])
     trained(student(of), crops)
     after = classifier.eval().evidence(crops[None])

@@ -215,8 +215,8 @@ def test_output_is_boxes_in_px_and_probabilities(network: FcosDetector) -> None:
 def test_detect(network: FcosDetector) -> None:
     assert isinstance(network, TileDetector)
     tiles = torch.randint(0, 256, (2, 3, 128, 128), dtype=torch.uint8)
-    every = network.detect(tiles, min_score=0.0, max_detections=120, iou=0.99)
-    same = network.detect(tiles.float() / 255, min_score=0.0, max_detections=120, iou=0.99)
+    every = network.detect(tiles, min_score=0.0, max_per_tile=120, nms_iou=0.99)
+    same = network.detect(tiles.float() / 255, min_score=0.0, max_per_tile=120, nms_iou=0.99)
     for a, b in zip(every, same, strict=True):
         assert torch.equal(a.boxes, b.boxes)
         assert len(a.scores) == 120, "more than the hundred at which detectors commonly stop"

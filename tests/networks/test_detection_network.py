@@ -92,8 +92,8 @@ def test_one_set_of_boxes_per_image(network: YoloDetector) -> None:
 def test_detect(network: YoloDetector) -> None:
     assert isinstance(network, TileDetector)
     tiles = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8)
-    every = network.detect(tiles, min_score=0.0, max_detections=20, iou=0.3)
-    same = network.detect(tiles.float() / 255, min_score=0.0, max_detections=20, iou=0.3)
+    every = network.detect(tiles, min_score=0.0, max_per_tile=20, nms_iou=0.3)
+    same = network.detect(tiles.float() / 255, min_score=0.0, max_per_tile=20, nms_iou=0.3)
     for a, b in zip(every, same, strict=True):
         assert torch.equal(a.boxes, b.boxes)
         assert 0 < len(a.scores) <= 20
@@ -121,7 +121,7 @@ def test_other_yolos_train_and_detect(name: str) -> None:
     torch.testing.assert_close(loss.detach(), 2 * sum(parts.values()))
     assert all(p.grad is not None for p in other.parameters() if p.requires_grad)
     assert other(image).shape == other.eval()(image).shape == (2, 5, 84)
-    found = other.detect(image, min_score=0.0, max_detections=5)
+    found = other.detect(image, min_score=0.0, max_per_tile=5)
     assert all(0 < len(d.scores) <= 5 for d in found)
 
 

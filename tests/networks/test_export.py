@@ -93,7 +93,7 @@ def test_networks_of_pictures(make: Callable[[], nn.Module], how: str) -> None:
 def test_slide_classifiers_for_bags_of_any_size(head: str, how: str) -> None:
     torch.manual_seed(0)
     encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, head_of(head, encoder), bag_size=5, chunk=4).eval()
+    network = SlideClassifier(encoder, head_of(head, encoder), top_k=5, chunk=4).eval()
     names = set(network.state_dict())
     network.set_operating_point(0.125, 5, "ab" * 32)
     example = crops(2, 5)

@@ -156,7 +156,7 @@ def test_the_cell_classifier_stays_out_of_the_head(kind: str) -> None:
 def test_chengs_classifier_can_be_exported() -> None:
     torch.manual_seed(0)
     encoder = CellClassifier("test_resnet")
-    network = SlideClassifier(encoder, ChengHead(encoder.feature_dim, encoder.head), bag_size=12).eval()
+    network = SlideClassifier(encoder, ChengHead(encoder.feature_dim, encoder.head), top_k=12).eval()
     crops = torch.randint(0, 255, (1, 12, 3, 32, 32), dtype=torch.uint8)
     traced = torch.jit.trace(network, crops, check_trace=False)
     other = torch.randint(0, 255, crops.shape, dtype=torch.uint8)
@@ -286,7 +286,7 @@ def test_slides_that_teach_nothing_are_refused() -> None:
 
 def test_the_trainer_fits_saves_and_names_the_slide_that_it_cannot_use(tmp_path: Path) -> None:
     encoder = CellClassifier("test_resnet")
-    network = SlideClassifier(encoder, ZhuHead(encoder.feature_dim, encoder.head), bag_size=K)
+    network = SlideClassifier(encoder, ZhuHead(encoder.feature_dim, encoder.head), top_k=K)
     image = torch.randn(2, K, encoder.feature_dim)
     batch = {"image": image, "mask": MASK[:2], "label": torch.tensor([0, 4]), "slide_id": ["first", "second"]}
     BoostedTreesTrainer("cpu", 2, [batch], network, tmp_path / "xgboost.json").run()
@@ -295,7 +295,7 @@ def test_the_trainer_fits_saves_and_names_the_slide_that_it_cannot_use(tmp_path:
     with pytest.raises(BagError, match="slide 'second'"):
         BoostedTreesTrainer("cpu", 2, [batch], network, tmp_path / "other.json").run()
     assert not (tmp_path / "other.json").exists()
-    by_gradients = SlideClassifier(encoder, ChengHead(encoder.feature_dim, encoder.head), bag_size=K)
+    by_gradients = SlideClassifier(encoder, ChengHead(encoder.feature_dim, encoder.head), top_k=K)
     with pytest.raises(ConfigError, match="not made of trees"):
         BoostedTreesTrainer("cpu", 2, [batch], by_gradients, tmp_path / "other.json")
 

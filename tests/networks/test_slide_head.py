@@ -111,7 +111,7 @@ def test_loss_moves_with_input_and_every_parameter_learns() -> None:
 def classifier(**kwargs: object) -> SlideClassifier:
     torch.manual_seed(0)
     encoder = CellClassifier("convnext_atto")
-    return SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), bag_size=4, **kwargs)  # type: ignore[arg-type]
+    return SlideClassifier(encoder, AttentionSlideHead(encoder.feature_dim), top_k=4, **kwargs)  # type: ignore[arg-type]
 
 
 def test_images_and_their_features_give_the_same_logits_whatever_the_chunk() -> None:
@@ -151,17 +151,17 @@ def test_operating_point_travels_with_the_state_dict() -> None:
     network = classifier()
     with pytest.raises(BundleError, match="no operating point"):
         network.operating_point()
-    network.set_operating_point(0.3, bag_size=64)
+    network.set_operating_point(0.3, top_k=64)
     other = classifier()
     other.load_state_dict(network.state_dict())
     point = other.operating_point("here")
     assert (point.bag_size, point.source) == (64, "here")
     assert point.threshold <= 0.3, "rounding never excludes the slide that gave the threshold"
     assert point.threshold == pytest.approx(0.3)
-    other.check_bag_size(64)
-    other.check_bag_size(256, force=True)
+    other.check_top_k(64)
+    other.check_top_k(256, force=True)
     with pytest.raises(BagError, match="64"):
-        other.check_bag_size(256)
+        other.check_top_k(256)
 
 
 def test_operating_point_holds_for_one_detector() -> None:

@@ -34,7 +34,7 @@ def test_a_crop_is_the_one_that_a_rendered_slide_gives(tmp_path: Path, crop_px: 
     write_phantom_bag(bag_path, plan, top_k=24, crop_px=crop_px)
     bag = BagFile(bag_path)
     render_slide(tmp_path / "s.tiff", "HSIL", **arguments)
-    cut = TopKCellPatches(k=24, crop_px=crop_px)(tmp_path / "s.tiff", bag.boxes, bag.scores)
+    cut = TopKCellPatches(top_k=24, crop_px=crop_px)(tmp_path / "s.tiff", bag.boxes, bag.scores)
     assert cut.indices.tolist() == list(range(24))
     from_slide = cut.images.permute(0, 2, 3, 1).numpy().astype(int)
     from_plan = bag.images(range(24)).astype(int)

@@ -120,8 +120,8 @@ def test_a_threshold_for_other_cells_makes_no_call_or_refuses(home: Path, tmp_pa
     infer(home, home / "slides", tmp_path / "out", rerank=True, weights=weights, force=True)
     assert findings_in(tmp_path / "out", "1").call in {"positive", "negative"}
     with pytest.raises(BundleError, match=r"bags of 4 cells, the configuration asks for 3"):
-        infer(home, home / "slides", tmp_path / "k", bag_size=3)
-    infer(home, home / "slides", tmp_path / "k", bag_size=3, force=True)
+        infer(home, home / "slides", tmp_path / "k", top_k=3)
+    infer(home, home / "slides", tmp_path / "k", top_k=3, force=True)
     assert "forced on bags of 3 cells" in findings_in(tmp_path / "k", "1").operating_point.source
 
 
@@ -225,7 +225,7 @@ def test_bags_that_do_not_fit_are_refused_by_name(home: Path, tmp_path: Path) ->
     infer(home, short, tmp_path / "out", force=True)
     assert (tmp_path / "out" / "s7.json").is_file()
     with pytest.raises(BagError, match=r"bags of 3 cells, but .* holds for 4"):
-        infer(home, short, tmp_path / "out", bag_size=3)
+        infer(home, short, tmp_path / "out", top_k=3)
     with pytest.raises(BagError, match=r"slide 'e' holds no cell"):
         infer(home, bag(tmp_path / "empty", "e", 0), tmp_path / "out")
     torch.save(make_classifier("cd" * 32).state_dict(), tmp_path / "other.pt")

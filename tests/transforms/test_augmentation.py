@@ -147,7 +147,7 @@ def test_uint8_is_scaled_and_float_is_left() -> None:
 def test_transforms_can_be_named_in_a_bundle() -> None:
     config = {
         "target": {"_target_": "stride_monai.transforms.CellAugmentationd", "keys": "image", "strength": "weak"},
-        "other": {"_target_": "stride_monai.transforms.loading.LoadBagd", "k": 4},
+        "other": {"_target_": "stride_monai.transforms.loading.LoadBagd", "top_k": 4},
     }
     parser = ConfigParser(config)
     assert isinstance(parser.get_parsed_content("target"), CellAugmentationd)

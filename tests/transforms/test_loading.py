@@ -152,7 +152,7 @@ def _bag(folder: Path, cells: int) -> Path:
 
 def test_a_bag_gives_its_best_cells(tmp_path: Path) -> None:
     path = _bag(tmp_path, 5)
-    sample = LoadBagd(k=3)({"bag": str(path), "label": 4})
+    sample = LoadBagd(top_k=3)({"bag": str(path), "label": 4})
     assert sample["image"].dtype == torch.uint8
     np.testing.assert_array_equal(sample["image"], BagFile(path).images(range(3)).transpose(0, 3, 1, 2))
     assert sample["mask"].tolist() == [True] * 3
@@ -164,7 +164,7 @@ def test_a_bag_gives_its_best_cells(tmp_path: Path) -> None:
 
 def test_a_small_bag_is_padded_and_masked_and_collates(tmp_path: Path) -> None:
     small, large = _bag(tmp_path, 2), _bag(tmp_path / "x", 5)
-    transform = Compose([LoadBagd(k=4), ScaleUint8d("image")])
+    transform = Compose([LoadBagd(top_k=4), ScaleUint8d("image")])
     items = [{"bag": str(small), "label": 0}, {"bag": str(large), "label": 1}]
     (batch,) = list(DataLoader(Dataset(items, transform), batch_size=2))
     assert batch["image"].shape == (2, 4, 3, 16, 16)
@@ -177,9 +177,9 @@ def test_a_small_bag_is_padded_and_masked_and_collates(tmp_path: Path) -> None:
 
 def test_all_cells_or_smaller_crops_on_request(tmp_path: Path) -> None:
     path = _bag(tmp_path, 5)
-    assert LoadBagd(k=None)({"bag": path})["image"].shape == (5, 3, 16, 16)
-    cut = LoadBagd(k=None, crop_px=10, crop_mpp=0.5)({"bag": path})["image"]
-    whole = LoadBagd(k=None)({"bag": path})["image"]
+    assert LoadBagd(top_k=None)({"bag": path})["image"].shape == (5, 3, 16, 16)
+    cut = LoadBagd(top_k=None, crop_px=10, crop_mpp=0.5)({"bag": path})["image"]
+    whole = LoadBagd(top_k=None)({"bag": path})["image"]
     assert torch.equal(cut, whole[:, :, 3:13, 3:13])
 
 
@@ -192,5 +192,5 @@ def test_crops_that_do_not_fit_the_network_are_refused(tmp_path: Path, options: 
 def test_an_empty_bag_is_refused_naming_the_slide(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="'s1' holds no cell"):
         LoadBagd()({"bag": _bag(tmp_path, 0)})
-    with pytest.raises(BagError, match="positive k"):
-        LoadBagd(k=0)
+    with pytest.raises(BagError, match="positive top_k"):
+        LoadBagd(top_k=0)

@@ -107,4 +107,4 @@ def test_blur_and_gray_are_what_they_say() -> None:
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        CellViews(**{"crop_size": 64, "global_size": 48, "local_size": 32, **wrong})  # type: ignore[arg-type]
+        CellViews(**{"crop_px": 64, "global_size": 48, "local_size": 32, **wrong})  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ CONFIG = {
     },
     "state": {"_target_": "stride_monai.handlers.resume.TrainingState", "save_dir": "@output_dir", "objects": {}},
     "metrics": {"_target_": "monai.handlers.MetricsSaver", "save_dir": "@output_dir"},
-    "initialize": ["$__import__('stride_monai.workflows.workflow').bundle_workflow.check_overrides()"],
+    "initialize": [{"_target_": "stride_monai.workflows.check_overrides"}],
     "run": [
         "$write_bytes(pathlib.Path(@output_dir) / 'model.pt', @content.encode())",
         "$write_bytes(pathlib.Path(@output_dir) / 'slide.json', b'{}')",

@@ -273,7 +273,7 @@ def test_kinds_of_the_bundles_options() -> None:
             "init_weights",
             "resume",
         ],
-        "a number": ["max_epochs", "bag_size", "learning_rate", "epoch_length", "optimizer#lr", "optimizer#eps"],
+        "a number": ["max_epochs", "top_k", "learning_rate", "epoch_length", "optimizer#lr", "optimizer#eps"],
         "True or False": ["amp", "allow_missing", "use_amp", "optimizer#amsgrad"],
         "a component": ["optimizer", "train#dataset"],
     }

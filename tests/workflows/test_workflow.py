@@ -224,8 +224,8 @@ def test_load_bundle_network(bundle: Path) -> None:
     save_weights(bundle / "models" / "tiny.safetensors", network.state_dict(), {"note": "random"})
     loaded = load_bundle_network(bundle, profile="tiny")
     assert not loaded.network.training
-    side = json.loads((bundle / "configs" / "tiny.json").read_text())["crop_size"]
-    assert loaded.numbers["crop_size"] == side
+    side = json.loads((bundle / "configs" / "tiny.json").read_text())["crop_px"]
+    assert loaded.numbers["crop_px"] == side
     assert loaded.numbers["crop_mpp"] == 0.5
     assert loaded.metadata["note"] == "random"
     assert loaded.metadata["bundle_version"] == json.loads((bundle / "configs/metadata.json").read_text())["version"]

@@ -53,7 +53,7 @@ class BagCells(Dataset[dict[str, Any]]):
 
     Args:
         bags: paths of bag files, or dictionaries with one under ``bag``.
-        k: the k best cells of each bag; None for all.
+        top_k: the K best cells of each bag; None for all.
         crop_px: side of the samples in px; None for that of the bags, which then has to be one.
         crop_mpp: their um/px; None likewise.
         labelled: only the rows that have a cell label, whose index into CELL_CLASSES becomes ``label``.
@@ -67,14 +67,14 @@ class BagCells(Dataset[dict[str, Any]]):
 
     Example::
 
-        cells = BagCells(["a.bag.arrow", "b.bag.arrow"], k=256, crop_px=224, crop_mpp=0.5)
+        cells = BagCells(["a.bag.arrow", "b.bag.arrow"], top_k=256, crop_px=224, crop_mpp=0.5)
         cells[0]["image"].shape  # torch.Size([3, 224, 224])
     """
 
     def __init__(
         self,
         bags: Sequence[str | Path | Mapping[str, Any]],
-        k: int | None = None,
+        top_k: int | None = None,
         crop_px: int | None = None,
         crop_mpp: float | None = None,
         labeled: bool = False,
@@ -88,19 +88,19 @@ class BagCells(Dataset[dict[str, Any]]):
         self._rows: list[tuple[int, int]] = []
         self.data: list[dict[str, Any]] = []
         for bag in bags:
-            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), k, crop_px, crop_mpp, labeled)
+            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), top_k, crop_px, crop_mpp, labeled)
         if not self._rows:
             what = "labelled cell" if labeled else "cell"
             raise BagError(f"there is no {what} in {len(self._bags)} bags", "check the folder of the bags")
 
-    def _add(self, bag: BagFile, k: int | None, crop_px: int | None, crop_mpp: float | None, labeled: bool) -> None:
+    def _add(self, bag: BagFile, top_k: int | None, crop_px: int | None, crop_mpp: float | None, labeled: bool) -> None:
         first = self._bags[0].header if self._bags else bag.header
         window = bag.window(crop_px or first.crop_px, crop_mpp or first.crop_mpp)
         place = len(self._bags)
         self._bags.append(bag)
         self._windows.append(window)
         labels = bag.cell_classes() if labeled else []
-        for row in range(min(len(bag), k) if k is not None else len(bag)):
+        for row in range(min(len(bag), top_k) if top_k is not None else len(bag)):
             known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1}
             if labeled:
                 name = labels[row]

@@ -46,7 +46,7 @@ class TileDetector(Protocol):
     """All that the slide inferer asks of a detector."""
 
     def detect(
-        self, image: Tensor, min_score: float = ..., max_detections: int = ..., iou: float = ...
+        self, image: Tensor, min_score: float = ..., max_per_tile: int = ..., nms_iou: float = ...
     ) -> list[TileDetections]:
         """Detections of each tile of ``image`` [B, 3, H, W], RGB: uint8 0-255 or float 0-1."""
         ...
@@ -54,7 +54,7 @@ class TileDetector(Protocol):
 
 @torch.no_grad()
 def detect_on_tiles(
-    network: nn.Module, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
+    network: nn.Module, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
 ) -> list[TileDetections]:
     """Detections of each tile, duplicates removed within the tile.
 
@@ -62,26 +62,26 @@ def detect_on_tiles(
         network: from [B, 3, H, W], float 0-1, to [B, 4 + classes, A]: box xyxy in px and probability of each class.
         image: [B, 3, H, W], RGB; uint8 0-255 or float 0-1.
         min_score: least probability.
-        max_detections: at most so many per tile; a dense tile holds more than a hundred cells.
-        iou: of two boxes with at least this intersection over union the less probable goes.
+        max_per_tile: at most so many per tile; a dense tile holds more than a hundred cells.
+        nms_iou: of two boxes with at least this intersection over union the less probable goes.
     """
     image = unit_range(image, next(network.parameters()))
     with eval_mode(network):
         prediction = network(image).float()
-    return [_select(tile, min_score, max_detections, iou) for tile in prediction]
+    return [_select(tile, min_score, max_per_tile, nms_iou) for tile in prediction]
 
 
 def detect(
-    network: TileDetector | nn.Module, image: Tensor, min_score: float, max_detections: int, iou: float
+    network: TileDetector | nn.Module, image: Tensor, min_score: float, max_per_tile: int, nms_iou: float
 ) -> list[TileDetections]:
     """Detections by a detector, or by a plain network with a detector's output, e.g. one exported to TorchScript.
 
     Args:
-        network, image, min_score, max_detections, iou: as of :func:`detect_on_tiles`.
+        network, image, min_score, max_per_tile, nms_iou: as of :func:`detect_on_tiles`.
     """
     if isinstance(network, TileDetector):
-        return network.detect(image, min_score, max_detections, iou)
-    found: list[TileDetections] = detect_on_tiles(network, image, min_score, max_detections, iou)
+        return network.detect(image, min_score, max_per_tile, nms_iou)
+    found: list[TileDetections] = detect_on_tiles(network, image, min_score, max_per_tile, nms_iou)
     return found
 
 
@@ -144,10 +144,10 @@ class YoloDetector(nn.Module):
         return parts.pop("loss"), parts
 
     def detect(
-        self, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
+        self, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
     ) -> list[TileDetections]:
         """See :func:`detect_on_tiles`."""
-        return detect_on_tiles(self, image, min_score, max_detections, iou)
+        return detect_on_tiles(self, image, min_score, max_per_tile, nms_iou)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What ``torch.jit.script`` takes instead of ultralytics' code, which does not compile."""
@@ -163,7 +163,7 @@ class YoloDetector(nn.Module):
         if height % stride or width % stride:
             raise ConfigError(
                 f"{self.name} cannot take tiles of {height} x {width} px",
-                f"choose a tile_size that is a multiple of {stride}",
+                f"choose a tile_px that is a multiple of {stride}",
             )
 
     def _loss(self, image: Tensor, boxes: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -211,12 +211,12 @@ class _Traced(nn.Module):
         return prediction
 
 
-def _select(prediction: Tensor, min_score: float, max_detections: int, iou: float) -> TileDetections:
+def _select(prediction: Tensor, min_score: float, max_per_tile: int, nms_iou: float) -> TileDetections:
     scores, label = prediction[4:].max(dim=0)
     found = scores >= min_score
     boxes, scores, label = prediction[:4, found].T, scores[found], label[found]
     # One class of duplicates: a cell that two classes claim is one cell.
-    keep = batched_nms(boxes, scores, torch.zeros_like(label), iou)[:max_detections]
+    keep = batched_nms(boxes, scores, torch.zeros_like(label), nms_iou)[:max_per_tile]
     return TileDetections(boxes[keep].contiguous(), scores[keep])
 
 

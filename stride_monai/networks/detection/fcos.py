@@ -112,10 +112,10 @@ class FcosDetector(nn.Module):
         return parts.pop("loss"), parts
 
     def detect(
-        self, image: Tensor, min_score: float = 0.001, max_detections: int = 500, iou: float = 0.5
+        self, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
     ) -> list[TileDetections]:
         """See :func:`~stride_monai.networks.detect_on_tiles`."""
-        return detect_on_tiles(self, image, min_score, max_detections, iou)
+        return detect_on_tiles(self, image, min_score, max_per_tile, nms_iou)
 
     def _predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [B, A, 4] xyxy in px, logits [B, A] and places [A, 2] of all levels."""

@@ -42,12 +42,13 @@ class SlideClassifier(nn.Module):
     """``slide_head(encoder.encode(cells))`` with the operating point in three buffers, so that any checkpoint has it.
 
     A threshold on the slide score holds for one number of cells per bag and for one detector, the one that chose the
-    cells; both are stored with it.
+    cells; both are stored with it. K is ``top_k`` everywhere but in files that outlive a version: weights, and
+    the operating point of ``findings.json``, call the K of their threshold ``bag_size``.
 
     Args:
         encoder: the cell classifier.
         slide_head: ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
-        bag_size: K, number of cells per bag in training and at inference.
+        top_k: K, number of cells per bag in training and at inference.
         freeze_encoder: the two-stage baseline: the encoder takes no gradient and stays in eval mode, whatever
             ``train()`` says.
         chunk: number of cells encoded at once; bounds the memory, not the result.
@@ -65,19 +66,19 @@ class SlideClassifier(nn.Module):
         self,
         encoder: CellClassifier,
         slide_head: nn.Module,
-        bag_size: int = 256,
+        top_k: int = 256,
         freeze_encoder: bool = True,
         chunk: int = 256,
     ) -> None:
         super().__init__()
-        if bag_size < 1 or chunk < 1:
-            raise ValueError(f"bag_size ({bag_size}) and chunk ({chunk}) must be at least 1")
+        if top_k < 1 or chunk < 1:
+            raise ValueError(f"top_k ({top_k}) and chunk ({chunk}) must be at least 1")
         self.encoder = encoder
         self.slide_head = slide_head
         self.freeze_encoder = freeze_encoder
         self.chunk = chunk
         self.register_buffer("threshold", torch.tensor(math.nan))
-        self.register_buffer("bag_size", torch.tensor(bag_size, dtype=torch.int64))
+        self.register_buffer("bag_size", torch.tensor(top_k, dtype=torch.int64))
         self.register_buffer("detector", torch.zeros(_SHA256_BYTES, dtype=torch.uint8))
         if freeze_encoder:
             self.encoder.requires_grad_(False)
@@ -173,12 +174,12 @@ class SlideClassifier(nn.Module):
             cam = class_activation(logits, given, attention, logits.argmax(dim=1), mask, activation)
         return logits.detach(), attention.detach(), cam
 
-    def set_operating_point(self, threshold: float, bag_size: int | None = None, detector: str = "") -> None:
+    def set_operating_point(self, threshold: float, top_k: int | None = None, detector: str = "") -> None:
         """Store the threshold on the slide score and what it holds for.
 
         Args:
             threshold: 0..1.
-            bag_size: K; None leaves it as it is.
+            top_k: K; None leaves it as it is.
             detector: what chose the cells, a SHA-256 (:func:`stride_monai.data.bags.bag.chosen_by`): that of the
                 detector's weights, another where its cells were re-ranked; empty if not known.
 
@@ -192,8 +193,8 @@ class SlideClassifier(nn.Module):
         if float(stored) > threshold:  # rounding up would exclude the very slide that the threshold was taken from
             stored = np.nextafter(stored, np.float32(-1))
         self.threshold.fill_(float(stored))
-        if bag_size is not None:
-            self.bag_size.fill_(bag_size)
+        if top_k is not None:
+            self.bag_size.fill_(top_k)
         self.detector.copy_(torch.tensor(list(sha256), dtype=torch.uint8))
 
     @property
@@ -218,19 +219,19 @@ class SlideClassifier(nn.Module):
             )
         return OperatingPoint(threshold=threshold, bag_size=int(self.bag_size), source=source)
 
-    def check_bag_size(self, bag_size: int, force: bool = False) -> None:
+    def check_top_k(self, top_k: int, force: bool = False) -> None:
         """Refuse another K than the one that the operating point holds for (METHOD section 5), unless forced.
 
         A bag with fewer cells than K is padded and masked, which is not another K.
 
         Raises:
-            BagError: ``bag_size`` differs from the stored one.
+            BagError: ``top_k`` differs from the stored one.
         """
         stored = int(self.bag_size)
-        if bag_size != stored and not force:
+        if top_k != stored and not force:
             raise BagError(
-                f"bags of {bag_size} cells, but the slide classifier's operating point holds for {stored}",
-                f"use bag_size {stored}, or force it and expect other figures",
+                f"bags of {top_k} cells, but the slide classifier's operating point holds for {stored}",
+                f"use top_k {stored}, or force it and expect other figures",
             )
 
     def check_detector(self, sha256: str, force: bool = False, cells: str = "the cells") -> None:
