@@ -31,6 +31,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
+ELSEWHERE = ("compare_checkouts",)  # tests of their own
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
 
 
@@ -54,7 +55,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 def test_all_are_run_here() -> None:
     assert NAMES
-    assert {*SMALL, *YOLO, *STUDIES} == {*NAMES}
+    assert {*SMALL, *YOLO, *STUDIES, *ELSEWHERE} == {*NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
