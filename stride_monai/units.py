@@ -1,37 +1,40 @@
-"""Units that must not be mixed up, and the box that carries them.
+"""The box, and what its numbers count: its type says which unit they have.
 
 Coordinates between rooms and in every artifact are level-0 pixels of the slide's content: x right, y down, boxes as
-``x0, y0, x1, y1`` (half-open, so the width is ``x1 - x0``). Lengths with physical meaning are micrometres.
+``x0, y0, x1, y1`` (half-open, so the width is ``x1 - x0``). Plain ``Box`` is such a box. Lengths with physical meaning
+are micrometres and have names that end in ``um``; ``mpp`` is always um per pixel.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, NewType
+from typing import Generic, NamedTuple
 
-__all__ = ["Box", "Microns", "MicronsPerPixel", "SlidePixels", "to_microns", "to_pixels"]
+from typing_extensions import TypeVar
 
-SlidePixels = NewType("SlidePixels", float)
-"""A length or coordinate in level-0 pixels."""
-
-Microns = NewType("Microns", float)
-"""A physical length in um."""
-
-MicronsPerPixel = NewType("MicronsPerPixel", float)
-"""The side of one (square) pixel in um."""
+__all__ = ["Box", "Level0Px", "TilePx", "Um"]
 
 
-def to_microns(length: float, mpp: MicronsPerPixel) -> Microns:
-    """Length in um of ``length`` pixels of side ``mpp``."""
-    return Microns(length * mpp)
+class Level0Px:
+    """Unit of a box: level-0 pixels of the slide's content."""
 
 
-def to_pixels(length: Microns, mpp: MicronsPerPixel) -> SlidePixels:
-    """Length in pixels of side ``mpp`` of ``length`` um."""
-    return SlidePixels(length / mpp)
+class TilePx:
+    """Unit of a box: pixels of a tile, a crop or an overview, counted from its corner."""
 
 
-class Box(NamedTuple):
-    """An axis-aligned box in level-0 pixels, half-open: ``x0 <= x < x1`` and ``y0 <= y < y1``."""
+class Um:
+    """Unit of a box: micrometres from the corner of the slide's content."""
+
+
+U = TypeVar("U", Level0Px, TilePx, Um, default=Level0Px)
+
+
+class Box(NamedTuple, Generic[U]):
+    """An axis-aligned box, half-open: ``x0 <= x < x1`` and ``y0 <= y < y1``.
+
+    The unit is part of the type alone, and at run time all are one class: ``Box`` is ``Box[Level0Px]``, and the others
+    are written out.
+    """
 
     x0: float
     y0: float
@@ -55,11 +58,20 @@ class Box(NamedTuple):
         return (self.x0 + self.x1) / 2, (self.y0 + self.y1) / 2
 
     @classmethod
-    def around(cls, x: float, y: float, side: float) -> Box:
+    def around(cls, x: float, y: float, side: float) -> Box[U]:
         """The square box of ``side`` px centred on ``(x, y)``."""
         return cls(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
 
-    def intersection(self, other: Box) -> Box:
+    def intersection(self, other: Box[U]) -> Box[U]:
         """The common part; its width or height is 0 where there is none."""
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         return Box(x0, y0, max(x0, min(self.x1, other.x1)), max(y0, min(self.y1, other.y1)))
+
+    def on_tile(self: Box[Level0Px], tile: Box[Level0Px], scale: float) -> Box[TilePx]:
+        """Where the box is in a picture of ``tile`` with ``scale`` of its own pixels per level-0 pixel."""
+        x0, y0, x1, y1 = self
+        return Box((x0 - tile.x0) * scale, (y0 - tile.y0) * scale, (x1 - tile.x0) * scale, (y1 - tile.y0) * scale)
+
+    def in_um(self: Box[Level0Px], mpp: float) -> Box[Um]:
+        """The box in um, of a slide of ``mpp`` um/px at level 0."""
+        return Box(self.x0 * mpp, self.y0 * mpp, self.x1 * mpp, self.y1 * mpp)

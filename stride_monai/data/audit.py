@@ -212,7 +212,7 @@ def _look(record: SlideRecord, cells: Sequence[CellRecord], mpp: float) -> _Look
             side = THUMB_PX * mpp / slide.mpp
             for k, cell in enumerate(cells):
                 thumbs[k] = to_gray(slide.read(Box.around(*cell.box.center, side), mpp=mpp))
-            return _Look(record, thumbs, min(slide.width, slide.height) * slide.mpp)
+            return _Look(record, thumbs, min(slide.extent.width, slide.extent.height))
     except StrideError as error:
         return str(error)
 

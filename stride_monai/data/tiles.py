@@ -129,8 +129,7 @@ class SlideTiles:
             share = min(seen.area / cell.box.area, 1.0)
             if share > 0 and share >= min_visible:
                 visible.append(1.0 if share > _WHOLE else share)
-                corners = (seen.x0 - tile.x0, seen.y0 - tile.y0, seen.x1 - tile.x0, seen.y1 - tile.y0)
-                boxes.append([corner * scale for corner in corners])
+                boxes.append(list(seen.on_tile(tile, scale)))
         return {
             "image": str(self._record.path),
             "mpp": self._slide.mpp,

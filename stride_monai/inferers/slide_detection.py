@@ -20,7 +20,7 @@ from stride_monai.inferers.top_k import BoxStream
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, detect
 from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
 from stride_monai.slides.foreground import Foreground, find_foreground
-from stride_monai.units import Box
+from stride_monai.units import Box, TilePx
 
 __all__ = ["Detections", "SlideDetectionInferer", "TileDetectionInferer"]
 
@@ -191,10 +191,10 @@ class SlideDetectionInferer:
         image = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(_device(network))
         return detect(network, image, self.min_score, self.max_per_tile, self.nms_iou)
 
-    def _core(self, tile: Box, slide: Slide) -> tuple[float, float, float, float]:
-        """The part of a tile, in tile px, that is its own: half of each overlap; all of it at the slide's border."""
+    def _core(self, tile: Box, slide: Slide) -> Box[TilePx]:
+        """The part of a tile that is its own: half of each overlap; all of it at the slide's border."""
         half, full = self.overlap_px / 2, float(self.tile_px)
-        return (
+        return Box(
             0.0 if tile.x0 <= 0 else half,
             0.0 if tile.y0 <= 0 else half,
             full if tile.x1 >= slide.width else full - half,

@@ -34,7 +34,7 @@ from stride_monai.phantom.scenes.artefacts import ARTEFACTS
 from stride_monai.phantom.scenes.truth import SlideTruth
 from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
-from stride_monai.units import Box
+from stride_monai.units import Box, TilePx
 
 __all__ = [
     "PAGES",
@@ -309,8 +309,8 @@ def slide_page(
             x, y = _interesting(truth)
             near, close = (Box.around(x, y, um / slide.mpp) for um in (700.0, 130.0))
             whole, step = slide.overview(side)
-            overview = _framed(_square(whole, side), [_scaled(near, 0.0, 0.0, 1 / step)], [_INK])
-            middle = _framed(_view(slide, near, side), [_scaled(close, near.x0, near.y0, side / near.width)], [_INK])
+            overview = _framed(_square(whole, side), [near.on_tile(slide.box, 1 / step)], [_INK])
+            middle = _framed(_view(slide, near, side), [close.on_tile(near, side / near.width)], [_INK])
             detail = _view(slide, close, side)
             mpp = slide.mpp
     captions = (
@@ -371,11 +371,7 @@ def _square(pixels: Pixels, side: int) -> Pixels:
     return out
 
 
-def _scaled(box: Box, x: float, y: float, factor: float) -> Box:
-    return Box((box.x0 - x) * factor, (box.y0 - y) * factor, (box.x1 - x) * factor, (box.y1 - y) * factor)
-
-
-def _framed(pixels: Pixels, boxes: Sequence[Box], colors: Sequence[tuple[int, int, int]]) -> Pixels:
+def _framed(pixels: Pixels, boxes: Sequence[Box[TilePx]], colors: Sequence[tuple[int, int, int]]) -> Pixels:
     picture = Image.fromarray(pixels)
     pen = ImageDraw.Draw(picture)
     for box, color in zip(boxes, colors, strict=True):
@@ -392,7 +388,7 @@ def _with_truth(pixels: Pixels, box: Box, truth: SlideTruth) -> Pixels:
         if cell.box.x1 < box.x0 or cell.box.x0 > box.x1 or cell.box.y1 < box.y0 or cell.box.y0 > box.y1:
             continue
         color = CELL_COLORS[cell.cell_class]
-        pen.rectangle(tuple(_scaled(cell.box, box.x0, box.y0, factor)), outline=color, width=2)
+        pen.rectangle(tuple(cell.box.on_tile(box, factor)), outline=color, width=2)
         for polygon in (*cell.outlines, *cell.nuclei):
             points = [((x - box.x0) * factor, (y - box.y0) * factor) for x, y in [*polygon, polygon[0]]]
             pen.line(points, color, 1)

@@ -86,7 +86,7 @@ def find_foreground(slide: Slide) -> Foreground:
     Raises:
         SlideError: no part of the slide can be decoded.
     """
-    if max(slide.width, slide.height) * slide.mpp <= FIELD_SIDE_UM:
+    if max(slide.extent.width, slide.extent.height) <= FIELD_SIDE_UM:
         return _whole_field(slide)
     area_um2 = slide.width * slide.height * slide.mpp**2
     survey = _survey(slide, max(slide.mpp, SURVEY_MPP, math.sqrt(area_um2 / _MAX_SURVEY_PIXELS)))

@@ -18,7 +18,7 @@ from stride_monai.slides.protocol import Choice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
-from stride_monai.units import Box
+from stride_monai.units import Box, Um
 
 __all__ = ["Slide", "open_slide"]
 
@@ -112,6 +112,11 @@ class Slide:
     def box(self) -> Box:
         """The whole content."""
         return Box(0.0, 0.0, float(self.width), float(self.height))
+
+    @property
+    def extent(self) -> Box[Um]:
+        """The whole content in um."""
+        return self.box.in_um(self.mpp)
 
     def level_for(self, mpp: float) -> int:
         """The coarsest level that is not coarser than ``mpp`` (by more than 2 %); level 0 where none is that fine."""
