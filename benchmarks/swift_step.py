@@ -36,8 +36,8 @@ from torch.nn import functional
 
 from stride_monai.data.bags.bag import BagCell, BagHeader, encode_crop, write_bag
 from stride_monai.data.datasets.cell_batches import BagCells
+from stride_monai.data.datasets.streams import EndlessStream
 from stride_monai.engines.cell_training import StepAugmentation
-from stride_monai.engines.streams import EndlessStream
 from stride_monai.engines.swift import SwiftTrainer
 from stride_monai.handlers.ema import EmaUpdater
 from stride_monai.losses.swift import masked_cross_entropy, refine_labels

@@ -5,14 +5,10 @@ from .coloradv import ColorAdvTrainer as ColorAdvTrainer
 from .detection import DetectionEvaluator as DetectionEvaluator
 from .detection import DetectionTrainer as DetectionTrainer
 from .detection import TileTruth as TileTruth
-from .encoded_cells import EncodedCells as EncodedCells
-from .sampling import CellSampler as CellSampler
 from .self_supervised import FeatureEvaluator as FeatureEvaluator
 from .self_supervised import SelfSupervisedTrainer as SelfSupervisedTrainer
 from .semi_supervised import SemiSupervisedTrainer as SemiSupervisedTrainer
 from .slide_bags import SlideBagMaker as SlideBagMaker
 from .slide_recall import SlideRecallEvaluator as SlideRecallEvaluator
 from .slide_recall import SlideResult as SlideResult
-from .streams import EndlessBatches as EndlessBatches
-from .streams import EndlessStream as EndlessStream
 from .swift import SwiftTrainer as SwiftTrainer

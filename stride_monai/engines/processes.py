@@ -1,4 +1,4 @@
-"""One training on several processes that is the training of one: shares of a batch, statistics over the whole batch."""
+"""One training on several processes that is the training of one: statistics over the whole batch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,9 @@ import torch
 from ignite import distributed as idist
 from torch import nn
 
-from stride_monai.errors import ConfigError
-
-__all__ = ["share_of_batch", "synchronized"]
+__all__ = ["synchronized"]
 
 _log = logging.getLogger(__name__)
-
-
-def share_of_batch(batch_size: int) -> int:
-    """How many samples of a global batch are this process's, so that the batch of the configuration stays the batch.
-
-    Raises:
-        ConfigError: the batch cannot be shared out evenly.
-    """
-    processes = idist.get_world_size()
-    if batch_size % processes:
-        raise ConfigError(
-            f"a batch of {batch_size} cannot be shared by {processes} processes", "choose a multiple of their number"
-        )
-    return int(batch_size // processes)
 
 
 def synchronized(network: nn.Module, device: torch.device | str) -> nn.Module:

@@ -12,8 +12,8 @@ from ignite.metrics import Average
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 
+from stride_monai.data.datasets.streams import EndlessStream
 from stride_monai.engines.cell_training import CellTrainer, StepAugmentation
-from stride_monai.engines.streams import EndlessStream
 from stride_monai.handlers.pseudo_labels import PSEUDO_LABELS, PseudoLabels
 from stride_monai.losses.semi_supervised import SemiSupervisedLoss
 from stride_monai.networks.ema import EmaModel

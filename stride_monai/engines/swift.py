@@ -69,7 +69,7 @@ class SwiftTrainer(SupervisedTrainer):
     Args:
         network: a :class:`~stride_monai.networks.SwiftStudent`, or that in DistributedDataParallel.
         cells: the labelled cells of a step (from 0): ``image`` uint8 ``[N, 3, S, S]``, ``label`` ``[N]``. For instance
-            a :class:`~stride_monai.engines.EndlessStream`.
+            a :class:`~stride_monai.data.EndlessStream`.
         teacher: average of the student's encoder and cell head.
         activation: class activation, ``grad_x_feature``, ``eq4`` or ``attention``
             (:func:`~stride_monai.networks.class_activation`).

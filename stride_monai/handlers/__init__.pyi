@@ -18,7 +18,6 @@ from .epoch import EpochHandler as EpochHandler
 from .epoch import EpochMetric as EpochMetric
 from .epoch import Gathered as Gathered
 from .generations import CrestGenerations as CrestGenerations
-from .generations import GrownCells as GrownCells
 from .learning_rate import LearningRateScalar as LearningRateScalar
 from .metrics import DetectionMap as DetectionMap
 from .metrics import DetectionRecall as DetectionRecall
@@ -31,7 +30,6 @@ from .pseudo_labels import LabelSources as LabelSources
 from .pseudo_labels import PseudoLabels as PseudoLabels
 from .resume import TrainingState as TrainingState
 from .seeding import EpochSeeds as EpochSeeds
-from .seeding import SeededCacheDataset as SeededCacheDataset
 from .slide_report import SlidePictures as SlidePictures
 from .slide_report import SlideReport as SlideReport
 from .tables import CellTableWriter as CellTableWriter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,57 +12,19 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.engines.sampling import CellSampler
+from stride_monai.data.datasets.grown import GrownCells
+from stride_monai.data.datasets.sampling import CellSampler
 from stride_monai.errors import ConfigError
 from stride_monai.losses.crest import CReST
 from stride_monai.networks.ema import EmaModel
 from stride_monai.transforms.augmentation import ScaleUint8
 
-__all__ = ["CrestGenerations", "GrownCells"]
+__all__ = ["CrestGenerations"]
 
 _log = logging.getLogger(__name__)
-
-
-class GrownCells(Dataset[dict[str, Any]]):
-    """Labelled cells, and unlabelled ones with pseudo-labels; samples have ``image`` and ``label``.
-
-    Args:
-        labelled: data set with ``image`` and ``label``, and with its items under ``data``.
-        unlabelled: data set with ``image``.
-        chosen: indices into it ``[n]``.
-        label: their pseudo-labels ``[n]``.
-
-    Attributes:
-        data: the labels, as :class:`~stride_monai.engines.CellSampler` takes them.
-    """
-
-    def __init__(self, labeled: Any, unlabeled: Any, chosen: Tensor, label: Tensor) -> None:
-        self.labeled, self.unlabeled, self.chosen = labeled, unlabeled, chosen.tolist()
-        self.data = [{"label": int(item["label"])} for item in labeled.data] + [{"label": c} for c in label.tolist()]
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """A batch; the cells of either set are loaded together."""
-        first = len(self.labeled)
-        old = [index for index in indices if index < first]
-        new = [index for index in indices if index >= first]
-        samples = _samples(self.labeled, old) + _samples(self.unlabeled, [self.chosen[i - first] for i in new])
-        image = {index: sample["image"] for index, sample in zip(old + new, samples, strict=True)}
-        return [{"image": image[index], "label": self.data[index]["label"]} for index in indices]
-
-
-def _samples(cells: Any, indices: list[int]) -> list[Any]:
-    if not indices:
-        return []
-    return list(cells.__getitems__(indices)) if hasattr(cells, "__getitems__") else [cells[i] for i in indices]
 
 
 class CrestGenerations:
@@ -83,7 +45,7 @@ class CrestGenerations:
         optimizer, lr_scheduler: of the trainer; the schedule is that of ONE generation.
         unlabelled: data set with ``image`` (uint8), as of the trainer.
         epochs: of a generation. The trainer has ``method.generations * epochs``, or fewer, which the log says.
-        balance: as of :class:`~stride_monai.engines.CellSampler`.
+        balance: as of :class:`~stride_monai.data.CellSampler`.
         batch_size: for classifying the unlabelled cells.
 
     Raises:

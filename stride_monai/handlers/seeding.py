@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.data import CacheDataset
 from monai.transforms import Randomizable
 from monai.utils import set_determinism
 
-__all__ = ["EpochSeeds", "SeededCacheDataset", "seed_everything"]
+from stride_monai.data.datasets.seeded import mixed_seed
+
+__all__ = ["EpochSeeds", "seed_everything"]
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +36,6 @@ def seed_everything(seed: int, deterministic: bool = False) -> None:
     set_determinism(seed=seed, use_deterministic_algorithms=deterministic)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, not deterministic
     _log.info("seed %d, %s algorithms", seed, "deterministic" if deterministic else "the fastest")
-
-
-def _mixed(*numbers: int) -> int:
-    """A 32-bit seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class EpochSeeds:
@@ -64,37 +60,12 @@ class EpochSeeds:
 
     def __call__(self, engine: Engine) -> None:
         epoch = int(engine.state.epoch)
-        seed = _mixed(self.seed, epoch, idist.get_rank())
+        seed = mixed_seed(self.seed, epoch, idist.get_rank())
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002  libraries draw from the global generator
         random.seed(seed)
         for place, thing in enumerate(self.randomizable):
-            thing.set_random_state(seed=_mixed(seed, place))
+            thing.set_random_state(seed=mixed_seed(seed, place))
         dataset: Any = getattr(getattr(engine, "data_loader", None), "dataset", None)
         if hasattr(dataset, "set_epoch"):
             dataset.set_epoch(epoch)
-
-
-class SeededCacheDataset(CacheDataset):
-    """A ``CacheDataset`` whose random transforms are seeded for each sample from seed, epoch and index.
-
-    What a sample looks like then depends neither on the number of workers or processes nor on what was loaded before
-    it. :class:`EpochSeeds` tells it the epoch.
-
-    Args:
-        data, transform, others: as :class:`monai.data.CacheDataset`.
-        seed: any integer >= 0.
-    """
-
-    def __init__(self, data: Sequence[Any], transform: Any = None, *, seed: int = 0, **kwargs: Any) -> None:
-        super().__init__(data, transform, **kwargs)
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch of the samples that are loaded from now on."""
-        self.epoch = epoch
-
-    def _transform(self, index: int) -> Any:
-        if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed=_mixed(self.seed, self.epoch, index))
-        return super()._transform(index)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
+from stride_monai.data.datasets.tensors import padded
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.inferers.crops import over_crops
-from stride_monai.transforms.loading import padded
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.workflows.workflow import LoadedBundle, bundle_root, load_bundle_network
 

@@ -1,3 +1,4 @@
+from .cache import cached_slide as cached_slide
 from .foreground import Foreground as Foreground
 from .foreground import find_foreground as find_foreground
 from .grid import Tile as Tile

@@ -13,13 +13,9 @@ from .color_perturbation import ColorPerturbation as ColorPerturbation
 from .color_perturbation import ColorPerturbationd as ColorPerturbationd
 from .color_perturbation import scaled_to as scaled_to
 from .encode_bag import EncodeBagd as EncodeBagd
-from .encode_bag import bag_files as bag_files
-from .encode_bag import holds_bags as holds_bags
 from .loading import LoadBagd as LoadBagd
 from .loading import LoadCellCropd as LoadCellCropd
 from .loading import LoadSlideRegiond as LoadSlideRegiond
-from .loading import cached_slide as cached_slide
-from .loading import channel_first as channel_first
 from .stain import StainAugmentation as StainAugmentation
 from .stain import StainNormalization as StainNormalization
 from .stain import StainViews as StainViews

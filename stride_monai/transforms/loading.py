@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Hashable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,44 +11,15 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
-from torch import Tensor
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.datasets.tensors import channel_first, padded
 from stride_monai.errors import BagError
-from stride_monai.slides import Slide, open_slide
+from stride_monai.slides.cache import cached_slide
 from stride_monai.units import Box
 
-__all__ = ["LoadBagd", "LoadCellCropd", "LoadSlideRegiond", "cached_slide", "channel_first"]
-
-_OPEN_SLIDES = 8
-
-
-def cached_slide(path: Path | str, mpp: float | None = None) -> Slide:
-    """An open slide, kept open for the next caller in this process; the eight last used stay open.
-
-    The slide is not for the caller to close. A worker process opens its own: a handle that was inherited by a fork
-    shares its file position with the parent's. A file that has changed is opened again.
-
-    Raises:
-        SlideError, SpacingError: as :func:`stride_monai.slides.open_slide`.
-    """
-    try:
-        stat = Path(path).stat()
-        version = (stat.st_mtime_ns, stat.st_size)
-    except OSError:
-        version = (0, 0)  # open_slide says what is wrong
-    return _opened(str(path), mpp, version, os.getpid())
-
-
-@lru_cache(maxsize=_OPEN_SLIDES)
-def _opened(path: str, mpp: float | None, version: tuple[int, int], process: int) -> Slide:
-    return open_slide(path, mpp=mpp)
-
-
-def channel_first(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 ``[H, W, 3]`` (or ``[N, H, W, 3]``) as a contiguous tensor ``[3, H, W]`` (``[N, 3, H, W]``), a copy."""
-    return torch.from_numpy(np.array(np.moveaxis(pixels, -1, -3), order="C"))
+__all__ = ["LoadBagd", "LoadCellCropd", "LoadSlideRegiond"]
 
 
 class LoadSlideRegiond(MapTransform):
@@ -250,10 +218,3 @@ def _known(bag: BagFile) -> NDArray[np.int64]:
 
 def _rerank_scores(bag: BagFile) -> NDArray[np.float64]:
     return np.full(len(bag), np.nan) if bag.rerank_scores is None else bag.rerank_scores
-
-
-def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:
-    """The values as a tensor whose first dimension is ``length``, filled up at the end."""
-    full = np.full((length, *values.shape[1:]), fill, dtype=values.dtype)
-    full[: len(values)] = values
-    return torch.from_numpy(full)

@@ -14,10 +14,11 @@ from monai.transforms import MapTransform, Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stride_monai.data.datasets.tensors import channel_first, padded
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, RegionError
 from stride_monai.slides import Slide
-from stride_monai.transforms.loading import cached_slide, channel_first, padded
+from stride_monai.slides.cache import cached_slide
 from stride_monai.units import Box
 
 __all__ = ["CellBag", "TopKCellPatches", "TopKCellPatchesd"]

@@ -19,7 +19,7 @@ from tiny_roberta import write_roberta
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.data.bags.labeled import write_labeled_bags
-from stride_monai.data.datasets.descriptions import DescriptionRules, described_cells
+from stride_monai.data.descriptions import DescriptionRules, described_cells
 from stride_monai.errors import BundleError, ConfigError, ManifestError
 from stride_monai.networks.alignment.aligner import DescriptionAligner, encoder_sha256
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
@@ -256,7 +256,7 @@ def test_what_is_a_target_is_decided_and_counted(cohort: Path, caplog: pytest.Lo
     assert [n == 1 for n in masked] == [text in {membrane, "normal cell"} for text in DESCRIPTION_VOCABULARY]
     with pytest.raises(ConfigError, match="use implied or leave_out"):
         DescriptionRules("whatever")
-    caplog.set_level(logging.INFO, logger="stride_monai.data.datasets.descriptions")
+    caplog.set_level(logging.INFO, logger="stride_monai.data.descriptions")
     found = rules.targets([0, 0, 2, 2, 2], [["normal cell"], [], [], ["odd"], [membrane, "odd"]], "five cells")
     assert [target.row is not None for target in found] == [True, True, False, False, True]
     said = caplog.text

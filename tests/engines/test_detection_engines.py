@@ -12,7 +12,7 @@ from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointSaver
 
-from stride_monai.data.collate import detection_collate
+from stride_monai.data.datasets.tensors import detection_collate
 from stride_monai.engines.detection import DetectionEvaluator, DetectionTrainer, loss_parts
 from stride_monai.handlers.metrics import DetectionMap, DetectionRecall
 from stride_monai.networks.detection.detector import YoloDetector

@@ -15,8 +15,8 @@ from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
+from stride_monai.data.datasets.sampling import CellSampler
 from stride_monai.engines.cell_training import StepAugmentation
-from stride_monai.engines.sampling import CellSampler
 from stride_monai.engines.self_supervised import FeatureEvaluator, SelfSupervisedTrainer, _clip_each
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.handlers.metrics import FeatureSpread, NeighborF1, nearest_neighbors

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.data.datasets.grown import GrownCells
+from stride_monai.data.datasets.sampling import CellSampler
+from stride_monai.data.datasets.streams import EndlessBatches
 from stride_monai.engines.cell_training import StepAugmentation
-from stride_monai.engines.sampling import CellSampler
 from stride_monai.engines.semi_supervised import SemiSupervisedTrainer
-from stride_monai.engines.streams import EndlessBatches
 from stride_monai.errors import ConfigError
 from stride_monai.handlers.ema import EmaUpdater
-from stride_monai.handlers.generations import CrestGenerations, GrownCells
+from stride_monai.handlers.generations import CrestGenerations
 from stride_monai.handlers.metrics import MacroF1
 from stride_monai.handlers.pseudo_labels import PseudoLabels
 from stride_monai.handlers.resume import TrainingState

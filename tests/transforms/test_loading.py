@@ -14,9 +14,9 @@ from slide_files import textured, write_pyramid
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import BagCell, BagFile, BagHeader, encode_crop, write_bag
-from stride_monai.data.collate import detection_collate
+from stride_monai.data.datasets.tensors import channel_first, detection_collate
 from stride_monai.errors import BagError
-from stride_monai.slides import open_slide
+from stride_monai.slides import cached_slide, open_slide
 from stride_monai.transforms import (
     CellAugmentationd,
     DetectionAugmentationd,
@@ -24,9 +24,7 @@ from stride_monai.transforms import (
     LoadCellCropd,
     LoadSlideRegiond,
     ScaleUint8d,
-    cached_slide,
 )
-from stride_monai.transforms.loading import channel_first
 from stride_monai.units import Box
 
 

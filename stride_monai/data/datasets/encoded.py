@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stride_monai.data.datasets.cell_batches import CellBatch, collate_cells
-from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
-__all__ = ["EncodedCells", "prepare_described"]
+__all__ = ["CellEncoder", "EncodedCells"]
 
 _log = logging.getLogger(__name__)
 _KNOWN = ("slide_id", "label", "target")
+
+
+class CellEncoder(Protocol):
+    """A network that makes features ``[N, D]`` of crops ``[N, 3, S, S]``, e.g. a cell classifier."""
+
+    training: bool
+
+    def encode(self, images: Tensor) -> Tensor: ...
+    def to(self, device: torch.device) -> Self: ...
+    def train(self, mode: bool = True) -> Self: ...
 
 
 class EncodedCells(Dataset[dict[str, Any]]):
@@ -40,7 +49,7 @@ class EncodedCells(Dataset[dict[str, Any]]):
     def __init__(
         self,
         cells: Any,
-        encoder: CellClassifier,
+        encoder: CellEncoder,
         device: torch.device | str = "cpu",
         batch_size: int = 256,
         num_workers: int = 0,
@@ -62,7 +71,7 @@ class EncodedCells(Dataset[dict[str, Any]]):
         start = time.perf_counter()
         encoder = self.encoder.to(self.device)
         training = encoder.training
-        encoder.eval()
+        encoder.train(False)
         loader: DataLoader[Any] = DataLoader(
             self.cells, self.batch_size, num_workers=self.num_workers, collate_fn=collate_cells
         )
@@ -79,13 +88,3 @@ class EncodedCells(Dataset[dict[str, Any]]):
 
     def __getitems__(self, indices: Sequence[int]) -> CellBatch:
         return CellBatch(self.features[list(indices)], [self.data[index] for index in indices])
-
-
-def prepare_described(
-    batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
-) -> tuple[Tensor, Tensor]:
-    """``prepare_batch`` of engines: crops or features, and the targets of the texts ``[B, N]``, on the device."""
-    return (
-        batch["image"].to(device, non_blocking=non_blocking),
-        batch["target"].to(device, non_blocking=non_blocking),
-    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from stride_monai.engines.processes import share_of_batch
+from stride_monai.data.datasets.sampling import share_of_batch
 from stride_monai.errors import ConfigError
 
 __all__ = ["EndlessBatches", "EndlessStream"]

@@ -8,13 +8,28 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite import distributed as idist
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["CellSampler", "class_weights"]
+__all__ = ["CellSampler", "class_weights", "share_of_batch"]
+
+
+def share_of_batch(batch_size: int) -> int:
+    """How many samples of a global batch are this process's, so that the batch of the configuration stays the batch.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly.
+    """
+    processes = idist.get_world_size()
+    if batch_size % processes:
+        raise ConfigError(
+            f"a batch of {batch_size} cannot be shared by {processes} processes", "choose a multiple of their number"
+        )
+    return int(batch_size // processes)
 
 
 def class_weights(items: Sequence[Mapping[str, Any]], balance: float, key: str = "label") -> Tensor:

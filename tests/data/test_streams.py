@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stride_monai.engines.streams import EndlessBatches, EndlessStream
+from stride_monai.data.datasets.streams import EndlessBatches, EndlessStream
 from stride_monai.errors import ConfigError
 
 

@@ -27,10 +27,9 @@ from stride_monai.bethesda import (
 )
 from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import cell_crops
-from stride_monai.data.datasets.cell_batches import BagCells
 from stride_monai.errors import ConfigError, ManifestError
 
-__all__ = ["DescribedBagCells", "DescriptionRules", "Target", "described_cells"]
+__all__ = ["IMPLIED", "DescriptionRules", "Target", "described_cells"]
 
 _log = logging.getLogger(__name__)
 IMPLIED, LEAVE_OUT = "implied", "leave_out"
@@ -144,37 +143,3 @@ def described_cells(
         f"split {split}",
     )
     return [{**item, "target": target.row} for item, target in zip(items, found, strict=True) if target.row is not None]
-
-
-class DescribedBagCells(BagCells):
-    """The labelled cells of bag files with the texts that describe them.
-
-    A sample is that of :class:`~stride_monai.data.BagCells` with ``target``: a number for each text
-    (:class:`Target`).
-
-    Args:
-        bags, crop_px, crop_mpp, workers: as there.
-        undescribed, class_mask: see :class:`DescriptionRules`.
-
-    Raises:
-        BagError: as there. ManifestError: no cell is described.
-    """
-
-    def __init__(
-        self,
-        bags: Sequence[Any],
-        crop_px: int | None = None,
-        crop_mpp: float | None = None,
-        undescribed: str = IMPLIED,
-        class_mask: bool = False,
-        workers: int | None = None,
-    ) -> None:
-        super().__init__(bags, crop_px=crop_px, crop_mpp=crop_mpp, labeled=True, workers=workers)
-        found = DescriptionRules(undescribed, class_mask).targets(
-            [known["label"] for known in self.data],
-            [self._bags[place].descriptions(row) for place, row in self._rows],
-            f"{len(self._bags)} bags",
-        )
-        kept = [k for k, target in enumerate(found) if target.row is not None]
-        self._rows = [self._rows[k] for k in kept]
-        self.data = [{**self.data[k], "target": found[k].row} for k in kept]

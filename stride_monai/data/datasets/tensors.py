@@ -1,0 +1,49 @@
+"""Arrays and samples as the tensors of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["channel_first", "detection_collate", "padded", "prepare_described"]
+
+
+def channel_first(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 ``[H, W, 3]`` (or ``[N, H, W, 3]``) as a contiguous tensor ``[3, H, W]`` (``[N, 3, H, W]``), a copy."""
+    return torch.from_numpy(np.array(np.moveaxis(pixels, -1, -3), order="C"))
+
+
+def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:
+    """The values as a tensor whose first dimension is ``length``, filled up at the end."""
+    full = np.full((length, *values.shape[1:]), fill, dtype=values.dtype)
+    full[: len(values)] = values
+    return torch.from_numpy(full)
+
+
+def detection_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch of detection tiles: ``image`` is stacked, everything else stays a list with one entry per tile.
+
+    Args:
+        samples: dictionaries with equal keys; ``image`` a tensor ``[3, H, W]`` of one size, ``boxes`` ``[n, 4]``.
+
+    Returns:
+        ``image`` ``[B, 3, H, W]``, ``boxes`` a list of B tensors ``[n, 4]``, the other keys as lists.
+    """
+    batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
+    batch["image"] = torch.stack(batch["image"])
+    return batch
+
+
+def prepare_described(
+    batch: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """``prepare_batch`` of engines: crops or features, and the targets of the texts ``[B, N]``, on the device."""
+    return (
+        batch["image"].to(device, non_blocking=non_blocking),
+        batch["target"].to(device, non_blocking=non_blocking),
+    )
