@@ -19,8 +19,8 @@ from coloradv_study import load_network
 from matplotlib.figure import Figure
 
 from stride_monai.data import datalists
+from stride_monai.evaluation.colors import ORIGINAL, stain_figure, triplets_figure
 from stride_monai.files import replacing
-from stride_monai.handlers.color_figures import ORIGINAL, stain_figure, triplets_figure
 from stride_monai.handlers.color_pictures import attacked, chosen_slides
 from stride_monai.transforms.loading import LoadBagd
 

@@ -10,5 +10,4 @@ from .self_supervised import SelfSupervisedTrainer as SelfSupervisedTrainer
 from .semi_supervised import SemiSupervisedTrainer as SemiSupervisedTrainer
 from .slide_bags import SlideBagMaker as SlideBagMaker
 from .slide_recall import SlideRecallEvaluator as SlideRecallEvaluator
-from .slide_recall import SlideResult as SlideResult
 from .swift import SwiftTrainer as SwiftTrainer

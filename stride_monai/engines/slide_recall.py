@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.bethesda import NEGATIVE
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.detection import TileResult
+from stride_monai.metrics.detection_curves import SlideResult
 from stride_monai.slides import open_slide
 
-__all__ = ["SlideRecallEvaluator", "SlideResult"]
+__all__ = ["SlideRecallEvaluator"]
 
 _log = logging.getLogger(__name__)
 
 
-class SlideResult(NamedTuple):
-    """One slide: what the detector ranked, and the truth, in level-0 px."""
-
-    slide_id: str
-    slide_class: str
-    result: TileResult
-
-    @property
-    def negative(self) -> bool:
-        """Whether every box on it is a false positive."""
-        return self.slide_class == NEGATIVE
-
-
 class SlideRecallEvaluator(SupervisedEvaluator):
-    """Runs slide detection on slides with known lesions. Output: a list of :class:`SlideResult`.
+    """Runs slide detection on slides with known lesions. Output: a list of :class:`~stride_monai.metrics.SlideResult`.
 
     Batches are lists of the dictionaries of :func:`stride_monai.data.lesion_slides`.
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.evaluation.reports import header, plain, plain_list
+from stride_monai.evaluation.reports import hash_of, header, plain, plain_list
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import (
     Reliability,
@@ -61,7 +61,8 @@ def cell_report(
         "(no centre)" if name is None else name: np.array([one == name for one in centres], bool) for name in names
     }
     return {
-        **header(SCHEMA_VERSION, weights),
+        **header(SCHEMA_VERSION),
+        "weights_sha256": hash_of(weights),
         "split": split,
         **_summary(probabilities, truth),
         "classes": _classes(probabilities, truth, training_counts or {}, bins),

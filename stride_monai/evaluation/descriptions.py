@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
-from stride_monai.evaluation.reports import header, plain, plain_list
+from stride_monai.evaluation.reports import hash_of, header, plain, plain_list
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.descriptions import (
     TextScores,
@@ -101,7 +101,8 @@ def description_report(
     scores = text_scores(judged.similarity, judged.right, threshold)
     kept = judged.similarity > threshold
     return {
-        **header(SCHEMA_VERSION, weights),
+        **header(SCHEMA_VERSION),
+        "weights_sha256": hash_of(weights),
         "encoder_sha256": encoder_sha256,
         "split": split,
         "undescribed": undescribed,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from stride_monai import __version__
 from stride_monai.files import replacing, sha256_of, write_bytes
 
-__all__ = ["header", "plain", "plain_list", "save_figures", "write_report"]
+__all__ = ["hash_of", "header", "plain", "plain_list", "save_figures", "write_report"]
 
 
 def plain(value: Any) -> float | None:
@@ -26,18 +26,14 @@ def plain_list(values: Iterable[Any]) -> list[float | None]:
     return [plain(value) for value in values]
 
 
-def header(schema_version: str, weights: Path | str | None = None) -> dict[str, Any]:
-    """The first fields of a report.
+def header(schema_version: str) -> dict[str, Any]:
+    """The first fields of a report: the version of its fields, and of the package."""
+    return {"schema_version": schema_version, "package_version": __version__}
 
-    Args:
-        schema_version: of the report's fields.
-        weights: the weights file that is judged, whose hash goes into the report; None for none.
-    """
-    return {
-        "schema_version": schema_version,
-        "package_version": __version__,
-        "weights_sha256": sha256_of(Path(weights)) if weights else None,
-    }
+
+def hash_of(weights: Path | str | None) -> str | None:
+    """SHA-256 of the weights file that is judged; None for none."""
+    return sha256_of(Path(weights)) if weights else None
 
 
 def write_report(path: Path, report: Mapping[str, Any], indent: int | None = 1) -> None:

@@ -2,16 +2,15 @@ from .best_weights import BestWeights as BestWeights
 from .cell_report import CellReport as CellReport
 from .cell_report import ConfusionPicture as ConfusionPicture
 from .clipping import GradientClipping as GradientClipping
-from .color_figures import AttackedSlide as AttackedSlide
 from .color_pictures import ColorPictures as ColorPictures
 from .description_report import DescriptionF1 as DescriptionF1
 from .description_report import DescriptionReport as DescriptionReport
 from .description_report import StoreTexts as StoreTexts
 from .description_report import ThresholdTuner as ThresholdTuner
 from .description_table import DescriptionTableWriter as DescriptionTableWriter
+from .detection_curves import DetectionPictures as DetectionPictures
 from .detection_curves import SlideCurves as SlideCurves
 from .detection_curves import TileCurves as TileCurves
-from .detection_pictures import DetectionPictures as DetectionPictures
 from .early_stop import EarlyStop as EarlyStop
 from .ema import EmaUpdater as EmaUpdater
 from .epoch import EpochHandler as EpochHandler

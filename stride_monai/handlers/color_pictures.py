@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
-from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
-from stride_monai.handlers.color_figures import ORIGINAL, AttackedSlide, stain_figure, triplets_figure
+from stride_monai.bethesda import SLIDE_CLASSES
+from stride_monai.evaluation.colors import ORIGINAL, AttackedSlide, chosen_slides, stain_figure, triplets_figure
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.augmentation import ScaleUint8
 from stride_monai.transforms.color_perturbation import SPACES, AdversarialColorPerturbation
 from stride_monai.transforms.stain import density
 
-__all__ = ["ColorPictures", "attacked", "chosen_slides", "stain_color"]
+__all__ = ["ColorPictures", "attacked", "stain_color"]
 
 _STAINED_FROM = 0.05  # density; less is glass
 SlideLoss = Callable[[Tensor, Tensor], Tensor]
@@ -154,29 +154,6 @@ def stain_color(original: Tensor, image: Tensor) -> NDArray[np.float32]:
     return colors
 
 
-def chosen_slides(
-    items: Sequence[Mapping[str, Any]], centres: Mapping[str, str], most_centres: int, of_each: int
-) -> list[tuple[int, str]]:
-    """Places in ``items`` of the slides to show, with their centres: positive ones first, then in their order.
-
-    A slide whose centre is not known stands for itself. Centres come in the order in which they are met.
-
-    Args:
-        items: with ``slide_id`` and ``label``.
-        centres: by slide id.
-        most_centres: so many at most. of_each: slides of a centre, at most.
-    """
-    found: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
-        found.setdefault(centres.get(item["slide_id"], item["slide_id"]), []).append(place)
-    negative = SLIDE_CLASSES.index(NEGATIVE)
-    return [
-        (place, centre)
-        for centre, places in list(found.items())[:most_centres]
-        for place in sorted(places, key=lambda place: int(items[place]["label"]) == negative)[:of_each]
-    ]
-
-
 class ColorPictures:
     """Puts triplets of cells (original, RGB-adversarial, HSV-adversarial) and the stain of each centre in the three
     colours into TensorBoard, as ``adversarial_colors`` and ``stain``.
@@ -189,7 +166,7 @@ class ColorPictures:
     Args:
         network: the slide classifier that is trained (not its data-parallel wrapper).
         dataset: loads bags; its ``data`` holds their ``slide_id`` and ``label``.
-        centres: of each slide by slide id, see :func:`chosen_slides`.
+        centres: of each slide by slide id, see :func:`stride_monai.evaluation.chosen_slides`.
         summary_writer: None draws nothing.
         rho_rgb, rho_hsv: lengths of the shifts.
         slide_loss: of slide logits and labels; None for cross-entropy.

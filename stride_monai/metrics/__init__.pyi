@@ -28,6 +28,7 @@ from .detection import precision_at_recalls as precision_at_recalls
 from .detection import ranked as ranked
 from .detection_curves import Froc as Froc
 from .detection_curves import SlideRanks as SlideRanks
+from .detection_curves import SlideResult as SlideResult
 from .detection_curves import froc as froc
 from .detection_curves import precision_recall as precision_recall
 from .detection_curves import ranks_of_truth as ranks_of_truth

@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from monai.metrics import compute_froc_score
 from numpy.typing import NDArray
 
+from stride_monai.bethesda import NEGATIVE
 from stride_monai.metrics.detection import RECALLS, TileResult, assign, box_iou, precision_at_recalls, ranked
 
-__all__ = ["FROC_RATES", "Froc", "SlideRanks", "froc", "precision_recall", "ranks_of_truth", "top_k_recall"]
+__all__ = [
+    "FROC_RATES",
+    "Froc",
+    "SlideRanks",
+    "SlideResult",
+    "froc",
+    "precision_recall",
+    "ranks_of_truth",
+    "top_k_recall",
+]
 
 Floats = NDArray[np.float64]
 FROC_RATES: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -44,7 +53,8 @@ def froc(
     max_detections: int = 500,
     background: Sequence[bool] | None = None,
 ) -> Froc:
-    """Free-response operating characteristic, as MONAI's ``compute_froc_curve_data`` defines it, in O(n log n).
+    """Free-response operating characteristic, as MONAI's ``compute_froc_curve_data`` and
+    ``compute_froc_score`` define it, in O(n log n).
 
     Args:
         results: one per image.
@@ -66,9 +76,21 @@ def froc(
     last = np.append(np.diff(scores[order]) != 0, True)[: len(order)]  # equal scores pass a threshold together
     rates = np.append(0.0, np.cumsum(~hits[order])[last] / images)
     sensitivity = np.append(0.0, np.cumsum(hits[order])[last] / total)
-    # MONAI interpolates between falling rates.
-    score = float(compute_froc_score(rates[::-1], sensitivity[::-1], FROC_RATES))
+    score = float(np.mean(np.interp(FROC_RATES, rates, sensitivity)))
     return Froc(rates, sensitivity, score)
+
+
+class SlideResult(NamedTuple):
+    """One slide: what the detector ranked, and the truth, in level-0 px."""
+
+    slide_id: str
+    slide_class: str
+    result: TileResult
+
+    @property
+    def negative(self) -> bool:
+        """Whether every box on it is a false positive."""
+        return self.slide_class == NEGATIVE
 
 
 class SlideRanks(NamedTuple):

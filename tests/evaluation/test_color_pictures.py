@@ -15,7 +15,7 @@ from test_swift import trainer as swift_trainer
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.engines.coloradv import ColorAdvTrainer
-from stride_monai.handlers.color_figures import ORIGINAL, stain_figure, triplets_figure
+from stride_monai.evaluation.colors import ORIGINAL, stain_figure, triplets_figure
 from stride_monai.handlers.color_pictures import ColorPictures, attacked, chosen_slides, stain_color
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.color_perturbation import SPACES, ColorPerturbation

@@ -17,13 +17,13 @@ from PIL import Image
 from test_detection import scene, with_ignored
 
 from stride_monai.engines.detection import TileTruth
-from stride_monai.engines.slide_recall import SlideResult
-from stride_monai.handlers.detection_curves import SlideCurves, TileCurves
-from stride_monai.handlers.detection_pictures import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR, DetectionPictures
+from stride_monai.evaluation.detections import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR
+from stride_monai.handlers.detection_curves import DetectionPictures, SlideCurves, TileCurves
 from stride_monai.metrics.detection import TileResult, match, mean_average_precision
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
     SlideRanks,
+    SlideResult,
     froc,
     precision_recall,
     ranks_of_truth,

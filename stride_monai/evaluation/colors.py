@@ -1,15 +1,17 @@
-"""Figures of cells in adversarial colours, and of the stain of slides before and after, drawn without a display."""
+"""Cells in adversarial colors, and the stain of slides before and after: which slides to show, and the figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["ORIGINAL", "AttackedSlide", "stain_figure", "triplets_figure"]
+from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
+
+__all__ = ["ORIGINAL", "AttackedSlide", "chosen_slides", "stain_figure", "triplets_figure"]
 
 ORIGINAL = "original"
 """Name of the colours that a slide has, beside those of the spaces of shifts."""
@@ -36,6 +38,29 @@ class AttackedSlide(NamedTuple):
     stain: Mapping[str, NDArray[np.floating]]
     loss: Mapping[str, float]
     shift: Mapping[str, Sequence[float]]
+
+
+def chosen_slides(
+    items: Sequence[Mapping[str, Any]], centres: Mapping[str, str], most_centres: int, of_each: int
+) -> list[tuple[int, str]]:
+    """Places in ``items`` of the slides to show, with their centres: positive ones first, then in their order.
+
+    A slide whose centre is not known stands for itself. Centres come in the order in which they are met.
+
+    Args:
+        items: with ``slide_id`` and ``label``.
+        centres: by slide id.
+        most_centres: so many at most. of_each: slides of a centre, at most.
+    """
+    found: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        found.setdefault(centres.get(item["slide_id"], item["slide_id"]), []).append(place)
+    negative = SLIDE_CLASSES.index(NEGATIVE)
+    return [
+        (place, centre)
+        for centre, places in list(found.items())[:most_centres]
+        for place in sorted(places, key=lambda place: int(items[place]["label"]) == negative)[:of_each]
+    ]
 
 
 def triplets_figure(slides: Sequence[AttackedSlide]) -> Figure:
