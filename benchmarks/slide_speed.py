@@ -65,7 +65,7 @@ def main() -> None:
     screened = screener.screen(SlideInput(path, path.stem))
     writing = time.perf_counter()
     for writer in load_writers().values():
-        writer(screened.findings, screened.pictures, arguments.work / "speed-out")
+        writer(screened, arguments.work / "speed-out", {})
     seconds = {**screened.seconds, "write": time.perf_counter() - writing}
     total = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -2,7 +2,7 @@
 
 Screening makes a :class:`Findings`; reports, evaluation and applications read it and share nothing else. It is frozen,
 versioned, holds no pixels and no timings, so that the same slide, weights and configuration give the same bytes.
-Pictures for a report travel beside it as :class:`Pictures`.
+What writers need beside it travels with it in :class:`Screened`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS, SLIDE_CLASSES
@@ -30,7 +31,9 @@ __all__ = [
     "Pictures",
     "Provenance",
     "Quality",
+    "Screened",
     "SlideFacts",
+    "SlideSource",
     "SlideStatus",
 ]
 
@@ -364,3 +367,33 @@ class Pictures:
     overview_downsample: float
     crop_mpp: float
     crops: Mapping[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SlideSource:
+    """Where a slide came from: for writers whose result must point back to it, and for nobody else.
+
+    It may tell who the patient is. It is kept in memory, never in the findings, and a writer puts into its file what
+    that format needs and no more.
+
+    Attributes:
+        path: the slide's file; None where the cells came from a bag.
+        identity: what the file calls itself, by DICOM keyword (``StudyInstanceUID``, ``SeriesInstanceUID``).
+    """
+
+    path: Path | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """A slide as writers are given it.
+
+    Attributes:
+        seconds: by stage; kept out of the findings.
+    """
+
+    findings: Findings
+    pictures: Pictures
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    source: SlideSource = SlideSource()

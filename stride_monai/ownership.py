@@ -59,11 +59,13 @@ class FileList:
         files: by their path relative to the folder, with ``/``.
         of: what the folder is about, such as a slide id; empty where nothing in particular.
         complete: False from before the first file is replaced until the last one is there.
+        writers: names of those that wrote the files, where the folder is one of results.
     """
 
     files: Mapping[str, Written] = field(default_factory=dict)
     of: str = ""
     complete: bool = True
+    writers: tuple[str, ...] = ()
 
     def whole(self, folder: Path) -> bool:
         """Whether all files are there as they were written."""
@@ -93,7 +95,7 @@ class FileList:
         Raises:
             OutputError: it cannot be written.
         """
-        content = {
+        content: dict[str, object] = {
             "schema_version": _SCHEMA_VERSION,
             "package_version": __version__,
             "note": _NOTE,
@@ -101,6 +103,8 @@ class FileList:
             "complete": self.complete,
             "files": {name: written._asdict() for name, written in sorted(self.files.items())},
         }
+        if self.writers:
+            content["writers"] = list(self.writers)
         write_bytes(
             folder / LIST_NAME,
             (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"),
@@ -125,9 +129,10 @@ def read_list(folder: Path) -> FileList | None:
             return None
         files = {str(name): Written(int(one["size"]), str(one["sha256"])) for name, one in raw["files"].items()}
         of, complete = str(raw["of"]), raw["complete"] is True
+        writers = tuple(map(str, raw.get("writers", ())))
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
         return None
-    return FileList({name: one for name, one in files.items() if _below(name)}, of, complete)
+    return FileList({name: one for name, one in files.items() if _below(name)}, of, complete, writers)
 
 
 def _below(name: str) -> bool:
@@ -164,7 +169,13 @@ def named(names: Sequence[str]) -> str:
 
 
 def hand_over(
-    made: Path, folder: Path, of: str, earlier: FileList | None, last: str, names: Iterable[str] | None = None
+    made: Path,
+    folder: Path,
+    of: str,
+    earlier: FileList | None,
+    last: str,
+    names: Iterable[str] | None = None,
+    writers: Iterable[str] = (),
 ) -> None:
     """Move the files of one folder into another, in place of those that we wrote there before.
 
@@ -176,6 +187,7 @@ def hand_over(
         earlier: what of ``folder`` is ours; None for nothing.
         last: the file that is removed first and moved last, as its presence speaks for all of them.
         names: of the files, relative to ``made``; None for all that are there.
+        writers: names of those that wrote them, for the list.
 
     Raises:
         OutputError: a name is taken by something that is not ours; a file cannot be moved.
@@ -199,7 +211,7 @@ def hand_over(
         for name in names:
             (folder / name).parent.mkdir(exist_ok=True)
             moved(made / name, folder / name)
-        FileList(files, of).write(folder)
+        FileList(files, of, writers=tuple(writers)).write(folder)
     except OSError as error:
         raise OutputError(f"cannot write to {folder} ({error.strerror})", "check the disk space") from error
 
@@ -224,7 +236,7 @@ def set_down(folder: Path, place: Path, of: str, earlier: FileList) -> None:
         for name in names:
             (place / name).parent.mkdir(exist_ok=True)
             moved(folder / name, place / name)
-        FileList(earlier.files, of, earlier.complete).write(place)
+        FileList(earlier.files, of, earlier.complete, earlier.writers).write(place)
         FileList({}, of, complete=False).write(folder)
     except OSError as error:
         raise OutputError(

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,13 +137,19 @@ def screen(
         float | None,
         typer.Option(help="GiB of memory above which a slide fails, 0 for any; 80 % of this machine's, 4 at least."),
     ] = None,
+    writers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Files of each slide: findings, cells, overlay, report, or a plug-in's; all."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
 
     A run that was stopped is taken up by the same command. The exit status is 1 if any slide failed.
     """
-    from stride_monai.exporters.writers import load_writers
+    from stride_monai.exporters.writers import WRITERS, load_writers
     from stride_monai.screening.batch import Tell, run_slides
     from stride_monai.screening.config import ScreeningConfig, parse_weights
     from stride_monai.screening.guarded import Allowance, GuardedScreening
@@ -166,6 +173,8 @@ def screen(
         plane=plane,
     )
     check_config(config)
+    names = None if writers is None else [name.strip() for name in writers.split(",") if name.strip()]
+    WRITERS.check(*names or ())
     allowance = Allowance(_limit("--slide-timeout", slide_timeout), _limit("--slide-memory", slide_memory))
     items = collect(slides)
     outcomes: list[Outcome] = []
@@ -189,7 +198,7 @@ def screen(
         def on_note(text: str) -> None:
             progress.console.print(f"[yellow]note[/yellow] {_escape(text)}", highlight=False, soft_wrap=True)
 
-        with GuardedScreening(config, out, overwrite, load_writers, allowance, on_load) as one:
+        with GuardedScreening(config, out, overwrite, partial(load_writers, names), allowance, on_load) as one:
             if one.note:
                 on_note(one.note)
             command = [printable(word) for word in sys.argv]
@@ -243,6 +252,7 @@ def _summarize(outcomes: Sequence[Outcome], out: Path, about: About | None) -> N
         if outcome.status in {"unsatisfactory", "skipped"}:
             _out.print(f"{_escape(outcome.slide_id)}: {_escape(outcome.reason)}", highlight=False)
     reports = [out / o.slide_id / "report.html" for o in outcomes if o.status in {"ok", "unsatisfactory"}]
+    reports = [report for report in reports if report.exists()]
     for report in reports[:10]:
         _out.print(f"report {_escape(str(report))}", highlight=False, soft_wrap=True)
     if len(reports) > 10:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.files import replacing
-from stride_monai.findings import Findings, Pictures
+from stride_monai.findings import Findings, Screened
 
 __all__ = ["FILE_NAME", "SCHEMA", "probability_column", "table_of", "write"]
 
@@ -49,7 +49,7 @@ SCHEMA = pa.schema(
 """Columns in order; the same for every slide, also for one without cells."""
 
 
-def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     """Write ``folder/cells.parquet``; the same findings and Arrow version give the same bytes.
 
     Raises:
@@ -57,7 +57,7 @@ def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
     """
     path = folder / FILE_NAME
     with replacing(path) as temporary:
-        pq.write_table(table_of(findings), temporary, compression="zstd", store_schema=True)
+        pq.write_table(table_of(screened.findings), temporary, compression="zstd", store_schema=True)
     return path
 
 

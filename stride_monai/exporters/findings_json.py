@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stride_monai.errors import OutputError
 from stride_monai.files import write_bytes
-from stride_monai.findings import Findings, Pictures
+from stride_monai.findings import Screened
 
 __all__ = ["FILE_NAME", "write"]
 
 FILE_NAME = "findings.json"
 
 
-def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     """Write ``folder/findings.json``; the same findings give the same bytes.
 
     Raises:
         OutputError: the folder cannot be written to, or a value is not a finite number.
     """
     try:
-        text = findings.to_json()
+        text = screened.findings.to_json()
     except ValueError as error:
         raise OutputError(
-            f"the findings of {findings.slide.file_name} hold a value that JSON cannot ({error})",
+            f"the findings of {screened.findings.slide.file_name} hold a value that JSON cannot ({error})",
             "check the weights and the operating point",
         ) from error
     path = folder / FILE_NAME

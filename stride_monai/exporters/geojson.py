@@ -17,7 +17,7 @@ from typing import Any
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import OutputError
 from stride_monai.files import write_bytes
-from stride_monai.findings import Cell, Described, Findings, Pictures
+from stride_monai.findings import Cell, Described, Findings, Screened
 
 __all__ = ["FILE_NAME", "collection_text", "write"]
 
@@ -28,14 +28,14 @@ _NAMESPACE = uuid.UUID("6f1d1d4e-6a0f-5c83-9d56-0d7f1c6b4a10")  # ours, fixed: m
 _COMPRESSION = 4  # within 15 % of the smallest file at a third of the time
 
 
-def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     """Write ``folder/overlay.geojson.gz``; the same findings give the same bytes.
 
     Raises:
         OutputError: the folder cannot be written to, or a value is not a finite number.
     """
     path = folder / FILE_NAME
-    write_bytes(path, gzip.compress(collection_text(findings).encode(), compresslevel=_COMPRESSION, mtime=0))
+    write_bytes(path, gzip.compress(collection_text(screened.findings).encode(), compresslevel=_COMPRESSION, mtime=0))
     return path
 
 

@@ -6,29 +6,31 @@ browser to load anything else. Every text is escaped; without script it shows th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
 from stride_monai.exporters.view import view_of
 from stride_monai.files import write_bytes
-from stride_monai.findings import Findings, Pictures
+from stride_monai.findings import Findings, Pictures, Screened
 
 __all__ = ["FILE_NAME", "page", "write"]
 
 FILE_NAME = "report.html"
 
 
-def write(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     """Write ``folder/report.html``; the same findings and pictures give the same bytes.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
     path = folder / FILE_NAME
-    write_bytes(path, page(findings, pictures).encode())
+    write_bytes(path, page(screened.findings, screened.pictures).encode())
     return path
 
 

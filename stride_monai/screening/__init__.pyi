@@ -8,6 +8,5 @@ from .inputs import collect as collect
 from .models import Models as Models
 from .models import load_models as load_models
 from .one_slide import Batch as Batch
-from .screener import Screened as Screened
 from .screener import Screener as Screener
 from .sources import Sources as Sources

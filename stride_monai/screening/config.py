@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.errors import ConfigError
-from stride_monai.slides.readers.registry import reader_names
+from stride_monai.slides.readers.registry import READERS
 
 __all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "parse_weights"]
 
@@ -79,7 +79,7 @@ class ScreeningConfig:
             if number is not None and number < 1:
                 raise ConfigError(f"invalid {name} {number}", "give a whole number from 1")
         _one_of("profile", self.profile, PROFILES)
-        _one_of("reader", self.reader, ("auto", *reader_names()))
+        READERS.check(self.reader)
         _one_of("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
         if re.fullmatch(_DEVICES, self.device) is None:
             raise ConfigError(f"unknown device '{self.device}'", "use auto, cpu or cuda")

@@ -6,25 +6,25 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stride_monai.errors import OutputError, StrideError
 from stride_monai.files import free_name, temporary_folder, write_bytes
-from stride_monai.findings import Findings, Pictures, SlideStatus
+from stride_monai.findings import Screened, SlideStatus
 from stride_monai.run_index import ERRORS_NAME, Outcome, without_folders
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.results import ResultFolder
 
 if TYPE_CHECKING:  # the process that only watches needs no networks
-    from stride_monai.screening.screener import Screened, Screener
+    from stride_monai.screening.screener import Screener
 
 __all__ = ["Batch", "Writer", "failed_by", "failed_slide", "not_tried", "screen_one"]
 
 _ERROR_HEAD = "stride-monai: a defect met on the slide "
-Writer = Callable[[Findings, Pictures, Path], Path]
-"""Writes one file of a slide into its folder. Passed in, because reports and screening do not know each other."""
+Writer = Callable[[Screened, Path, Mapping[str, Any]], Path]
+"""Writes one file of a slide into its folder. Passed in, because exporters and screening do not know each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Batch:
         overwrite: screen again what is already done with the same settings.
         command: what the user typed, for the run index.
         inputs: files and folders that the user named beside the slides' own; nothing is written over them.
+        settings: of a writer, by its name; what is not named here has its own defaults.
     """
 
     screener: Screener
@@ -45,6 +46,7 @@ class Batch:
     overwrite: bool = False
     command: Sequence[str] = ()
     inputs: Sequence[Path] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def screen_one(
@@ -57,7 +59,7 @@ def screen_one(
         if item.problem:
             return not_tried(batch.out, item)
         if not batch.overwrite:
-            done = results.done(item.path, batch.screener.config_hash(item))
+            done = results.done(item.path, batch.screener.config_hash(item), batch.writers)
             if done is not None:
                 _forget_error(batch.out, item.slide_id)
                 return Outcome.of(done, seconds=time.perf_counter() - start, path=item.path, resumed=True)
@@ -98,9 +100,9 @@ def _write(batch: Batch, screened: Screened, results: ResultFolder) -> None:
     """All files of a slide, or none: they are made under a temporary name, and moved when all of them are there."""
     try:
         with temporary_folder(batch.out) as made:
-            for writer in batch.writers.values():
-                writer(screened.findings, screened.pictures, made)
-            results.replace(made)
+            for name, writer in batch.writers.items():
+                writer(screened, made, batch.settings.get(name, {}))
+            results.replace(made, batch.writers)
     except OSError as error:
         raise OutputError(
             f"cannot write the results of {results.slide_id} ({error.strerror or error})", "check the disk space"

@@ -65,30 +65,36 @@ class ResultFolder:
             )
         return ""
 
-    def done(self, path: Path, config_hash: str) -> Findings | None:
+    def done(self, path: Path, config_hash: str, writers: Iterable[str] = ()) -> Findings | None:
         """Findings of an earlier run, if all its files are whole, of this very slide file and these very settings.
+
+        Nor are they where a writer that is asked for now wrote nothing then.
 
         Results that were set aside since are brought back.
         """
+        asked = frozenset(writers)
         ours = self._list()
-        if ours is not None and (found := _same(self.path, ours, path, config_hash)) is not None:
+        if ours is not None and (found := _same(self.path, ours, path, config_hash, asked)) is not None:
             return found
         aside = read_list(self._earlier)
         if aside is None or aside.of != self.slide_id:
             return None
-        found = _same(self._earlier, aside, path, config_hash)
+        found = _same(self._earlier, aside, path, config_hash, asked)
         if found is not None:
-            self._replace_from(self._earlier, aside.files)
+            self._replace_from(self._earlier, aside.files, aside.writers)
             self._forget_earlier()
         return found
 
-    def replace(self, made: Path) -> None:
+    def replace(self, made: Path, writers: Iterable[str] = ()) -> None:
         """Put the files of a folder in the place of those of an earlier run; what else is there stays.
+
+        Args:
+            writers: names of those that wrote them.
 
         Raises:
             OutputError: one of them would replace a file that is not ours, or cannot be written.
         """
-        self._replace_from(made, None)
+        self._replace_from(made, None, writers)
         self._forget_earlier()
 
     def set_aside(self) -> None:
@@ -101,8 +107,8 @@ class ResultFolder:
         if ours is not None and any(ours.own(self.path, name) for name in ours.files):
             set_down(self.path, self._earlier, self.slide_id, ours)
 
-    def _replace_from(self, made: Path, names: Iterable[str] | None) -> None:
-        hand_over(made, self.path, self.slide_id, self._list(), FINDINGS_FILE, names)
+    def _replace_from(self, made: Path, names: Iterable[str] | None, writers: Iterable[str]) -> None:
+        hand_over(made, self.path, self.slide_id, self._list(), FINDINGS_FILE, names, writers)
 
     def _forget_earlier(self) -> None:
         aside = read_list(self._earlier)
@@ -133,8 +139,10 @@ class ResultFolder:
             return None
 
 
-def _same(folder: Path, ours: FileList, path: Path, config_hash: str) -> Findings | None:
-    """The findings in a folder that is whole, if they are of this file and these settings."""
+def _same(folder: Path, ours: FileList, path: Path, config_hash: str, asked: frozenset[str]) -> Findings | None:
+    """The findings in a folder that is whole, if they are of this file and these settings, by the writers asked for."""
+    if ours.writers and asked - set(ours.writers):  # lists that name none are of a version whose writers all wrote
+        return None
     if FINDINGS_FILE not in ours.files or not path.is_file() or not ours.whole(folder):
         return None
     try:

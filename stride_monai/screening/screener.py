@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 
@@ -18,10 +18,11 @@ from stride_monai.findings import (
     Cell,
     Description,
     Findings,
-    Pictures,
     Provenance,
     Quality,
+    Screened,
     SlideFacts,
+    SlideSource,
     SlideStatus,
 )
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
@@ -32,11 +33,12 @@ from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.models import Models, load_models
 from stride_monai.screening.opening import open_input
 from stride_monai.screening.pictures import pictures_of
+from stride_monai.slides.dicom_header import identity_of
 from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
 from stride_monai.units import Box
 
-__all__ = ["MIN_CELLS", "Screened", "Screener"]
+__all__ = ["MIN_CELLS", "Screener"]
 
 MIN_CELLS = 5_000  # Bethesda's adequacy floor for liquid-based preparations
 UNREADABLE_FAILS = 0.5
@@ -45,15 +47,6 @@ left is no picture of the specimen."""
 UNREADABLE_UNSATISFACTORY = 0.1
 """Share above which a slide is unsatisfactory, and so never called negative, for what could not be decoded."""
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
-
-
-@dataclass(frozen=True, slots=True)
-class Screened:
-    """Findings of a slide, the pictures for its report, and seconds by stage (kept out of the findings)."""
-
-    findings: Findings
-    pictures: Pictures
-    seconds: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -150,7 +143,7 @@ class Screener:
         quality = _quality(detections, facts, unreadable, slide.notes)
         reason = "; ".join(damage) or _unsatisfactory(quality)
         findings = self._findings(item, facts, quality, reason, _cells(bag, evidence, words), evidence.slide)
-        return Screened(findings, pictures, clock.seconds)
+        return Screened(findings, pictures, clock.seconds, SlideSource(item.path, identity_of(item.path)))
 
     def _findings(
         self,

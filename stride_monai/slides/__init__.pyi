@@ -7,10 +7,10 @@ from .protocol import Pixels as Pixels
 from .protocol import Reader as Reader
 from .protocol import StatedFacts as StatedFacts
 from .protocol import UnknownFormatError as UnknownFormatError
+from .readers.registry import READERS as READERS
 from .readers.registry import ReaderReport as ReaderReport
 from .readers.registry import is_slide_path as is_slide_path
 from .readers.registry import probe_readers as probe_readers
-from .readers.registry import reader_names as reader_names
 from .slide import Slide as Slide
 from .slide import open_slide as open_slide
 from .streaming import stream_tiles as stream_tiles

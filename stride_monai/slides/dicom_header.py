@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DicomHeader", "is_dicom", "read_header"]
+__all__ = ["DicomHeader", "identity_of", "is_dicom", "read_header"]
 
 _HEAD = 1 << 18  # bytes; the elements asked for come first in a file
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -14,7 +14,10 @@ _IMPLICIT = "1.2.840.10008.1.2"
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _COMPRESSED_HEAD, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-_SYNTAX, _CLASS, _IMAGE_TYPE, _SERIES = (0x0002, 0x0010), (0x0008, 0x0016), (0x0008, 0x0008), (0x0020, 0x000E)
+_SYNTAX, _CLASS, _IMAGE_TYPE, _STUDY, _SERIES = (
+    *((0x0002, 0x0010), (0x0008, 0x0016), (0x0008, 0x0008)),
+    *((0x0020, 0x000D), (0x0020, 0x000E)),
+)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _UNDEFINED = 0xFFFFFFFF
 
@@ -26,11 +29,13 @@ class DicomHeader(NamedTuple):
         series: UID that the files of one slide have in common.
         whole_slide: an image of whole slide microscopy, not a report, an annotation or a directory.
         volume: pixels of the slide; False for its label, overview or thumbnail.
+        study: UID of the study; empty where it states none.
     """
 
     series: str
     whole_slide: bool
     volume: bool
+    study: str = ""
 
 
 def is_dicom(path: Path) -> bool:
@@ -57,7 +62,18 @@ def read_header(path: Path) -> DicomHeader | None:
         found[_SERIES],
         found.get(_CLASS) == _WHOLE_SLIDE,
         not {"LABEL", "OVERVIEW", "THUMBNAIL"} & set(kinds),
+        found.get(_STUDY, ""),
     )
+
+
+def identity_of(path: Path) -> dict[str, str]:
+    """UIDs of a slide's study and series by DICOM keyword, for :class:`~stride_monai.findings.SlideSource`.
+
+    Empty where the file is no DICOM.
+    """
+    header = read_header(path)
+    named = {} if header is None else {"StudyInstanceUID": header.study, "SeriesInstanceUID": header.series}
+    return {keyword: uid for keyword, uid in named.items() if uid}
 
 
 def _elements(head: bytes) -> dict[tuple[int, int], str]:
@@ -79,7 +95,7 @@ def _elements(head: bytes) -> dict[tuple[int, int], str]:
             continue
         if start + length > len(head):
             return {}
-        if tag in (_SYNTAX, _CLASS, _IMAGE_TYPE, _SERIES):
+        if tag in (_SYNTAX, _CLASS, _IMAGE_TYPE, _STUDY, _SERIES):
             found[tag] = head[start : start + length].decode("latin-1").rstrip("\0 ")
         at = start + length
     return found

@@ -113,7 +113,7 @@ def test_an_error_is_one_line_and_status_two(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("error there is no importer 'nix': choose from cric, riva")
+    assert done.stderr.startswith("error unknown importer 'nix': choose from cric, riva")
     assert len(done.stderr.strip().splitlines()) == 1
 
 

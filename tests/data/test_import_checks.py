@@ -7,17 +7,16 @@ import gzip
 import json
 import os
 from dataclasses import replace
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import dataset_samples as samples
+import plug_ins
 import pytest
 from PIL import Image
 
 from stride_monai.data import read_cells, read_manifest
-from stride_monai.data.importers import ImportOptions, MappedLabel, import_dataset, load_format
-from stride_monai.data.importers import registry as importer_registry
+from stride_monai.data.importers import IMPORTERS, ImportOptions, MappedLabel, import_dataset, load_format
 from stride_monai.data.importers.labels import BETHESDA, LabelMap, read_map
 from stride_monai.data.importers.reading import ImageIndex
 from stride_monai.data.regions import read_regions
@@ -447,7 +446,7 @@ def test_formats_whose_labels_are_not_bethesda_guess_nothing() -> None:
     assert LabelMap({}).get("ASC-H/HSIL") == MappedLabel("ASC-H/HSIL")
 
 
-@pytest.mark.parametrize("name", importer_registry.BUILT_IN)
+@pytest.mark.parametrize("name", IMPORTERS.built_in)
 def test_every_default_map_leads_to_targets(name: str, tmp_path: Path) -> None:
     form = load_format(name)
     assert form.name == name
@@ -673,29 +672,7 @@ FORMAT = replace(load_format("folder"), name="mine")
 
 
 def test_another_package_adds_a_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    points = [
-        EntryPoint("mine", f"{__name__}:FORMAT", importer_registry.GROUP),
-        EntryPoint("broken", "no_such_module:FORMAT", importer_registry.GROUP),
-        EntryPoint("wrong", f"{__name__}:HEADER", importer_registry.GROUP),
-    ]
-    monkeypatch.setattr(importer_registry, "entry_points", lambda group: points)
-    assert importer_registry.format_names()[-3:] == ("broken", "mine", "wrong")
+    plug_ins.add(monkeypatch, IMPORTERS, mine=FORMAT)
     source = samples.folder_per_class(tmp_path / "f")
     report = import_dataset(source, tmp_path / "out", load_format("mine"), ImportOptions(mpp=0.5))
     assert report.counts["cells"] == 6
-    with pytest.raises(ConfigError, match=r"'broken' \(no_such_module:FORMAT\) cannot be loaded"):
-        load_format("broken")
-    with pytest.raises(ConfigError, match="is no Format"):
-        load_format("wrong")
-    monkeypatch.setattr(importer_registry, "entry_points", lambda group: [EntryPoint("cric", "x:y", group)])
-    with pytest.raises(ConfigError, match="two importers are named 'cric'"):
-        load_format("cric")
-
-
-def test_the_installed_entry_points_are_those_that_are_built_in() -> None:
-    import configparser
-
-    parser = configparser.ConfigParser()
-    parser.read(Path(__file__).resolve().parents[2] / "setup.cfg")
-    lines = parser["options.entry_points"][importer_registry.GROUP].strip().splitlines()
-    assert dict(line.split(" = ") for line in lines) == dict(importer_registry.BUILT_IN)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plug_ins
 import pytest
 import torch
 import toy_reader
@@ -31,7 +32,7 @@ from stride_monai.errors import OutputError, SlideError
 from stride_monai.files import replacing
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.runs.claims import CLAIMS_FOLDER
-from stride_monai.slides.readers import registry as readers
+from stride_monai.slides.readers.registry import READERS
 
 GOOD = ("a", "b", "c", "d")
 
@@ -284,7 +285,7 @@ def test_a_slide_at_which_a_process_ended_is_tried_apart_first(
 ) -> None:
     toy_reader.install(tmp_path / "site")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setattr(readers, "_registry", lambda: {**readers._BUILT_IN, "toy": "toy_reader:ToyReader"})
+    plug_ins.add(monkeypatch, READERS, toy=toy_reader.ToyReader)
     slide = tmp_path / "x.toy"
     slide.write_text(happens)
     data = [{"image": str(slide), "slide_id": "x"}, slides[0]]

@@ -9,18 +9,22 @@ import math
 import subprocess
 import sys
 import uuid
-from importlib.metadata import EntryPoint
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import plug_ins
 import pyarrow.parquet as pq
 import pytest
 from reports_samples import make_findings, make_pictures
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import ConfigError, OutputError
-from stride_monai.exporters import cells_parquet, findings_json, geojson, load_writers, writers
-from stride_monai.findings import Cell, Described, Description, Findings
+from stride_monai.exporters import cells_parquet, findings_json, geojson, load_writers
+from stride_monai.exporters.writers import WRITERS
+from stride_monai.files import write_bytes
+from stride_monai.findings import Cell, Described, Description, Findings, Screened
 
 NAMES = {
     "findings": "findings.json",
@@ -30,16 +34,19 @@ NAMES = {
 }
 
 
+def screened(findings: Findings) -> Screened:
+    return Screened(findings, make_pictures(findings))
+
+
 def collection(folder: Path, findings: Findings) -> dict[str, object]:
-    path = geojson.write(findings, make_pictures(findings), folder)
+    path = geojson.write(screened(findings), folder, {})
     return json.loads(gzip.decompress(path.read_bytes()))  # type: ignore[no-any-return]
 
 
 def test_every_built_in_writer_makes_its_file_and_the_same_bytes_twice(tmp_path: Path) -> None:
     findings = make_findings(cells=40)
-    pictures = make_pictures(findings)
     for name, writer in load_writers().items():
-        first, second = (writer(findings, pictures, tmp_path / run) for run in ("a", "b"))
+        first, second = (writer(screened(findings), tmp_path / run, {}) for run in ("a", "b"))
         assert first == tmp_path / "a" / NAMES[name]
         assert first.read_bytes() == second.read_bytes()
         # Nothing but the file: no temporary one is left over.
@@ -50,7 +57,7 @@ def test_every_built_in_writer_makes_its_file_and_the_same_bytes_twice(tmp_path:
 def test_a_failed_write_leaves_the_earlier_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = make_findings(cells=3)
     writer = load_writers()[name]
-    path = writer(findings, make_pictures(findings), tmp_path)
+    path = writer(screened(findings), tmp_path, {})
     before = path.read_bytes()
 
     def full(self: Path, target: Path) -> Path:
@@ -58,14 +65,14 @@ def test_a_failed_write_leaves_the_earlier_file(name: str, tmp_path: Path, monke
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OutputError, match="No space left"):
-        writer(make_findings(cells=5), make_pictures(findings), tmp_path)
+        writer(screened(make_findings(cells=5)), tmp_path, {})
     assert path.read_bytes() == before
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
 def test_findings_json_reads_back(tmp_path: Path) -> None:
     findings = make_findings(cells=4)
-    path = findings_json.write(findings, make_pictures(findings), tmp_path)
+    path = findings_json.write(screened(findings), tmp_path, {})
     assert Findings.from_json(path.read_text(encoding="utf-8")).to_json() == findings.to_json()
 
 
@@ -74,13 +81,13 @@ def test_a_value_that_is_no_number_is_refused_and_names_the_slide(tmp_path: Path
     broken = dataclasses.replace(findings, cells=(dataclasses.replace(findings.cells[0], score=math.nan),))
     for writer in (findings_json.write, geojson.write):
         with pytest.raises(OutputError, match=r"sample\.svs"):
-            writer(broken, make_pictures(findings), tmp_path)
+            writer(screened(broken), tmp_path, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_parquet_has_one_row_per_cell_and_says_what_made_it(tmp_path: Path) -> None:
     findings = make_findings(cells=7)
-    table = pq.read_table(cells_parquet.write(findings, make_pictures(findings), tmp_path))
+    table = pq.read_table(cells_parquet.write(screened(findings), tmp_path, {}))
     assert table.schema.remove_metadata() == cells_parquet.SCHEMA
     assert table.column_names[:7] == ["rank", "score", "x0", "y0", "x1", "y1", "class"]
     assert table.column_names[7:12] == ["p_NILM", "p_ASC-US", "p_LSIL", "p_ASC-H/HSIL", "p_AGC"]
@@ -107,7 +114,7 @@ def test_parquet_has_one_row_per_cell_and_says_what_made_it(tmp_path: Path) -> N
 
 def test_no_cells_give_empty_tables_of_the_same_shape(tmp_path: Path) -> None:
     findings = make_findings(cells=0)
-    table = pq.read_table(cells_parquet.write(findings, make_pictures(findings), tmp_path))
+    table = pq.read_table(cells_parquet.write(screened(findings), tmp_path, {}))
     assert table.num_rows == 0
     assert table.schema.remove_metadata() == cells_parquet.SCHEMA
     assert collection(tmp_path, findings)["features"] == []
@@ -180,25 +187,31 @@ def test_ids_of_objects_follow_the_slide_and_the_weights(tmp_path: Path) -> None
 
 def test_gzip_holds_no_time_and_no_name(tmp_path: Path) -> None:
     findings = make_findings(cells=1)
-    content = geojson.write(findings, make_pictures(findings), tmp_path).read_bytes()
+    content = geojson.write(screened(findings), tmp_path, {}).read_bytes()
     assert content[4:8] == b"\0\0\0\0"
     assert content[3] == 0  # no flags, so no file name
 
 
-def test_another_package_adds_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
-    added = EntryPoint("mine", "stride_monai.exporters.findings_json:write", writers.GROUP)
-    monkeypatch.setattr(writers, "entry_points", lambda group: [added])
-    assert list(load_writers()) == [*NAMES, "mine"]
+def write_line(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
+    """A writer as another package has it."""
+    path = folder / "line.txt"
+    write_bytes(path, f"{screened.findings.slide.slide_id} {settings.get('end', '.')}".encode())
+    return path
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "says"),
-    [("report", "elsewhere:write", "two writers"), ("mine", "no_such_package:write", "cannot be loaded")],
-)
-def test_a_bad_plug_in_is_named(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "entry_points", lambda group: [EntryPoint(name, value, group)])
-    with pytest.raises(ConfigError, match=says):
-        load_writers()
+def test_another_package_adds_a_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_ins.add(monkeypatch, WRITERS, line=write_line)
+    assert list(load_writers()) == [*NAMES, "line"]
+    writer = load_writers(["line"])["line"]
+    assert writer(screened(make_findings()), tmp_path, {}).read_text() == "sample ."
+    assert writer(screened(make_findings()), tmp_path, {"end": "!"}).read_text() == "sample !"
+
+
+def test_writers_are_chosen_by_name_and_findings_are_always_written() -> None:
+    assert list(load_writers(["report", "cells"])) == ["findings", "cells", "report"]
+    assert list(load_writers([])) == ["findings"]
+    with pytest.raises(ConfigError, match="unknown writer 'reports': did you mean report"):
+        load_writers(["findings", "reports"])
 
 
 def test_the_room_loads_neither_torch_nor_monai_nor_screening() -> None:

@@ -16,7 +16,7 @@ from reports_samples import make_findings
 
 from stride_monai.errors import BundleError, SlideError
 from stride_monai.files import fingerprint
-from stride_monai.findings import Described, Findings, Pictures
+from stride_monai.findings import Described, Pictures, Screened
 from stride_monai.run_index import Outcome
 from stride_monai.screening.about import About
 from stride_monai.screening.choices import Choice
@@ -29,9 +29,9 @@ WEIGHTS = {"detection": "aa", "coloradv": "bb"}
 ABOUT = About(Choice("fcos", "asked for"), Choice("coloradv", "default"), Described(False, "none"), WEIGHTS, "", True)
 
 
-def write_json(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write_json(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     path = folder / "findings.json"
-    path.write_text(findings.to_json())
+    path.write_text(screened.findings.to_json())
     return path
 
 
@@ -65,7 +65,7 @@ class ToyScreener:
         slide = replace(base.slide, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
         findings = replace(base, slide=slide, provenance=replace(base.provenance, config_hash="settings"))
         note(self.notes, item.slide_id)
-        return SimpleNamespace(findings=findings, pictures=Pictures(b"", 1.0, 0.5), seconds={"detect": 0.1})
+        return Screened(findings, Pictures(b"", 1.0, 0.5), {"detect": 0.1})
 
 
 def note(file: Path, what: str) -> None:

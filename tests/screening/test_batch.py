@@ -8,10 +8,11 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -19,13 +20,12 @@ from reports_samples import make_findings
 
 from stride_monai.errors import OutputError, SlideError
 from stride_monai.files import fingerprint, replacing
-from stride_monai.findings import DISCLAIMER, Described, Findings, Pictures, SlideStatus
+from stride_monai.findings import DISCLAIMER, Described, Findings, Pictures, Screened, SlideSource, SlideStatus
 from stride_monai.run_index import LOG_NAME
 from stride_monai.screening.batch import Batch, screen_batch
 from stride_monai.screening.choices import Choice
 from stride_monai.screening.explain import Explainer
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.screener import Screened
 
 
 @dataclass
@@ -64,16 +64,16 @@ class FakeScreener:
         slide = replace(base.slide, slide_id=item.slide_id, fingerprint=fingerprint(item.path))
         provenance = replace(base.provenance, config_hash=self.settings)
         findings = replace(base, slide=slide, provenance=provenance)
-        return Screened(findings, Pictures(b"", 1.0, 0.5), {"detect": 0.1})
+        return Screened(findings, Pictures(b"", 1.0, 0.5), {"detect": 0.1}, SlideSource(item.path))
 
 
-def write_json(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write_json(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     path = folder / "findings.json"
-    path.write_text(findings.to_json())
+    path.write_text(screened.findings.to_json())
     return path
 
 
-def broken_writer(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def broken_writer(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     (folder / "half").write_text("half")
     raise OSError(28, "No space left on device")
 
@@ -261,7 +261,7 @@ def test_a_result_that_somebody_wrote_into_and_that_was_set_aside_is_kept(tmp_pa
     assert (folder / "earlier" / "findings (2).json").read_text() == mine
 
 
-def write_notes(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write_notes(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     (folder / "notes.txt").write_text("by a plug-in")
     return folder / "notes.txt"
 
@@ -419,7 +419,7 @@ def test_slides_may_lie_beside_their_results(tmp_path: Path) -> None:
 # What is done is whole.
 
 
-def write_report(findings: Findings, pictures: Pictures, folder: Path) -> Path:
+def write_report(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
     (folder / "report.html").write_text("<p>report</p>")
     return folder / "report.html"
 
@@ -462,6 +462,31 @@ def test_what_is_lost_or_damaged_is_made_again(tmp_path: Path, name: str, damage
         assert screener.screened == ["a"]
         kept = {} if damage is None else {f"{path.stem} (2){path.suffix}": damage}  # a person may have changed it
         assert content(tmp_path / "out" / "a") == {**whole, **kept}
+
+
+def test_a_file_that_was_not_asked_for_before_is_made(tmp_path: Path) -> None:
+    run(tmp_path, FakeScreener(), ("a",))
+    screener = FakeScreener()
+    assert run(tmp_path, screener, ("a",), writers=BOTH) == ["ok"]
+    assert screener.screened == ["a"]
+    for fewer in (BOTH, {"findings": write_json}):
+        assert run(tmp_path, screener, ("a",), writers=fewer) == ["ok"]
+    assert screener.screened == ["a"], "all that is asked for is there"
+    assert set(content(tmp_path / "out" / "a")) == {"files.json", "findings.json", "report.html"}
+
+
+def test_a_writer_is_given_its_settings_and_where_the_slide_came_from(tmp_path: Path) -> None:
+    given: list[object] = []
+
+    def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
+        given.append((screened.source.path, dict(settings)))
+        return write_notes(screened, folder, settings)
+
+    writers = {"findings": write_json, "notes": write, "others": write}
+    run(tmp_path, FakeScreener(), ("a",), writers=writers, settings={"notes": {"language": "sv"}})
+    path = tmp_path / "in" / "a.svs"
+    assert given == [(path, {"language": "sv"}), (path, {})]
+    assert str(tmp_path) not in (tmp_path / "out" / "a" / "findings.json").read_text()
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "huge", "wrong types"])

@@ -14,7 +14,7 @@ import tifffile
 from stride_monai.files import fingerprint
 from stride_monai.phantom import render_slide
 from stride_monai.screening.inputs import SlideInput, collect
-from stride_monai.slides.dicom_header import read_header
+from stride_monai.slides.dicom_header import identity_of, read_header
 from stride_monai.slides.parts import FolderView, own_folders, parts_of, slide_fingerprint
 
 
@@ -73,6 +73,7 @@ def _dicom(kind: str, series: str, implicit: bool = False, nested: bool = False,
         inner = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + element(0x20, 0x0E, b"UI", b"9.9", True)
         ends = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
         body += head + inner + ends + element(8, 0x9999, b"OB", b"\0" * 9, False)
+    body += element(0x20, 0x0D, b"UI", b"1.9", True)
     return b"\0" * 128 + b"DICM" + body + element(0x20, 0x0E, b"UI", series.encode(), True)
 
 
@@ -80,7 +81,9 @@ def _dicom(kind: str, series: str, implicit: bool = False, nested: bool = False,
 @pytest.mark.parametrize("nested", [False, True])
 def test_heads_in_other_encodings(tmp_path: Path, implicit: bool, nested: bool) -> None:
     header = read_header(touch(tmp_path / "a", _dicom("LABEL\\NONE", "1.2.3", implicit, nested)))
-    assert header == ("1.2.3", True, False)
+    assert header == ("1.2.3", True, False, "1.9")
+    assert identity_of(tmp_path / "a") == {"StudyInstanceUID": "1.9", "SeriesInstanceUID": "1.2.3"}
+    assert identity_of(touch(tmp_path / "b", b"II*\0")) == {}
     whole = (tmp_path / "a").read_bytes()
     for end in range(0, len(whole) - 1, 7):  # cut anywhere: no error, no series
         assert read_header(touch(tmp_path / "cut", whole[:end])) is None

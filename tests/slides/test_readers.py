@@ -6,11 +6,11 @@ import os
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import plug_ins
 import pytest
 import tifffile
 from PIL import Image
@@ -20,7 +20,7 @@ from stride_monai.errors import ConfigError, MissingExtraError, RegionError, Sli
 from stride_monai.slides import StatedFacts, is_slide_path, open_slide, probe_readers
 from stride_monai.slides.readers import cucim as cucim_reader
 from stride_monai.slides.readers import image as image_reader
-from stride_monai.slides.readers import registry as readers
+from stride_monai.slides.readers.registry import READERS
 from stride_monai.slides.spacing import choose_spacing, stated_number
 from stride_monai.units import Box
 
@@ -253,22 +253,12 @@ def test_third_party_readers_add_formats(tmp_path: Path, monkeypatch: pytest.Mon
             Image.fromarray(textured(50, 60)).save(picture)
             super().__init__(picture)
 
-    module = types.ModuleType("a_site_reader")
-    module.KfbReader = KfbReader  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "a_site_reader", module)
-    point = EntryPoint("kfb", "a_site_reader:KfbReader", readers.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(readers, "entry_points", lambda group: [point])
-    for cached in (readers._registry, readers._third_party_suffixes):
-        cached.cache_clear()
+    plug_ins.add(monkeypatch, READERS, kfb=KfbReader)
     path = tmp_path / "a.kfb"
     path.write_bytes(b"KFB")
-    try:
-        assert is_slide_path(path)
-        assert open_slide(path, 0.25).facts.reader == "kfb"
-        assert open_slide(path, 0.25, reader="kfb").width == 60
-    finally:
-        for cached in (readers._registry, readers._third_party_suffixes):
-            cached.cache_clear()
+    assert is_slide_path(path)
+    assert open_slide(path, 0.25).facts.reader == "kfb"
+    assert open_slide(path, 0.25, reader="kfb").width == 60
 
 
 def test_slide_suffixes() -> None:

@@ -12,6 +12,5 @@ from .records import Source as Source
 from .records import SourceCell as SourceCell
 from .records import SourceImage as SourceImage
 from .records import SourceRegion as SourceRegion
-from .registry import GROUP as GROUP
-from .registry import format_names as format_names
+from .registry import IMPORTERS as IMPORTERS
 from .registry import load_format as load_format

@@ -3,54 +3,38 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from stride_monai.errors import ConfigError, MissingExtraError, SlideError, StrideError
+from stride_monai.errors import MissingExtraError, SlideError, StrideError
+from stride_monai.plugins import Plugins
 from stride_monai.slides.orientation import orientation_of, upright_reader
 from stride_monai.slides.protocol import Choice, Reader, ReaderClass, UnknownFormatError
 
-__all__ = ["AUTO", "ENTRY_POINT_GROUP", "ReaderReport", "is_slide_path", "open_reader", "probe_readers", "reader_names"]
+__all__ = ["AUTO", "READERS", "ReaderReport", "is_slide_path", "open_reader", "probe_readers"]
 
 # What tifffile logs quotes tags, and those of a scanner name patients; what is wrong is said by our own errors.
 logging.getLogger("tifffile").addFilter(lambda record: False)
 
 AUTO = "auto"
-ENTRY_POINT_GROUP = "stride_monai.readers"
-
-# As in setup.cfg; repeated so that a source tree that was never installed has its readers too.
-_BUILT_IN = {
-    "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
-    "tiff": "stride_monai.slides.readers.tiff:TiffReader",
-    "image": "stride_monai.slides.readers.image:ImageReader",
-    "cucim": "stride_monai.slides.readers.cucim:CuCIMReader",
-}
-# cuCIM is asked only by name: importing it can hang the process.
-_AUTO_ORDER = ("openslide", "tiff", "image")
-_NEVER_AUTO = {"cucim"}
+READERS: Plugins[ReaderClass] = Plugins(
+    "reader",
+    "stride_monai.readers",
+    {
+        "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
+        "tiff": "stride_monai.slides.readers.tiff:TiffReader",
+        "image": "stride_monai.slides.readers.image:ImageReader",
+        "cucim": "stride_monai.slides.readers.cucim:CuCIMReader",
+    },
+    also=(AUTO,),
+)
+_ONLY_BY_NAME = "cucim"  # importing it can hang the process
 
 _SUFFIXES = frozenset(
     {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".dcm", ".dicom", ".czi"}
     | {".btf", ".tf2", ".tf8", ".bigtiff", ".qptiff"}
-    | {
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jif",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".jp2",
-        ".j2k",
-        ".j2c",
-        ".jpf",
-        ".jpx",
-    }
+    | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".dib"}
+    | {".jp2", ".j2k", ".j2c", ".jpf", ".jpx"}
 )
 
 
@@ -70,55 +54,26 @@ def is_slide_path(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES | _third_party_suffixes() and not path.name.startswith(".")
 
 
-@cache
 def _third_party_suffixes() -> frozenset[str]:
-    names = set(_registry()) - set(_BUILT_IN)
-    return frozenset(suffix.lower() for name in names for suffix in getattr(_load(name), "suffixes", ()))
-
-
-@cache
-def _registry() -> dict[str, str]:
-    """Reader name -> ``module:class``; a site's entry points add to the built-in ones and may not replace them.
-
-    Looked up once: reading what all installed packages declare takes longer than opening a slide.
-    """
-    found = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**found, **_BUILT_IN}
-
-
-def reader_names() -> tuple[str, ...]:
-    """Names of all readers: those that ``auto`` tries, in its order, then cuCIM."""
-    others = sorted(set(_registry()) - set(_AUTO_ORDER) - _NEVER_AUTO)
-    return (*_AUTO_ORDER, *others, *sorted(_NEVER_AUTO))
-
-
-def _load(name: str) -> ReaderClass:
-    target = _registry()[name]
-    module, _, attribute = target.partition(":")
-    try:
-        return cast(ReaderClass, getattr(import_module(module), attribute))
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the reader '{name}' ({target}) cannot be imported ({error})", "reinstall it") from error
+    names = READERS.values().keys() - READERS.built_in.keys()
+    return frozenset(suffix.lower() for name in names for suffix in getattr(READERS.load(name), "suffixes", ()))
 
 
 def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> Reader:
     """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, plain image, others).
 
     Raises:
-        SlideError: no such file, nothing opens it, or it does not hold what is chosen.
-
-    A named reader that cannot open it is never replaced by another.
+        SlideError: no such file, nothing opens it, or it does not hold what is chosen. A named reader that cannot open
+            it is never replaced by another.
         ConfigError: no reader of that name.
         MissingExtraError: the named reader's library is not installed.
     """
     _check_file(path)
     if name != AUTO:
-        if name not in _registry():
-            raise ConfigError(f"there is no reader '{name}'", f"choose from {AUTO}, {', '.join(reader_names())}")
         return _opened(name, path, choice)
     reasons: dict[str, StrideError] = {}
-    for candidate in reader_names():
-        if candidate in _NEVER_AUTO:
+    for candidate in READERS.values():
+        if candidate == _ONLY_BY_NAME:
             continue
         try:
             return _opened(candidate, path, choice)
@@ -138,7 +93,7 @@ def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> R
 
 def _opened(name: str, path: Path, choice: Choice | None) -> Reader:
     """The file opened by one reader, upright."""
-    factory: Any = _load(name)
+    factory: Any = READERS.load(name)
     if choice is None or choice == Choice():
         reader = factory(path)
     elif getattr(factory, "chooses", False):
@@ -161,7 +116,7 @@ def probe_readers(path: Path) -> list[ReaderReport]:
         SlideError: there is no such file.
     """
     _check_file(path)
-    return [_probe(path, name) for name in reader_names()]
+    return [_probe(path, name) for name in READERS.values()]
 
 
 def _probe(path: Path, name: str) -> ReaderReport:
