@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.data.datasets.encoded import CellEncoder
 
 __all__ = ["EncodeBagd"]
 
@@ -24,7 +24,7 @@ class EncodeBagd(Transform):
         encoder: the cell classifier. device: where to run it. chunk: number of cells encoded at once.
     """
 
-    def __init__(self, encoder: CellClassifier, device: torch.device | str = "cpu", chunk: int = 256) -> None:
+    def __init__(self, encoder: CellEncoder, device: torch.device | str = "cpu", chunk: int = 256) -> None:
         self.encoder = encoder
         self.device = torch.device(device)
         self.chunk = chunk
@@ -32,8 +32,9 @@ class EncodeBagd(Transform):
     @torch.no_grad()
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         image, mask = data["image"], data["mask"]
-        encoder = self.encoder.to(self.device).eval()
-        features = torch.zeros(len(image), encoder.feature_dim)
+        encoder = self.encoder.to(self.device).train(False)
         parts = [encoder.encode(part.to(self.device)).float().cpu() for part in torch.split(image[mask], self.chunk)]
-        features[mask] = torch.cat(parts)
+        found = torch.cat(parts)
+        features = torch.zeros(len(image), found.shape[1])
+        features[mask] = found
         return {**data, "image": features}
