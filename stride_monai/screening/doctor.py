@@ -43,6 +43,7 @@ _EXTRAS = {
     "ssl": ("lightly", "self-supervised training"),
     "baselines": ("xgboost", "the baseline of Zhu et al. 2021"),
     "text": ("transformers", "text encoders for descriptions"),
+    "dicom": ("pydicom", "synthetic slides as DICOM"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
 _BUNDLES = {

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import openslide
+import pydicom
 import pytest
 
-from stride_monai.errors import ConfigError, OutputError
+from stride_monai.errors import ConfigError, MissingExtraError, OutputError
 from stride_monai.phantom import render_slide
+from stride_monai.phantom.files import dicom_writer
 from stride_monai.phantom.files.slide_files import CANARY
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import plan_slide
@@ -102,3 +104,22 @@ def test_a_series_replaces_only_dicom_files_and_is_complete_or_absent(tmp_path: 
         render_slide(folder, overwrite=True, **arguments)
     assert (folder / "level-0.dcm").read_bytes() == mine
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_without_pydicom_the_extra_is_named_before_anything_is_painted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_writer, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"a slide as DICOM needs pydicom.*stride-monai\[dicom\]"):
+        render_slide(tmp_path / "x", file_format="dicom", **SMALL)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pydicom_reads_the_series_as_valid(series: tuple[Path, SlideTruth]) -> None:
+    for file in series[0].iterdir():
+        read = pydicom.dcmread(file)
+        assert read.file_meta.MediaStorageSOPInstanceUID == read.SOPInstanceUID
+        assert read.file_meta.FileMetaInformationGroupLength > 0
+        assert len(list(pydicom.encaps.generate_frames(read.PixelData, number_of_frames=read.NumberOfFrames))) == (
+            -(-read.TotalPixelMatrixColumns // read.Columns) * -(-read.TotalPixelMatrixRows // read.Rows)
+        )
