@@ -19,15 +19,14 @@ from monai.engines import SupervisedEvaluator
 
 from stride_monai.data.bags.bag import (
     BAG_SUFFIX,
-    BagCell,
     BagFile,
-    BagHeader,
-    encode_crop,
     is_bag,
-    write_bag,
 )
-from stride_monai.errors import BagError, ConfigError, OutputError, SlideError
+from stride_monai.errors import BagError, OutputError, SlideError
 from stride_monai.files import config_hash, remove_leftovers, sha256_of
+from stride_monai.inferers.bag_files import make_bag
+from stride_monai.inferers.clock import Clock
+from stride_monai.inferers.find import CellFinder
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.detection.detector import TileDetector
@@ -37,11 +36,8 @@ from stride_monai.runs.jobs import Ended, Job, never
 from stride_monai.runs.notes import Notes
 from stride_monai.runs.progress import Progress
 from stride_monai.runs.runners import Shared
-from stride_monai.slides import open_slide
 from stride_monai.slides.parts import own_folders, slide_fingerprint
 from stride_monai.slides.rehearsal import rehearse
-from stride_monai.transforms.topk_patches import CellBag, TopKCellPatches
-from stride_monai.units import Box
 
 __all__ = ["FAILED_FOLDER", "SlideBagMaker"]
 
@@ -97,25 +93,15 @@ class SlideBagMaker(SupervisedEvaluator):
         self._runner: Shared[int] = Shared(self._claims)
         self._notes = Notes(self.output_dir / FAILED_FOLDER, _NOTE_HEAD)
         self.weights = None if weights is None else Path(weights)
-        self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp)
-        self.reranker = reranker
-        if reranker is not None:
-            reranker.check_crops(crop_px, crop_mpp)
-            if reranker.candidates != inferer.top_k:
-                raise ConfigError(
-                    f"the detector proposes {inferer.top_k} cells, the re-ranker wants {reranker.candidates}",
-                    "set top_k of the inferer to the number of candidates",
-                )
+        detector: TileDetector = self.network.eval()
+        self._finder = CellFinder(detector, inferer, crop_px, crop_mpp, reranker)
         self.add_event_handler(Events.STARTED, self._start)
         self.add_event_handler(Events.COMPLETED, self._end)
 
     def _start(self) -> None:
         self._failed: list[str] = []
         self._sha256 = sha256_of(self.weights) if self.weights else ""
-        settings = {**self.inferer.settings(), "crop_px": self._patches.crop_px, "crop_mpp": self._patches.crop_mpp}
-        if self.reranker is not None:
-            settings |= {"top_k": self.reranker.top_k, "reranker": self.reranker.settings()}
-        self._config_hash = config_hash(settings)
+        self._config_hash = config_hash(self._finder.settings())
         self._refuse()
         self._progress = Progress([str(item["slide_id"]) for item in self.data_loader.dataset.data], self._bags)
 
@@ -194,7 +180,7 @@ class SlideBagMaker(SupervisedEvaluator):
         slide_id = str(item["slide_id"])
         if self._claims.ended_in(slide_id):
             _log.warning("%s: a process ended at this slide, so it is tried apart from this one first", slide_id)
-            rehearse(Path(item["image"]), item.get("mpp"), (self.inferer.tile_mpp, self._patches.crop_mpp))
+            rehearse(Path(item["image"]), item.get("mpp"), (self.inferer.tile_mpp, self._finder.crop_mpp))
         with self._claims.begun(slide_id):
             return self._make(item, path)
 
@@ -221,51 +207,27 @@ class SlideBagMaker(SupervisedEvaluator):
         return None if others else len(bag)
 
     def _make(self, item: Item, path: Path) -> int:
-        start = time.perf_counter()
-        with open_slide(item["image"], mpp=item.get("mpp")) as slide:
-            detector: TileDetector = self.network.eval()
-            found = self.inferer(slide, detector)
-            bag = self._patches(slide, found.boxes, found.scores)
-            mpp = slide.mpp
-        if self.reranker is not None:
-            bag = self.reranker(bag, str(item["slide_id"]))
-        cells = _cells(bag)
-        header = BagHeader(
-            slide_id=str(item["slide_id"]),
-            slide_mpp=mpp,
-            crop_mpp=self._patches.crop_mpp,
-            crop_px=self._patches.crop_px,
-            top_k=len(bag.mask),
-            detector_sha256=self._sha256,
-            slide_class=item.get("slide_class"),
-            config_hash=self._config_hash,
-            slide_fingerprint=slide_fingerprint(Path(item["image"])),
-            reranker_sha256=self.reranker.weights if self.reranker else "",
-            candidates=self.reranker.candidates if self.reranker else 0,
+        clock, start = Clock(), time.perf_counter()
+        bag = make_bag(
+            path,
+            Path(item["image"]),
+            self._finder,
+            str(item["slide_id"]),
+            item.get("mpp"),
+            item.get("slide_class"),
+            self._sha256,
+            self._config_hash,
+            clock,
         )
-        write_bag(path, header, cells)
+        cells, quality = int(bag.mask.sum()), bag.quality
+        assert quality is not None
         _log.info(
             "%s: %d cells from %d tiles, %d unreadable regions, %.1f s (%s)",
-            header.slide_id,
-            len(cells),
-            found.tiles_read,
-            found.unreadable + bag.unreadable,
+            item["slide_id"],
+            cells,
+            quality.tiles_read,
+            quality.unreadable_regions,
             time.perf_counter() - start,
-            ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in found.seconds.items()),
+            ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in clock.seconds.items()),
         )
-        return len(cells)
-
-
-def _cells(bag: CellBag) -> list[BagCell]:
-    count = int(bag.mask.sum())
-    reranked = [None] * count if bag.rerank_scores is None else bag.rerank_scores[:count].tolist()
-    return [
-        BagCell(score, Box(*box), encode_crop(crop), rerank_score=rerank_score)
-        for score, box, crop, rerank_score in zip(
-            bag.scores[:count].tolist(),
-            bag.boxes[:count].tolist(),
-            bag.images[:count].permute(0, 2, 3, 1).numpy(),
-            reranked,
-            strict=True,
-        )
-    ]
+        return cells

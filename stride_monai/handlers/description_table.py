@@ -15,7 +15,7 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.evaluation.descriptions import allowed_texts
 from stride_monai.files import sha256_of, write_bytes
 from stride_monai.findings import DISCLAIMER
-from stride_monai.inferers.descriptions import Described
+from stride_monai.inferers.bags import Similarities
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import refuse_exported
@@ -72,7 +72,7 @@ class DescriptionTableWriter:
         }
 
     def __call__(self, engine: Engine) -> None:
-        """Takes ``pred`` (:class:`~stride_monai.inferers.Described`) and the batch of loaded bags."""
+        """Takes ``pred`` (:class:`~stride_monai.inferers.Similarities`) and the batch of loaded bags."""
         batch, found = engine.state.batch, engine.state.output["pred"]
         for j, slide_id in enumerate(batch["slide_id"]):
             record = {"slide_id": slide_id, **self._facts, "cells": self._cells(found, batch, j)}
@@ -81,7 +81,7 @@ class DescriptionTableWriter:
                 self.output_dir / f"{slide_id}.descriptions.json", (json.dumps(record, indent=1) + "\n").encode()
             )
 
-    def _cells(self, found: Described, batch: Any, j: int) -> list[dict[str, Any]]:
+    def _cells(self, found: Similarities, batch: Any, j: int) -> list[dict[str, Any]]:
         similarity = found.similarity[j].float()
         kept = self.aligner.keep(similarity).cpu()
         predicted = found.cell_logits[j].argmax(dim=-1).cpu()

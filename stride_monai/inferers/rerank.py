@@ -6,8 +6,6 @@ looks at tiles at 1.0 um/px with a small network and has to find; the classifier
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +18,8 @@ from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.inferers.crops import over_crops
 from stride_monai.transforms.topk_patches import CellBag
-from stride_monai.workflows.workflow import LoadedBundle, bundle_root, load_bundle_network
 
-__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "load_reranker", "reranker_of"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker"]
 
 CELL_BUNDLE = "cell_cls"
 CANDIDATES_PER_CELL = 4
@@ -119,64 +114,11 @@ class CellReranker:
                 f"slide '{slide_id}': {self.name} gives a cell a score that is no number", "check its weights"
             )
         order = rank_boxes(bag.boxes[:count].numpy(), scores.numpy(), bag.scores[:count].numpy())[: self.top_k]
-        return CellBag(
+        return bag._replace(
             images=padded(bag.images.numpy()[order], self.top_k),
             boxes=padded(bag.boxes.numpy()[order], self.top_k),
             scores=padded(bag.scores.numpy()[order], self.top_k),
             mask=torch.arange(self.top_k) < len(order),
             indices=padded(bag.indices.numpy()[order].astype(np.int64), self.top_k, fill=-1),
-            unreadable=bag.unreadable,
             rerank_scores=padded(scores.numpy()[order], self.top_k),
         )
-
-
-def load_reranker(
-    top_k: int,
-    candidates: int | None = None,
-    source: Path | str = CELL_BUNDLE,
-    profile: str = "paper",
-    device: torch.device | str = "cpu",
-    bundles: Path | str | None = None,
-) -> CellReranker:
-    """The re-ranker of a bundle ``cell_cls`` or of weights for its network.
-
-    Args:
-        top_k, candidates: see :class:`CellReranker`.
-        source: ``cell_cls``; or the folder of another bundle of that kind; or a weights file for the network of
-            ``cell_cls``.
-        profile: ``paper`` or ``tiny``.
-        bundles: folder in which ``cell_cls`` lies; None for those that came with the package.
-
-    Raises:
-        BundleError: the bundle or the weights are missing or do not fit together.
-        ConfigError: fewer candidates than ``top_k``.
-    """
-    home = bundle_root(CELL_BUNDLE) if bundles is None else Path(bundles) / CELL_BUNDLE
-    if not home.is_dir():
-        home = bundle_root(CELL_BUNDLE)
-        _log.warning("%s holds no %s: the package's own is used, %s", bundles, CELL_BUNDLE, home)
-    weights = None
-    if str(source) != CELL_BUNDLE:
-        home, weights = (Path(source), None) if Path(source).is_dir() else (home, Path(source))
-    loaded = load_bundle_network(home, profile, device, weights)
-    return reranker_of(loaded, top_k, candidates, CELL_BUNDLE if str(source) == CELL_BUNDLE else Path(source).name)
-
-
-def reranker_of(
-    loaded: LoadedBundle, top_k: int, candidates: int | None = None, name: str = CELL_BUNDLE
-) -> CellReranker:
-    """The re-ranker of a loaded bundle of the kind of ``cell_cls``; arguments as for :class:`CellReranker`.
-
-    Raises:
-        ConfigError: fewer candidates than ``top_k``.
-    """
-    return CellReranker(
-        loaded.network.eval().requires_grad_(False),
-        loaded.weights_sha256,
-        top_k,
-        candidates,
-        crop_px=int(loaded.numbers["crop_px"]),
-        crop_mpp=float(loaded.numbers["crop_mpp"]),
-        name=name,
-        note=loaded.metadata.get("note", ""),
-    )

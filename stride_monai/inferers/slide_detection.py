@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stride_monai.errors import RegionError
+from stride_monai.errors import ConfigError, RegionError
+from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.cpu import each_on_one_thread
 from stride_monai.inferers.nms import suppress
 from stride_monai.inferers.tile_quality import count_nuclei, sharpness
@@ -102,18 +103,27 @@ class SlideDetectionInferer:
         self.top_k, self.min_score, self.max_per_tile, self.nms_iou = top_k, min_score, max_per_tile, nms_iou
         self.batch_size, self.workers, self.origin = batch_size, workers, origin
 
-    def __call__(self, slide: Slide, network: TileDetector, progress: Progress | None = None) -> Detections:
-        """Detect on one slide.
+    def __call__(
+        self, slide: Slide, network: TileDetector, progress: Progress | None = None, region: Box | None = None
+    ) -> Detections:
+        """Detect on one slide, or on a part of it.
 
         Args:
             slide: open slide.
             network: the detector, on the device it is to run on.
             progress: called with (tiles done, tiles in all) after each batch.
+            region: the part, level-0 px; None for all of it. Of the slide's tiles those are read that show some of it,
+                and cells are given whose center lies in it. So away from its border they are those of the whole slide.
+
+        Raises:
+            ConfigError: the region is empty, non-finite or not within the slide.
         """
-        clock = _Clock()
+        if region is not None:
+            _check_region(region, slide)
+        clock = Clock()
         foreground = find_foreground(slide)
         clock.lap("foreground")
-        grid = list(self.grid(slide))
+        grid = [tile for tile in self.grid(slide) if region is None or tile.box.intersection(region).area > 0]
         tiles = [tile for tile in grid if foreground.touches(tile.box)]
         stream, focus, nuclei, unreadable, done = BoxStream(_CANDIDATES), [], 0, 0, 0
         for batch in self._batches(slide, tiles, _batch_size(network, self.batch_size)):
@@ -131,7 +141,10 @@ class SlideDetectionInferer:
             if progress is not None:
                 progress(done, len(tiles))
         boxes, scores, cut = stream.result()
-        best = suppress(boxes, scores, cut, self.nms_iou)[: self.top_k]
+        best = suppress(boxes, scores, cut, self.nms_iou)
+        if region is not None:  # after suppression: a cell beside the region may be the better half of one in it
+            best = best[_centered_in(region, boxes[best])]
+        best = best[: self.top_k]
         clock.lap("rank")
         return Detections(
             boxes=boxes[best],
@@ -142,7 +155,7 @@ class SlideDetectionInferer:
             candidates=len(scores) + stream.dropped,
             focus=statistics.median(focus) if focus else 0.0,
             estimated_cells=nuclei,
-            foreground=foreground,
+            foreground=foreground if region is None else _part(foreground, region),
             seconds=clock.seconds,
         )
 
@@ -218,19 +231,6 @@ class TileDetectionInferer:
         return detect(detector, inputs, self.min_score, self.max_per_tile, self.nms_iou)
 
 
-class _Clock:
-    """Seconds by stage; each lap belongs to the stage that it ends."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now
-
-
 def _device(network: TileDetector) -> torch.device:
     parameters: Iterator[torch.Tensor] = iter(getattr(network, "parameters", tuple)())
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
@@ -267,6 +267,36 @@ def _placed(
     boxes = np.clip(boxes, low, high)
     valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & _on(foreground, boxes)
     return boxes[valid], scores[valid], cut[valid]
+
+
+def _check_region(region: Box, slide: Slide) -> None:
+    whole = Box(0, 0, slide.width, slide.height)
+    name = f"the region {', '.join(f'{side:g}' for side in region)} of slide '{slide.facts.slide_id}'"
+    if not all(math.isfinite(side) for side in region):
+        what = f"{name} is non-finite"
+    elif region.width <= 0 or region.height <= 0:
+        what = f"{name} is empty"
+    elif region.intersection(whole) != region:
+        what = f"{name} is not within its {slide.width} x {slide.height} px"
+    else:
+        return
+    raise ConfigError(what, "give x0, y0, x1, y1 in level-0 px, x0 < x1 and y0 < y1")
+
+
+def _part(foreground: Foreground, region: Box) -> Foreground:
+    """The foreground within a region, to whole pixels of its mask."""
+    x0, y0, x1, y1 = (side / foreground.downsample for side in region)
+    rows, columns = (slice(math.floor(low), math.ceil(high)) for low, high in ((y0, y1), (x0, x1)))
+    mask = np.zeros_like(foreground.mask)
+    mask[rows, columns] = foreground.mask[rows, columns]
+    share = int(mask.sum()) / max(int(foreground.mask.sum()), 1)
+    return replace(foreground, mask=mask, area_mm2=foreground.area_mm2 * share)
+
+
+def _centered_in(region: Box, boxes: Floats) -> NDArray[np.bool_]:
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+    inside: NDArray[np.bool_] = (x >= region.x0) & (x < region.x1) & (y >= region.y0) & (y < region.y1)
+    return inside
 
 
 def _on(foreground: Foreground, boxes: Floats) -> NDArray[np.bool_]:

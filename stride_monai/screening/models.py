@@ -13,13 +13,15 @@ import torch
 from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError, StrideError
 from stride_monai.findings import Described, OperatingPoint
-from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker, reranker_of
+from stride_monai.inferers.describe import Explainer
+from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.screening.choices import Choice, Chosen, choose_detector, detectors_in, overlays_in
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
-from stride_monai.screening.explain import TEXT_BUNDLE, Explainer, load_explainer
+from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
 from stride_monai.screening.recognize import load_source
+from stride_monai.screening.reranking import reranker_of
 from stride_monai.screening.sources import Origin, Source, Sources
 
 __all__ = [
@@ -247,7 +249,7 @@ def join(
     if explainer.facts.made:
         weights[TEXT_BUNDLE] = explainer.weights
         if explainer.origin is not None:
-            origins[TEXT_BUNDLE] = explainer.origin
+            origins[TEXT_BUNDLE] = Origin(*explainer.origin)
         notes.append(explainer.note)
     for part in (classifier, network):
         part.eval().requires_grad_(False)

@@ -17,6 +17,7 @@ from torch import Tensor
 from stride_monai.data.datasets.tensors import channel_first, padded
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, RegionError
+from stride_monai.findings import Quality
 from stride_monai.slides import Slide
 from stride_monai.slides.cache import cached_slide
 from stride_monai.units import Box
@@ -38,6 +39,8 @@ class CellBag(NamedTuple):
         unreadable: cells of higher rank that are not in the bag because the slide could not be decoded there.
         rerank_scores: float64 ``[K]``, by which the cells are ranked where a classifier re-ranked them
             (:class:`~stride_monai.inferers.CellReranker`), zeros where padded; None without.
+        quality: of the slide that the cells were found on; None where it is not known.
+        unsatisfactory: why that slide is unsatisfactory; empty where it is not, or where that is not known.
     """
 
     images: Tensor
@@ -47,6 +50,8 @@ class CellBag(NamedTuple):
     indices: Tensor
     unreadable: int
     rerank_scores: Tensor | None = None
+    quality: Quality | None = None
+    unsatisfactory: str = ""
 
 
 class TopKCellPatches(Transform):

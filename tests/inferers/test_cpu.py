@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.inferers.cpu import each_on_one_thread, one_thread
+from stride_monai.inferers.judge import decide, encode
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
-from stride_monai.screening.classify import encode, judge
 
 
 @pytest.fixture(autouse=True)
@@ -59,11 +59,11 @@ def test_the_number_of_threads_changes_no_bit_of_what_is_said_of_cells_and_slide
     said = []
     for number in (1, 2, 4):
         torch.set_num_threads(number)
-        features = encode(crops, classifier, torch.device("cpu"))
-        evidence = judge(features, classifier, top_k=8)
+        features = encode(crops, classifier)
+        evidence = decide(features, classifier, top_k=8)
         said.append([features.numpy(), evidence.cells, evidence.attention, evidence.slide])
     assert said[0][0].shape == (11, encoder.feature_dim)
     for other in said[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(said[0], other, strict=True))
     # A cell's features depend on no other cell.
-    assert torch.equal(encode(crops[3:5], classifier, torch.device("cpu")), torch.from_numpy(said[0][0][3:5]))
+    assert torch.equal(encode(crops[3:5], classifier), torch.from_numpy(said[0][0][3:5]))

@@ -22,7 +22,7 @@ from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, chosen_by, e
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.engines.slide_bags import SlideBagMaker
 from stride_monai.errors import BagError, BundleError, ConfigError
-from stride_monai.inferers.rerank import CellReranker, load_reranker
+from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.heads import slide_head
@@ -30,6 +30,7 @@ from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
 from stride_monai.screening.choices import Choice, Chosen
 from stride_monai.screening.models import Models, join
+from stride_monai.screening.reranking import load_reranker
 from stride_monai.transforms.loading import LoadBagd
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box

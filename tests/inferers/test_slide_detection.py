@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from stride_monai.errors import RegionError
+from stride_monai.errors import ConfigError, RegionError
 from stride_monai.inferers.slide_detection import SlideDetectionInferer, TileDetectionInferer
 from stride_monai.inferers.tile_quality import count_nuclei, sharpness
 from stride_monai.networks.detection.detector import TileDetections, YoloDetector
@@ -99,6 +99,45 @@ def test_does_not_depend_on_where_the_grid_starts(slide: Slide, origin: tuple[fl
 def test_keeps_the_best(slide: Slide, squares: NDArray[np.float64]) -> None:
     found = inferer(top_k=7)(slide, SquareDetector())
     assert found.boxes.tolist() == squares[:7].tolist()
+
+
+@pytest.mark.parametrize("region", [Box(300, 200, 620, 700), Box(0, 0, 450, 900), Box(410.5, 333.3, 555, 444.4)])
+def test_a_region_has_the_cells_of_the_whole_slide_in_it(slide: Slide, region: Box) -> None:
+    whole, part = inferer()(slide, SquareDetector()), inferer()(slide, SquareDetector(), region=region)
+    middle = (whole.boxes[:, :2] + whole.boxes[:, 2:]) / 2
+    inside = (middle >= region[:2]).all(axis=1) & (middle < region[2:]).all(axis=1)
+    assert 0 < inside.sum() < len(inside)
+    assert part.boxes.tolist() == whole.boxes[inside].tolist()
+    assert part.scores.tolist() == whole.scores[inside].tolist()
+    assert 0 < part.tiles_read < whole.tiles_read, "the other tiles are not read"
+    assert part.foreground.area_mm2 < whole.foreground.area_mm2
+    assert part.estimated_cells <= whole.estimated_cells
+
+
+def test_the_whole_slide_as_a_region_is_the_slide(slide: Slide) -> None:
+    whole = inferer()(slide, SquareDetector())
+    same = inferer()(slide, SquareDetector(), region=Box(0, 0, SIDE, SIDE))
+    assert same.boxes.tolist() == whole.boxes.tolist()
+    assert (same.tiles_read, same.tiles_skipped) == (whole.tiles_read, whole.tiles_skipped)
+    assert same.foreground.area_mm2 == whole.foreground.area_mm2
+
+
+@pytest.mark.parametrize(
+    ("region", "why"),
+    [
+        (Box(10, 10, 10, 50), "is empty"),
+        (Box(50, 10, 10, 50), "is empty"),
+        (Box(0, 0, float("nan"), 50), "is non-finite"),
+        (Box(0, 0, float("inf"), 50), "is non-finite"),
+        (Box(-1, 0, 50, 50), "is not within its 900 x 900 px"),
+        (Box(0, 0, 50, 900.5), "is not within its 900 x 900 px"),
+    ],
+)
+def test_a_region_that_is_none_is_refused(slide: Slide, region: Box, why: str) -> None:
+    detector = SquareDetector()
+    with pytest.raises(ConfigError, match=rf"slide 'squares' {why}: give x0, y0, x1, y1 in level-0 px"):
+        inferer()(slide, detector, region=region)
+    assert not detector.shapes
 
 
 def test_batches_on_an_accelerator_are_filled_up(

@@ -21,10 +21,10 @@ from reports_samples import make_findings
 from stride_monai.errors import OutputError, SlideError
 from stride_monai.files import fingerprint, replacing
 from stride_monai.findings import DISCLAIMER, Described, Findings, Pictures, Screened, SlideSource, SlideStatus
+from stride_monai.inferers.describe import Explainer
 from stride_monai.run_index import LOG_NAME
 from stride_monai.screening.batch import Batch, screen_batch
 from stride_monai.screening.choices import Choice
-from stride_monai.screening.explain import Explainer
 from stride_monai.screening.inputs import SlideInput
 
 

@@ -32,10 +32,11 @@ from stride_monai.cli.main import app
 from stride_monai.errors import BundleError, ConfigError, RegionError, SlideError
 from stride_monai.files import sha256_of
 from stride_monai.findings import Described
+from stride_monai.inferers.describe import Explainer
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.config import ScreeningConfig
-from stride_monai.screening.explain import Explainer, load_explainer
+from stride_monai.screening.explain import load_explainer
 from stride_monai.screening.models import load_models
 from stride_monai.screening.sources import Sources
 from stride_monai.slides import Slide
@@ -96,7 +97,7 @@ def test_words_are_those_whose_cosine_is_above_the_threshold_by_similarity() -> 
     aligner = make_aligner(threshold=0.5)
     features = torch.randn(70, 64)
     classes = [CELL_CLASSES[k % len(CELL_CLASSES)] for k in range(70)]
-    told = Explainer(Described(True, "a test", 0.5), aligner)(features, classes)
+    told = Explainer(Described(True, "a test", 0.5), aligner).describe(features, classes)
     weight, bias = aligner.image_projection.weight.numpy(), aligner.image_projection.bias.numpy()
     for row, (cell_class, words) in enumerate(zip(classes, told, strict=True)):
         image = weight @ features[row].numpy() + bias
@@ -116,18 +117,18 @@ def test_what_is_said_of_a_cell_hangs_on_no_other_and_on_no_number_of_threads() 
     explain = Explainer(Described(True, "a test", -1.0), make_aligner(threshold=-1.0))
     features = torch.randn(130, 64)
     classes = ["LSIL"] * 130
-    every = explain(features, classes)
+    every = explain.describe(features, classes)
     assert {len(words) for words in every} == {len(DESCRIPTION_VOCABULARY)}
     threads = torch.get_num_threads()
     try:
         for number in (1, 3):
             torch.set_num_threads(number)
-            assert explain(features, classes) == every
+            assert explain.describe(features, classes) == every
     finally:
         torch.set_num_threads(threads)
     for row in (0, 63, 64, 129):
-        assert explain(features[row : row + 1], classes[:1]) == every[row : row + 1]
-    assert explain(features[:0], []) == []
+        assert explain.describe(features[row : row + 1], classes[:1]) == every[row : row + 1]
+    assert explain.describe(features[:0], []) == []
 
 
 def test_similarities_that_are_no_numbers_fail_the_slide() -> None:
@@ -135,7 +136,7 @@ def test_similarities_that_are_no_numbers_fail_the_slide() -> None:
     for parameter in aligner.parameters():
         nn.init.constant_(parameter, torch.nan)
     with pytest.raises(SlideError, match=r"a\.svs: text_align gives similarities that are no numbers"):
-        Explainer(Described(True, "a test", 0.1), aligner)(torch.randn(2, 64), ["NILM", "NILM"], "a.svs")
+        Explainer(Described(True, "a test", 0.1), aligner).describe(torch.randn(2, 64), ["NILM", "NILM"], "a.svs")
 
 
 def test_findings_with_words_differ_from_those_without_in_words_alone(home: Path) -> None:

@@ -22,11 +22,11 @@ from stride_monai.cli.main import app
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.errors import BagError, BundleError, ConfigError, SlideError
 from stride_monai.files import sha256_of
+from stride_monai.inferers.judge import decide
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.networks.mil.heads import SLIDE_HEADS, slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.screening.classify import judge
 from stride_monai.units import Box
 
 
@@ -202,7 +202,7 @@ def test_bag_files_are_padded_cut_and_explained(home: Path, tmp_path: Path) -> N
         crops = torch.from_numpy(file.images(range(count))).permute(0, 3, 1, 2)
         with torch.no_grad():
             features = network.encoder.encode(crops)
-        expected = judge(features, network, K)
+        expected = decide(features, network, K)
         for key, values in (("cam", expected.cam), ("attention", expected.attention)):
             assert [cell[key] for cell in record["cells"]] == pytest.approx(values.tolist(), abs=2e-5), key
         assert expected.slide is not None
@@ -289,7 +289,7 @@ def test_every_head_is_explained_without_gradients_left_on(head: str) -> None:
     network = SlideClassifier(encoder, slide_head(head, encoder.feature_dim), 6).eval().requires_grad_(False)
     with torch.inference_mode():
         features = torch.randn(6, encoder.feature_dim)
-    found = judge(features, network, 6)
+    found = decide(features, network, 6)
     assert found.finite
     assert found.cam.max() == pytest.approx(1)
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -1,4 +1,4 @@
-"""From a ranked pool of crops to cell probabilities, attention and the slide's probabilities."""
+"""Judge a bag, wherever its cells come from: cell probabilities, attention and the slide's probabilities."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.errors import SlideError
+from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.cpu import one_thread
 from stride_monai.inferers.crops import over_crops
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
+from stride_monai.transforms.topk_patches import CellBag
 
-__all__ = ["Evidence", "encode", "judge"]
+__all__ = ["Evidence", "decide", "encode", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +25,23 @@ class Evidence:
     """What the networks say of one slide with n cells.
 
     Attributes:
+        features: of the cell encoder ``[n, D]``, on its device.
         cells: cell class probabilities ``[n, cell classes]``.
         attention: ``[n]``; sums to 1 over the bag, 0 for the cells beyond it.
         slide: slide class probabilities ``[slide classes]``, or None without cells.
         cam: ``[n]``, class activation of the most probable slide class, 0-1; 0 for the cells beyond the bag.
     """
 
+    features: Tensor
     cells: NDArray[np.float64]
     attention: NDArray[np.float64]
     slide: NDArray[np.float64] | None
     cam: NDArray[np.float64]
+
+    @property
+    def cell_classes(self) -> list[str]:
+        """The most probable class of each cell."""
+        return [CELL_CLASSES[index] for index in self.cells.argmax(axis=1)]
 
     @property
     def finite(self) -> bool:
@@ -39,14 +50,42 @@ class Evidence:
         return all(bool(np.isfinite(part).all()) for part in parts)
 
 
-def encode(crops: Tensor, classifier: SlideClassifier, device: torch.device) -> Tensor:
+def judge(
+    bag: CellBag,
+    classifier: SlideClassifier,
+    top_k: int,
+    activation: str = "grad_x_feature",
+    name: str = "the slide",
+    clock: Clock | None = None,
+) -> Evidence:
+    """What a slide classifier says of a bag: of each of its cells, and of the slide by the ``top_k`` best.
+
+    Args:
+        activation: see :func:`stride_monai.networks.class_activation`.
+        name: of the slide, for the message.
+        clock: gets the seconds of the stages ``classify`` and ``decide``.
+
+    Raises:
+        SlideError: it gives values that are no numbers.
+    """
+    clock = clock or Clock()
+    with clock.stage("classify"):
+        features = encode(bag.images[: int(bag.mask.sum())], classifier)
+    with clock.stage("decide"):
+        evidence = decide(features, classifier, top_k, activation)
+    if not evidence.finite:
+        raise SlideError(f"{name}: the slide classifier gives values that are no numbers", "check its weights")
+    return evidence
+
+
+def encode(crops: Tensor, classifier: SlideClassifier) -> Tensor:
     """Features ``[n, D]`` of uint8 crops ``[n, 3, H, W]``; a cell's do not depend on the other cells of the slide."""
-    return over_crops(classifier.encoder.encode, crops, device, classifier.encoder.feature_dim)
+    return over_crops(classifier.encoder.encode, crops, classifier.threshold.device, classifier.encoder.feature_dim)
 
 
 @one_thread()  # what it computes is small, and gets the same bits on any number of threads
 @torch.no_grad()
-def judge(features: Tensor, classifier: SlideClassifier, top_k: int, activation: str = "grad_x_feature") -> Evidence:
+def decide(features: Tensor, classifier: SlideClassifier, top_k: int, activation: str = "grad_x_feature") -> Evidence:
     """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``top_k`` best of them.
 
     Args:
@@ -56,7 +95,7 @@ def judge(features: Tensor, classifier: SlideClassifier, top_k: int, activation:
     cells = classifier.encoder.head(features).softmax(dim=1).double().cpu().numpy()
     attention, cam = np.zeros(count), np.zeros(count)
     if count == 0:
-        return Evidence(cells, attention, None, cam)
+        return Evidence(features, cells, attention, None, cam)
     best = min(count, top_k)
     bag = torch.zeros((1, top_k, features.shape[1]), dtype=features.dtype, device=features.device)
     bag[0, :best] = features[:best]
@@ -64,4 +103,4 @@ def judge(features: Tensor, classifier: SlideClassifier, top_k: int, activation:
     logits, weights, active = classifier.decide(bag, mask, activation)
     attention[:best] = weights[0, :best].double().cpu().numpy()
     cam[:best] = active[0, :best].double().cpu().numpy()
-    return Evidence(cells, attention, logits[0].double().softmax(dim=0).cpu().numpy(), cam)
+    return Evidence(features, cells, attention, logits[0].double().softmax(dim=0).cpu().numpy(), cam)
