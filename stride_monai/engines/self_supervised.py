@@ -15,7 +15,7 @@ from stride_monai.engines.cell_training import CellTrainer
 from stride_monai.errors import ConfigError
 from stride_monai.networks.encoders.self_supervised import SelfSupervised, cosine
 
-__all__ = ["FeatureEvaluator", "SelfSupervisedTrainer"]
+__all__ = ["FeatureEvaluator", "SelfSupervisedTrainer", "clip_each"]
 
 
 class SelfSupervisedTrainer(CellTrainer):
@@ -72,7 +72,7 @@ class SelfSupervisedTrainer(CellTrainer):
         if self.clip_gradient is not None:
             if self.amp and self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)
-            _clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.clip_gradient)
+            clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.clip_gradient)
         self.method.before_step(self.state.epoch - 1)
 
     def _after_step(self) -> None:
@@ -80,7 +80,7 @@ class SelfSupervisedTrainer(CellTrainer):
 
 
 @torch.no_grad()
-def _clip_each(gradients: list[torch.Tensor], limit: float) -> None:
+def clip_each(gradients: list[torch.Tensor], limit: float) -> None:
     """Each gradient by its own norm, as the reference of DINO does; not all by the norm of all."""
     norms = torch.stack(torch._foreach_norm(gradients))
     torch._foreach_mul_(gradients, list((limit / (norms + 1e-6)).clamp(max=1).unbind()))

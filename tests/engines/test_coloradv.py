@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
-from test_swift import MASK, SEED, B, K, bag_batches, classifier, literal, slow_ce, trainer
+from swift_toys import MASK, SEED, B, K, bag_batches, classifier, literal, slow_ce, trainer
 from torch import Tensor
 
 from stride_monai.engines.cell_training import StepAugmentation

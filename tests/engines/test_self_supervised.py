@@ -11,74 +11,16 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.data import DataLoader
-from monai.handlers import LrScheduleHandler
-from monai.optimizers import WarmupCosineSchedule
+from self_supervised_toys import BATCH, CELLS, EPOCHS, cells, dino, moco, trainer
 from torch import nn
 
-from stride_monai.data.datasets.sampling import CellSampler
-from stride_monai.engines.cell_training import StepAugmentation
-from stride_monai.engines.self_supervised import FeatureEvaluator, SelfSupervisedTrainer, _clip_each
+from stride_monai.engines.self_supervised import FeatureEvaluator, SelfSupervisedTrainer, clip_each
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.handlers.metrics import FeatureSpread, NeighborF1, nearest_neighbors
-from stride_monai.handlers.resume import TrainingState
-from stride_monai.handlers.seeding import EpochSeeds
 from stride_monai.metrics.slide import f1_macro
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.encoders.self_supervised import DINO, MoCo, SelfSupervised
-from stride_monai.transforms.views import CellViews
 
 pytest.importorskip("lightly")
-EPOCHS, CELLS, BATCH = 3, 10, 4
-
-
-def cells(count: int = CELLS) -> list[dict[str, Any]]:
-    generator = torch.Generator().manual_seed(0)
-    return [
-        {
-            "image": torch.randint(0, 256, (3, 48, 48), generator=generator, dtype=torch.uint8),
-            "slide_id": f"slide-{k % 3}",
-            "label": k % 2,
-        }
-        for k in range(count)
-    ]
-
-
-def moco() -> MoCo:
-    return MoCo(CellClassifier("test_convnext"), queue_size=8, hidden_dim=16, output_dim=8)
-
-
-def dino() -> DINO:
-    vit = CellClassifier("test_vit", dynamic_img_size=True, drop_path_rate=0.2)
-    return DINO(vit, prototypes=16, hidden_dim=16, bottleneck_dim=8)
-
-
-def trainer(method: SelfSupervised, folder: Path | None = None, resume: str = "", **kwargs: Any) -> Any:
-    data = cells()
-    sampler = CellSampler(data, seed=0)
-    loader = DataLoader(data, batch_size=BATCH, sampler=sampler, drop_last=True, num_workers=0)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in method.parameters() if p.requires_grad and p.ndim > 1], "weight_decay": 0.04},
-            {"params": [p for p in method.parameters() if p.requires_grad and p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=1e-3,
-    )
-    schedule = WarmupCosineSchedule(optimizer, 1, EPOCHS * len(loader))
-    handlers: list[Any] = [EpochSeeds(0), LrScheduleHandler(schedule, print_lr=False, epoch_level=False)]
-    if folder is not None:
-        state = {"network": method, "optimizer": optimizer, "lr_scheduler": schedule}
-        handlers.append(TrainingState(folder, state, resume))
-    return SelfSupervisedTrainer(
-        device=torch.device("cpu"),
-        max_epochs=EPOCHS,
-        train_data_loader=loader,
-        network=method,
-        optimizer=optimizer,
-        loss_function=lambda loss, nothing: loss,
-        augmentation=StepAugmentation(CellViews(48, 32, 16, local_views=2 if isinstance(method, DINO) else 0), seed=0),
-        train_handlers=handlers,
-        **kwargs,
-    )
 
 
 def test_weight_decay_follows_the_cosine_of_the_reference_and_spares_biases() -> None:
@@ -98,7 +40,7 @@ def test_weight_decay_follows_the_cosine_of_the_reference_and_spares_biases() ->
 def test_gradients_are_clipped_one_by_one_before_the_last_layer_is_held() -> None:
     small, large = torch.full((4,), 0.5), torch.full((9,), 4.0)
     gradients = [small.clone(), large.clone()]
-    _clip_each(gradients, 3.0)
+    clip_each(gradients, 3.0)
     assert torch.equal(gradients[0], small), "norm 1 stays"
     assert float(gradients[1].norm()) == pytest.approx(3.0, rel=1e-5)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from ignite.engine import Engine
 from matplotlib.figure import Figure
-from test_swift import MASK, B, K, bag_batches, classifier, crops
-from test_swift import trainer as swift_trainer
+from swift_toys import MASK, B, K, bag_batches, classifier, crops
+from swift_toys import trainer as swift_trainer
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.engines.coloradv import ColorAdvTrainer

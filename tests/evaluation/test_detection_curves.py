@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detection_scenes import scene, with_ignored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ignite.engine import Engine
 from monai.metrics import compute_froc_curve_data, compute_froc_score
 from PIL import Image
-from test_detection import scene, with_ignored
 
 from stride_monai.engines.detection import TileTruth
 from stride_monai.evaluation.detections import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import test_self_supervised as self_supervised
-import test_semi_supervised as semi_supervised
-import test_swift as swift
+import self_supervised_toys as self_supervised
+import semi_supervised_toys as semi_supervised
+import swift_toys as swift
 import torch
+from extras import needs
 from torch import nn
 
 from stride_monai.engines.coloradv import ColorAdvTrainer
@@ -87,7 +88,9 @@ def _mean_teacher() -> tuple[Any, list[nn.Module], nn.Module]:
     return engine, [parts["ema"]], parts["network"]
 
 
-def _self_supervised(method: Any) -> tuple[Any, list[nn.Module], nn.Module]:
+def _self_supervised(kind: Callable[[], Any]) -> tuple[Any, list[nn.Module], nn.Module]:
+    needs("lightly", "ssl")
+    method = kind()
     return self_supervised.trainer(method), [method.teacher, method.teacher_head], method.student
 
 
@@ -97,8 +100,8 @@ def _self_supervised(method: Any) -> tuple[Any, list[nn.Module], nn.Module]:
         _swift,
         lambda: _swift(kind=ColorAdvTrainer),
         _mean_teacher,
-        lambda: _self_supervised(self_supervised.moco()),
-        lambda: _self_supervised(self_supervised.dino()),
+        lambda: _self_supervised(self_supervised.moco),
+        lambda: _self_supervised(self_supervised.dino),
     ],
     ids=["swift", "coloradv", "mean_teacher", "moco", "dino"],
 )
