@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import datalists
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, decode_crop, encode_crop, write_bag
 from stride_monai.data.bags.labeled import write_labeled_bags
-from stride_monai.data.datasets.cell_batches import BagCells, collate_cells
+from stride_monai.data.datasets.cell_batches import BagCells, CellBatch, collate_cells
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.transforms.loading import LoadBagd, LoadCellCropd
 from stride_monai.units import Box
@@ -91,6 +94,60 @@ def test_memory_is_used_again_only_where_nothing_refers_to_it(bags: list[Path]) 
     later = [cells.__getitems__([5, 6, 7]) for _ in range(3)]
     torch.testing.assert_close(part, whole[1:], rtol=0, atol=0)
     assert len({batch.images.data_ptr() for batch in later}) == 3
+
+
+HOLD: dict[str, Callable[[CellBatch], Any]] = {
+    "the batch": lambda batch: batch,
+    "a part of it": lambda batch: batch[1:],
+    "a sample": lambda batch: batch[0],
+    "a transposed picture": lambda batch: batch.images[-1].permute(1, 2, 0),
+    "an array": lambda batch: batch.images.numpy()[:, ::2],
+    "what is collated": collate_cells,
+}
+
+
+@pytest.mark.parametrize("what", HOLD)
+def test_a_block_in_use_is_never_overwritten(bags: list[Path], what: str) -> None:
+    """Whoever still has any part of a batch finds it as it was, however many batches are made meanwhile."""
+
+    def content(held: Any) -> bytes:
+        pixels = held.images if isinstance(held, CellBatch) else held["image"] if isinstance(held, dict) else held
+        return np.asarray(pixels).tobytes()
+
+    cells, random = BagCells(bags, workers=2), np.random.default_rng(0)
+    held: list[tuple[Any, bytes]] = []
+    for step in range(60):
+        indices = random.integers(0, len(cells), random.integers(2, 7)).tolist()  # smaller ones take larger blocks too
+        one = HOLD[what](cells.__getitems__(indices))
+        held.append((one, content(one)))
+        assert all(content(part) == before for part, before in held)
+        if step % 3 == 2:
+            del held[random.integers(len(held))]
+
+
+def test_blocks_are_not_given_back_while_threads_still_write(bags: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread fails on a damaged crop; the other goes on writing when the error is out."""
+    cells, begun, go_on, done = BagCells(bags, workers=2), *(threading.Event() for _ in range(3))
+    decode = cells._decode
+
+    def slow(indices: list[int], pictures: Any) -> None:
+        if 0 in indices:
+            begun.wait(10)
+            raise BagError("damaged", "make it again")
+        begun.set()
+        go_on.wait(10)
+        decode(indices, pictures)
+        done.set()
+
+    monkeypatch.setattr(cells, "_decode", slow)
+    with pytest.raises(BagError, match="damaged"):
+        cells.__getitems__([0, 5])
+    monkeypatch.setattr(cells, "_decode", decode)
+    batch = cells.__getitems__([1, 2])
+    before = batch.images.clone()
+    go_on.set()
+    assert done.wait(10)
+    torch.testing.assert_close(batch.images, before, rtol=0, atol=0)
 
 
 def test_larger_crops_are_cut_in_the_middle_as_bags_are(bags: list[Path]) -> None:

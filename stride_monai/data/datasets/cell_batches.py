@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
-import sys
+import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +21,38 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.errors import BagError
 
-__all__ = ["BagCells", "CellBatch", "collate_cells"]
+__all__ = ["BagCells", "BlockPool", "CellBatch", "collate_cells"]
 
-_OWN_REFERENCES = 3  # of the list, of the loop over it and of the call that counts
+_KEPT_BLOCKS = 2  # a loop still holds its batch while the next is made
+
+
+class BlockPool:
+    """Memory for batches, used again once nobody has it any more.
+
+    Memory that is new to the process is made page by page while it is written, which costs a tenth of decoding. Who
+    takes a block holds an array of its own on it; the block comes back when that array is gone, and with it every
+    tensor on it or on a part of it. So a block in use is never handed out, whatever the interpreter: where arrays live
+    longer than they are needed, more blocks are made.
+    """
+
+    def __init__(self) -> None:
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=_KEPT_BLOCKS)
+
+    def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """An array of this shape, with any content. Pass it on as a tensor, which keeps it; numpy's views do not."""
+        size = math.prod(shape)
+        try:
+            block = self._free.pop()  # one step, so that threads cannot get the same one
+        except IndexError:
+            block = np.empty(0, np.uint8)
+        if block.size < size:
+            block = np.empty(size, np.uint8)
+        array = block[:size].reshape(shape)
+        weakref.finalize(array, self._free.append, block).atexit = False
+        return array
+
+    def __reduce__(self) -> tuple[type[BlockPool], tuple[()]]:
+        return BlockPool, ()
 
 
 class CellBatch(Sequence[dict[str, Any]]):
@@ -82,7 +113,7 @@ class BagCells(Dataset[dict[str, Any]]):
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self._threads: tuple[int, ThreadPoolExecutor] | None = None
-        self._blocks: list[NDArray[np.uint8]] = []
+        self._blocks = BlockPool()
         self._bags: list[BagFile] = []
         self._windows: list[slice] = []
         self._rows: list[tuple[int, int]] = []
@@ -126,24 +157,14 @@ class BagCells(Dataset[dict[str, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> CellBatch:
         """The samples of a batch, decoded into one block of memory."""
         side = self._windows[0].stop - self._windows[0].start
-        pictures = self._block((len(indices), side, side, 3))
+        pictures = self._blocks.take((len(indices), side, side, 3))
         step = -(-len(indices) // self.workers)
-        parts = [(indices[k : k + step], pictures[k : k + step]) for k in range(0, len(indices), step)]
-        list(self._pool().map(lambda part: self._decode(*part), parts))
+
+        def decode(start: int) -> None:  # holds the whole array: where one thread fails, the others still write
+            self._decode(indices[start : start + step], pictures[start : start + step])
+
+        list(self._pool().map(decode, range(0, len(indices), step)))
         return CellBatch(torch.from_numpy(pictures).permute(0, 3, 1, 2), [self.data[index] for index in indices])
-
-    def _block(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Memory for a batch: that of an earlier one if nothing refers to it any more.
-
-        Memory that is new to the process is made page by page while it is written, which costs a tenth of decoding. A
-        loop still holds its batch while the next is made, so two blocks take turns.
-        """
-        for block in self._blocks:
-            # A tensor on the block, or on a part of it, is one reference more.
-            if block.shape == shape and sys.getrefcount(block) == _OWN_REFERENCES:
-                return block
-        self._blocks = [*self._blocks[-1:], np.empty(shape, dtype=np.uint8)]
-        return self._blocks[-1]
 
     def _pool(self) -> ThreadPoolExecutor:
         """Threads of this process: those of a parent do not survive a fork."""
@@ -152,7 +173,7 @@ class BagCells(Dataset[dict[str, Any]]):
         return self._threads[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_threads": None, "_blocks": []}
+        return {**self.__dict__, "_threads": None}
 
     def _decode(self, indices: Sequence[int], pictures: NDArray[np.uint8]) -> None:
         for index, out in zip(indices, pictures, strict=True):
