@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from skimage.measure import label, regionprops
+from skimage.morphology import disk, isotropic_closing, isotropic_dilation
+from skimage.util import view_as_blocks
 
 from stride_monai.slides.glass import optical_density, strongest_channel
 from stride_monai.slides.slide import Slide
@@ -149,7 +152,7 @@ def _pen(survey: _Survey, strongest: _Floats) -> _Mask:
     vivid = (dark - coarse.min(axis=2) > 0.3) | (coarse.min(axis=2) > 0.5)
     smooth = ndimage.median_filter((dark > 0.3) & vivid & (rough < 0.1 * dark), 3)
     coarse_px = survey.mpp * _COARSE
-    core = ndimage.binary_opening(smooth, _disk(max(1, round(100 / coarse_px))))
+    core = ndimage.binary_opening(smooth, disk(max(1, round(100 / coarse_px))))
     core = _large(core, min_side=2000 / coarse_px, min_area=0.4e6 / coarse_px**2)
     if not core.any():
         return np.zeros((height, width), np.bool_)
@@ -168,7 +171,7 @@ def _bubbles(cells: _Mask, strongest: _Floats, survey: _Survey) -> _Mask:
     holes, count = ndimage.label(~rim)
     if count < 2:
         return found
-    areas = np.bincount(holes.ravel(), minlength=count + 1)
+    areas = np.bincount(holes.ravel(), minlength=count + 1)  # at once: regionprops takes ten times as long
     smallest = math.pi * (125 / survey.mpp) ** 2
     for number, place in enumerate(ndimage.find_objects(holes), start=1):
         if place is None or areas[number] < smallest or _at_border(place, cells.shape):
@@ -193,7 +196,10 @@ def _is_bubble(inside: _Mask, cells: _Mask, rim: _Mask, survey: _Survey) -> bool
 
 
 def _is_oval(region: _Mask) -> bool:
-    """Whether a region is an ellipse not more than twice as long as wide: it fills its ellipse of inertia."""
+    """Whether a region is an ellipse not more than twice as long as wide: it fills its ellipse of inertia.
+
+    Our own, since regionprops knows the ellipse but not how much of a region lies in it.
+    """
     ys, xs = np.nonzero(region)
     points = np.stack([xs - xs.mean(), ys - ys.mean()]).astype(np.float64)
     covariance = points @ points.T / points.shape[1]
@@ -213,48 +219,33 @@ def _at_border(place: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
 def _deposit(cells: _Mask, survey: _Survey) -> _Mask:
     """The area that cells close to one another share (a closing), on the coarse grid."""
     coarse: _Mask = _blocks(cells[..., None], _COARSE).max(axis=2)[..., 0]
+    if not coarse.any():
+        return np.zeros_like(cells)
     reach = max(1, round(_GAP_UM / 2 / (survey.mpp * _COARSE)))
-    padded = np.pad(coarse, reach)
-    near = _grown(padded, reach)
-    beyond = _grown(~near, reach)
-    body: _Mask = ~beyond[reach:-reach, reach:-reach] | coarse
+    body = isotropic_closing(np.pad(coarse, reach), reach)[reach:-reach, reach:-reach] | coarse
     # A closing of two lone specks is the line between them; a deposit has body.
-    body = ndimage.binary_opening(body, _disk(2)) | coarse
+    body = ndimage.binary_opening(body, disk(2)) | coarse
     return _enlarged(body, _COARSE, cells.shape)
 
 
 def _grown(mask: _Mask, pixels: int) -> _Mask:
-    if not mask.any():
-        return mask
-    distance: _Floats = ndimage.distance_transform_edt(~mask)
-    return np.asarray(distance <= pixels, np.bool_)
+    return np.asarray(isotropic_dilation(mask, pixels), np.bool_) if mask.any() else mask
 
 
 def _large(mask: _Mask, min_side: float, min_area: float) -> _Mask:
     """The components whose bounding box is long enough and whose area is large enough."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3), bool))
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    keep = np.zeros(count + 1, np.bool_)
-    for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        if place is not None:
-            diagonal = math.hypot(*(s.stop - s.start for s in place))
-            keep[number] = diagonal >= min_side and areas[number] >= min_area
-    return np.asarray(keep[labels], np.bool_)
+    parts = label(mask, connectivity=2)
+    long = [p for p in regionprops(parts) if math.hypot(*(s.stop - s.start for s in p.slice)) >= min_side]
+    return np.isin(parts, [part.label for part in long if part.area >= min_area])
 
 
 def _blocks(image: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     """``[h, w, c]`` as ``[h/side, w/side, side*side, c]``, edge pixels repeated where it does not divide."""
     height, width, channels = image.shape
     padded = np.pad(image, ((0, -height % side), (0, -width % side), (0, 0)), mode="edge")
-    rows, columns = padded.shape[0] // side, padded.shape[1] // side
-    split = padded.reshape(rows, side, columns, side, channels).transpose(0, 2, 1, 3, 4)
-    return split.reshape(rows, columns, side * side, channels)
+    split: npt.NDArray[Any] = view_as_blocks(padded, (side, side, channels))
+    return split.reshape(*split.shape[:2], side * side, channels)
 
 
 def _enlarged(mask: _Mask, side: int, shape: tuple[int, ...]) -> _Mask:
     return mask.repeat(side, axis=0).repeat(side, axis=1)[: shape[0], : shape[1]]
-
-
-def _disk(radius: int) -> _Mask:
-    axis = np.arange(-radius, radius + 1)
-    return np.asarray(axis[:, None] ** 2 + axis**2 <= radius**2 + 0.5, np.bool_)

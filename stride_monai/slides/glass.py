@@ -50,7 +50,10 @@ def optical_density(pixels: Pixels, readable: npt.NDArray[np.bool_]) -> tuple[_F
 
 
 def _bright_colors(pixels: Pixels, side: int) -> _Doubles:
-    """log10 of the mean colour of the bright pixels of each block, ``[rows, columns, 3]``."""
+    """log10 of the mean colour of the bright pixels of each block, ``[rows, columns, 3]``.
+
+    A loop, not view_as_blocks: the last blocks are narrower, and padded ones would be of another colour.
+    """
     height, width, _ = pixels.shape
     rows, columns = -(-height // side), -(-width // side)
     out = np.empty((rows, columns, 3))
