@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
+from skimage.feature import match_template
 
 __all__ = ["THUMB_MPP", "THUMB_PX", "Twins", "find_twins", "to_gray"]
 
@@ -132,16 +133,9 @@ def _candidates(
 
 def _correlation(first: _Bytes, second: _Bytes) -> _Floats:
     """Largest normalised correlation ``[n]`` of the middle of the second pictures with the first ones, over shifts."""
-    a, b = _details(first), _details(second)
-    middle = b[:, _MAX_SHIFT:-_MAX_SHIFT, _MAX_SHIFT:-_MAX_SHIFT]
-    middle = middle - middle.mean(axis=(1, 2), keepdims=True)
-    middle /= np.sqrt((middle**2).sum(axis=(1, 2), keepdims=True)) + 1e-6
-    side, shifts = middle.shape[1], 2 * _MAX_SHIFT + 1
-    padded = np.zeros_like(a)
-    padded[:, :side, :side] = middle
-    product = np.fft.irfft2(np.fft.rfft2(a) * np.conj(np.fft.rfft2(padded)), s=a.shape[1:])[:, :shifts, :shifts]
-    spread = _window_sums(a**2, side) - _window_sums(a, side) ** 2 / side**2
-    return np.asarray((product / np.sqrt(np.maximum(spread, 1e-6))).max(axis=(1, 2)), np.float32)
+    templates = _details(second)[:, _MAX_SHIFT:-_MAX_SHIFT, _MAX_SHIFT:-_MAX_SHIFT]
+    pairs = zip(_details(first), templates, strict=True)
+    return np.array([match_template(picture, template).max() for picture, template in pairs], np.float32)
 
 
 def _details(pictures: _Bytes) -> _Floats:
@@ -149,12 +143,3 @@ def _details(pictures: _Bytes) -> _Floats:
     values = pictures.astype(np.float32)
     fine, coarse = (gaussian_filter(values, (0, sigma, sigma)) for sigma in _BAND_PX)
     return np.asarray(fine - coarse, np.float32)
-
-
-def _window_sums(pictures: _Floats, side: int) -> npt.NDArray[np.float64]:
-    """Sums over all squares of a side, ``[n, shifts, shifts]``."""
-    sums = np.pad(pictures.astype(np.float64).cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))
-    corners: npt.NDArray[np.float64] = (
-        sums[:, side:, side:] - sums[:, :-side, side:] - sums[:, side:, :-side] + sums[:, :-side, :-side]
-    )
-    return corners
