@@ -92,7 +92,7 @@ def test_a_manifest_of_slides_gives_the_files_of_screening_with_the_activation_o
 
 
 def test_slides_with_reranking(home: Path, tmp_path: Path) -> None:
-    infer(home, home / "slides", tmp_path / "plain", candidates=6)
+    infer(home, home / "slides", tmp_path / "plain")
     infer(home, home / "slides", tmp_path / "out", rerank=True)
     found = findings_in(tmp_path / "out", "2")
     scores = [cell.rerank_score for cell in found.cells]
@@ -168,7 +168,7 @@ def test_slides_that_cannot_be_classified(home: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("slide_id,path,slide_class\nx7,bad.svs,CIN9\n")
     with pytest.raises(SlideError, match=r"CIN9.*slide 'x7'"):
         infer(home, tmp_path / "manifest.csv", tmp_path / "out")
-    with pytest.raises(ConfigError, match="'gradient' is no class activation"):
+    with pytest.raises(ConfigError, match="unknown activation 'gradient'"):
         infer(home, home / "slides", tmp_path / "out", activation="gradient")
 
 

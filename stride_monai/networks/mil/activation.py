@@ -47,7 +47,7 @@ def class_activation(
         ConfigError: an unknown kind.
     """
     if kind not in ACTIVATIONS:
-        raise ConfigError(f"'{kind}' is no class activation", f"use one of {', '.join(ACTIVATIONS)}")
+        raise ConfigError(f"unknown activation '{kind}'", f"use one of {', '.join(ACTIVATIONS)}")
     if kind == "attention":
         beta = attention.detach()
     else:
