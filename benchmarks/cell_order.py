@@ -21,7 +21,7 @@ from torch import Tensor
 from stride_monai.bethesda import NEGATIVE
 from stride_monai.metrics.slide import auc
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_into
 
@@ -50,7 +50,7 @@ def main() -> None:
     for name, head in HEADS.items():
         for weights in sorted((work / "runs").glob(f"frozen_{name.replace(' ', '_')}-*/model.pt")):
             encoder = CellClassifier(ablation.COMMON["encoder_name"], **ablation.NETWORK)
-            network = SlideClassifier(encoder, slide_head(head, encoder.feature_dim), ablation.BAGS.top_k)
+            network = SlideClassifier(encoder, create_slide_head(head, encoder.feature_dim), ablation.BAGS.top_k)
             load_into(network, weights)
             network.eval()
             with torch.inference_mode():

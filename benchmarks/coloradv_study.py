@@ -50,7 +50,7 @@ from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifes
 from stride_monai.files import replacing, write_bytes
 from stride_monai.metrics.slide import auc, specificity_at_sensitivity
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_into
 from stride_monai.phantom.centres import CENTRES
@@ -224,7 +224,7 @@ def load_bags(records: Sequence[SlideRecord]) -> tuple[Tensor, Tensor]:
 
 def load_network(weights: Path) -> SlideClassifier:
     encoder = CellClassifier(ablation.COMMON["encoder_name"], **ablation.NETWORK)
-    network = SlideClassifier(encoder, slide_head("stride", encoder.feature_dim), ablation.BAGS.top_k)
+    network = SlideClassifier(encoder, create_slide_head("stride", encoder.feature_dim), ablation.BAGS.top_k)
     load_into(network, weights)
     return network.eval()
 

@@ -6,6 +6,9 @@ An error is one line for the user: what happened, to which file, and what to do 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from stride_monai.names import printable
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "SlideError",
     "SpacingError",
     "StrideError",
+    "check_name",
 ]
 
 
@@ -86,3 +90,26 @@ class MissingExtraError(StrideError):
         super().__init__(
             f"{needed_for} needs {package}, which is not installed", f"pip install 'stride-monai[{extra}]'"
         )
+
+
+_MANY = 20  # names to choose from, above which the nearest one alone is said
+
+
+def check_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that does not exist.
+
+    Args:
+        kind: what it is to name, ``reader``.
+        known: the names that exist.
+
+    Raises:
+        ConfigError: with the nearest name, and with all if they are few.
+    """
+    names = list(known)
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    advice = [f"did you mean {near[0]}?"] if near else []
+    if len(names) <= _MANY:
+        advice.append(f"choose from {', '.join(names)}")
+    raise ConfigError(f"unknown {kind} '{name}'", " ".join(advice))

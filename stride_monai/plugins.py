@@ -8,14 +8,13 @@ it is asked for.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
-from stride_monai.errors import ConfigError, StrideError
+from stride_monai.errors import ConfigError, StrideError, check_name
 
 __all__ = ["Plugins", "declared"]
 
@@ -73,12 +72,7 @@ class Plugins(Generic[T]):
         """
         known = (*self.also, *self.values())
         for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise ConfigError(
-                    f"unknown {self.kind} '{name}'",
-                    f"{f'did you mean {near[0]}? ' if near else ''}choose from {', '.join(known)}",
-                )
+            check_name(self.kind, name, known)
 
     def load(self, name: str) -> T:
         """The plug-in of a name.

@@ -30,10 +30,15 @@ from .exporting import is_tracing as is_tracing
 from .exporting import recording as recording
 from .exporting import refuse_exported as refuse_exported
 from .exporting import unit_range as unit_range
+from .factories import create_cell_encoder as create_cell_encoder
+from .factories import create_detector as create_detector
+from .factories import create_slide_head as create_slide_head
+from .factories import list_cell_encoders as list_cell_encoders
+from .factories import list_detectors as list_detectors
+from .factories import list_slide_heads as list_slide_heads
 from .mil.activation import class_activation as class_activation
 from .mil.cheng2021 import ChengHead as ChengHead
 from .mil.dtfd import DTFDHead as DTFDHead
-from .mil.heads import slide_head as slide_head
 from .mil.lesion_ranking import LesionRanking as LesionRanking
 from .mil.lesion_ranking import RankedCells as RankedCells
 from .mil.lesion_ranking import by_lesion as by_lesion

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from stride_monai.errors import BundleError, ConfigError
+from stride_monai.errors import BundleError, check_name
 from stride_monai.workflows.locate import bundle_root
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def choose_detector(name: str, profile: str, detection: Path) -> Choice:
         if _installed("ultralytics"):
             return Choice(_PAPER, "default where the extra yolo is installed")
         return Choice(_FREE, "default where the extra yolo is not installed")
-    if name not in (known := detectors_in(detection)):
-        raise ConfigError(f"unknown detector '{name}'", f"use auto, {' or '.join(known)}")
+    check_name("detector", name, ("auto", *detectors_in(detection)))
     return Choice(name, "as asked for")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import ConfigError, check_name
 from stride_monai.slides.readers.registry import READERS
 
 __all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "parse_weights"]
@@ -21,6 +20,7 @@ CLASSIFIERS = ("coloradv", "swift_mil")
 """Bundles of slide classifiers, the one that is preferred first."""
 PROFILES = ("tiny", "paper")
 _RERANKER = "cell_cls"
+_STAGE = "stage of --weights"
 _DEVICES = r"auto|(cpu|cuda|mps|xpu|hpu)(:\d+)?"
 """Of PyTorch's, those that may compute; whether one is there, PyTorch knows."""
 
@@ -78,13 +78,13 @@ class ScreeningConfig:
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ConfigError(f"invalid {name} {number}", "give a whole number from 1")
-        _one_of("profile", self.profile, PROFILES)
+        check_name("profile", self.profile, PROFILES)
         READERS.check(self.reader)
-        _one_of("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
+        check_name("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
         if re.fullmatch(_DEVICES, self.device) is None:
             raise ConfigError(f"unknown device '{self.device}'", "use auto, cpu or cuda")
         for name in self.weights:
-            _check_stage(name)
+            check_name(_STAGE, name, STAGES)
         self._check_contradictions()
 
     def _check_contradictions(self) -> None:
@@ -200,18 +200,6 @@ def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
     return tuple(Path(file) for file in ([files] if isinstance(files, Path | str) else files))
 
 
-def _one_of(what: str, word: str, known: Sequence[str]) -> None:
-    if word not in known:
-        raise ConfigError(f"unknown {what} '{word}'", f"use {', '.join(known[:-1])} or {known[-1]}")
-
-
-def _check_stage(name: str) -> None:
-    if name not in STAGES:
-        near = difflib.get_close_matches(name, STAGES, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"use one of {', '.join(STAGES)}"
-        raise ConfigError(f"unknown stage '{name}' of --weights", advice)
-
-
 def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:
     """The weights files of each stage from texts like ``detection=FILE``.
 
@@ -225,6 +213,6 @@ def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:
         name, sign, file = (part.strip() for part in text.partition("="))
         if not (sign and name and file):
             raise ConfigError(f"--weights {text} names no stage and file", "e.g. --weights detection=out/model.pt")
-        _check_stage(name)
+        check_name(_STAGE, name, STAGES)
         found[name] = (*found.get(name, ()), Path(file).expanduser())  # the shell leaves a ~ after = as it is
     return found

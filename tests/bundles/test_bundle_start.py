@@ -19,7 +19,7 @@ from stride_monai.cli.main import app
 from stride_monai.errors import BundleError, OutputError
 from stride_monai.handlers.operating_point import OperatingPointHandler
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.workflows.locate import bundle_facts, bundle_root, copy_bundle, neighbor
 
@@ -91,7 +91,7 @@ def test_weights_are_loaded_by_every_way_to_train(bundle: str) -> None:
 
 def test_an_operating_point_is_that_of_the_bags_it_was_set_on() -> None:
     encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, slide_head("mean", encoder.feature_dim), top_k=64)
+    network = SlideClassifier(encoder, create_slide_head("mean", encoder.feature_dim), top_k=64)
     engine = Engine(lambda engine, batch: batch)
     OperatingPointHandler(network).attach(engine)
     logits = torch.tensor([[4.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 4.0, 0]])

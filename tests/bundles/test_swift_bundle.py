@@ -15,7 +15,7 @@ from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser
 
 from stride_monai.handlers.resume import TrainingState
-from stride_monai.networks.mil.heads import SLIDE_HEADS
+from stride_monai.networks.factories import list_slide_heads
 
 ROOT = Path(__file__).resolve().parents[2] / "bundles" / "swift_mil"
 SMALL: dict[str, Any] = {
@@ -110,7 +110,7 @@ def test_two_processes_are_one(cohort: Path, tmp_path: Path, more: dict[str, Any
     assert_same_weights(one, two, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("head", SLIDE_HEADS)
+@pytest.mark.parametrize("head", list_slide_heads())
 def test_every_head_trains_end_to_end(head: str, cohort: Path, tmp_path: Path) -> None:
     names = ("train", "tiny", "wsi_ft") if head == "mean" else ("train", "tiny")
     content = run(cohort, tmp_path, *names, head=head, part=5)

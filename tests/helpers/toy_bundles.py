@@ -19,7 +19,7 @@ from stride_monai.files import sha256_of
 from stride_monai.findings import Findings
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
 from stride_monai.screening.config import ScreeningConfig
@@ -48,7 +48,7 @@ CELLS = {
 SLIDES = {
     **{"crop_px": CROP_PX, "crop_mpp": 0.5, "top_k": K, "activation": "attention"},
     "encoder": CELLS["network_def"],
-    "head": {"_target_": "stride_monai.networks.mil.heads.slide_head", "name": "stride", "feature_dim": 64},
+    "head": {"_target_": "stride_monai.networks.create_slide_head", "name": "stride", "feature_dim": 64},
     "network_def": {
         "_target_": "stride_monai.networks.mil.slide_classifier.SlideClassifier",
         "encoder": "@encoder",
@@ -69,7 +69,7 @@ def toy_bundle(folder: Path, config: dict[str, Any], network: nn.Module) -> None
 def make_classifier(detector: str = "", top_k: int = K) -> SlideClassifier:
     torch.manual_seed(3)
     encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, slide_head("stride", encoder.feature_dim), top_k).eval()
+    network = SlideClassifier(encoder, create_slide_head("stride", encoder.feature_dim), top_k).eval()
     network.set_operating_point(0.5, detector=detector)
     return network
 

@@ -25,7 +25,7 @@ from stride_monai.errors import BagError, BundleError, ConfigError
 from stride_monai.inferers.rerank import CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
 from stride_monai.screening.choices import Choice, Chosen
@@ -252,7 +252,7 @@ def test_slides_to_reranked_bags(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def models(chosen: str, again: CellReranker | None, force: bool = False) -> Models:
-    classifier = SlideClassifier(CellClassifier("test_convnext"), slide_head("mean", 64), top_k=4)
+    classifier = SlideClassifier(CellClassifier("test_convnext"), create_slide_head("mean", 64), top_k=4)
     classifier.set_operating_point(0.5, detector=chosen)
     sizes = {"top_k": 4, "crop_px": 64, "crop_mpp": 0.5}
     detection = LoadedBundle(DarkSpots(), {}, DETECTOR, {})

@@ -21,7 +21,7 @@ from stride_monai.losses.alignment import AlignmentLoss
 from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner, TextBranch, encoder_sha256
 from stride_monai.networks.alignment.text_encoders import TextEncoder, TextTable, text_encoder
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.mil.heads import slide_head
+from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_into, save_weights
 
@@ -110,7 +110,7 @@ def test_features_and_crops_give_the_same(crops: Tensor) -> None:
 def test_class_predictions_are_bit_identical_with_and_without_alignment(crops: Tensor) -> None:
     torch.manual_seed(0)
     of = encoder()
-    classifier = SlideClassifier(of, slide_head("stride", D), top_k=4).eval()
+    classifier = SlideClassifier(of, create_slide_head("stride", D), top_k=4).eval()
     before = classifier.evidence(crops[None])
     trained(student(of), crops)
     after = classifier.eval().evidence(crops[None])
@@ -154,7 +154,7 @@ def test_another_image_encoder_is_refused() -> None:
 def test_the_hash_is_of_the_encoder_wherever_it_is_kept(tmp_path: Path) -> None:
     """Of a slide classifier's file in half precision, of its encoder alone, and of one changed number."""
     of = encoder()
-    whole = SlideClassifier(of, slide_head("stride", D))
+    whole = SlideClassifier(of, create_slide_head("stride", D))
     save_weights(tmp_path / "slide.safetensors", whole.state_dict(), {}, half=True)
     first, second = encoder(seed=3), encoder(seed=4)
     load_into(first, tmp_path / "slide.safetensors", "encoder")

@@ -13,8 +13,8 @@ from stride_monai.networks.detection.detector import YoloDetector
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import unit_range
+from stride_monai.networks.factories import create_slide_head, list_slide_heads
 from stride_monai.networks.mil.cheng2021 import ChengHead
-from stride_monai.networks.mil.heads import SLIDE_HEADS, slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 pytestmark = [
@@ -23,7 +23,7 @@ pytestmark = [
 ]
 D = 64  # features of test_convnext
 HOW = ("script", "trace float", "trace uint8")
-HEADS = [*SLIDE_HEADS, "cheng2021"]
+HEADS = [*list_slide_heads(), "cheng2021"]
 
 
 def exported(network: nn.Module, how: str, example: Any) -> Any:
@@ -37,7 +37,7 @@ def crops(*shape: int) -> Tensor:
 
 
 def head_of(name: str, encoder: CellClassifier) -> nn.Module:
-    return ChengHead(D, encoder.head, cells=6, pool=8) if name == "cheng2021" else slide_head(name, D)
+    return ChengHead(D, encoder.head, cells=6, pool=8) if name == "cheng2021" else create_slide_head(name, D)
 
 
 def masks(count: int, size: int) -> Tensor:
@@ -125,7 +125,7 @@ def test_a_trace_keeps_no_device(head: str) -> None:
 
 
 def test_a_scripted_head_refuses_an_empty_bag() -> None:
-    script = torch.jit.script(slide_head("mean", D).eval())
+    script = torch.jit.script(create_slide_head("mean", D).eval())
     with pytest.raises(torch.jit.Error, match="a bag without cells"):
         script(torch.rand(2, 3, D), torch.tensor([[True] * 3, [False] * 3]))
 

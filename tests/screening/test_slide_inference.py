@@ -24,8 +24,8 @@ from stride_monai.errors import BagError, BundleError, ConfigError, SlideError
 from stride_monai.files import sha256_of
 from stride_monai.inferers.judge import decide
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.factories import create_slide_head, list_slide_heads
 from stride_monai.networks.mil.activation import ACTIVATIONS
-from stride_monai.networks.mil.heads import SLIDE_HEADS, slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.units import Box
 
@@ -261,7 +261,7 @@ def with_unknown_class(path: Path) -> Path:
 def test_the_activation_is_that_of_the_class_called(kind: str) -> None:
     """Against derivatives that are differences, one cell and one dimension at a time."""
     torch.manual_seed(5)
-    head = slide_head("abmil", 5)
+    head = create_slide_head("abmil", 5)
     network = SlideClassifier(CellClassifier("test_convnext"), head, 4).double().eval()
     features = torch.randn(2, 4, 5, dtype=torch.float64)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -282,11 +282,11 @@ def test_the_activation_is_that_of_the_class_called(kind: str) -> None:
     assert not torch.equal(moved, cam)
 
 
-@pytest.mark.parametrize("head", SLIDE_HEADS)
+@pytest.mark.parametrize("head", list_slide_heads())
 def test_every_head_is_explained_without_gradients_left_on(head: str) -> None:
     torch.manual_seed(6)
     encoder = CellClassifier("test_convnext")
-    network = SlideClassifier(encoder, slide_head(head, encoder.feature_dim), 6).eval().requires_grad_(False)
+    network = SlideClassifier(encoder, create_slide_head(head, encoder.feature_dim), 6).eval().requires_grad_(False)
     with torch.inference_mode():
         features = torch.randn(6, encoder.feature_dim)
     found = decide(features, network, 6)

@@ -247,7 +247,9 @@ def _build(name: str, num_classes: int) -> Any:
         try:
             model = DetectionModel(f"{name}.yaml", nc=num_classes, verbose=False)
         except (FileNotFoundError, KeyError) as error:
-            raise ConfigError(f"ultralytics has no detector '{name}'", "use for example yolov5m or yolov5n") from error
+            raise ConfigError(
+                f"unknown detector '{name}' of ultralytics", "use for example yolov5m or yolov5n"
+            ) from error
     model.args = SimpleNamespace(**LOSS_GAINS)
     head = model.model[-1]
     if type(head).__name__ not in _PLAIN_HEADS:

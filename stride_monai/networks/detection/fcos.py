@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou, complete_box_iou_loss
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import ConfigError, check_name
 from stride_monai.networks.detection.detector import TileDetections, detect_on_tiles
 from stride_monai.networks.exporting import is_scripting, unit_range
 
@@ -241,8 +241,7 @@ def _output(width: int, channels: int, bias: float) -> nn.Conv2d:
 def _features(name: str, strides: Sequence[int], **kwargs: Any) -> Any:
     """A timm model that gives a feature map of each stride, without the layers above the coarsest."""
     if not timm.is_model(name):
-        near = timm.list_models(f"{name.split('_')[0]}*")[:5]
-        raise ConfigError(f"timm has no model '{name}'", f"try one of {', '.join(near)}" if near else "")
+        check_name("model of timm", name, timm.list_models())
     # "getter" is the kind of feature network that drops the layers above the coarsest map.
     create = partial(timm.create_model, name, features_only=True, feature_cls="getter", **kwargs)
     with torch.device("meta"):  # only to ask which strides there are

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.errors import ConfigError
+from stride_monai.errors import ConfigError, check_name
 from stride_monai.networks.exporting import unit_range
 
 __all__ = ["CellClassifier", "refuse_batch_norm"]
@@ -46,8 +46,7 @@ class CellClassifier(nn.Module):
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
-            near = timm.list_models(f"{name.split('_')[0]}*")[:5]
-            raise ConfigError(f"timm has no model '{name}'", f"try one of {', '.join(near)}" if near else "")
+            check_name("model of timm", name, timm.list_models())
         if name.startswith(("vit_", "deit")):
             kwargs.setdefault("dynamic_img_size", True)
         self.encoder: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
