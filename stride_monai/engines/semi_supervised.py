@@ -14,7 +14,7 @@ from torch import Tensor
 
 from stride_monai.data.datasets.streams import EndlessStream
 from stride_monai.engines.cell_training import CellTrainer, StepAugmentation
-from stride_monai.handlers.pseudo_labels import PSEUDO_LABELS, PseudoLabels
+from stride_monai.handlers.pseudo_labels import PSEUDO_LABELS, PseudoLabelShares
 from stride_monai.losses.semi_supervised import SemiSupervisedLoss
 from stride_monai.networks.ema import EmaModel
 
@@ -34,7 +34,7 @@ class SemiSupervisedTrainer(CellTrainer):
 
     ``engine.state.output`` holds of the labelled cells ``image``, ``label`` and ``pred``; ``loss`` and its parts
     ``supervised_loss`` and ``unlabeled_loss``; and ``pseudo_labels``. Metrics of an epoch are the means of the two
-    parts and those of :class:`stride_monai.handlers.PseudoLabels`, if there is a key metric: MONAI takes
+    parts and those of :class:`stride_monai.handlers.PseudoLabelShares`, if there is a key metric: MONAI takes
     no others without one.
 
     Args:
@@ -72,7 +72,7 @@ class SemiSupervisedTrainer(CellTrainer):
         )
         metrics = {
             **{part: Average(itemgetter(part)) for part in ("supervised_loss", "unlabeled_loss")},
-            PSEUDO_LABELS: PseudoLabels(),
+            PSEUDO_LABELS: PseudoLabelShares(),
             **(additional_metrics or {}),
         }
         super().__init__(*args, loss_function=self._loss, additional_metrics=metrics, **kwargs)

@@ -20,8 +20,7 @@ from torch.nn import functional
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.errors import BagError, ConfigError
-from stride_monai.handlers.pseudo_labels import LABEL_SOURCES, PSEUDO_LABELS, LabelSources
-from stride_monai.handlers.pseudo_labels import PseudoLabels as PseudoLabelShares
+from stride_monai.handlers.pseudo_labels import LABEL_SOURCES, PSEUDO_LABELS, LabelSources, PseudoLabelShares
 from stride_monai.losses.swift import PseudoLabels, masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.mil.activation import class_activation
@@ -63,7 +62,7 @@ class SwiftTrainer(SupervisedTrainer):
     ``engine.state.output`` holds ``pred`` (slide logits) and ``label`` of the slides; ``loss`` and its parts
     ``cell_loss``, ``slide_loss``, ``semi_loss``; and ``pseudo_labels`` and ``label_sources`` (absent where
     ``semi_weight`` is 0). Metrics of an epoch are the means of the three parts and those of
-    :class:`~stride_monai.handlers.PseudoLabels` and
+    :class:`~stride_monai.handlers.PseudoLabelShares` and
     :class:`~stride_monai.handlers.LabelSources`.
 
     Args:

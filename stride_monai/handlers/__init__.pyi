@@ -3,7 +3,6 @@ from .cell_report import CellReport as CellReport
 from .cell_report import ConfusionPicture as ConfusionPicture
 from .clipping import GradientClipping as GradientClipping
 from .color_pictures import ColorPictures as ColorPictures
-from .description_report import DescriptionF1 as DescriptionF1
 from .description_report import DescriptionReport as DescriptionReport
 from .description_report import StoreTexts as StoreTexts
 from .description_report import ThresholdTuner as ThresholdTuner
@@ -18,6 +17,7 @@ from .epoch import EpochMetric as EpochMetric
 from .epoch import Gathered as Gathered
 from .generations import CrestGenerations as CrestGenerations
 from .learning_rate import LearningRateScalar as LearningRateScalar
+from .metrics import DescriptionF1 as DescriptionF1
 from .metrics import DetectionMap as DetectionMap
 from .metrics import DetectionRecall as DetectionRecall
 from .metrics import FeatureSpread as FeatureSpread
@@ -26,7 +26,7 @@ from .metrics import NeighborF1 as NeighborF1
 from .metrics import SlideAUC as SlideAUC
 from .operating_point import OperatingPointHandler as OperatingPointHandler
 from .pseudo_labels import LabelSources as LabelSources
-from .pseudo_labels import PseudoLabels as PseudoLabels
+from .pseudo_labels import PseudoLabelShares as PseudoLabelShares
 from .resume import TrainingState as TrainingState
 from .seeding import EpochSeeds as EpochSeeds
 from .slide_report import SlidePictures as SlidePictures

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from numpy.typing import NDArray
-from torch import Tensor
 
-from stride_monai.errors import BundleError, ManifestError
 from stride_monai.evaluation.descriptions import JudgedCells, description_figures, description_report
 from stride_monai.evaluation.reports import save_figures, write_report
-from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler, EpochMetric
-from stride_monai.metrics.descriptions import best_threshold, exact_match, micro_scores
+from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler
+from stride_monai.handlers.metrics import judged_texts, tuned_threshold
+from stride_monai.metrics.descriptions import exact_match, micro_scores
 from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
-__all__ = ["DescriptionF1", "DescriptionReport", "StoreTexts", "ThresholdTuner"]
-
-Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
+__all__ = ["DescriptionReport", "StoreTexts", "ThresholdTuner"]
 
 
 class StoreTexts:
@@ -45,50 +38,6 @@ class StoreTexts:
         self.student.store()
 
 
-class DescriptionF1(EpochMetric):
-    """Micro F1 of the descriptions over all cells of an epoch.
-
-    Args:
-        aligner: judges at its stored threshold; None takes the best threshold for these cells.
-        output_transform: from the engine's output to cosines (or logits) ``[B, N]`` and targets ``[B, N]``.
-    """
-
-    def __init__(
-        self,
-        aligner: DescriptionAligner | None = None,
-        output_transform: Callable[[Any], Any] = PRED_AND_LABEL,
-        device: str = "cpu",
-    ) -> None:
-        self.aligner = aligner
-        super().__init__(output_transform, device)
-
-    def value(self, similarity: Tensor, target: Tensor) -> float:
-        values, right = _judged(similarity, target)
-        threshold = _tuned(values, right) if self.aligner is None else _stored(self.aligner)
-        return micro_scores(values, right, threshold)[2]
-
-
-def _judged(similarity: Tensor, target: Tensor) -> tuple[Floats, Bools]:
-    return similarity.float().cpu().numpy(), (target == 1).cpu().numpy()
-
-
-def _tuned(similarity: Floats, right: Bools) -> float:
-    try:
-        return best_threshold(similarity, right)
-    except ValueError as error:
-        raise ManifestError(
-            "no threshold can be tuned: no validation cell has a description, or the training has diverged",
-            "describe validation cells; if they are, lower the learning rate",
-        ) from error
-
-
-def _stored(aligner: DescriptionAligner) -> float:
-    threshold = float(aligner.threshold)
-    if math.isnan(threshold):
-        raise BundleError("the aligner has no threshold", "train text_align with validation cells, it sets one")
-    return threshold
-
-
 class ThresholdTuner(EpochHandler):
     """Puts the threshold with the best micro F1 on the validation cells into the aligner after every validation.
 
@@ -105,8 +54,8 @@ class ThresholdTuner(EpochHandler):
         self.aligner = aligner
 
     def finish(self, engine: Engine) -> None:
-        similarity, right = _judged(*self.gathered.columns())
-        threshold = _tuned(similarity, right)
+        similarity, right = judged_texts(*self.gathered.columns())
+        threshold = tuned_threshold(similarity, right)
         self.aligner.threshold.fill_(threshold)
         precision, recall, _ = micro_scores(similarity, right, threshold)
         engine.state.metrics |= {
@@ -156,7 +105,7 @@ class DescriptionReport(EpochHandler):
 
     def _check(self, engine: Engine) -> None:
         self.aligner.check_encoder(self.encoder)
-        _stored(self.aligner)
+        self.aligner.stored_threshold()
 
     @torch.no_grad()
     def collect(self, engine: Engine) -> None:
@@ -168,8 +117,8 @@ class DescriptionReport(EpochHandler):
 
     def finish(self, engine: Engine) -> None:
         similarity, target, truth, predicted = self.gathered.columns()
-        judged = JudgedCells(*_judged(similarity, target), truth.cpu().numpy(), predicted.cpu().numpy())
-        texts, threshold = self.aligner.texts, _stored(self.aligner)
+        judged = JudgedCells(*judged_texts(similarity, target), truth.cpu().numpy(), predicted.cpu().numpy())
+        texts, threshold = self.aligner.texts, self.aligner.stored_threshold()
         report = description_report(
             judged, texts, threshold, self.aligner.encoder_sha256, self.split, self.undescribed, self.weights
         )

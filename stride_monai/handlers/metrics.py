@@ -19,11 +19,14 @@ from torch.nn.functional import normalize, one_hot
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.hashing import digest
 from stride_monai.errors import ManifestError
-from stride_monai.handlers.epoch import EpochMetric, predictions
+from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochMetric, predictions
+from stride_monai.metrics.descriptions import best_threshold, micro_scores
 from stride_monai.metrics.detection import TileResult, detection_recall, mean_average_precision
 from stride_monai.metrics.slide import auc, f1_macro, positive_scores
+from stride_monai.networks.alignment.aligner import DescriptionAligner
 
 __all__ = [
+    "DescriptionF1",
     "DetectionMap",
     "DetectionRecall",
     "FeatureSpread",
@@ -31,8 +34,10 @@ __all__ = [
     "NeighborF1",
     "SlideAUC",
     "gathered_results",
+    "judged_texts",
     "nearest_neighbors",
     "tile_results",
+    "tuned_threshold",
 ]
 
 _TEMPERATURE, _BLOCK = 0.07, 1024
@@ -206,3 +211,46 @@ class DetectionRecall(_TileMetric):
 
     def compute(self) -> float:
         return detection_recall(gathered_results(self._results), self.max_detections, self.iou)
+
+
+class DescriptionF1(EpochMetric):
+    """Micro F1 of the descriptions over all cells of an epoch.
+
+    Args:
+        aligner: judges at its stored threshold; None takes the best threshold for these cells.
+        output_transform: from the engine's output to cosines (or logits) ``[B, N]`` and targets ``[B, N]``.
+    """
+
+    def __init__(
+        self,
+        aligner: DescriptionAligner | None = None,
+        output_transform: Callable[[Any], Any] = PRED_AND_LABEL,
+        device: str = "cpu",
+    ) -> None:
+        self.aligner = aligner
+        super().__init__(output_transform, device)
+
+    def value(self, similarity: Tensor, target: Tensor) -> float:
+        values, right = judged_texts(similarity, target)
+        threshold = tuned_threshold(values, right) if self.aligner is None else self.aligner.stored_threshold()
+        return micro_scores(values, right, threshold)[2]
+
+
+def judged_texts(similarity: Tensor, target: Tensor) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Gathered cosines ``[N, texts]``, and which texts are right."""
+    return similarity.float().cpu().numpy(), (target == 1).cpu().numpy()
+
+
+def tuned_threshold(similarity: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
+    """:func:`~stride_monai.metrics.best_threshold`.
+
+    Raises:
+        ManifestError: there is none, with what to do.
+    """
+    try:
+        return best_threshold(similarity, right)
+    except ValueError as error:
+        raise ManifestError(
+            "no threshold can be tuned: no validation cell has a description, or the training has diverged",
+            "describe validation cells; if they are, lower the learning rate",
+        ) from error

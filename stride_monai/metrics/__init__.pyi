@@ -19,13 +19,13 @@ from .descriptions import text_scores as text_scores
 from .descriptions import threshold_curve as threshold_curve
 from .detection import Matches as Matches
 from .detection import TileResult as TileResult
-from .detection import assign as assign
+from .detection import assign_boxes as assign_boxes
 from .detection import box_iou as box_iou
 from .detection import detection_recall as detection_recall
-from .detection import match as match
+from .detection import match_boxes as match_boxes
 from .detection import mean_average_precision as mean_average_precision
 from .detection import precision_at_recalls as precision_at_recalls
-from .detection import ranked as ranked
+from .detection import ranked_matches as ranked_matches
 from .detection_curves import Froc as Froc
 from .detection_curves import SlideRanks as SlideRanks
 from .detection_curves import SlideResult as SlideResult

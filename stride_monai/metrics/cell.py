@@ -15,6 +15,7 @@ __all__ = [
     "class_scores",
     "confusion_matrix",
     "reliability",
+    "share",
 ]
 
 Floats = NDArray[np.floating]
@@ -55,8 +56,8 @@ class Reliability(NamedTuple):
     @property
     def error(self) -> float:
         """Mean distance of confidence and accuracy over all predictions (expected calibration error), 0 to 1."""
-        share = self.number / self.number.sum()
-        return float(np.nansum(share * np.abs(self.confidence - self.accuracy)))
+        weight = self.number / self.number.sum()
+        return float(np.nansum(weight * np.abs(self.confidence - self.accuracy)))
 
 
 def confusion_matrix(predicted: Ints, truth: Ints, classes: int) -> NDArray[np.int64]:
@@ -86,15 +87,17 @@ def class_scores(confusion: Ints) -> ClassScores:
     hits = np.diag(confusion).astype(np.float64)
     called, support = confusion.sum(axis=0), confusion.sum(axis=1)
     return ClassScores(
-        precision=_share(hits, called),
-        recall=_share(hits, support),
-        f1=_share(2 * hits, called + support),
+        precision=share(hits, called),
+        recall=share(hits, support),
+        f1=share(2 * hits, called + support),
         support=support.astype(np.int64),
     )
 
 
-def _share(part: NDArray[Any], whole: Ints) -> NDArray[np.float64]:
-    out = np.full(len(part), np.nan)
+def share(part: Any, whole: Any) -> NDArray[np.float64]:
+    """``part / whole``, broadcast; NaN where the whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    out = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
     np.divide(part, whole, out=out, where=whole > 0)
     return out
 
@@ -118,8 +121,8 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) 
     return Reliability(
         edges=edges,
         number=number,
-        confidence=_share(np.bincount(places, weights=confidence, minlength=bins), number),
-        accuracy=_share(np.bincount(places, weights=correct.astype(np.float64), minlength=bins), number),
+        confidence=share(np.bincount(places, weights=confidence, minlength=bins), number),
+        accuracy=share(np.bincount(places, weights=correct.astype(np.float64), minlength=bins), number),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stride_monai.metrics.cell import share
+
 __all__ = [
     "Agreement",
     "Retrieval",
@@ -94,13 +96,6 @@ class Retrieval(NamedTuple):
     cell_map: float
 
 
-def _share(part: Any, whole: Any) -> NDArray[np.float64]:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    share = np.full(np.broadcast_shapes(part.shape, whole.shape), np.nan)
-    np.divide(part, whole, out=share, where=whole > 0)
-    return share
-
-
 def _mean(values: Any) -> float:
     values = np.asarray(values, np.float64)
     known = values[np.isfinite(values)]
@@ -127,14 +122,14 @@ def text_scores(similarity: Floats, target: Bools, threshold: float) -> TextScor
     kept, wanted = similarity > threshold, target.astype(np.bool_)
     hits, said, there = (kept & wanted).sum(0), kept.sum(0), wanted.sum(0)
     each = [average_precision(similarity[:, k], wanted[:, k]) for k in range(wanted.shape[1])]
-    return TextScores(_share(hits, said), _share(hits, there), _share(2 * hits, said + there), np.array(each), there)
+    return TextScores(share(hits, said), share(hits, there), share(2 * hits, said + there), np.array(each), there)
 
 
 def micro_scores(similarity: Floats, target: Bools, threshold: float) -> tuple[float, float, float]:
     """Precision, recall and F1 over all pairs of cells and texts."""
     kept, wanted = similarity > threshold, target.astype(np.bool_)
     hits, said, there = int((kept & wanted).sum()), int(kept.sum()), int(wanted.sum())
-    return float(_share(hits, said)), float(_share(hits, there)), float(_share(2 * hits, said + there))
+    return float(share(hits, said)), float(share(hits, there)), float(share(2 * hits, said + there))
 
 
 def exact_match(similarity: Floats, target: Bools, threshold: float) -> float:
@@ -174,7 +169,7 @@ def threshold_curve(similarity: Floats, target: Bools, thresholds: Sequence[floa
     for threshold in points:
         precision, recall, f1 = micro_scores(similarity, target, float(threshold))
         kept, wanted = similarity > threshold, target.astype(np.bool_)
-        macro = _mean(_share(2 * (kept & wanted).sum(0), kept.sum(0) + wanted.sum(0)))
+        macro = _mean(share(2 * (kept & wanted).sum(0), kept.sum(0) + wanted.sum(0)))
         rows.append((precision, recall, f1, macro, exact_match(similarity, target, float(threshold))))
     return ThresholdCurve(points, *np.array(rows, np.float64).reshape(len(points), 5).T)
 
@@ -188,9 +183,9 @@ def agreement(kept: Bools, allowed: Bools, predicted: Ints) -> Agreement:
     fitting = kept & allowed[predicted]
     speaking = kept.any(axis=1)
     return Agreement(
-        texts=float(_share(fitting.sum(), kept.sum())),
-        cells=float(_share((speaking & (fitting == kept).all(axis=1)).sum(), speaking.sum())),
-        contradicted=float(_share((speaking & ~fitting.any(axis=1)).sum(), speaking.sum())),
+        texts=float(share(fitting.sum(), kept.sum())),
+        cells=float(share((speaking & (fitting == kept).all(axis=1)).sum(), speaking.sum())),
+        contradicted=float(share((speaking & ~fitting.any(axis=1)).sum(), speaking.sum())),
         silent=_mean(~speaking),
     )
 

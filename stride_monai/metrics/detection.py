@@ -23,13 +23,13 @@ __all__ = [
     "RECALLS",
     "Matches",
     "TileResult",
-    "assign",
+    "assign_boxes",
     "box_iou",
     "detection_recall",
-    "match",
+    "match_boxes",
     "mean_average_precision",
     "precision_at_recalls",
-    "ranked",
+    "ranked_matches",
 ]
 
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ def box_iou(a: Floats, b: Floats) -> Floats:
     return iou
 
 
-def match(result: TileResult, max_detections: int, ious: Sequence[float]) -> Matches:
+def match_boxes(result: TileResult, max_detections: int, ious: Sequence[float]) -> Matches:
     """Match the best detections of an image to its true boxes by COCO's rules, at each IoU threshold on its own."""
     order = np.argsort(-result.scores, kind="stable")[:max_detections]
     ignored = np.zeros(len(result.truth), bool) if result.ignored is None else result.ignored
@@ -91,7 +91,7 @@ def match(result: TileResult, max_detections: int, ious: Sequence[float]) -> Mat
     counted = np.ones_like(hits)
     for row, iou in enumerate(ious):
         threshold = min(iou, 1 - 1e-10)
-        hits[row] = assign(overlap, threshold) >= 0
+        hits[row] = assign_boxes(overlap, threshold) >= 0
         counted[row] = hits[row] | (inside < threshold)
     return Matches(result.scores[order], hits, counted)
 
@@ -104,7 +104,7 @@ def _inside(boxes: Floats, crowds: Floats) -> Floats:
     return largest
 
 
-def assign(overlap: Floats, threshold: float) -> NDArray[np.intp]:
+def assign_boxes(overlap: Floats, threshold: float) -> NDArray[np.intp]:
     """For each detection [d], best first, the true box that it gets for its own, or -1; ``overlap`` is [d, t]."""
     given = np.full(len(overlap), -1, np.intp)
     taken = np.zeros(overlap.shape[1], bool)
@@ -129,13 +129,13 @@ def mean_average_precision(
     total = sum(result.wanted for result in results)
     if not total:
         return float("nan")
-    _, hits, counted = ranked(results, max_detections, ious)
+    _, hits, counted = ranked_matches(results, max_detections, ious)
     return float(np.mean([precision_at_recalls(h, c, total).mean() for h, c in zip(hits, counted, strict=True)]))
 
 
-def ranked(results: Sequence[TileResult], max_detections: int, ious: Sequence[float]) -> Matches:
+def ranked_matches(results: Sequence[TileResult], max_detections: int, ious: Sequence[float]) -> Matches:
     """The matches of all images as one list in order of score; of equal scores the earlier image's comes first."""
-    matches = [match(result, max_detections, ious) for result in results]
+    matches = [match_boxes(result, max_detections, ious) for result in results]
     scores = np.concatenate([m.scores for m in matches]) if matches else np.zeros(0)
     order = np.argsort(-scores, kind="stable")
     empty = np.zeros((len(ious), 0), bool)
@@ -156,5 +156,5 @@ def precision_at_recalls(hits: Flags, counted: Flags, total: int) -> Floats:
 def detection_recall(results: Sequence[TileResult], max_detections: int = 500, iou: float = 0.5) -> float:
     """Share of the true boxes asked for that are found at one IoU threshold; nan where there is none."""
     total = sum(result.wanted for result in results)
-    found = sum(match(result, max_detections, (iou,)).hits.sum() for result in results)
+    found = sum(match_boxes(result, max_detections, (iou,)).hits.sum() for result in results)
     return float(found) / total if total else float("nan")

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import NEGATIVE
-from stride_monai.metrics.detection import RECALLS, TileResult, assign, box_iou, precision_at_recalls, ranked
+from stride_monai.metrics.detection import (
+    RECALLS,
+    TileResult,
+    assign_boxes,
+    box_iou,
+    precision_at_recalls,
+    ranked_matches,
+)
 
 __all__ = [
     "FROC_RATES",
@@ -34,7 +41,7 @@ def precision_recall(
     total = sum(result.wanted for result in results)
     if not total:
         return RECALLS, np.full(len(RECALLS), np.nan)
-    _, hits, counted = ranked(results, max_detections, (iou,))
+    _, hits, counted = ranked_matches(results, max_detections, (iou,))
     return RECALLS, precision_at_recalls(hits[0], counted[0], total)
 
 
@@ -68,7 +75,7 @@ def froc(
     if not total or not images:
         return Froc(np.zeros(0), np.zeros(0), float("nan"))
     # An image at a time, so that false positives of some images can be left out; then all in order of score.
-    parts = [ranked([result], max_detections, (iou,)) for result in results]
+    parts = [ranked_matches([result], max_detections, (iou,)) for result in results]
     counts = [part.counted[0] & (part.hits[0] | shown) for part, shown in zip(parts, background, strict=True)]
     scores = np.concatenate([part.scores[c] for part, c in zip(parts, counts, strict=True)])
     hits = np.concatenate([part.hits[0][c] for part, c in zip(parts, counts, strict=True)])
@@ -109,7 +116,7 @@ def ranks_of_truth(boxes: Floats, truth: Floats, iou: float = 0.5) -> Floats:
         iou: least intersection over union.
     """
     ranks = np.full(len(truth), np.inf)
-    given = assign(box_iou(boxes, truth), iou)
+    given = assign_boxes(box_iou(boxes, truth), iou)
     places = np.flatnonzero(given >= 0)
     ranks[given[places]] = places + 1
     return ranks

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import ManifestError
+from stride_monai.metrics.cell import class_scores, confusion_matrix
 
 __all__ = [
     "Threshold",
@@ -115,8 +116,5 @@ def f1_macro(predicted: Ints, truth: Ints) -> float:
     predicted, truth = np.asarray(predicted), np.asarray(truth)
     if predicted.ndim != 1 or predicted.shape != truth.shape or not len(truth):
         raise ValueError(f"expected two equal, non-empty lists of class indices, got {predicted.shape}, {truth.shape}")
-    scores = []
-    for label in np.union1d(predicted, truth):
-        hits = np.sum((predicted == label) & (truth == label))
-        scores.append(2 * hits / (np.sum(predicted == label) + np.sum(truth == label)))
-    return float(np.mean(scores))
+    confusion = confusion_matrix(predicted, truth, int(max(predicted.max(), truth.max())) + 1)
+    return float(np.nanmean(class_scores(confusion).f1))

@@ -20,7 +20,7 @@ from stride_monai.data.datasets.streams import EndlessBatches
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.errors import ConfigError
 from stride_monai.handlers.generations import CrestGenerations
-from stride_monai.handlers.pseudo_labels import PseudoLabels
+from stride_monai.handlers.pseudo_labels import PseudoLabelShares
 from stride_monai.handlers.resume import TrainingState
 from stride_monai.losses.crest import CReST
 from stride_monai.losses.fixmatch import FixMatch
@@ -95,7 +95,7 @@ def test_logs_parts_of_the_loss_and_the_quality_of_pseudo_labels() -> None:
 
 
 def test_quality_of_pseudo_labels_counted_by_hand() -> None:
-    metric = PseudoLabels(("a", "b"))
+    metric = PseudoLabelShares(("a", "b"))
     label, truth = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, -1, 1, 1])
     metric.update((label, torch.tensor([True, True, True, False, True]), truth))
     expected = {"accepted": 4 / 5, "agreement": 2 / 3, "accepted_a": 1.0, "agreement_a": 1 / 2}

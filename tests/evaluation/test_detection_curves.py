@@ -19,7 +19,7 @@ from PIL import Image
 from stride_monai.engines.detection import TileTruth
 from stride_monai.evaluation.detections import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR
 from stride_monai.handlers.detection_curves import DetectionPictures, SlideCurves, TileCurves
-from stride_monai.metrics.detection import TileResult, match, mean_average_precision
+from stride_monai.metrics.detection import TileResult, match_boxes, mean_average_precision
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
     SlideRanks,
@@ -36,7 +36,7 @@ from stride_monai.networks.detection.detector import TileDetections
 @given(st.integers(0, 10**6), st.booleans())
 def test_froc_equals_monai(seed: int, ignore: bool) -> None:
     results = with_ignored(scene(seed), seed) if ignore else scene(seed)
-    matches = [match(result, 500, (0.5,)) for result in results]
+    matches = [match_boxes(result, 500, (0.5,)) for result in results]
     true = np.concatenate([m.scores[m.hits[0]] for m in matches])
     false = np.concatenate([m.scores[m.counted[0] & ~m.hits[0]] for m in matches])
     total = sum(result.wanted for result in results)

@@ -113,9 +113,19 @@ class DescriptionAligner(nn.Module):
         Raises:
             BundleError: no threshold is stored.
         """
-        if math.isnan(float(self.threshold)):
-            raise BundleError("the aligner has no threshold", "train text_align with validation cells, it sets one")
+        self.stored_threshold()
         return similarities > self.threshold.to(similarities.dtype)
+
+    def stored_threshold(self) -> float:
+        """The threshold on the cosine.
+
+        Raises:
+            BundleError: none is stored.
+        """
+        threshold = float(self.threshold)
+        if math.isnan(threshold):
+            raise BundleError("the aligner has no threshold", "train text_align with validation cells, it sets one")
+        return threshold
 
     def store_texts(self, features: Tensor) -> None:
         """Store the texts' projected features ``[N, dim]``, made of unit length."""
