@@ -10,6 +10,10 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from stride_monai import __version__
 from stride_monai.bethesda import ABNORMAL, SEVERITY, cell_class_of
 from stride_monai.data.cells import CellRecord, cells_of
@@ -93,22 +97,14 @@ def leak_groups(records: Sequence[SlideRecord]) -> dict[str, str]:
     Slides that share a patient or a specimen are in one group, also by way of a third. A group is named by its first
     patient, else by its first specimen, else by its slide.
     """
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
     keys = {record.slide_id: _keys(record) for record in records}
-    for names in keys.values():
-        # The first name is the root; the rank in front of a name puts patients before specimens.
-        for name in names[1:]:
-            first, second = sorted((root(names[0]), root(name)))
-            parent[second] = first
-    return {slide_id: root(names[0])[1:] for slide_id, names in keys.items()}
+    names = sorted({name for own in keys.values() for name in own})  # the rank in front puts patients first
+    place = {name: k for k, name in enumerate(names)}
+    pairs = np.array([(place[own[0]], place[name]) for own in keys.values() for name in own]).reshape(-1, 2)
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(names), len(names)))
+    group = connected_components(links, directed=False)[1] if names else []
+    first = dict(zip(reversed(group), reversed(names), strict=True))
+    return {slide_id: first[group[place[own[0]]]][1:] for slide_id, own in keys.items()}
 
 
 def _keys(record: SlideRecord) -> list[str]:

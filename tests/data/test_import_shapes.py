@@ -21,6 +21,7 @@ from stride_monai.data.regions import read_regions
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 
+Corner = tuple[float, float]
 BOX = [100, 100, 80, 20]
 UPENDED = Box(130, 70, 150, 150)  # the same, turned by 90 degrees
 RECTANGLE = [[100, 100, 180, 100, 180, 120, 100, 120]]
@@ -369,6 +370,21 @@ def test_crossing_edges() -> None:
     assert simple(((0, 0), (2, 0), (2, 2), (0, 2)))
     assert simple(((0, 0), (2, 0), (1, 1)))
     assert not simple(((0, 0), (2, 2), (2, 0), (0, 2)))
+    assert simple(((1, 1), (1, 1), (1, 1)))
+
+
+_CORNERS = st.tuples(st.integers(0, 6), st.integers(0, 6))
+
+
+@given(st.lists(_CORNERS, min_size=3, max_size=9))
+def test_edges_cross_where_each_has_the_others_ends_on_both_sides(shape: list[tuple[float, float]]) -> None:
+    def between(a: Corner, b: Corner, c: Corner, d: Corner) -> bool:
+        sides = [(b[0] - a[0]) * (p[1] - a[1]) - (b[1] - a[1]) * (p[0] - a[0]) for p in (c, d)]
+        return sides[0] * sides[1] < 0
+
+    edges = list(zip(shape, [*shape[1:], shape[0]], strict=True))
+    crossing = any(between(*one, *other) and between(*other, *one) for one in edges for other in edges)
+    assert simple(tuple(shape)) is not crossing
 
 
 def _objects(folder: Path, *features: dict[str, Any]) -> Path:

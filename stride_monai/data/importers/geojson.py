@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import shapely
+
 from stride_monai.bethesda import UNLABELED
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
@@ -166,9 +168,7 @@ def _ring(points: Any) -> Polygon:
 
 def _rectangle(shape: Polygon) -> Box:
     box = hull(shape)
-    pairs = zip(shape, (*shape[1:], shape[0]), strict=True)
-    area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs)) / 2
-    if len(shape) < 3 or area < _RECTANGLE * box.area:
+    if len(shape) < 3 or shapely.Polygon(shape).area < _RECTANGLE * box.area:
         raise ManifestError("the region is no rectangle", "draw annotated regions with QuPath's rectangle tool")
     return box
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import shapely
+
 from stride_monai.data.cells import Polygon
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
@@ -77,20 +80,7 @@ def turned(box: Box, degrees: float) -> Polygon:
 
 
 def simple(shape: Polygon) -> bool:
-    """Whether no two edges of a polygon cross."""
-    edges = list(zip(shape, (*shape[1:], shape[0]), strict=True))
-    return not any(
-        _cross(*first, *second)
-        for number, first in enumerate(edges)
-        for second in edges[number + 2 : len(edges) - (number == 0)]
-    )
-
-
-_Corner = tuple[float, float]
-
-
-def _cross(a: _Corner, b: _Corner, c: _Corner, d: _Corner) -> bool:
-    def side(p: _Corner, q: _Corner, r: _Corner) -> float:
-        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
-
-    return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
+    """Whether no two edges of a polygon cross; they may touch, and run back on one another, as round a mask they do."""
+    corners = zip(shape, (*shape[1:], shape[0]), strict=True)
+    edges = np.array([shapely.LineString(pair) for pair in corners if pair[0] != pair[1]], dtype=object)
+    return not shapely.STRtree(edges).query(edges, predicate="crosses").size
