@@ -4,6 +4,8 @@ from .claims import held as held
 from .jobs import Ended as Ended
 from .jobs import Job as Job
 from .jobs import attempt as attempt
+from .ledger import Ledger as Ledger
+from .ledger import read_log as read_log
 from .notes import Notes as Notes
 from .progress import Progress as Progress
 from .runners import Processes as Processes

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from stride_monai.errors import OutputError
 from stride_monai.files import remove_leftovers
 from stride_monai.ownership import refuse_inputs, refuse_within
-from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome, RunIndex
-from stride_monai.runs.claims import HeldFolder, held
+from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome
+from stride_monai.runs.claims import held
+from stride_monai.runs.jobs import Job, never, unheard
+from stride_monai.runs.ledger import Ledger
+from stride_monai.runs.runners import serial
 from stride_monai.screening.about import about
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Batch, Writer, screen_one
@@ -36,10 +37,6 @@ class OneByOne(Protocol):
         """What screens, for the index; less where that is not known yet."""
 
 
-def _nothing(_: object) -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Tell:
     """Whom to tell what happens.
@@ -51,8 +48,8 @@ class Tell:
     """
 
     progress: Progress | None = None
-    done: Callable[[Outcome], None] = _nothing
-    note: Callable[[str], None] = _nothing
+    done: Callable[[Outcome], None] = unheard
+    note: Callable[[str], None] = unheard
 
 
 _NOBODY = Tell()
@@ -82,7 +79,7 @@ def screen_batch(
 
     Arguments as of :class:`Tell`; files and errors as for :func:`run_slides`.
     """
-    tell = Tell(on_progress, on_done or _nothing, on_note or _nothing)
+    tell = Tell(on_progress, on_done or unheard, on_note or unheard)
     return run_slides(_Here(batch), slides, batch.out, batch.command, batch.inputs, tell)
 
 
@@ -96,7 +93,7 @@ def run_slides(
 ) -> list[Outcome]:
     """Have every slide screened, one after the other, and keep the index of the run.
 
-    Every outcome is noted at once, so a killed run leaves a true index (:class:`~stride_monai.run_index.RunIndex`), and
+    Every outcome is noted at once, so a killed run leaves a true index (:class:`~stride_monai.runs.Ledger`), and
     the same command takes it up again: a slide is done when all its files are there as they were written, made with the
     same settings, weights and slide file.
 
@@ -109,38 +106,22 @@ def run_slides(
             vanishes.
     """
     _refuse_inputs(out, inputs, slides)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    with held(out) as folder:
-        index = RunIndex(out, {"started": started, "slides": len(slides), "command": list(command), **one.info()})
-        index.refuse_foreign()
+    info = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "slides": len(slides), "command": list(command)}
+    with held(out) as folder, Ledger(folder, {**info, **one.info()}, tell.note) as ledger:
         if folder.note:
             tell.note(folder.note)
         remove_leftovers(out)
-        try:
-            for item in _checked(out, slides):
-                outcome = one(item, tell.progress)
-                folder.check()
-                index.info.update(one.info())
-                if not index.outcomes:  # networks that cannot be loaded cost no earlier run its index
-                    for text in index.start():
-                        tell.note(text)
-                index.add(outcome)
-                tell.done(outcome)
-        except BaseException:
-            if index.outcomes:
-                _finish_early(index, folder)
-            raise
+        # Whether a slide is done is for those to say who know with what it is screened.
+        jobs = [
+            Job(item.slide_id, never, lambda _, item=item: one(item, tell.progress))  # type: ignore[misc]
+            for item in _checked(out, slides)
+        ]
+        for ended in serial(jobs):
+            outcome = ended.get()
+            ledger.add(outcome, one.info())
+            tell.done(outcome)
         remove_leftovers(out)  # of processes that were ended with a slide
-        for text in index.finish(finished=True):
-            tell.note(text)
-    return index.outcomes
-
-
-def _finish_early(index: RunIndex, folder: HeldFolder) -> None:
-    """The index of a run that ends before its time; whatever ended it is what is said."""
-    with contextlib.suppress(OutputError):
-        folder.check()
-        index.finish(finished=False)
+    return ledger.outcomes
 
 
 def _refuse_inputs(out: Path, others: Iterable[Path], slides: Sequence[SlideInput]) -> None:

@@ -1,0 +1,254 @@
+"""The ledger of a run over slides: a log while it goes on, ``summary.csv`` and ``run.json`` when it has ended.
+
+Each slide is added to the log at once, a line that is on the disk before the next slide begins: none is lost, however
+the run ends. Where the log stands, a run goes on or was cut off, and the log is what is true. The index lags behind it
+by a fifth of the slides at most; it is never written for each slide, so that what a run writes grows with the number of
+its slides and not with the square of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from stride_monai import __version__
+from stride_monai.errors import OutputError
+from stride_monai.files import free_name, sha256_of, write_bytes
+from stride_monai.findings import DISCLAIMER, SCHEMA_VERSION
+from stride_monai.ownership import read_json, refuse_foreign
+from stride_monai.run_index import (
+    INDEX_NAMES,
+    LOG_NAME,
+    RUN_NAME,
+    SUMMARY_COLUMNS,
+    SUMMARY_NAME,
+    Outcome,
+    line_of,
+    summary_bytes,
+    write_run,
+)
+from stride_monai.runs.claims import HeldFolder
+
+__all__ = ["Ledger", "read_log"]
+
+_NOTE = "stride-monai: slides of a run that goes on or was cut off, one per line as in run.json"
+_LOG_BEGINS = f'{{"log": "{_NOTE}"'
+
+
+def read_log(folder: Path) -> tuple[dict[str, Any], list[Outcome]]:
+    """What is known of a run that goes on or was cut off: what it is (``run`` of ``run.json``), and its slides so far.
+
+    A line that the machine did not finish is left out.
+
+    Raises:
+        OSError: there is no log.
+    """
+    info: dict[str, Any] = {}
+    outcomes = []
+    with (folder / LOG_NAME).open(encoding="utf-8", errors="replace") as log:
+        for line in log:
+            with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                raw = json.loads(line)
+                if "run" in raw:
+                    info |= raw["run"]
+                else:
+                    outcomes.append(Outcome.from_dict(raw))
+    return info, outcomes
+
+
+class Ledger:
+    """The ledger of a run, kept as long as the block lasts.
+
+    Args:
+        folder: of the results.
+        info: what the run is, for ``run.json``.
+        note: told what the user must know, a sentence each.
+
+    Raises:
+        OutputError: something that no run wrote has a name of the index; at the end, that cannot be written, under
+            another name neither.
+    """
+
+    def __init__(self, folder: HeldFolder, info: Mapping[str, Any], note: Callable[[str], None]) -> None:
+        self.info, self.outcomes = dict(info), list[Outcome]()
+        self._held, self._folder, self._note = folder, folder.path, note
+        self._torn, self._due = False, 1
+
+    def __enter__(self) -> Ledger:
+        _foreign(self._folder)
+        if _own(self._folder, LOG_NAME):
+            self._take_up()
+        return self
+
+    def _take_up(self) -> None:
+        """Make the index of a run that was cut off from its log: it stays, if this one ends before its first slide."""
+        self._set_aside()
+        with contextlib.suppress(OutputError, OSError):
+            info, outcomes = read_log(self._folder)
+            if outcomes:
+                self._tell(_write_index(self._folder, info, outcomes, finished=False, elsewhere=True))
+            (self._folder / LOG_NAME).unlink()
+
+    def add(self, outcome: Outcome, info: Mapping[str, Any]) -> None:
+        """Note how a slide ended, and what has become known of the run.
+
+        The first one takes over from the run before: networks that cannot be loaded cost that no index. A table that
+        somebody has edited since it was written is kept under another name. Trouble with the index ends no run: what is
+        missing there stands in the log.
+
+        Raises:
+            OutputError: the folder is gone; for the first slide, neither log nor index can be written.
+        """
+        self._held.check()
+        if first := not self.outcomes:
+            self._set_aside()
+        new = {name: info[name] for name in info if self.info.get(name) != info[name]}
+        self.info |= new
+        self.outcomes.append(outcome)
+        if first:
+            head = {"schema_version": SCHEMA_VERSION, "package_version": __version__, "disclaimer": DISCLAIMER}
+            logged = self._begin(_json({"log": _NOTE, **head, "run": self.info}), line_of(outcome))
+        else:
+            logged = self._append(*([_json({"run": new})] if new else []), line_of(outcome))
+        if len(self.outcomes) < self._due:
+            return
+        self._due = len(self.outcomes) + len(self.outcomes) // 4 + 1
+        try:
+            _write_index(self._folder, self.info, self.outcomes, finished=False)
+        except OutputError:
+            if first and not logged:
+                raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._finish(finished=True)
+        elif self.outcomes:
+            with contextlib.suppress(OutputError):  # whatever ended it is what is said
+                self._held.check()
+                self._finish(finished=False)
+
+    def _finish(self, finished: bool) -> None:
+        self._tell(_write_index(self._folder, self.info, self.outcomes, finished, elsewhere=True))
+        with contextlib.suppress(OSError):
+            (self._folder / LOG_NAME).unlink(missing_ok=True)
+
+    def _tell(self, notes: Iterable[str]) -> None:
+        for text in notes:
+            self._note(text)
+
+    def _begin(self, *lines: str) -> bool:
+        """A new log; whether it is there."""
+        with contextlib.suppress(OutputError):  # the old one may be open elsewhere
+            write_bytes(self._folder / LOG_NAME, "".join(f"{line}\n" for line in lines).encode())
+            return True
+        return False
+
+    def _append(self, *lines: str) -> bool:
+        text = "\n" * self._torn + "".join(f"{line}\n" for line in lines)
+        self._torn = True
+        with contextlib.suppress(OSError), (self._folder / LOG_NAME).open("a", encoding="utf-8") as log:
+            log.write(text)
+            log.flush()
+            self._torn = False
+            os.fsync(log.fileno())
+            return True
+        return False
+
+    def _set_aside(self) -> None:
+        """Keep what somebody has edited since it was written under another name.
+
+        Raises:
+            OutputError: something that no run wrote has a name of the index, or nothing can be written.
+        """
+        folder, foreign = self._folder, _foreign(self._folder)
+        run = read_json(folder / RUN_NAME)
+        killed = (folder / LOG_NAME).exists()
+        wanted = run["run"].get("summary_sha256") if RUN_NAME not in foreign and isinstance(run, dict) else None
+        try:
+            summary = folder / SUMMARY_NAME
+            if wanted and not killed and SUMMARY_NAME not in foreign and summary.exists():
+                foreign += [SUMMARY_NAME] * (sha256_of(summary) != wanted)
+            for name in foreign:  # a run was here: it is ours, and was edited or damaged
+                kept = free_name(folder / name)
+                (folder / name).rename(kept)
+                self._note(f"{folder / name} was changed since it was written: it is kept as {kept.name}")
+        except OSError as error:
+            raise OutputError(f"cannot write to {folder} ({error.strerror})", "choose another --out") from error
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, default=str)
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Names of the index that hold what no run wrote, or what was changed beyond recognition.
+
+    Raises:
+        OutputError: and no run has been here before.
+    """
+    foreign = [name for name in INDEX_NAMES if os.path.lexists(folder / name) and not _own(folder, name)]
+    if not any(_own(folder, name) for name in INDEX_NAMES):
+        refuse_foreign(folder, foreign, lambda _: False)
+    return foreign
+
+
+def _own(folder: Path, name: str) -> bool:
+    """Whether a file of the index was written by a run, whichever."""
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        return False
+    if name == SUMMARY_NAME:
+        return _first_line(path) == ",".join(SUMMARY_COLUMNS)
+    if name == LOG_NAME:
+        return _first_line(path).startswith(_LOG_BEGINS)
+    raw = read_json(path)
+    return isinstance(raw, dict) and raw.get("disclaimer") == DISCLAIMER and {"run", "slides", "counts"} <= set(raw)
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(4096).decode("utf-8-sig", "replace").rstrip("\r\n")
+    except OSError:
+        return ""
+
+
+def _write_index(
+    folder: Path, info: Mapping[str, Any], outcomes: Sequence[Outcome], finished: bool, elsewhere: bool = False
+) -> list[str]:
+    """Write ``summary.csv`` and ``run.json``; with ``elsewhere`` under other names where those cannot be written.
+
+    Returns:
+        What the user must know, a sentence each.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    notes: list[str] = []
+
+    def written(name: str, write: Callable[[str], object]) -> bool:
+        try:
+            write(name)
+        except OutputError as error:
+            if not elsewhere:
+                raise
+            other = free_name(folder / name).name
+            write(other)
+            notes.append(f"{error.what}: what belongs there is in {other}")
+            return False
+        return True
+
+    summary = summary_bytes(folder, outcomes)
+    there = written(SUMMARY_NAME, lambda name: write_bytes(folder / name, summary))
+    sha256 = hashlib.sha256(summary).hexdigest() if there else None
+    facts = {**info, "finished": finished, "summary_sha256": sha256}
+    written(RUN_NAME, lambda name: write_run(folder, facts, outcomes, name))
+    return notes
