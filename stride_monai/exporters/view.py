@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS, SLIDE_CLASSES, SLIDE_TO_CELL
 from stride_monai.findings import Cell, Described, Findings, Pictures, Provenance
-from stride_monai.units import Box, TilePx
+from stride_monai.units import Box
 
 __all__ = ["GALLERY_SIZE", "MARKED_CELLS", "View", "view_of"]
 
@@ -356,13 +356,13 @@ def _mark(cell: Cell, smallest: float) -> Mark:
 def _tags(marks: Sequence[Mark], font: float) -> tuple[Tag, ...]:
     """Ranks beside their marks, the best first; one that finds no free side is left to the mark's tooltip."""
     tags: list[Tag] = []
-    taken: list[Box[TilePx]] = []
+    taken: list[Box] = []
     for mark in marks:
         width, height = _DIGIT_WIDTH * font * len(str(mark.rank)), 0.8 * font
         x, y = mark.x + mark.width / 2, mark.y + mark.height / 2
         aside, above = (mark.width + width) / 2 + 0.15 * font, (mark.height + height) / 2 + 0.1 * font
         for dx, dy in ((aside, 0.0), (-aside, 0.0), (0.0, -above), (0.0, above)):
-            place: Box[TilePx] = Box(x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
+            place = Box(x + dx - width / 2, y + dy - height / 2, x + dx + width / 2, y + dy + height / 2)
             if not any(place.intersection(other).area > 0 for other in taken):
                 taken.append(place)
                 tags.append(Tag(mark.rank, round(x + dx, 1), round(place.y1 - 0.05 * font, 1)))

@@ -27,7 +27,10 @@ from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.cohorts.bags import check_crops, cut_crops
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import DENSITY_20_MM, truth_of
-from stride_monai.phantom.scenes.slide_plan import Plan, Region, make_plan, stream
+from stride_monai.phantom.scenes.layout import Region
+from stride_monai.phantom.scenes.planning import make_plan
+from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.scenes.truth import TruthCell
 from stride_monai.phantom.stain import Centre
 
@@ -49,7 +52,7 @@ _NO_RIM = sys.float_info.min
 """Of the smallest rim the texture is drawn, so that the same random numbers follow, and nothing is added."""
 _MARGIN_UM = 40.0
 """Around a crop, so that cells beyond its edges reach into it."""
-_CELL, _TRIALS = 14, 400
+_TRIALS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +246,7 @@ def edited(name: str, seed: int, pinkness: float) -> tuple[Figure, Figure]:
     what = PROPERTIES[name]
     makers = {**HARD_NEGATIVES, **LESIONS}
     for trial in range(_TRIALS):
-        rng = stream(seed, _CELL, trial)
+        rng = stream(seed, Draw.COUNTERFACTUAL, trial)
         original = makers[what.labels[int(rng.integers(len(what.labels)))]](rng, pinkness)
         changed = what.edit(original)
         if changed is not None:

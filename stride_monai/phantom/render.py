@@ -25,7 +25,11 @@ from stride_monai.phantom.files.slide_writer import write_slide
 from stride_monai.phantom.painting.focus import LEVELS_UM, defocus_levels
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.scenes.artefacts import make_artefacts
-from stride_monai.phantom.scenes.slide_plan import ARTEFACTS_STREAM, Plan, Region, lesion_counts, make_plan, stream
+from stride_monai.phantom.scenes.composition import lesion_counts
+from stride_monai.phantom.scenes.layout import Region
+from stride_monai.phantom.scenes.planning import make_plan
+from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.scenes.truth import SlideTruth, TruthCell
 from stride_monai.phantom.stain import Centre
 from stride_monai.units import Box
@@ -48,7 +52,6 @@ DENSITY_13_MM = 603.0
 
 _SAMPLED_NEGATIVES = 200
 _WRITERS = {"tiff": write_slide, "dicom": write_dicom}
-_PIN = 11
 
 
 def render_slide(
@@ -180,8 +183,8 @@ def plan_slide(
         width, height = (-(-side // LEICA_STEP) * LEICA_STEP for side in (width, height))
     region = Region(width, height, diameter_mm * 500 / mpp, (shift[0] * 1000 / mpp, shift[1] * 1000 / mpp))
     cells = region.area_mm2(mpp) * density
-    counts = lesion_counts(label, cells, stream(seed, 9)) if lesions is None else _checked(lesions)
-    extra = make_artefacts(tuple(artefacts), stream(seed, ARTEFACTS_STREAM), width, height, mpp)
+    counts = lesion_counts(label, cells, stream(seed, Draw.LESION_COUNTS)) if lesions is None else _checked(lesions)
+    extra = make_artefacts(tuple(artefacts), stream(seed, Draw.ARTEFACTS), width, height, mpp)
     plan = make_plan(
         region,
         lesions=counts,
@@ -264,7 +267,7 @@ def draw_cell(
         raise ConfigError(f"a crop of {size_px} px is too small", "give at least 8 px")
     chosen = _centre(centre, seed)
     _check_scale(mpp, density_per_mm2, seed)
-    figure = makers[what](stream(seed, _PIN), chosen.eosinophilic)
+    figure = makers[what](stream(seed, Draw.PINNED), chosen.eosinophilic)
     plan = make_plan(
         Region(size_px, size_px),
         lesions={},
@@ -314,7 +317,7 @@ def _field_lesions(label: str, seed: int) -> dict[str, int]:
     if label == NEGATIVE:
         return {}
     most = 3 if label == "AGC" else 12
-    return {label: int(stream(seed, 10).integers(1, most + 1))}
+    return {label: int(stream(seed, Draw.FIELD_LESIONS).integers(1, most + 1))}
 
 
 def _truth(plan: Plan, slide_id: str, parameters: Mapping[str, Any]) -> SlideTruth:
@@ -346,7 +349,7 @@ def _unique_truth(plan: Plan, number: int, size: tuple[int, int]) -> TruthCell:
 
 def _sampled_truth(plan: Plan, size: tuple[int, int]) -> list[TruthCell]:
     """A sample of the common cells, without what is none."""
-    rng = stream(plan.seed, 12)
+    rng = stream(plan.seed, Draw.SAMPLED_TRUTH)
     common = plan.common
     eligible = np.array([figure.kind not in NO_CELLS for figure in plan.bank])[common.member]
     chosen = rng.permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]

@@ -17,7 +17,8 @@ from stride_monai.phantom.centres import CENTRES
 from stride_monai.phantom.cohorts.bags import cut_crops
 from stride_monai.phantom.counterfactual import PROPERTIES, Counterfactual, counterfactual, edited
 from stride_monai.phantom.painting.painter import Scene
-from stride_monai.phantom.scenes.slide_plan import Region, make_plan
+from stride_monai.phantom.scenes.layout import Region
+from stride_monai.phantom.scenes.planning import make_plan
 
 CLEAN = replace(CENTRES["north"], dirt_per_mm2=0.0, mpp=0.4)  # dirt and fine pixels are slow to draw
 CROP, MPP = 128, 0.5

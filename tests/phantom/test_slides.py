@@ -18,7 +18,7 @@ from stride_monai.phantom.centres import CENTRES
 from stride_monai.phantom.painting.background import GLASS_PERIOD
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import default_density, plan_slide
-from stride_monai.phantom.scenes.slide_plan import lesion_counts
+from stride_monai.phantom.scenes.composition import lesion_counts
 from stride_monai.phantom.scenes.truth import SlideTruth
 from stride_monai.units import Box
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.render import truth_of
-from stride_monai.phantom.scenes.slide_plan import Plan, stream
+from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.scenes.truth import TruthCell
 from stride_monai.units import Box
 
@@ -63,7 +64,6 @@ NORMAL_LOGITS: Mapping[str, float] = MappingProxyType(
 _OTHER_HARD = -1.0
 _OTHER_NORMAL = -6.0
 _MISSED = -4.5
-_STREAM = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def rank_cells(plan: Plan, top_k: int, model: RankingModel | None = None) -> lis
     Only the figures of the cells that are returned are made.
     """
     model = model or RankingModel()
-    rng = stream(plan.seed, _STREAM)
+    rng = stream(plan.seed, Draw.RANKING)
     means = _means(plan, model, rng)
     logits = means + model.spread * rng.standard_normal(len(means)) + model.slide_spread * rng.standard_normal()
     shifts = rng.normal(0, model.jitter_um / plan.mpp, (len(means), 2))

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter
 
-from stride_monai.phantom.scenes.slide_plan import FIELDS, Plan, stream
+from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS
 
 __all__ = ["GLASS_PERIOD", "Background"]
@@ -51,7 +52,7 @@ class Background:
         self._noise = _noise_field(plan)
         self._rows, self._columns = _illumination(plan)
         film, streaks = film_fields(plan.mpp)
-        shifts = stream(plan.seed, FIELDS, 1).integers(_FILM_PERIOD, size=4).tolist()
+        shifts = stream(plan.seed, Draw.FIELDS, 1).integers(_FILM_PERIOD, size=4).tolist()
         self._films = [
             (field, period, shifts[2 * i], shifts[2 * i + 1], _film_weights(plan, amount))
             for i, (field, period, amount) in enumerate(
@@ -132,7 +133,7 @@ class Background:
         if key in self._bins:
             self._bins.move_to_end(key)
             return self._bins[key]
-        rng = stream(self.plan.seed, FIELDS, 6, column % (1 << 20), row % (1 << 20))
+        rng = stream(self.plan.seed, Draw.FIELDS, 6, column % (1 << 20), row % (1 << 20))
         area = (_GRAIN_BIN * self.plan.mpp / 1000) ** 2
         count = int(rng.poisson(self.plan.centre.dirt_per_mm2 * area * rng.lognormal(-0.25, 0.7)))
         corner = np.array([column, row]) * _GRAIN_BIN
@@ -150,7 +151,7 @@ class Background:
 
 def _noise_field(plan: Plan) -> Density:
     """Sensor noise around clear glass, ``[3, P, P]`` and padding; neighbours are correlated as after demosaicing."""
-    rng = stream(plan.seed, FIELDS, 0)
+    rng = stream(plan.seed, Draw.FIELDS, 0)
     own = np.float32(plan.centre.noise_color)
     white = rng.standard_normal((4, _NOISE_PERIOD, _NOISE_PERIOD), np.float32)
     white += np.float32(0.45) * (np.roll(white, 1, axis=1) + np.roll(white, 1, axis=2))
@@ -163,7 +164,7 @@ def _noise_field(plan: Plan) -> Density:
 
 def _illumination(plan: Plan) -> tuple[Density, Density]:
     """Row and column profiles ``[3, GLASS_PERIOD]`` of the light's fall-off and of the sensor's columns."""
-    rng = stream(plan.seed, FIELDS, 2)
+    rng = stream(plan.seed, Draw.FIELDS, 2)
     fall = np.linspace(-1, 1, GLASS_PERIOD, endpoint=False) ** 2
     rows, columns = np.broadcast_to(fall, (2, 3, GLASS_PERIOD)).copy() * 0.5
     stripes = np.convolve(rng.standard_normal(GLASS_PERIOD + 8), np.ones(9) / 3, "valid")
@@ -214,7 +215,7 @@ def _smooth(rng: np.random.Generator, period: int, along: float, across: float) 
 
 def _grains(plan: Plan) -> list[NDArray[np.uint16]]:
     """Stamps ``[3, size, size]`` of fine dirt, to be added; a bright rim is a negative density, which wraps around."""
-    rng = stream(plan.seed, FIELDS, 7)
+    rng = stream(plan.seed, Draw.FIELDS, 7)
     return [_grain(plan, rng) for _ in range(_GRAIN_SORTS)]
 
 

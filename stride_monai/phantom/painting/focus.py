@@ -12,7 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.phantom.scenes.slide_plan import FIELDS, Plan, stream
+from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.streams import Draw, stream
 
 __all__ = ["LEVELS_UM", "FocusField", "blur_per_um", "defocus_levels"]
 
@@ -96,11 +97,11 @@ def defocus_levels(
 @lru_cache(maxsize=8)
 def _depths(seed: int, unique: bool, count: int) -> FloatArray:
     """Depth of every cell in standard deviations."""
-    depth = np.clip(stream(seed, FIELDS, 5 if unique else 4).standard_normal(count), -_DEEPEST, _DEEPEST)
+    depth = np.clip(stream(seed, Draw.FIELDS, 5 if unique else 4).standard_normal(count), -_DEEPEST, _DEEPEST)
     depth.setflags(write=False)
     return depth
 
 
 @lru_cache(maxsize=4)
 def _field(seed: int, focus_um: float, width_um: float, height_um: float) -> FocusField:
-    return FocusField(focus_um, width_um, height_um, stream(seed, FIELDS, 3))
+    return FocusField(focus_um, width_um, height_um, stream(seed, Draw.FIELDS, 3))

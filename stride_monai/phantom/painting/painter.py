@@ -13,7 +13,8 @@ from stride_monai.phantom.cells.sprites import Sprite, half_side, half_size, ras
 from stride_monai.phantom.painting.background import Background
 from stride_monai.phantom.painting.focus import LEVELS_UM, defocus_levels
 from stride_monai.phantom.painting.optics import sharpened, sharpening_margin
-from stride_monai.phantom.scenes.slide_plan import TEXTURE, Plan, stream
+from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.stain import lookup_table, weighted
 from stride_monai.units import Box
 
@@ -202,7 +203,7 @@ class Scene:
             return self._bank[number]
         plan = self.plan
         figure = plan.unique[number].figure if stock else plan.bank[number]
-        sprite = rasterize(figure, plan.mpp, plan.centre.blur_um, stream(plan.seed, TEXTURE, stock, number))
+        sprite = rasterize(figure, plan.mpp, plan.centre.blur_um, stream(plan.seed, Draw.TEXTURE, stock, number))
         if stock == 0:
             self._bank[number] = sprite
         return sprite
