@@ -9,7 +9,6 @@ a GPU where there is one (per-sample calls stay on the CPU).
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import Record, make_parser, quartiles
 from torch import Tensor
 
 from stride_monai.engines.cell_training import StepAugmentation
@@ -48,7 +48,7 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=20)
@@ -73,12 +73,15 @@ def main() -> None:
     for _ in range(arguments.rounds + 1):
         for name, run in sides.items():
             times[name].append(seconds(run, device))
-    print(f"{arguments.batch} crops of {arguments.side} px, {arguments.rounds} rounds, {device.type}\n")
-    print("| | ms per batch (median) | time / batched strong, median (quartiles) |\n|---|---|---|")
+    figures = Record("augmentation_speed", "Augmentation of crops")
+    caption = (
+        f"{arguments.batch} crops of {arguments.side} px, one CPU thread, {arguments.rounds} rounds, {device.type}."
+    )
+    table = figures.table("", "ms per batch (median)", "time / batched strong, median (quartiles)", caption=caption)
     base = np.array(times[f"strong, batched on {device.type}"])[1:]
     for name, spent in times.items():
-        low, middle, high = np.quantile(np.array(spent)[1:] / base, (0.25, 0.5, 0.75))
-        print(f"| {name} | {np.median(spent[1:]) * 1e3:.0f} | {middle:.2f} ({low:.2f}-{high:.2f}) |")
+        table.row(name, f"{np.median(spent[1:]) * 1e3:.0f}", quartiles(np.array(spent)[1:] / base, 2))
+    figures.write([0])
 
 
 if __name__ == "__main__":

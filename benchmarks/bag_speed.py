@@ -1,6 +1,6 @@
 """Crops per second from bag files into the device, against the JPEG decoder alone on the same cores.
 
-    python benchmarks/bag_speed.py --work benchmarks/work [--threads 2] [--rounds 60]
+    python benchmarks/bag_speed.py --work benchmarks/work [--threads 1 2] [--rounds 60]
 
 Both sides make the same batches of the same crops, in turn, so that whatever else the machine does slows
 both. The decoder's side has the JPEGs in memory and writes into one batch that is allocated once; the loader's side is
@@ -10,7 +10,6 @@ median over the rounds of the ratio of speeds, with its quartiles.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,8 @@ import imagecodecs
 import numpy as np
 import torch
 from monai.data import DataLoader
+from numpy.typing import NDArray
+from record import Record, make_parser, quartiles
 from torch import Tensor
 from torchvision.io import decode_jpeg
 
@@ -74,31 +75,40 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=60)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cells = BagCells(bags(arguments.work), crop_px=CROP, crop_mpp=0.5, workers=arguments.threads)
-    sampler = CellSampler(cells.data, num_samples=BATCH * (arguments.rounds + 3))
-    order, files = list(sampler), [BagFile(path) for path in bags(arguments.work)]
+    figures = Record("bag_speed", "Reading bag files")
+    caption = f"{arguments.rounds} batches of {BATCH} crops of {CROP} px, {device}."
+    names = ("threads", "", "crops/s (median)", "bag files / this, median (quartiles)")
+    table = figures.table(*names, caption=caption)
+    for threads in arguments.threads:
+        times = timed(bags(arguments.work), threads, arguments.rounds, device)
+        for name, spent in times.items():
+            ratio = quartiles(spent / times[OURS], 3)
+            table.row(threads, name, f"{BATCH / np.median(spent):.0f}", ratio)
+    figures.write()
+
+
+def timed(paths: list[Path], threads: int, rounds: int, device: torch.device) -> dict[str, NDArray[np.float64]]:
+    """Seconds of a batch by the loader and by each decoder alone, in turn; the first three rounds warm up."""
+    cells = BagCells(paths, crop_px=CROP, crop_mpp=0.5, workers=threads)
+    sampler = CellSampler(cells.data, num_samples=BATCH * (rounds + 3))
+    order, files = list(sampler), [BagFile(path) for path in paths]
     content = [file.jpeg(row) for file in files for row in range(len(file))]
     loader = batches(cells, sampler, device)
-    alone = {"imagecodecs": Alone(arguments.threads, False), "torchvision": Alone(arguments.threads, True)}
+    alone = {"imagecodecs": Alone(threads, False), "torchvision": Alone(threads, True)}
     times: dict[str, list[float]] = {name: [] for name in (*alone, OURS)}
-    for k in range(arguments.rounds + 3):
+    for k in range(rounds + 3):
         jpegs = [content[index] for index in order[k * BATCH : (k + 1) * BATCH]]
         for name, run in alone.items():
             times[name].append(seconds(lambda run=run, jpegs=jpegs: run(jpegs)))  # type: ignore[misc]
         times[OURS].append(seconds(lambda: next(loader)))
-    print(f"{arguments.threads} threads, {arguments.rounds} batches of {BATCH} crops of {CROP} px, {device}\n")
-    print("| | crops/s (median) | bag files / this, median (quartiles) |\n|---|---|---|")
-    ours = np.array(times[OURS])[3:]
-    for name, spent in times.items():
-        low, middle, high = np.quantile(np.array(spent)[3:] / ours, (0.25, 0.5, 0.75))
-        print(f"| {name} | {BATCH / np.median(spent[3:]):.0f} | {middle:.3f} ({low:.3f}-{high:.3f}) |")
+    return {name: np.array(spent)[3:] for name, spent in times.items()}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
+from record import Record, make_parser, quartiles
 
 from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
 from stride_monai.phantom.cohorts.design import design_of
@@ -81,7 +82,7 @@ def bare_epoch(of: Any, epoch: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--encoder", default="test_convnext")
     parser.add_argument("--side", type=int, default=96)
@@ -111,12 +112,14 @@ def main() -> None:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, end)
         of_bundle("run")
     ours, bare = np.array(bundle_seconds)[1:], np.array(bare_seconds)[1:]
-    low, middle, high = np.quantile(ours / bare, (0.25, 0.5, 0.75))
     batches = -(-arguments.cells // arguments.batch)
-    print(f"\n{arguments.encoder}, {batches} batches of {arguments.batch} crops of {arguments.side} px\n")
-    print("| | seconds per epoch (median) |\n|---|---|")
-    print(f"| bundle | {np.median(ours):.2f} |\n| bare loop | {np.median(bare):.2f} |")
-    print(f"\nbundle / bare loop: {middle:.3f} ({low:.3f}-{high:.3f}), {len(ours)} epochs each")
+    figures = Record("cell_epoch", "Overhead of a training epoch")
+    what = f"{arguments.encoder}, {batches} batches of {arguments.batch} crops of {arguments.side} px"
+    table = figures.table("", "seconds", caption=f"{what}, medians of {len(ours)} epochs each; bar 1.05.")
+    table.row("bundle", f"{np.median(ours):.2f}")
+    table.row("bare loop", f"{np.median(bare):.2f}")
+    table.row("bundle / bare loop", quartiles(ours / bare, 3))
+    figures.write()
 
 
 if __name__ == "__main__":

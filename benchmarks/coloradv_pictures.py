@@ -9,7 +9,6 @@ gradient x feature, seed 0: both must be there. The pictures are those that the 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import swift_ablation as ablation
 import torch
 from coloradv_study import load_network
 from matplotlib.figure import Figure
+from record import Record, make_parser
 
 from stride_monai.data import datalists
 from stride_monai.evaluation.colors import ORIGINAL, stain_figure, triplets_figure
@@ -35,7 +35,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--cohort", type=Path, default=WORK / "cohort")
     parser.add_argument("--weights", type=Path, default=WORK / "runs" / "SWIFT_gradient_x_feature-0" / "model.pt")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
@@ -50,10 +50,13 @@ def main() -> None:
     first = {slide.centre: slide for slide in reversed(slides)}
     save(triplets_figure([first[centre] for centre in SHOWN]), arguments.out / "coloradv.jpg")
     save(stain_figure(slides), arguments.out / "coloradv_stains.jpg")
-    print(f"{len(slides)} slides of {len(first)} centres. Mean loss of a slide, and share of them in which it rises:")
+    figures = Record("coloradv_pictures", "What ColorAdv's shifts look like")
+    caption = f"{len(slides)} test slides of {len(first)} centres of the cohort of `swift_ablation.py`."
+    table = figures.table("colors", "mean loss of a slide", "slides on which it rises", caption=caption)
     for name in slides[0].loss:
         values = np.array([[slide.loss[ORIGINAL], slide.loss[name]] for slide in slides])
-        print(f"  {name:9} {values[:, 1].mean():.3f} {(values[:, 1] > values[:, 0]).mean():.2f}")
+        table.row(name, f"{values[:, 1].mean():.3f}", f"{(values[:, 1] > values[:, 0]).mean():.0%}")
+    figures.write([0])
 
 
 if __name__ == "__main__":

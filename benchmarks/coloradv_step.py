@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from record import Record, make_parser, quartiles
 from swift_step import crops, parts, resident_peak, spent
 from torch import Tensor
 
@@ -82,7 +83,7 @@ def shift_of(engine: Any) -> Tensor:
     return shift
 
 
-def time_ratio(rounds: int) -> None:
+def time_ratio(figures: Record, rounds: int) -> None:
     labeled, bag = batch()
     runs = {kind: steps(kind, labeled, bag) for kind in KINDS}
     for run in runs.values():
@@ -92,14 +93,14 @@ def time_ratio(rounds: int) -> None:
         order = [*KINDS][turn % len(KINDS) :] + [*KINDS][: turn % len(KINDS)]
         for kind in order:
             found[kind].append(spent(runs[kind]) / STEPS)
-    print(f"clean step: {statistics.median(found[CLEAN]):.3f} core-s")
-    for kind in [*KINDS][1:]:
-        low, ratio, high = statistics.quantiles([a / b for a, b in zip(found[kind], found[CLEAN], strict=True)], n=4)
-        seconds = statistics.median(found[kind])
-        print(f"{kind}: {seconds:.3f} core-s; ratio {ratio:.3f} (quartiles {low:.3f}-{high:.3f}, {rounds} rounds)")
+    caption = f"{CELLS} labelled cells and two bags of {K}, crops of {SIDE} px, {rounds} rounds; bar 2.2."
+    table = figures.table("step", "core-s", "ratio (quartiles)", caption=caption)
+    for kind, seconds in found.items():
+        ratio = quartiles([a / b for a, b in zip(seconds, found[CLEAN], strict=True)], 3)
+        table.row(kind, f"{statistics.median(seconds):.3f}", "" if kind == CLEAN else ratio)
 
 
-def memory(rounds: int) -> None:
+def memory(figures: Record, rounds: int) -> None:
     kinds = (CLEAN, "adversarial")
     whole: dict[str, list[int]] = {kind: [] for kind in kinds}
     above: dict[str, list[int]] = {kind: [] for kind in kinds}
@@ -110,12 +111,11 @@ def memory(rounds: int) -> None:
             before, peak = map(int, found[-2:])
             whole[kind].append(peak)
             above[kind].append(peak - before)
-    for what, table in (("whole process", whole), ("above imported libraries", above)):
-        clean, adversarial = (statistics.median(table[kind]) for kind in kinds)
-        ratio = adversarial / clean
-        print(
-            f"peak memory, {what}: {clean:.0f} and {adversarial:.0f} MiB, ratio {ratio:.3f} ({rounds} processes each)"
-        )
+    caption = f"Peak memory, {rounds} processes each; bar 1.15."
+    table = figures.table("memory", "clean, MiB", "adversarial, MiB", "ratio", caption=caption)
+    for what, peaks in (("whole process", whole), ("above imported libraries", above)):
+        clean, adversarial = (statistics.median(peaks[kind]) for kind in kinds)
+        table.row(what, f"{clean:.0f}", f"{adversarial:.0f}", f"{adversarial / clean:.3f}")
 
 
 def peak_of(kind: str) -> None:
@@ -126,7 +126,7 @@ def peak_of(kind: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--only", choices=["time", "memory"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peak", choices=list(KINDS), help=argparse.SUPPRESS)
@@ -135,10 +135,12 @@ def main() -> None:
     if arguments.peak:
         peak_of(arguments.peak)
         return
+    figures = Record("coloradv_step", "An adversarial step against a clean one")
     if arguments.only != "memory":
-        time_ratio(arguments.rounds)
+        time_ratio(figures, arguments.rounds)
     if arguments.only != "time":
-        memory(3)
+        memory(figures, 3)
+    figures.write()
 
 
 if __name__ == "__main__":

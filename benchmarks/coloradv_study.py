@@ -26,7 +26,6 @@ this was fixed before a result was looked at.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -42,6 +41,7 @@ import swift_ablation as ablation
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from record import Record, make_parser
 from torch import Tensor
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
@@ -303,28 +303,26 @@ def core_seconds(study: Study, name: str, seed: int) -> float:
 def tables(study: Study) -> None:
     """Each figure for the seeds that are there, mean and SD; and what rows gain over others of the same seed."""
     seeds = {name: [seed for seed in range(10) if study.scores(name, seed).exists()] for name in ROWS}
-    heads = "".join(f" {group} |" for group in GROUPS)
+    figures = Record("coloradv_study", "ColorAdv on unseen stains and scanners")
     for title, figure in FIGURES.items():
-        print(f"\n| {title} | seeds |{heads}" + (" core-s |" if title == "AUC" else ""))
-        print("|---" * (len(GROUPS) + 2 + (title == "AUC")) + "|")
+        table = figures.table(title, "seeds", *GROUPS, *(["core-s"] if title == "AUC" else []))
         for name in (name for name in ROWS if seeds[name]):
             found = [[figure(judged(study.scores(name, s), kinds)) for s in seeds[name]] for kinds in GROUPS.values()]
-            cells = "".join(f" {ablation.spread(values)} |" for values in found)
-            cost = f" {statistics.mean(core_seconds(study, name, s) for s in seeds[name]):.0f} |"
-            print(f"| {name} | {len(seeds[name])} |{cells}" + (cost if title == "AUC" else ""))
+            cost = f"{statistics.mean(core_seconds(study, name, s) for s in seeds[name]):.0f}"
+            table.row(name, len(seeds[name]), *map(ablation.spread, found), *([cost] if title == "AUC" else []))
     for base in ("SWIFT", "SWIFT, further epochs"):
-        gains(study, base, seeds)
+        gains(study, base, seeds, figures)
+    figures.write(sorted({seed for known in seeds.values() for seed in known}))
 
 
-def gains(study: Study, base: str, seeds: dict[str, list[int]]) -> None:
+def gains(study: Study, base: str, seeds: dict[str, list[int]], figures: Record) -> None:
     """What each row has more than another on all unseen slides, seed by seed."""
-    print(f"\n| more than {base}, all unseen | seeds |{''.join(f' {title} |' for title in FIGURES)}")
-    print("|---" * (len(FIGURES) + 2) + "|")
+    table = figures.table(f"more than {base}, all unseen", "seeds", *FIGURES)
     for name in (name for name in ROWS if name != base):
         if both := [seed for seed in seeds[name] if seed in seeds[base]]:
             pairs = [[judged(study.scores(row, s), GROUPS["all unseen"]) for row in (name, base)] for s in both]
             cells = (ablation.spread([figure(a) - figure(b) for a, b in pairs]) for figure in FIGURES.values())
-            print(f"| {name} | {len(both)} | {' | '.join(cells)} |")
+            table.row(name, len(both), *cells)
 
 
 def draw(study: Study, path: Path, cells: int = 3) -> None:
@@ -340,7 +338,7 @@ def draw(study: Study, path: Path, cells: int = 3) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/coloradv_study"))
     parser.add_argument("--ablation", type=Path, default=Path("benchmarks/work/swift_ablation"))
     parser.add_argument("--row", action="append", choices=list(ROWS))

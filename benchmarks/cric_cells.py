@@ -11,7 +11,6 @@ images left out; `--tune-detector` tunes the detector on the seven images. A run
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from cric_recall import DATA, MPP, found
 from monai.bundle import ConfigWorkflow
+from record import Record, make_parser
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
 from stride_monai.data import read_cells, read_manifest, split_by_patient, write_cells, write_manifest
@@ -171,7 +171,7 @@ def detect(cohort: Path, test: Sequence[str], out: Path, tuned: bool) -> Result:
     return recall(cohort, ema.module.eval())
 
 
-def three_seeds(seven: Path, work: Path) -> None:
+def three_seeds(seven: Path, work: Path, figures: Record) -> None:
     """Seven images train, three test."""
     rows = {}
     for start in ("random", "shipped"):
@@ -183,13 +183,14 @@ def three_seeds(seven: Path, work: Path) -> None:
             for seed in SEEDS
         ]
     untrained = kept(work / "three-untrained.json", partial(classify, seven, work / "three-untrained", "untrained", 0))
-    header([CELL_CLASSES[k] for k in sorted(set(untrained["labels"]))])
+    caption = f"7 images train, 3 test; mean and SD of {len(SEEDS)} seeds."
+    table = figures.table(*columns(untrained["labels"]), caption=caption)
     for start, results in rows.items():
-        print(f"| {start} | {' | '.join(spread([scores([result]) for result in results]))} |")
-    print(f"| shipped, not trained on real cells | {' | '.join(scores([untrained]))} |")
+        table.row(start, *spread([scores([result]) for result in results]))
+    table.row("shipped, not trained on real cells", *scores([untrained]))
 
 
-def one_left_out(cohort: Path, work: Path, starts: Sequence[str]) -> None:
+def one_left_out(cohort: Path, work: Path, starts: Sequence[str], figures: Record) -> None:
     """Every image is left out once; the predictions are pooled."""
     rows: dict[str, list[str]] = {}
     for start in starts:
@@ -200,18 +201,18 @@ def one_left_out(cohort: Path, work: Path, starts: Sequence[str]) -> None:
             results.append(kept(out.with_suffix(".json"), partial(classify, fold, out, start, 0)))
         rows[start] = scores(results)
         labels = {label for result in results for label in result["labels"]}
-    header([CELL_CLASSES[label] for label in sorted(labels)])
+    caption = "All images, each judged by what has not seen it, predictions pooled."
+    table = figures.table(*columns(labels), caption=caption)
     for start, row in rows.items():
-        print(f"| {start} | {' | '.join(row)} |")
+        table.row(start, *row)
 
 
-def header(classes: Sequence[str]) -> None:
-    print(f"| start | macro-F1 | {' | '.join(f'F1 {name}' for name in classes)} | AUC any lesion |")
-    print("|---" * (len(classes) + 3) + "|")
+def columns(labels: Iterable[int]) -> list[str]:
+    return ["start", "macro-F1", *(f"F1 {CELL_CLASSES[label]}" for label in sorted({*labels})), "AUC any lesion"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/cric_cells"))
     parser.add_argument("--left-out", action="store_true", help="train ten times on nine images, too")
@@ -225,17 +226,17 @@ def main() -> None:
     records = split_by_patient(read_manifest(cohort / "manifest.csv"), 0.3, 0.0, labels=labels)
     test = [record.slide_id for record in records if record.split == "test"]
     seven = cohort_with(cohort, work / "seven", test)
-    print(f"7 images train, 3 test ({', '.join(name[:8] for name in test)}), mean and SD of {len(SEEDS)} seeds")
-    three_seeds(seven, work)
-    print("\nAll ten images, each judged by what has not seen it, predictions pooled")
-    one_left_out(cohort, work, ("random", "shipped", "untrained") if arguments.left_out else ("untrained",))
-    print("\nDetector, 3 test images\n| detector | nuclei | n | in box | near | boxes per field |")
-    print("|---|---|---|---|---|---|")
+    figures = Record("cric_cells", "Trained and tested on real CRIC fields")
+    three_seeds(seven, work, figures)
+    one_left_out(cohort, work, ("random", "shipped", "untrained") if arguments.left_out else ("untrained",), figures)
+    names = ("detector", "nuclei", "n", "in box", "near", "boxes per field")
+    table = figures.table(*names, caption="The detector on the 3 test images.")
     for name in ("shipped", "tuned on 7 images") if arguments.tune_detector else ("shipped",):
         made = partial(detect, seven, test, work / "detector", name != "shipped")
         result = kept(work / f"detector-{name.partition(' ')[0]}.json", made)
         for group, (n, inside, near) in result["recall"].items():
-            print(f"| {name} | {group} | {n} | {inside:.3f} | {near:.3f} | {result['boxes']} |")
+            table.row(name, group, n, f"{inside:.3f}", f"{near:.3f}", result["boxes"])
+    figures.write(SEEDS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ chance: the same boxes, turned by half a turn, say how many.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
 from collections import defaultdict
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import Record, make_parser
 from scipy.optimize import linear_sum_assignment
 
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
@@ -125,18 +125,20 @@ def mirrored(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--weights", type=Path, help="of the tiny detector; by default those that ship")
     parser.add_argument("--min-score", type=float, help="least probability of a box; by default the bundle's")
     arguments = parser.parse_args()
     result = recall(arguments.data, arguments.weights, arguments.min_score)
-    print("| labelled cells | n | in box | near |\n|---|---|---|---|")
+    figures = Record("cric_recall", "Real CRIC fields")
+    table = figures.table("labelled cells", "n", "in box", "near")
     for (name, top), hits in result.hits.items():
         inside, near = result.share(name, top)
-        print(f"| {name}, top-{top} | {len(hits)} | {inside:.3f} | {near:.3f} |")
+        table.row(f"{name}, top {top}", len(hits), f"{inside:.3f}", f"{near:.3f}")
     median = float(np.median(result.sides)) if result.sides else 0.0
-    print(f"boxes per field: {result.boxes}; box side: median {median:.1f} um")
+    figures.say(f"Boxes per field: {result.boxes}; side of a box: median {median:.1f} um.")
+    figures.write()
 
 
 if __name__ == "__main__":

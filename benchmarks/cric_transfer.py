@@ -12,7 +12,6 @@ no row trains on: `odd`, the one-parameter variants of a site (pale, warm, soft,
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from cric_recall import DATA, Recall, recall
+from record import Record, make_parser
 from train_weights import found
 
 from stride_monai.networks.ema import EmaModel
@@ -167,17 +167,17 @@ def average_precision(network: Any, fields: Fields) -> float:
     return float((precision * right).sum() / sum(map(len, fields.boxes)))
 
 
-def line(name: str, result: Recall, odd: float, sites: float) -> str:
+def cells_of(result: Recall, odd: float, sites: float) -> list[str]:
     """One row of the table."""
     shares = [result.share("lesion nuclei", k) for k in (16, 64, 256)]
     shares += [result.share("all nuclei", k) for k in (64, 256)]
     cells = [f"{inside:.3f} / {near:.3f}" for inside, near in shares]
     side, boxes = np.median(result.sides or [0.0]), np.mean(result.boxes)
-    return f"| {name} | {' | '.join(cells)} | {boxes:.0f}, {side:.0f} um | {odd:.3f} | {sites:.3f} |"
+    return [*cells, f"{boxes:.0f}, {side:.0f} um", f"{odd:.3f}", f"{sites:.3f}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--row", action="append", choices=list(ROWS), help="only this; may be given again")
     parser.add_argument("--start", default="weights", choices=["weights", "scratch"])
     parser.add_argument("--weights", type=Path, help="of the tiny detector; by default those that ship")
@@ -192,8 +192,9 @@ def main() -> None:
     work, checkout = arguments.work.resolve(), (arguments.checkout or ROOT).resolve()
     odd = rendered(work / "odd.npz", Row(centres=tuple(VARIANTS), crowding=0.5), 70_000, JUDGED[0])
     sites = rendered(work / "sites.npz", Row(centres=SITES), 80_000, JUDGED[1])
-    print("| trained on | lesions, top 16 | 64 | 256 | all nuclei, top 64 | 256 | boxes per field | odd | sites |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    figures = Record("cric_transfer", "What makes the detector find real cells")
+    tops = ("lesions, top 16", "64", "256", "all nuclei, top 64", "256")
+    table = figures.table("trained on", *tops, "boxes per field", "odd", "sites")
     names = arguments.row or [f"as it starts ({arguments.start})", *ROWS]
     for name in names:
         began = time.process_time()
@@ -213,8 +214,9 @@ def main() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_weights(target, network.state_dict(), {"profile": "tiny", "made_by": "benchmarks/cric_transfer.py"})
         result = recall(arguments.data, network=network)
-        print(line(name, result, average_precision(network, odd), average_precision(network, sites)), flush=True)
+        table.row(name, *cells_of(result, average_precision(network, odd), average_precision(network, sites)))
         print(f"{name}: {time.process_time() - began:.0f} s", file=sys.stderr, flush=True)
+    figures.write([arguments.seed])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ Nothing is chosen on either set.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
+from record import Record, make_parser
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -67,43 +67,42 @@ def micro_f1(rows: dict[str, Any]) -> float:
     return 2 * hits / sum(row["kept"] + row["cells"] for row in rows.values())
 
 
-def print_report(report: dict[str, Any]) -> None:
+def show_report(report: dict[str, Any], figures: Record) -> None:
     texts: dict[str, Any] = report["descriptions"]
     ranked = sorted((name for name in texts if texts[name]["cells"]), key=lambda name: -(texts[name]["f1"] or 0))
-    print(f"\n{report['cells']:,} cells of the split {report['split']}, threshold {report['threshold']:.4f}\n")
-    print("| description | cells | kept | precision | recall | F1 | AP |\n|---|---|---|---|---|---|---|")
+    caption = f"{report['cells']:,} cells of the split {report['split']}, threshold {report['threshold']:.4f}."
+    names = ("description", "cells", "kept", "precision", "recall", "F1", "AP")
+    table = figures.table(*names, caption=caption)
     for name in ranked:
         row = texts[name]
-        figures = (f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("precision", "recall", "f1"))
-        print(
-            f"| {name} | {row['cells']:,} | {row['kept']:,} | {' | '.join(figures)} | {row['average_precision']:.3f} |"
-        )
+        values = (f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("precision", "recall", "f1"))
+        table.row(name, f"{row['cells']:,}", f"{row['kept']:,}", *values, f"{row['average_precision']:.3f}")
     absent = [name for name in texts if name not in ranked]
-    print(f"\nNot on these cells: {'; '.join(absent) or 'none'}")
-    print(f"Ten easiest by F1: {'; '.join(ranked[:10])}")
-    print(f"Ten hardest by F1: {'; '.join(ranked[:-11:-1])}")
+    figures.say(f"Not on these cells: {'; '.join(absent) or 'none'}.")
     others = {name: row for name, row in texts.items() if name != NORMAL}
     micro = report["micro"]["f1"]
-    print(f"\nMicro F1 {micro:.4f} (bar {BAR}: {'met' if micro >= BAR else 'MISSED'});", end=" ")
-    print(f"without '{NORMAL}' {micro_f1(others):.4f}; macro F1 {report['macro']['f1']:.4f};", end=" ")
-    print(f"mean AP {report['macro']['average_precision']:.4f}")
-    print("\n| cells | number | micro F1 | exact set | texts fit the predicted class | silent |")
-    print("|---|---|---|---|---|---|")
+    figures.say(
+        f"Micro F1 {micro:.4f} (bar {BAR}: {'met' if micro >= BAR else 'MISSED'}); without '{NORMAL}' "
+        f"{micro_f1(others):.4f}; macro F1 {report['macro']['f1']:.4f}; "
+        f"mean AP {report['macro']['average_precision']:.4f}."
+    )
+    names = ("cells", "number", "micro F1", "exact set", "texts fit the predicted class", "silent")
+    table = figures.table(*names)
     parts = {"all": report, **{name: report["classes"][name] for name in CELL_CLASSES}}
     parts |= {"predicted class right": report["right_class"], "predicted class wrong": report["wrong_class"]}
     for name, part in parts.items():
         agreed = part["class_agreement"]
         values = (part["micro"]["f1"], part["exact_match"], agreed["texts"], agreed["silent"])
-        print(f"| {name} | {part['cells']:,} | {' | '.join('-' if v is None else f'{v:.3f}' for v in values)} |")
-    print(f"\nRetrieval: {report['retrieval']}", flush=True)
+        table.row(name, f"{part['cells']:,}", *("-" if value is None else f"{value:.3f}" for value in values))
+    figures.say(f"Retrieval: {report['retrieval']}.")
 
 
-def judge_cells(data: Path, out: Path, weights: Path, encoder: Path | None) -> None:
+def judge_cells(data: Path, out: Path, weights: Path, encoder: Path | None, figures: Record) -> None:
     path = out / "description_report.json"
     if not path.exists():
         given = {"dataset_dir": data, "output_dir": out, "weights": weights}
         run(["train", "tiny", "evaluate"], **given, **({"init_weights": encoder} if encoder else {}))
-    print_report(json.loads(path.read_text()))
+    show_report(json.loads(path.read_text()), figures)
 
 
 # Counterfactual pairs
@@ -299,25 +298,21 @@ COLUMNS = (
 )
 
 
-def print_rates(every: dict[str, Rates]) -> None:
-    print(f"\n| property | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
+def show_rates(every: dict[str, Rates], figures: Record) -> None:
+    table = figures.table("property", *COLUMNS)
     for name, r in every.items():
         control = not PROPERTIES[name].lost
         shares = [share(r.exact), "-" if control else share(r.flips), share(r.same)]
         shares += ["-", "-"] if control else [share(r.read), share(r.flips[r.read])]
-        print(f"| {name} | {len(r.exact)} | {' | '.join(shares)}", end=" | ")
-        print(f"{mean(r.own)} | {mean(r.others)} | {'-' if control else share(r.first)}", end=" | ")
-        print(f"{share(r.recalled)} | {share(r.probed)} |")
+        moves = (mean(r.own), mean(r.others), "-" if control else share(r.first))
+        table.row(name, len(r.exact), *shares, *moves, share(r.recalled), share(r.probed))
     changing = [r for name, r in every.items() if PROPERTIES[name].lost]
     exact, flips = (float(np.mean([getattr(r, key).mean() for r in changing])) for key in ("exact", "flips"))
-    print(
-        f"\nMean over the properties but the control: exactly {100 * exact:.1f} %, flips {100 * flips:.1f} %",
-        flush=True,
-    )
+    figures.say(f"Mean over the properties but the control: exactly {100 * exact:.1f} %, flips {100 * flips:.1f} %.")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="cohort with test slides")
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/descriptions"))
     parser.add_argument("--pairs", type=int, default=100, help="of each property")
@@ -333,16 +328,18 @@ def main() -> None:
         name: rendered(name, arguments.pairs, centres, tiny["crop_px"], tiny["crop_mpp"], work) for name in PROPERTIES
     }
     truth = {name: rates(name, of_truth(p), 0.5) for name, p in pairs.items()}
-    print(f"{len(test)} test slides of {len(centres)} centres: {', '.join(centres)}")
+    figures = Record("descriptions", "Descriptions: held-out cells and cells with one property changed")
+    figures.say(f"{len(test)} test slides of {len(centres)} centres: {', '.join(centres)}.")
     exact = np.concatenate([of.exact for of in truth.values()])
-    print(f"The truth itself changes by exactly the expected texts: {share(exact)}")
+    figures.say(f"The truth itself changes by exactly the expected texts: {share(exact)}.")
     if arguments.render_only:
         return
     encoder = arguments.encoder and arguments.encoder.absolute()
     weights = arguments.weights.absolute()
-    judge_cells(arguments.data.absolute(), work / f"test-{sha256_of(weights)[:12]}", weights, encoder)
+    judge_cells(arguments.data.absolute(), work / f"test-{sha256_of(weights)[:12]}", weights, encoder, figures)
     reader = Reader(weights, encoder)
-    print_rates({name: rates(name, reader(p), reader.threshold) for name, p in pairs.items()})
+    show_rates({name: rates(name, reader(p), reader.threshold) for name, p in pairs.items()}, figures)
+    figures.write([FIRST_SEED])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ and is skipped when its result is there.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from record import Record, make_parser
 
 from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import detection_tiles
@@ -94,27 +94,28 @@ def figures(out: Path) -> dict[str, float]:
     return values
 
 
-def report(evaluations: list[Path]) -> None:
+def report(evaluations: list[Path], shown: Record) -> None:
     each = [figures(out) for out in evaluations]
-    print("| figure | mean | SD | each seed | paper |")
-    print("|---|---|---|---|---|")
+    table = shown.table("figure", "mean", "SD", "each seed", "paper")
     for name in each[0]:
         values = np.array([of[name] for of in each])
         spread = f"{values.std(ddof=1):.4f}" if len(values) > 1 else ""
         seeds = ", ".join(f"{value:.4f}" for value in values)
-        print(f"| {name} | {values.mean():.4f} | {spread} | {seeds} | {PAPER.get(name, '')} |")
+        table.row(name, f"{values.mean():.4f}", spread, seeds, PAPER.get(name, ""))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/detection"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     work: Path = arguments.work.absolute()
     render(work)
+    shown = Record("detection_phantom", "Detector of the tiny profile on synthetic slides")
     for seed in arguments.seeds:
-        print(sizes(work, seed))
-    report([train_and_judge(work, seed) for seed in arguments.seeds])
+        shown.say(sizes(work, seed))
+    report([train_and_judge(work, seed) for seed in arguments.seeds], shown)
+    shown.write(arguments.seeds)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ matching and loss:
 
 from __future__ import annotations
 
-import argparse
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from detection_phantom import render
 from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from monai.apps.detection.networks.retinanet_network import RetinaNet
 from monai.apps.detection.utils.anchor_utils import AnchorGenerator as MonaiAnchors
+from record import Record, make_parser
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -221,7 +221,7 @@ def milliseconds(networks: dict[str, Any], rounds: int = 12) -> dict[str, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--cohort", type=Path, default=Path("benchmarks/work/detection/train"))
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--seed", type=int, default=0)
@@ -231,18 +231,20 @@ def main() -> None:
     if not (arguments.cohort / "manifest.csv").exists():
         render(arguments.cohort.parent)
     train, validation = (tiles_of(arguments.cohort, split) for split in ("train", "validation"))
-    print(f"{len(train)} tiles; judged on {len(validation)} with {sum(len(boxes) for _, boxes in validation)} lesions")
-    print("| candidate | recall at 0.001, IoU 0.5 | mAP | AP50 | iterations |")
-    print("|---|---|---|---|---|")
+    figures = Record("detector_candidates", "Detectors without AGPL code: the trial that chose one")
+    lesions = sum(len(boxes) for _, boxes in validation)
+    caption = f"{arguments.seconds:g} s on {len(train)} tiles; judged on {len(validation)} with {lesions} lesions."
+    table = figures.table("candidate", "recall at 0.001, IoU 0.5", "mAP", "AP50", "iterations", caption=caption)
     networks: dict[str, Any] = {}
     for name, make in CANDIDATES.items():
         torch.manual_seed(arguments.seed)
         networks[name] = make().to(memory_format=torch.channels_last)
         iterations = trained(networks[name], train, arguments.seconds, arguments.seed)
-        figures = " | ".join(f"{figure:.3f}" for figure in judged(networks[name], validation))
-        print(f"| {name} | {figures} | {iterations} |", flush=True)
+        table.row(name, *(f"{figure:.3f}" for figure in judged(networks[name], validation)), iterations)
+    table = figures.table("candidate", "ms for a tile of 512 px")
     for name, time_of_one in milliseconds(networks).items():
-        print(f"{name}: {time_of_one:.0f} ms for a tile of 512 px")
+        table.row(name, f"{time_of_one:.0f}")
+    figures.write([arguments.seed])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ so that whatever else the machine does falls on both; the ratio is the figure.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from record import Record, make_parser
 from train_weights import DETECTORS, bundle
 
 from stride_monai.data.datalists import detection_tiles
@@ -25,7 +25,7 @@ from stride_monai.transforms.loading import LoadSlideRegiond
 from stride_monai.workflows.workflow import bundle_root, load_bundle_network
 
 LABELS = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
-TILE_PX, TOP_K = 512, 256
+TILE_PX, TOP_K, SEED = 512, 256, 4242
 
 
 def weights_of(detector: str) -> Path:
@@ -66,14 +66,14 @@ def seconds_per_tile(cohort: Path, count: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--cohort", type=Path, default=Path("benchmarks/work/detection/test"))
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/detectors"))
     parser.add_argument("--tiles", type=int, default=40)
     arguments = parser.parse_args()
     cohort, work = arguments.cohort.absolute(), arguments.work.absolute()
     if not (cohort / "manifest.csv").exists():
-        render_cohort(cohort, classes=LABELS * 3, diameter_mm=1.6, seed=4242, all_test=True, name="test")
+        render_cohort(cohort, classes=LABELS * 3, diameter_mm=1.6, seed=SEED, all_test=True, name="test")
     figures = {detector: quality(detector, cohort, work / detector) for detector in DETECTORS}
     seconds = seconds_per_tile(cohort, arguments.tiles)
     for detector in DETECTORS:
@@ -82,10 +82,11 @@ def main() -> None:
             "speed against yolo": float(np.median(seconds["yolo"] / seconds[detector])),
             "weights, MB": weights_of(detector).stat().st_size / 1e6,
         }
-    print("| figure |", " | ".join(DETECTORS), "|")
-    print("|---" * (1 + len(DETECTORS)) + "|")
+    shown = Record("detectors", "The detectors that ship, on held-out synthetic slides")
+    table = shown.table("figure", *DETECTORS)
     for name in figures["yolo"]:
-        print(f"| {name} |", " | ".join(f"{of.get(name, float('nan')):.4f}" for of in figures.values()), "|")
+        table.row(name, *(f"{of.get(name, float('nan')):.4f}" for of in figures.values()))
+    shown.write([SEED])
 
 
 if __name__ == "__main__":

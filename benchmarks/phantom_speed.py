@@ -9,10 +9,8 @@ without compression and writing, on windows inside the deposit only; the slide i
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from record import Record, make_parser
 
 from stride_monai.phantom import CENTRES, render_slide
 from stride_monai.phantom.painting.painter import Scene
@@ -77,7 +76,7 @@ def painting_alone(diameter: float, centre: str, label: str, seed: int, windows:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--diameter", type=float, action="append", help="mm of the deposit; 3 by default, repeatable")
     parser.add_argument("--centre", choices=list(CENTRES), default="north")
     parser.add_argument("--label", default="HSIL")
@@ -86,20 +85,9 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in THREADS:
         os.environ[name] = "1"
-    print(f"{os.cpu_count()} cores here, one used; Python {sys.version.split()[0]}, NumPy {np.__version__}\n")
-    columns = (
-        "deposit",
-        "slide px",
-        "cells",
-        "planned",
-        "painted",
-        "written",
-        "Mpx/s wall",
-        "Mpx/s core",
-        "peak",
-        "file",
-    )
-    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    figures = Record("phantom_speed", "Rendering synthetic slides")
+    speeds = ("planned", "painted", "written", "Mpx/s wall", "Mpx/s core")
+    table = figures.table("deposit", "slide px", "cells", *speeds, "peak", "file", caption="One core.")
     for diameter in arguments.diameter or [3.0]:
         with TemporaryDirectory(dir=arguments.work) as folder:
             given = (diameter, arguments.centre, arguments.label, arguments.seed)
@@ -107,14 +95,19 @@ def main() -> None:
                 speed = pool.submit(rendered, folder, *given).result()
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 planned, painted = pool.submit(painting_alone, *given).result()
-        print(
-            f"| {diameter:g} mm | {speed.width} x {speed.height} | {speed.cells} | {planned:.1f} s "
-            f"| {painted:.1f} Mpx/s | {speed.seconds:.1f} s | {speed.mpx / speed.seconds:.1f} "
-            f"| {speed.mpx / speed.cpu_seconds:.1f} "
-            f"| {speed.peak / 2**20:.0f} MiB, of which {speed.at_start / 2**20:.0f} at start "
-            f"| {speed.file / 1e6:.0f} MB, {speed.file / speed.mpx / 1e3:.0f} kB/Mpx |",
-            flush=True,
+        table.row(
+            f"{diameter:g} mm",
+            f"{speed.width} x {speed.height}",
+            speed.cells,
+            f"{planned:.1f} s",
+            f"{painted:.1f} Mpx/s",
+            f"{speed.seconds:.1f} s",
+            f"{speed.mpx / speed.seconds:.1f}",
+            f"{speed.mpx / speed.cpu_seconds:.1f}",
+            f"{speed.peak / 2**20:.0f} MiB, of which {speed.at_start / 2**20:.0f} at start",
+            f"{speed.file / 1e6:.0f} MB, {speed.file / speed.mpx / 1e3:.0f} kB/Mpx",
         )
+    figures.write([arguments.seed])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """What a benchmark measured, printed as it comes and written to ``benchmarks/results/<name>.json`` at the end.
 
-    asked = record.parser(__doc__)                          # with --results, the folder
-    figures = record.Record("detectors", "Detectors with and without AGPL code")
-    table = figures.table("figure", "fcos", "yolo", caption="18 test slides")
-    table.row("mAP", 0.115, 0.210)                          # numbers keep four figures
+    figures = record.Record("detectors", "The detectors that ship")
+    table = figures.table("figure", "fcos", "yolo", caption="18 test slides.")
+    table.row("mAP", 0.115, 0.210)
     figures.say("Judged once.")
     figures.write(seeds=[0])
 
@@ -24,13 +23,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a script's docstring as it is written."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose help begins with the first line of a script's docstring."""
+    return argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+
+
+def quartiles(values: Any, digits: int) -> str:
+    """Median and quartiles: ``1.02 (0.98-1.07)``."""
+    low, middle, high = (f"{value:.{digits}f}" for value in np.quantile(values, (0.25, 0.5, 0.75)))
+    return f"{middle} ({low}-{high})"
 
 
 def cells(values: Sequence[Any]) -> str:

@@ -67,7 +67,7 @@ def origin(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = record.parser(__doc__)
+    parser = record.make_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, say whether the page is up to date")
     asked = parser.parse_args()
     made = page(record.RESULTS)

@@ -12,7 +12,6 @@ and ``robustness.csv`` into the work folder.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -28,6 +27,7 @@ import numpy as np
 import swift_ablation as ablation
 import torch
 from coloradv_study import Judged, Study
+from record import Record, make_parser
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
@@ -204,19 +204,19 @@ def band(panel: Any, rows: list[dict[str, Any]], axis: Axis, what: str, color: s
     panel.fill_between(axis.sizes, mean - deviation, mean + deviation, color=color, alpha=0.15, lw=0)
 
 
-def summary(table: list[dict[str, Any]]) -> None:
+def summary(table: list[dict[str, Any]], figures: Record) -> None:
     """Specificity, sensitivity and AUC, mean and SD over the seeds, of each row at each shift."""
-    heads = "".join(f" {row}: spec. | sens. | AUC |" for row in ROWS)
-    print(f"\n| shift | size |{heads}\n|---|---|{'---|---|---|' * len(ROWS)}")
+    names = [name for row in ROWS for name in (f"{row}: spec.", "sens.", "AUC")]
+    shown = figures.table("shift", "size", *names)
     for kind, axis in AXES.items():
         for size in axis.sizes:
             here = [r for r in table if (r["kind"], r["size"]) == (kind, size)]
             cells = [ablation.spread([r[what] for r in here if r["row"] == row]) for row in ROWS for what in FIGURES]
-            print(f"| {kind} | {size:g} | {' | '.join(cells)} |")
+            shown.row(kind, f"{size:g}", *cells)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/coloradv_study"))
     parser.add_argument("--ablation", type=Path, default=Path("benchmarks/work/swift_ablation"))
     parser.add_argument("--figure", type=Path, default=Path("docs/figures/robustness.png"))
@@ -232,7 +232,9 @@ def main() -> None:
     writer.writerows(table)
     write_bytes(study.work / "robustness.csv", stream.getvalue().encode())
     draw(table, arguments.figure)
-    summary(table)
+    figures = Record("robustness", "Robustness: one shift at a time")
+    summary(table, figures)
+    figures.write(sorted({row["seed"] for row in table}))
 
 
 if __name__ == "__main__":

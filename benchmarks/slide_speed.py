@@ -7,16 +7,15 @@ Renders a slide of at least 2 Gpx at 0.25 um/px if it is not there yet (that tim
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from pathlib import Path
 
 import psutil
 import torch
+from record import Record, make_parser
 
 from stride_monai.exporters.writers import load_writers
-from stride_monai.findings import Findings
 from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
@@ -54,7 +53,7 @@ def detection_alone(screener: Screener, tiles: int, batch: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--diameter", type=float, default=11.5, help="mm; 11.5 makes a slide of more than 2 Gpx")
     arguments = parser.parse_args()
@@ -69,24 +68,21 @@ def main() -> None:
     seconds = {**screened.seconds, "write": time.perf_counter() - writing}
     total = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    report(screened.findings, seconds, total, peak - loaded, path)
-    print("\n| alone, one run | tiles/s |\n|---|---|")
-    for reader in ("openslide", "tiff"):
-        print(f"| reading, {reader} | {reading_alone(path, reader, READ_TILES):.1f} |")
-    print(f"| detection, batch {BATCH} | {detection_alone(screener, DETECTED_TILES, BATCH):.1f} |")
-
-
-def report(findings: Findings, seconds: dict[str, float], total: float, memory: float, path: Path) -> None:
-    slide = findings.slide
-    print(f"{slide.width} x {slide.height} px = {slide.width * slide.height / 1e9:.2f} Gpx at {slide.mpp:g} um/px, ")
-    print(
-        f"{path.stat().st_size / 1e6:.0f} MB, {findings.quality.tiles_read} tiles read, {len(findings.cells)} cells\n"
+    figures = Record("slide_speed", "One large slide")
+    findings, slide = screened.findings, screened.findings.slide
+    caption = (
+        f"{slide.width} x {slide.height} px = {slide.width * slide.height / 1e9:.2f} Gpx at {slide.mpp:g} um/px, "
+        f"{path.stat().st_size / 1e6:.0f} MB, {findings.quality.tiles_read} tiles read, {len(findings.cells)} cells."
     )
-    print("| stage | seconds |\n|---|---|")
-    for stage, value in seconds.items():
-        print(f"| {stage} | {value:.2f} |")
-    print(f"| all (stages overlap: reading runs ahead of detection) | {total:.2f} |")
-    print(f"\npeak memory above the models: {memory / 2**30:.2f} GiB")
+    table = figures.table("stage", "seconds", caption=caption)
+    for stage, value in {**seconds, "all (reading runs ahead of detection)": total}.items():
+        table.row(stage, f"{value:.2f}")
+    figures.say(f"Peak memory above the models: {(peak - loaded) / 2**30:.2f} GiB.")
+    table = figures.table("alone, one run", "tiles/s")
+    for reader in ("openslide", "tiff"):
+        table.row(f"reading, {reader}", f"{reading_alone(path, reader, READ_TILES):.1f}")
+    table.row(f"detection, batch {BATCH}", f"{detection_alone(screener, DETECTED_TILES, BATCH):.1f}")
+    figures.write([7])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ of the classifier with few labels (seed 0); nothing else was chosen by results.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import statistics
@@ -30,6 +29,7 @@ from typing import Any, NamedTuple
 import monai.bundle
 import numpy as np
 import torch
+from record import Record, make_parser
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
 from stride_monai.data.bags.bag import BagCell, BagFile, write_bag
@@ -388,24 +388,27 @@ def tables(work: Path) -> None:
     names = [
         f"{what}, {where}" for where in ("seen", "held out") for what in ("AUC", "spec. at sens. 95 %", "F1-macro")
     ]
-    print("\n| slides | seeds |", " | ".join(names), "| core-s |\n|---|---|" + "---|" * 7)
+    figures = Record("swift_ablation", "SWIFT against its baselines")
+    caption = "Mean ± SD over the seeds."
+    table = figures.table("slides", "seeds", *names, "core-s", caption=caption)
     rows = results(work / "runs", "row")
     for name in (name for name in ROWS if rows[name]):
         cells = [spread([r[where][c] for r in rows[name]]) for where in ("seen", "held_out") for c in columns]
         seconds = statistics.mean(r["cpu_seconds"] for r in rows[name])
-        print(f"| {name} | {len(rows[name])} |", " | ".join(cells), f"| {seconds:.0f} |")
-    print("\n| cells | seeds | F1-macro, seen | F1-macro, held out | core-s |\n|---|---|---|---|---|")
+        table.row(name, len(rows[name]), *cells, f"{seconds:.0f}")
+    table = figures.table("cells", "seeds", "F1-macro, seen", "F1-macro, held out", "core-s")
     encoders = results(work / "encoders", "encoder")
     for name in (name for name in ENCODERS if encoders[name]):
         cells = [spread([r[where] for r in encoders[name]]) for where in ("seen", "held_out")]
         seconds = statistics.mean(r["cpu_seconds"] for r in encoders[name])
-        print(f"| {name} | {len(encoders[name])} |", " | ".join(cells), f"| {seconds:.0f} |")
+        table.row(name, len(encoders[name]), *cells, f"{seconds:.0f}")
     for path in sorted(work.glob("few-*/done")):
-        print(f"{path.parent.name}: {path.read_text()}")
+        figures.say(f"{path.parent.name}: {path.read_text()}")
+    figures.write(sorted({result["seed"] for found in rows.values() for result in found}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work/swift_ablation"))
     parser.add_argument("--row", action="append", choices=list(ROWS))
     parser.add_argument("--seed", action="append", type=int)

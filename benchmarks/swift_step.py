@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
+from record import Record, make_parser, quartiles
 from torch import Tensor
 from torch.nn import functional
 
@@ -132,7 +133,7 @@ def spent(run: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def time_ratio(rounds: int) -> None:
+def time_ratio(figures: Record, rounds: int) -> None:
     labeled, bag = batch(K, SIDE)
     runs = swift(labeled, [bag] * STEPS), bare(labeled, [bag] * STEPS)
     for run in runs:
@@ -143,8 +144,9 @@ def time_ratio(rounds: int) -> None:
         seconds = {which: spent(runs[which]) / STEPS for which in order}
         pairs.append((seconds[0], seconds[1]))
     ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    low, ratio, high = statistics.quantiles([a / b for a, b in pairs], n=4)
-    print(f"SWIFT {ours:.3f} s per step, bare loop {theirs:.3f} s; ratio {ratio:.3f} (quartiles {low:.3f}-{high:.3f})")
+    ratio = quartiles([a / b for a, b in pairs], 3)
+    figures.say(f"Processor time of a step, median of {rounds}: SWIFT {ours:.3f} s, bare loop {theirs:.3f} s.")
+    figures.tables[0].row("SWIFT / bare loop, median (quartiles); bar 1.05", ratio)
 
 
 def write_bags(folder: Path, slides: int) -> list[dict[str, Any]]:
@@ -160,7 +162,7 @@ def write_bags(folder: Path, slides: int) -> list[dict[str, Any]]:
     return items
 
 
-def waiting(workers: int, slides: int = 16) -> None:
+def waiting(figures: Record, workers: int, slides: int = 16) -> None:
     with tempfile.TemporaryDirectory() as folder:
         items = write_bags(Path(folder), slides)
         bags = DataLoader(Dataset(items, LoadBagd(top_k=K)), batch_size=2, num_workers=workers)
@@ -187,10 +189,12 @@ def waiting(workers: int, slides: int = 16) -> None:
         engine.run()
         whole = time.perf_counter() - begun["epoch"]
         stream.close()
-    print(f"{workers} processes that load: {sum(waited) / whole:.1%} of {whole:.1f} s spent waiting for data")
+    figures.tables[0].row(
+        f"waiting for data, {workers} processes that load", f"{sum(waited) / whole:.1%} of {whole:.1f} s"
+    )
 
 
-def memory() -> None:
+def memory(figures: Record) -> None:
     peaks, grown = [], []
     for k in MEMORY_KS:
         command = [sys.executable, __file__, "--peak", str(k)]
@@ -198,8 +202,8 @@ def memory() -> None:
         peaks.append(peak)
         grown.append(peak - before)
     what = f"two bags of {MEMORY_KS[0]} and of {MEMORY_KS[1]} cells of {MEMORY_SIDE} px"
-    print(f"peak memory, {what}: {peaks[0]} and {peaks[1]} MiB, {peaks[1] / peaks[0] - 1:+.1%}")
-    print(f"of which above imported libraries: {grown[0]} and {grown[1]} MiB, {grown[1] / grown[0] - 1:+.1%}")
+    for name, (one, other) in {f"peak memory, {what}": peaks, "of which above imported libraries": grown}.items():
+        figures.tables[0].row(name, f"{one} and {other} MiB, {other / one - 1:+.1%}")
 
 
 def peak_of(k: int) -> None:
@@ -216,7 +220,7 @@ def resident_peak() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
-def gradients() -> None:
+def gradients(figures: Record) -> None:
     labeled, bag = batch(K, SIDE)
     found = []
     for part in (None, 20):
@@ -226,11 +230,12 @@ def gradients() -> None:
         # After the step the gradients are still there; nothing but the parts differs.
         found.append([p.grad.clone() for p in engine.network.parameters()])
     gaps = [float((a - b).abs().max() / a.abs().max().clamp_min(1e-12)) for a, b in zip(*found, strict=True)]
-    print(f"gradients in parts of 20 against all at once: largest relative difference {max(gaps):.1e}")
+    name = "gradients in parts of 20 against all at once, largest relative difference; bar 1e-5"
+    figures.tables[0].row(name, f"{max(gaps):.1e}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--only", choices=["time", "wait", "memory", "gradients"])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
@@ -239,16 +244,18 @@ def main() -> None:
     if arguments.peak:
         peak_of(arguments.peak)
         return
-    jobs = {
-        "time": lambda: time_ratio(arguments.rounds),
-        "wait": lambda: [waiting(workers) for workers in (0, 1)],
-        "gradients": gradients,
-        "memory": memory,
+    figures = Record("swift_step", "One iteration of SWIFT")
+    figures.table("figure", "value", caption=f"{CELLS} labelled cells and two bags of {K} cells of {SIDE} px.")
+    jobs: dict[str, Callable[[], object]] = {
+        "time": lambda: time_ratio(figures, arguments.rounds),
+        "wait": lambda: [waiting(figures, workers) for workers in (0, 1)],
+        "gradients": lambda: gradients(figures),
+        "memory": lambda: memory(figures),
     }
     for name, job in jobs.items():
         if arguments.only in {None, name}:
             job()
-    print("on a GPU: not measured")
+    figures.write()
 
 
 if __name__ == "__main__":

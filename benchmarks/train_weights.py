@@ -20,9 +20,7 @@ Every step is a command that a user could type, and is skipped when its result i
 
 from __future__ import annotations
 
-import argparse
 import csv
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import Record, make_parser
 
 from stride_monai.data.cells import CellRecord, read_cells, write_cells
 from stride_monai.data.manifest import read_manifest, write_manifest
@@ -108,7 +107,7 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
 
 
-def judge(cohort: Path, work: Path, detector: str) -> None:
+def judge(cohort: Path, work: Path, detector: str) -> dict[str, str]:
     """Screen the test slides with the shipped weights, as a user would, and compare with the truth."""
     test = [record for record in read_manifest(cohort / "manifest.csv") if record.split == "test"]
     manifest = work / "test.csv"
@@ -132,18 +131,14 @@ def judge(cohort: Path, work: Path, detector: str) -> None:
         scores.append(findings.score or 0.0)
         positive.append(record.slide_class != "NILM")
         calls.append(findings.call == "positive")
-    results = {
-        "detector": detector,
-        "test slides": len(test),
-        "positive slides": int(np.sum(positive)),
-        "positive cells": sum(map(len, hits.values())),
-        "recall of positive cells in the top K": float(np.mean([h for v in hits.values() for h in v])),
-        "by class": {name: [float(np.mean(v)), len(v)] for name, v in sorted(hits.items())},
-        "AUC": auc(np.array(scores), np.array(positive)),
-        "sensitivity": float(np.mean(np.array(calls)[np.array(positive)])),
-        "specificity": float(1 - np.mean(np.array(calls)[~np.array(positive)])),
+    return {
+        "test slides, positive": f"{len(test)}, {np.sum(positive)}",
+        "recall of positive cells in the top K": f"{np.mean([h for v in hits.values() for h in v]):.3f}",
+        **{f"of {name}": f"{np.mean(v):.3f} of {len(v)}" for name, v in sorted(hits.items())},
+        "AUC of the slide score": f"{auc(np.array(scores), np.array(positive)):.3f}",
+        "sensitivity": f"{np.mean(np.array(calls)[np.array(positive)]):.3f}",
+        "specificity": f"{1 - np.mean(np.array(calls)[~np.array(positive)]):.3f}",
     }
-    print(json.dumps(results, indent=1))
 
 
 def mine_negatives(cells: Path, mined: Path) -> None:
@@ -221,7 +216,7 @@ def make(work: Path, seed: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--work", type=Path, default=Path("weights-work"))
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--judge-only", action="store_true", help="measure the weights that are there")
@@ -229,8 +224,12 @@ def main() -> None:
     work: Path = arguments.work.absolute()
     if not arguments.judge_only:
         make(work, arguments.seed)
-    for detector in DETECTORS:
-        judge(work / "slides", work, detector)
+    judged = {detector: judge(work / "slides", work, detector) for detector in DETECTORS}
+    figures = Record("train_weights", "Shipped weights on held-out synthetic slides")
+    table = figures.table("", *judged)
+    for name in judged[DEFAULT]:
+        table.row(name, *(found[name] for found in judged.values()))
+    figures.write([arguments.seed])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ machine, but they were looked at while it was made, so the figures are optimisti
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import itertools
@@ -28,6 +27,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from record import Record, make_parser
+from record import Table as Shown
 from scipy import ndimage, stats
 from scipy.optimize import minimize
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
@@ -428,57 +429,52 @@ def table_of(fields: Sequence[Field], view_um: float, mpp: float) -> Table:
     return Table(values, tuple(rows[0]), names == "real", names, np.array(fold))
 
 
-def _line(name: str, features: Floats, table: Table) -> None:
+def _line(name: str, features: Floats, table: Table, shown: Shown) -> None:
     scores = validated(features, table.real, table.fold)
     cells = [fold_aucs(values, table.real, table.fold) for values in scores.values()]
-    print(
-        f"| {name} | {features.shape[1]} | " + " | ".join(f"{c.mean():.3f} ± {c.std():.3f}" for c in cells) + " |",
-        flush=True,
-    )
+    shown.row(name, features.shape[1], *(f"{cell.mean():.3f} ± {cell.std():.3f}" for cell in cells))
 
 
-def report(table: Table, frozen: Floats, title: str, shown: int) -> None:
+def report(table: Table, frozen: Floats, title: str, most: int, figures: Record) -> None:
     """The tables of one field of view."""
-    print(f"\n### {title}: {table.real.sum()} real crops, {(~table.real).sum()} synthetic\n")
-    print("| features | n | AUC logistic | AUC stumps |\n|---|---|---|---|")
-    _line("**all statistics**", table.values, table)
+    caption = f"{title}: {table.real.sum()} real crops, {(~table.real).sum()} synthetic."
+    shown = figures.table("features", "n", "AUC logistic", "AUC stumps", caption=caption)
+    _line("all statistics", table.values, table, shown)
     shape = ("gradient", "lbp", "glcm", "spectrum")
-    _line("texture (gradient, lbp, glcm, spectrum)", table.family(*shape), table)
+    _line("texture (gradient, lbp, glcm, spectrum)", table.family(*shape), table, shown)
     for family in dict.fromkeys(family for family, _ in table.columns):
-        _line(family, table.family(family), table)
+        _line(family, table.family(family), table, shown)
     if frozen.size:
-        _line("frozen encoder", frozen, table)
-    _centres(table)
-    _singles(table, shown)
+        _line("frozen encoder", frozen, table, shown)
+    _centres(table, figures)
+    _singles(table, most, figures)
 
 
-def _centres(table: Table) -> None:
+def _centres(table: Table, figures: Record) -> None:
     scores = validated(table.values, table.real, table.fold)["logistic"]
-    print("\n| centre against the real fields | AUC logistic, all statistics |\n|---|---|")
+    shown = figures.table("centre against the real fields", "AUC logistic, all statistics")
     for centre in sorted(set(table.origin) - {"real"}):
         keep = table.real | (table.origin == centre)
         folds = [k for k in np.unique(table.fold) if (table.origin[table.fold == k] == centre).any()]
         within = [auc(scores[keep & (table.fold == k)], table.real[keep & (table.fold == k)]) for k in folds]
-        print(f"| {centre} | {np.mean(within):.3f} |")
+        shown.row(centre, f"{np.mean(within):.3f}")
 
 
-def _singles(table: Table, shown: int) -> None:
+def _singles(table: Table, most: int, figures: Record) -> None:
     """What it still sees: the single features that separate best, with their values on both sides."""
     single = np.array([auc(column, table.real) for column in table.values.T])
-    order = np.argsort(-np.abs(single - 0.5))[:shown]
-    print("\n| it still sees | family | AUC | real mean (SD) | synthetic mean (SD) |\n|---|---|---|---|---|")
+    order = np.argsort(-np.abs(single - 0.5))[:most]
+    shown = figures.table("it still sees", "family", "AUC", "real mean (SD)", "synthetic mean (SD)")
     for i in order:
         family, name = table.columns[i]
         ours, theirs = table.values[~table.real, i], table.values[table.real, i]
         way = "higher" if single[i] > 0.5 else "lower"
-        print(
-            f"| {name} {way} in real | {family} | {max(single[i], 1 - single[i]):.3f} "
-            f"| {theirs.mean():.3g} ({theirs.std():.2g}) | {ours.mean():.3g} ({ours.std():.2g}) |"
-        )
+        values = (f"{side.mean():.3g} ({side.std():.2g})" for side in (theirs, ours))
+        shown.row(f"{name} {way} in real", family, f"{max(single[i], 1 - single[i]):.3f}", *values)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "cric")
     parser.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
     parser.add_argument("--repeats", type=int, default=2, help="phantom fields per real field")
@@ -494,10 +490,12 @@ def main() -> None:
     if arguments.blur > 0:
         fields = [replace(field, pixels=_blurred(field.pixels, arguments.blur)) for field in fields]
     frozen = np.empty((0, 0)) if arguments.no_encoder else encoder_features(fields)
+    figures = Record("two_sample", "Synthetic against real: two-sample test")
     for view, mpp in ((112.0, 0.5), (32.0, 0.25)):
-        report(table_of(fields, view, mpp), frozen, f"{view:g} um at {mpp:g} um/px", arguments.shown)
+        report(table_of(fields, view, mpp), frozen, f"{view:g} um at {mpp:g} um/px", arguments.shown, figures)
         frozen = np.empty((0, 0))
-    print(f"\n{len(fields)} fields, {time.perf_counter() - start:.0f} s")
+    figures.say(f"{len(fields)} fields, {time.perf_counter() - start:.0f} s.")
+    figures.write([0])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -36,9 +37,13 @@ STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures"
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Script]:
-    """Runs a script in this process: ``script(name, *words, **constants)`` gives what it printed."""
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Script]:
+    """Runs a script in this process: ``script(name, *words, **constants)`` gives what it printed.
+
+    What it measured lies in ``results`` of the test's folder.
+    """
     monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(importlib.import_module("record"), "RESULTS", tmp_path / "results")
     threads = torch.get_num_threads()
 
     def run(name: str, *words: object, **constants: Any) -> str:
@@ -47,6 +52,8 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
             monkeypatch.setattr(module, constant, value)
         monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *map(str, words)])
         module.main()
+        result = json.loads((tmp_path / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        assert result["tables"], "nothing was measured"
         return capsys.readouterr().out
 
     yield run
@@ -194,7 +201,7 @@ class TestOfTheDetectors:
     def test_train_weights_judges(self, script: Script, phantoms: Path, tmp_path: Path) -> None:
         """What trains takes an hour and writes what ships: its commands are those of the other tests."""
         (tmp_path / "slides").symlink_to(phantoms)
-        assert script("train_weights", "--work", tmp_path, "--judge-only").count('"test slides": 2') == 2
+        assert "| test slides, positive | 2, 1 | 2, 1 |" in script("train_weights", "--work", tmp_path, "--judge-only")
 
 
 @pytest.mark.slow
@@ -221,7 +228,7 @@ def test_the_studies_of_swift_and_coloradv(script: Script, tmp_path: Path, monke
     assert "ColorAdv both" in script("coloradv_study", *places, "--seed", 0, "--row", "ColorAdv both", "--row", "SWIFT")
     model = shared / "runs" / "SWIFT_gradient_x_feature-0" / "model.pt"
     said = script("coloradv_pictures", "--cohort", shared / "cohort", "--weights", model, "--out", tmp_path)
-    assert "Mean loss of a slide" in said
+    assert "| mean loss of a slide |" in said
     robustness = importlib.import_module("robustness")
     axes = {name: robustness.AXES[name]._replace(sizes=robustness.AXES[name].sizes[2:4]) for name in ("hue", "jpeg")}
     said = script("robustness", *places, "--figure", tmp_path / "figure.png", AXES=axes)
