@@ -11,6 +11,7 @@ from .colors import stain_figure as stain_figure
 from .colors import triplets_figure as triplets_figure
 from .descriptions import JudgedCells as JudgedCells
 from .descriptions import allowed_texts as allowed_texts
+from .descriptions import described_cells as described_cells
 from .descriptions import description_figures as description_figures
 from .descriptions import description_report as description_report
 from .descriptions import scores_figure as scores_figure

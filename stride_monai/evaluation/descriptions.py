@@ -27,6 +27,7 @@ from stride_monai.metrics.descriptions import (
 __all__ = [
     "JudgedCells",
     "allowed_texts",
+    "described_cells",
     "description_figures",
     "description_report",
     "scores_figure",
@@ -43,7 +44,7 @@ class JudgedCells(NamedTuple):
     """Cells and what is said of them.
 
     Attributes:
-        similarity: ``[n, N]``, cosines with the texts. right: ``[n, N]``, the texts that describe a cell.
+        similarity: ``[n, N]``, cosines with the texts. right: ``[n, N]``, the texts that are right for a cell.
         truth: ``[n]``, class. predicted: ``[n]``, class by the encoder's head.
     """
 
@@ -130,6 +131,43 @@ def description_report(
 
 def _facts(values: Any) -> dict[str, float | None]:
     return {name: plain(value) for name, value in values._asdict().items()}
+
+
+def described_cells(
+    cells: JudgedCells, scores: NDArray[Any], boxes: NDArray[Any], texts: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The ``cells`` of ``<slide id>.descriptions.json``; fields: docs/artifacts.md.
+
+    A text that the predicted class does not list is kept all the same: it is marked, not hidden.
+
+    Args:
+        cells: of a bag in order of rank; ``truth`` is -1 where it is not known, ``right`` the texts that are kept.
+        scores: ``[n]``, of the detector. boxes: ``[n, 4]``.
+        texts: ``N``.
+    """
+    allowed, described = allowed_texts(texts), []
+    for k, (similarity, predicted) in enumerate(zip(cells.similarity, cells.predicted.tolist(), strict=True)):
+        nearest = sorted(np.flatnonzero(cells.right[k]).tolist(), key=lambda n: -similarity[n])
+        known = int(cells.truth[k])
+        described.append(
+            {
+                "rank": k + 1,
+                "score": plain(scores[k]),
+                "box": plain_list(boxes[k]),
+                "class": CELL_CLASSES[predicted],
+                "known_class": None if known < 0 else CELL_CLASSES[known],
+                "descriptions": [
+                    {
+                        "text": texts[n],
+                        "similarity": plain(similarity[n]),
+                        "fits_class": bool(allowed[predicted, n]),
+                    }
+                    for n in nearest
+                ],
+                "similarities": plain_list(similarity),
+            }
+        )
+    return described
 
 
 def description_figures(judged: JudgedCells, texts: Sequence[str], threshold: float) -> dict[str, Figure]:

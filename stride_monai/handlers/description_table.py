@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
-from stride_monai import __version__
-from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.evaluation.descriptions import allowed_texts
-from stride_monai.files import sha256_of, write_bytes
+from stride_monai.evaluation.descriptions import JudgedCells, described_cells
+from stride_monai.evaluation.reports import hash_of, header, write_report
 from stride_monai.findings import DISCLAIMER
-from stride_monai.inferers.bags import Similarities
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import refuse_exported
@@ -54,7 +47,6 @@ class DescriptionTableWriter:
         self.output_dir = Path(output_dir)
         self.aligner, self.encoder = aligner, encoder
         self.weights = weights
-        self._allowed = allowed_texts(aligner.texts)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._start)
@@ -63,11 +55,10 @@ class DescriptionTableWriter:
     def _start(self, engine: Engine) -> None:
         self.aligner.check_encoder(self.encoder)
         self._facts = {
-            "schema_version": SCHEMA_VERSION,
-            "package_version": __version__,
-            "weights_sha256": sha256_of(Path(self.weights)) if self.weights else None,
+            **header(SCHEMA_VERSION),
+            "weights_sha256": hash_of(self.weights),
             "encoder_sha256": self.aligner.encoder_sha256,
-            "threshold": float(self.aligner.threshold),
+            "threshold": self.aligner.stored_threshold(),
             "texts": list(self.aligner.texts),
         }
 
@@ -75,39 +66,18 @@ class DescriptionTableWriter:
         """Takes ``pred`` (:class:`~stride_monai.inferers.Similarities`) and the batch of loaded bags."""
         batch, found = engine.state.batch, engine.state.output["pred"]
         for j, slide_id in enumerate(batch["slide_id"]):
-            record = {"slide_id": slide_id, **self._facts, "cells": self._cells(found, batch, j)}
-            record["disclaimer"] = DISCLAIMER
-            write_bytes(
-                self.output_dir / f"{slide_id}.descriptions.json", (json.dumps(record, indent=1) + "\n").encode()
+            mask = batch["mask"][j].cpu()
+            similarity = found.similarity[j].float()
+            columns = (
+                similarity,
+                self.aligner.keep(similarity),
+                batch["truth"][j],
+                found.cell_logits[j].argmax(dim=-1),
             )
-
-    def _cells(self, found: Similarities, batch: Any, j: int) -> list[dict[str, Any]]:
-        similarity = found.similarity[j].float()
-        kept = self.aligner.keep(similarity).cpu()
-        predicted = found.cell_logits[j].argmax(dim=-1).cpu()
-        values, cells = similarity.cpu().tolist(), []
-        for k in torch.nonzero(batch["mask"][j]).flatten().tolist():
-            truth = int(batch["truth"][j, k])
-            cells.append(
-                {
-                    "rank": k + 1,
-                    "score": round(float(batch["scores"][j, k]), 6),
-                    "box": [round(float(side), 6) for side in batch["boxes"][j, k]],
-                    "class": CELL_CLASSES[int(predicted[k])],
-                    "known_class": None if truth < 0 else CELL_CLASSES[truth],
-                    "descriptions": self._kept(values[k], kept[k].tolist(), int(predicted[k])),
-                    "similarities": [round(value, 6) for value in values[k]],
-                }
+            cells = JudgedCells(*(column.cpu()[mask].numpy() for column in columns))
+            scores, boxes = (batch[name][j].cpu()[mask].numpy() for name in ("scores", "boxes"))
+            described = described_cells(cells, scores, boxes, self.aligner.texts)
+            write_report(
+                self.output_dir / f"{slide_id}.descriptions.json",
+                {"slide_id": slide_id, **self._facts, "cells": described, "disclaimer": DISCLAIMER},
             )
-        return cells
-
-    def _kept(self, values: Sequence[float], kept: Sequence[bool], predicted: int) -> list[dict[str, Any]]:
-        nearest = sorted((n for n, keep in enumerate(kept) if keep), key=lambda n: -values[n])
-        return [
-            {
-                "text": self.aligner.texts[n],
-                "similarity": round(values[n], 6),
-                "fits_class": bool(self._allowed[predicted, n]),
-            }
-            for n in nearest
-        ]

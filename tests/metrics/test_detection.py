@@ -8,18 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
 from detection_scenes import scene, with_ignored
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ignite.engine import Engine
 from monai.apps.detection.metrics.matching import matching_batch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from stride_monai.handlers.metrics import DetectionMap, DetectionRecall
 from stride_monai.metrics.detection import TileResult, box_iou, detection_recall, mean_average_precision
-from stride_monai.networks.detection.detector import TileDetections
 
 
 def slow_map(results: Sequence[TileResult], most: int) -> float:
@@ -155,16 +151,3 @@ def test_one_true_box_is_found_once() -> None:
     other = TileResult(np.array([[50.0, 0, 60, 10]]), np.array([0.85]), truth)
     # hits at ranks 1 of 3; the second truth is missed
     assert mean_average_precision([twice, other]) == pytest.approx(51 / 101)
-
-
-def test_as_ignite_metrics() -> None:
-    boxes = torch.tensor([[0.0, 0, 10, 10]])
-    found, nothing = TileDetections(boxes, torch.tensor([0.9])), TileDetections(boxes[:0], torch.zeros(0))
-    engine = Engine(lambda _, batch: {"pred": batch[0], "label": batch[1]})
-    DetectionMap().attach(engine, "map")
-    DetectionRecall().attach(engine, "recall")
-    engine.run([([found, nothing], [boxes, boxes]), ([nothing], [boxes[:0]])])
-    assert engine.state.metrics["recall"] == 0.5
-    assert engine.state.metrics["map"] == pytest.approx(51 / 101)
-    engine.run([([found], [boxes])])
-    assert engine.state.metrics == {"map": 1.0, "recall": 1.0}

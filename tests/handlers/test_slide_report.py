@@ -14,10 +14,9 @@ from monai.engines import PrepareBatchExtraInput, SupervisedEvaluator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from stride_monai.errors import ManifestError
 from stride_monai.handlers.metrics import SlideAUC
 from stride_monai.handlers.slide_report import SlidePictures, SlideReport
-from stride_monai.metrics.slide import auc, roc_curve
+from stride_monai.metrics.slide import auc
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
@@ -56,20 +55,6 @@ def evaluated(net: SlideClassifier, *handlers: Any, epochs: int = 1) -> None:
     )
     for epoch in range(epochs):
         evaluator.run(epoch + 1)
-
-
-def test_the_roc_curve_is_that_of_every_threshold() -> None:
-    rng = np.random.default_rng(0)
-    scores, positive = rng.integers(0, 6, 40) / 5, rng.random(40) < 0.4
-    false_positives, sensitivity = roc_curve(scores, positive)
-    for threshold, x, y in zip(np.unique(scores)[::-1], false_positives[1:], sensitivity[1:], strict=True):
-        called = scores >= threshold
-        assert x == pytest.approx((called & ~positive).sum() / (~positive).sum())
-        assert y == pytest.approx((called & positive).sum() / positive.sum())
-    assert (false_positives[0], sensitivity[0], false_positives[-1], sensitivity[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(sensitivity, false_positives) == pytest.approx(auc(scores, positive))
-    with pytest.raises(ManifestError, match="no negative slide"):
-        roc_curve(scores, np.ones(40, bool))
 
 
 def test_the_report_says_what_the_network_says(tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from swift_toys import trainer as swift_trainer
 
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.engines.coloradv import ColorAdvTrainer
-from stride_monai.evaluation.colors import ORIGINAL, stain_figure, triplets_figure
-from stride_monai.handlers.color_pictures import ColorPictures, attacked, chosen_slides, stain_color
-from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.transforms.color_perturbation import SPACES, ColorPerturbation
+from stride_monai.evaluation.colors import ORIGINAL
+from stride_monai.handlers.color_pictures import ColorPictures, attacked, stain_color
+from stride_monai.transforms.color_perturbation import ColorPerturbation
 
 
 class Bags:
@@ -132,13 +131,6 @@ def test_without_a_board_nothing_is_loaded() -> None:
         assert len(loaded) == expected
 
 
-def test_shows_a_few_slides_of_a_few_centres_positive_ones_first() -> None:
-    items = Bags((0, 0, 4, 2, 0, 1)).data
-    centres = {"s0": "north", "s1": "north", "s2": "north", "s3": "south", "s5": "east"}
-    assert chosen_slides(items, centres, 2, 1) == [(2, "north"), (3, "south")]
-    assert chosen_slides(items, centres, 9, 2) == [(2, "north"), (0, "north"), (3, "south"), (4, "s4"), (5, "east")]
-
-
 def test_the_color_of_stain_is_that_of_the_pixels_that_are_no_glass() -> None:
     crop = torch.full((1, 3, 4, 4), 250, dtype=torch.uint8)
     crop[0, :, 0, 0] = torch.tensor([10, 100, 200], dtype=torch.uint8)
@@ -147,23 +139,3 @@ def test_the_color_of_stain_is_that_of_the_pixels_that_are_no_glass() -> None:
     assert stain_color(crop, moved)[0] == pytest.approx([20 / 255 + 0.1, 100 / 255 + 0.1, 200 / 255 + 0.1], abs=1e-6)
     glass = torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)
     assert stain_color(glass, moved).tolist() == [[0, 0, 0]]
-
-
-def slides_of(network: SlideClassifier) -> Any:
-    bags = Bags((3, 2, 4))
-    return [attacked(network, bags[k], centre, cells=2) for k, centre in enumerate(("a", "b", "a"))]
-
-
-def test_figures_hold_every_picture_and_every_centre() -> None:
-    slides = slides_of(classifier())
-    figure = triplets_figure(slides)
-    shown = [axes.images[0].get_array() for row in figure.subfigs for axes in row.axes]
-    expected = [slide.pictures[name][cell] for slide in slides for cell in range(2) for name in (ORIGINAL, *SPACES)]
-    assert len(shown) == len(expected)
-    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(shown, expected, strict=True))
-    panels = stain_figure(slides).axes
-    assert len(panels) == 3
-    assert [label.get_text() for label in panels[-1].get_xticklabels()] == ["a", "b"]
-    median = float(np.median(np.concatenate([slides[0].stain[ORIGINAL][:, 0], slides[2].stain[ORIGINAL][:, 0]])))
-    levels = [line.get_ydata()[0] for line in panels[0].lines if len(set(line.get_ydata())) == 1]
-    assert any(level == pytest.approx(median) for level in levels)

@@ -1,0 +1,75 @@
+"""The report of a cell classifier against its predictions, counted slowly; its figures by what they show."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.evaluation.cells import cell_figures, cell_report, confusion_figure
+from stride_monai.metrics.cell import calibration_error, confusion_matrix
+
+CENTRES = [("North", "South", None)[k % 3] for k in range(90)]
+
+
+def predictions() -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and labels of 90 cells; no cell is AGC and none is called so."""
+    labels = np.arange(90) % 4
+    logits = np.random.default_rng(0).normal(size=(90, 5))
+    logits[np.arange(90), labels] += 1.5
+    logits[:, 4] = -20
+    powers = np.exp(logits)
+    return powers / powers.sum(axis=1, keepdims=True), labels
+
+
+def test_report() -> None:
+    probabilities, truth = predictions()
+    counts = dict(zip(CELL_CLASSES, (900, 50, 40, 30, 2), strict=True))
+    report = cell_report(probabilities, truth, CENTRES, counts, "test")
+    assert "NaN" not in json.dumps(report)
+    predicted = probabilities.argmax(1)
+    assert report["cells"] == 90
+    assert report["accuracy"] == pytest.approx((predicted == truth).mean(), abs=1e-6)
+    assert report["confusion"] == confusion_matrix(predicted, truth, 5).tolist()
+    f1 = [2 * ((predicted == c) & (truth == c)).sum() / ((predicted == c).sum() + (truth == c).sum()) for c in range(4)]
+    assert report["f1_macro"] == pytest.approx(np.mean(f1), abs=1e-6)
+    assert [report["classes"][name]["f1"] for name in CELL_CLASSES[:4]] == pytest.approx(f1, abs=1e-6)
+    missing = report["classes"]["AGC"]
+    assert (missing["cells"], missing["training_cells"], missing["f1"], missing["precision"]) == (0, 2, None, None)
+    top, by_class = calibration_error(probabilities, truth)
+    calibration = report["calibration"]
+    assert calibration["ece"] == pytest.approx(top, abs=1e-6)
+    assert calibration["classwise_ece"] == pytest.approx(by_class.mean(), abs=1e-6)
+    assert sum(calibration["reliability"]["count"]) == 90
+    assert {name: of["cells"] for name, of in report["centres"].items()} == {
+        "North": 30,
+        "South": 30,
+        "(no centre)": 30,
+    }
+    south = np.array([centre == "South" for centre in CENTRES])
+    assert report["centres"]["South"]["accuracy"] == pytest.approx((predicted == truth)[south].mean(), abs=1e-6)
+    assert (report["split"], report["weights_sha256"]) == ("test", None)
+    assert "synthetic" in report["disclaimer"].lower() or "research" in report["disclaimer"].lower()
+    assert cell_report(probabilities, truth)["centres"] == {}
+
+
+@pytest.mark.parametrize(
+    ("counts", "split", "said"),
+    [(None, "", "judged"), ({"NILM": 0}, "test", "judged, test"), ({"NILM": 9}, "test", "training")],
+)
+def test_f1_stands_against_training_counts_where_they_are_known(counts: dict[str, int], split: str, said: str) -> None:
+    figures = cell_figures(*predictions(), counts, split)
+    assert set(figures) == {"confusion", "f1_by_count", "reliability"}
+    axes = figures["f1_by_count"].axes[0]
+    assert axes.get_xlabel() == f"cells of the class ({said})"
+    assert len(axes.lines) == 4 + 1, "a point for each class that occurs, and the mean"
+
+
+def test_confusion_picture_shows_shares_of_the_true_class() -> None:
+    matrix = np.array([[8, 2, 0], [0, 0, 0], [5, 0, 5]])
+    axes = confusion_figure(matrix, ["a", "b", "c"]).axes[0]
+    shown = axes.images[0].get_array()
+    np.testing.assert_allclose(shown, [[0.8, 0.2, 0], [0, 0, 0], [0.5, 0, 0.5]])
+    assert [text.get_text() for text in axes.texts][:3] == ["80%\n8", "20%\n2", "0"]
