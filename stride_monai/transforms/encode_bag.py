@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
-from stride_monai.data.datasets.encoded import CellEncoder
+from stride_monai.data.datasets.encoded import CellEncoder, encode_all
 
 __all__ = ["EncodeBagd"]
 
@@ -29,12 +29,9 @@ class EncodeBagd(Transform):
         self.device = torch.device(device)
         self.chunk = chunk
 
-    @torch.no_grad()
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         image, mask = data["image"], data["mask"]
-        encoder = self.encoder.to(self.device).train(False)
-        parts = [encoder.encode(part.to(self.device)).float().cpu() for part in torch.split(image[mask], self.chunk)]
-        found = torch.cat(parts)
+        found = encode_all(self.encoder, torch.split(image[mask], self.chunk), self.device)
         features = torch.zeros(len(image), found.shape[1])
         features[mask] = found
         return {**data, "image": features}

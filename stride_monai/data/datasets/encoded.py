@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from stride_monai.data.datasets.cell_batches import CellBatch, collate_cells
 
-__all__ = ["CellEncoder", "EncodedCells"]
+__all__ = ["CellEncoder", "EncodedCells", "encode_all"]
 
 _log = logging.getLogger(__name__)
 _KNOWN = ("slide_id", "label", "target")
@@ -27,6 +27,16 @@ class CellEncoder(Protocol):
     def encode(self, images: Tensor) -> Tensor: ...
     def to(self, device: torch.device) -> Self: ...
     def train(self, mode: bool = True) -> Self: ...
+
+
+@torch.no_grad()
+def encode_all(encoder: CellEncoder, batches: Iterable[Tensor], device: torch.device) -> Tensor:
+    """Features float32 ``[N, D]``, on the CPU, of batches of crops, from an encoder in eval mode."""
+    training = encoder.training
+    encoder = encoder.to(device).train(False)
+    parts = [encoder.encode(batch.to(device)).float().cpu() for batch in batches]
+    encoder.train(training)
+    return torch.cat(parts)
 
 
 class EncodedCells(Dataset[dict[str, Any]]):
@@ -66,19 +76,14 @@ class EncodedCells(Dataset[dict[str, Any]]):
             self._features = self._encoded()
         return self._features
 
-    @torch.no_grad()
     def _encoded(self) -> Tensor:
         start = time.perf_counter()
-        encoder = self.encoder.to(self.device)
-        training = encoder.training
-        encoder.train(False)
         loader: DataLoader[Any] = DataLoader(
             self.cells, self.batch_size, num_workers=self.num_workers, collate_fn=collate_cells
         )
-        parts = [encoder.encode(batch["image"].to(self.device)).float().cpu() for batch in loader]
-        encoder.train(training)
+        features = encode_all(self.encoder, (batch["image"] for batch in loader), self.device)
         _log.info("%d cells encoded in %.0f s", len(self), time.perf_counter() - start)
-        return torch.cat(parts)
+        return features
 
     def __len__(self) -> int:
         return len(self.data)

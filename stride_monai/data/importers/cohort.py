@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stride_monai import __version__
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELED, cell_class_of, slide_class_of
@@ -19,7 +19,15 @@ from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_im
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, MappedLabel
 from stride_monai.data.importers.problems import PROBLEMS_NAME, ProblemLog
 from stride_monai.data.importers.reading import data_folder
-from stride_monai.data.importers.records import Format, ImportOptions, SourceCell, SourceImage, Unit
+from stride_monai.data.importers.records import (
+    Format,
+    ImportOptions,
+    Source,
+    SourceCell,
+    SourceImage,
+    SourceRegion,
+    Unit,
+)
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.importers.upright import LABELS_ON, labels_upright
 from stride_monai.data.manifest import SlideRecord, write_manifest
@@ -91,6 +99,45 @@ def import_dataset(
     """
     source, out, options = Path(source), Path(out), options or ImportOptions()
     _check_options(form, options)
+    files, problems = _free(out, overwrite), ProblemLog()
+    read = _read(form, source, out, options, problems)
+    labels = LabelMap(form.labels, own_map, form.bethesda)
+    met = [cell.label for cell in read.cells if cell.label] + [image.label for image in read.images if image.label]
+    labels.refuse_missing(met, _name_of(source))
+    cohort = _checked(form, read, options, labels, problems)
+    _refuse_broken(cohort, source, files, problems, skip_broken)
+    report = ImportReport(
+        folder=out,
+        labels=labels.table(met),
+        counts=_counts(cohort),
+        warnings=[*read.notes, *_warnings(form, options, cohort, labels.unused(met))],
+        problems=problems.counts(),
+        license=form.license,
+    )
+    with files.replacing(COHORT_FILES) as made:
+        write_cells(made / "cells.csv", cohort.cells)
+        if cohort.regions:
+            write_regions(made, (RegionRecord(region.slide_id, region.box) for region in cohort.regions))
+        _write_facts(made, form, cohort.unit, options, source, report)
+        if problems.found:
+            problems.write(made)
+        # The manifest comes last: where it stands, the cohort is complete.
+        write_manifest(made / "manifest.csv", cohort.slides, out)
+    return report
+
+
+class _Cohort(NamedTuple):
+    """What can be true of a data set, in the Bethesda vocabulary; and how many cells the map excludes, by label."""
+
+    slides: list[SlideRecord]
+    cells: list[CellRecord]
+    regions: list[SourceRegion]
+    unit: Unit
+    excluded: Counter[str]
+
+
+def _free(out: Path, overwrite: bool) -> CohortFiles:
+    """The files of a folder that may be written to."""
     files = CohortFiles(out)
     files.refuse(COHORT_FILES)
     standing = files.standing(name for name in COHORT_FILES if name != PROBLEMS_NAME)
@@ -98,7 +145,11 @@ def import_dataset(
         raise OutputError(f"{out} holds a {standing[0]} already", "choose another folder, or add --overwrite")
     if "cohort.json" in standing:
         raise OutputError(f"{out} holds a cohort of synthetic slides", "choose another folder")
-    problems = ProblemLog()
+    return files
+
+
+def _read(form: Format, source: Path, out: Path, options: ImportOptions, problems: ProblemLog) -> Source:
+    """What the format reads, its labels on upright pictures, with splits, patients and slides."""
     read = form.read(source, options, problems)
     refuse_within(out, {folder for image in read.images for folder in own_folders(image.path)}, "choose another --out")
     labels_upright(read, options.labels_on)
@@ -106,44 +157,33 @@ def import_dataset(
     with_splits(read, source, root, options.encoding, problems)
     read.images[:] = _grouped(read.images, options, root, problems)
     read.notes += [f"{count} {what}" for what, count in read.tally.items()]
-    labels = LabelMap(form.labels, own_map, form.bethesda)
-    met = [cell.label for cell in read.cells if cell.label] + [image.label for image in read.images if image.label]
-    labels.refuse_missing(met, _name_of(source))
+    return read
+
+
+def _checked(form: Format, read: Source, options: ImportOptions, labels: LabelMap, problems: ProblemLog) -> _Cohort:
+    """What can be used of what was read; all else becomes problems."""
     images = {image.source.slide_id: image for image in known_images(read, options.mpp, form.mpp, problems)}
     boxed = boxed_cells(read, images, options.point_um or form.point_um, problems)
-    slides = [_slide_record(image, labels, options) for image in images.values()]
+    slides = [_slide_record(image, labels) for image in images.values()]
     cells, excluded = _cell_records(boxed, labels, {slide.slide_id: slide.slide_class for slide in slides}, problems)
     complete = form.complete if options.complete is None else options.complete
     unit = read.unit or form.unit
     regions = whole_regions(read, images, complete and unit != "cell", _doubtful(problems), problems)
-    listing = out / PROBLEMS_NAME
+    return _Cohort(slides, cells, regions, unit, excluded)
+
+
+def _refuse_broken(cohort: _Cohort, source: Path, files: CohortFiles, problems: ProblemLog, skip_broken: bool) -> None:
+    """List the problems in the folder, and refuse what cannot be imported for them."""
+    listing = files.folder / PROBLEMS_NAME
     if problems.found:
-        problems.write(out)
+        problems.write(files.folder)
         if files.standing([LIST_NAME]):
             files.note([PROBLEMS_NAME])
     if problems.fatal and not skip_broken:
         raise problems.refusal(_name_of(source), listing)
-    if not slides or not (cells or any(slide.slide_class for slide in slides)):
+    if not cohort.slides or not (cohort.cells or any(slide.slide_class for slide in cohort.slides)):
         advice = f"see {listing}" if problems.found else "check the folder"
         raise ManifestError(f"{_name_of(source)} holds no labelled cell or image that can be used", advice)
-    report = ImportReport(
-        folder=out,
-        labels=labels.table(met),
-        counts=_counts(slides, cells, excluded, len(regions)),
-        warnings=[*read.notes, *_warnings(form, unit, options, slides, labels.unused(met), bool(regions))],
-        problems=problems.counts(),
-        license=form.license,
-    )
-    with files.replacing(COHORT_FILES) as made:
-        write_cells(made / "cells.csv", cells)
-        if regions:
-            write_regions(made, (RegionRecord(region.slide_id, region.box) for region in regions))
-        _write_facts(made, form, unit, options, source, report)
-        if problems.found:
-            problems.write(made)
-        # The manifest comes last: where it stands, the cohort is complete.
-        write_manifest(made / "manifest.csv", slides, out)
-    return report
 
 
 def _name_of(source: Path) -> str:
@@ -203,7 +243,7 @@ def _pattern(name: str, rule: str) -> re.Pattern[str]:
     return pattern
 
 
-def _slide_record(image: KnownImage, labels: LabelMap, options: ImportOptions) -> SlideRecord:
+def _slide_record(image: KnownImage, labels: LabelMap) -> SlideRecord:
     facts = image.source
     target = labels.get(facts.label) if facts.label else None
     classified = target is not None and target.label not in {*WITHOUT_CLASS, EXCLUDED}
@@ -261,42 +301,34 @@ def _doubtful(problems: ProblemLog) -> set[str]:
     return {problem.image for problem in problems.fatal if problem.kind not in {"region", "patient", "slide", "split"}}
 
 
-def _counts(
-    slides: Sequence[SlideRecord], cells: Sequence[CellRecord], excluded: Counter[str], regions: int
-) -> dict[str, Any]:
+def _counts(cohort: _Cohort) -> dict[str, Any]:
+    slides, cells = cohort.slides, cohort.cells
     classes = Counter(cell.cell_class or cell.label for cell in cells)
     return {
         "images": len(slides),
         "cells": len(cells),
         "cells_by_class": {name: classes[name] for name in (*CELL_CLASSES, ABNORMAL, UNLABELED) if classes[name]},
-        "cells_excluded": dict(excluded),
+        "cells_excluded": dict(cohort.excluded),
         "lossy_cells": sum(cell.lossy for cell in cells),
         "images_by_class": dict(sorted(Counter(slide.slide_class or "none" for slide in slides).items())),
         "images_by_split": dict(sorted(Counter(slide.split or "none" for slide in slides).items())),
         "images_without_cells": len({slide.slide_id for slide in slides} - {cell.slide_id for cell in cells}),
-        "annotated_regions": regions,
+        "annotated_regions": len(cohort.regions),
         "patients": len({slide.patient for slide in slides if slide.patient}),
         "specimens": len({slide.specimen for slide in slides if slide.specimen}),
     }
 
 
-def _warnings(
-    form: Format,
-    unit: Unit,
-    options: ImportOptions,
-    slides: Sequence[SlideRecord],
-    unused: Sequence[str],
-    regions: bool,
-) -> list[str]:
+def _warnings(form: Format, options: ImportOptions, cohort: _Cohort, unused: Sequence[str]) -> list[str]:
     warnings: list[str] = []
     if options.mpp is None and form.mpp is not None:
         warnings.append(f"um/px is {form.mpp:g} as reported for {form.title}, not read from the files (see --mpp)")
-    leak = leak_warning(slides)
+    leak = leak_warning(cohort.slides)
     if leak:
         warnings.append(leak)
     if unused:
         warnings.append(f"labels of --map that the data set does not have: {', '.join(unused)}")
-    if not regions and unit != "cell":
+    if not cohort.regions and cohort.unit != "cell":
         warnings.append(
             "a place without a mark counts as unlabelled, not as negative: no image is known to be annotated completely"
             " (say --complete if every lesion was marked)"
