@@ -25,7 +25,7 @@ from torch import Tensor
 from torchvision.io import decode_jpeg
 
 from stride_monai.data.bags.bag import BagFile
-from stride_monai.data.datasets.cell_batches import BagCells, collate_cells
+from stride_monai.data.datasets.cells import BagCells, collate_cells
 from stride_monai.data.datasets.sampling import CellSampler
 from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
 from stride_monai.phantom.cohorts.design import design_of

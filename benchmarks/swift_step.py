@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stride_monai.data.bags.bag import BagCell, BagHeader, encode_crop, write_bag
-from stride_monai.data.datasets.cell_batches import BagCells
+from stride_monai.data.datasets.cells import BagCells
 from stride_monai.data.datasets.streams import EndlessStream
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.swift import SwiftTrainer

@@ -2,7 +2,7 @@
 
 A cohort folder holds ``manifest.csv``, ``cells.csv``, the slides, and ``regions.csv`` where only parts of them were
 annotated. Every function can stand in a bundle's JSON, e.g.
-``"$stride_monai.data.datalists.cell_crops(@dataset_dir, 'train')"``. The same folder and seed give the same list on
+``"$stride_monai.data.cell_crops(@dataset_dir, 'train')"``. The same folder and seed give the same list on
 every machine.
 """
 
@@ -31,6 +31,7 @@ __all__ = [
     "class_counts",
     "detection_tiles",
     "labeled_bags",
+    "lesion_slides",
     "slide_centres",
     "slides",
 ]
@@ -47,10 +48,37 @@ def slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, 
     Raises:
         ManifestError: no manifest, a broken one, or no slide in the split.
     """
-    return [
-        {"image": str(record.path), "mpp": record.mpp, "slide_id": record.slide_id}
-        for record in _records(Path(dataset_dir), split)
-    ]
+    return _slide_items(_records(Path(dataset_dir), split))
+
+
+def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, Any]]:
+    """The slides of a split with their positive cells, all positive classes merged into one.
+
+    Args:
+        dataset_dir: cohort folder.
+        split: ``train``, ``validation`` or ``test``; None for all.
+
+    Returns:
+        Dictionaries with ``image`` (path), ``mpp`` (um/px that the manifest states, or None), ``slide_id``,
+        ``slide_class`` and ``boxes``, a list of (x0, y0, x1, y1) in level-0 px.
+
+    Raises:
+        ManifestError: broken tables, no slide in the split, or a slide without a class.
+    """
+    records = _records(Path(dataset_dir), split)
+    boxes: dict[str, list[tuple[float, ...]]] = {record.slide_id: [] for record in records}
+    for cell in read_cells(Path(dataset_dir) / "cells.csv"):
+        if cell.positive and cell.slide_id in boxes:
+            boxes[cell.slide_id].append(tuple(cell.box))
+    for record in records:
+        if record.slide_class is None:
+            raise ManifestError(f"slide '{record.slide_id}' has no slide_class", "label every slide that evaluates")
+    facts = zip(_slide_items(records), records, boxes.values(), strict=True)
+    return [{**item, "slide_class": record.slide_class, "boxes": own} for item, record, own in facts]
+
+
+def _slide_items(records: Iterable[SlideRecord]) -> list[dict[str, Any]]:
+    return [{"image": str(record.path), "mpp": record.mpp, "slide_id": record.slide_id} for record in records]
 
 
 def detection_tiles(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.data.datasets.grown import GrownCells
+from stride_monai.data.datasets.cells import GrownCells
 from stride_monai.data.datasets.sampling import CellSampler
 from stride_monai.errors import ConfigError
 from stride_monai.losses.crest import CReST

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.data.datasets.grown import GrownCells
+from stride_monai.data.datasets.cells import GrownCells
 from stride_monai.data.datasets.sampling import CellSampler
 from stride_monai.data.datasets.streams import EndlessBatches
 from stride_monai.engines.cell_training import StepAugmentation

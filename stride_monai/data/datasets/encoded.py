@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from stride_monai.data.datasets.cell_batches import CellBatch, collate_cells
+from stride_monai.data.datasets.cells import CellBatch, collate_cells
 
 __all__ = ["CellEncoder", "EncodedCells", "encode_all"]
 

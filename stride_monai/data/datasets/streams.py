@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from stride_monai.data.datasets.cells import samples_of
 from stride_monai.data.datasets.sampling import share_of_batch
 from stride_monai.errors import ConfigError
 
@@ -131,8 +132,5 @@ class _Numbered(Dataset[dict[str, Any]]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        if hasattr(self.dataset, "__getitems__"):
-            samples = self.dataset.__getitems__(indices)
-        else:
-            samples = [self.dataset[index] for index in indices]
+        samples = samples_of(self.dataset, indices)
         return [{**sample, "index": index} for sample, index in zip(samples, indices, strict=True)]

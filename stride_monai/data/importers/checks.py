@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from stride_monai.data.importers.geometry import box_text
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.data.importers.records import Source, SourceCell, SourceImage, SourceRegion
@@ -164,9 +165,9 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
     if not cell.label:
         return "label", "the cell has no label"
     if not all(map(math.isfinite, box)):
-        return "number", f"box {_text(box)} is not finite"
+        return "number", f"box {box_text(box)} is not finite"
     if box.width <= 0 or box.height <= 0:
-        return "box", f"box {_text(box)} is empty"
+        return "box", f"box {box_text(box)} is empty"
     size = f"{image.width}x{image.height} px"
     if box is not image.box and _in_first_pixel(cell, box) and image.box.area > _SMALL_PX**2:
         return "box", "all of it lies in the image's first pixel: are these shares of the image's sides, not pixels?"
@@ -177,7 +178,7 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
         return None
     over = max(-box.x0, -box.y0, box.x1 - image.width, box.y1 - image.height)
     if over > _ROUNDING_PX:
-        return "box", f"box {_text(box)} is {over:g} px outside the image of {size}"
+        return "box", f"box {box_text(box)} is {over:g} px outside the image of {size}"
     return None
 
 
@@ -198,10 +199,6 @@ def _wrong_twin(
     return "contradiction", f"'{cell.label}' here, '{twin.label}' at {twin.place}, in the same place"
 
 
-def _text(box: Box) -> str:
-    return f"({', '.join(f'{side:g}' for side in box)})"
-
-
 def whole_regions(
     source: Source, images: Mapping[str, KnownImage], complete: bool, doubtful: set[str], problems: ProblemLog
 ) -> list[SourceRegion]:
@@ -219,7 +216,7 @@ def whole_regions(
             continue
         inside = region.box.intersection(image.box) if all(map(math.isfinite, region.box)) else Box(0, 0, 0, 0)
         if inside.area < 0.5 * region.box.area or not inside.area:
-            what = f"region {_text(region.box)} is empty or outside the image of {image.width}x{image.height} px"
+            what = f"region {box_text(region.box)} is empty or outside the image of {image.width}x{image.height} px"
             problems.add(region.place, "region", what, region.slide_id)
         else:
             own[region.slide_id].append(SourceRegion(region.slide_id, inside, region.place))

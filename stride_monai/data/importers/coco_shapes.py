@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.geometry import TURNED, from_corner, hull, polygon, turned
+from stride_monai.data.importers.geometry import TURNED, box_text, from_corner, hull, polygon, turned
 from stride_monai.data.importers.tables import to_number
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
@@ -57,7 +57,7 @@ def shape_of(entry: Mapping[str, Any], tally: Counter[str]) -> tuple[Box, Polygo
         return around, outline
     if box.area > 0 and around.area > 0 and _overlap(box, around) < _AGREE:
         raise ManifestError(
-            f"bbox {_numbers(box)} and the polygon's {_numbers(around)} are different places",
+            f"bbox {box_text(box)} and the polygon's {box_text(around)} are different places",
             "is bbox not x, y, width, height?",
         )
     return box, outline
@@ -134,7 +134,3 @@ def _is_rectangle(outline: Polygon, box: Box) -> bool:
 def _overlap(one: Box, other: Box) -> float:
     common = one.intersection(other).area
     return common / (one.area + other.area - common)
-
-
-def _numbers(box: Box) -> str:
-    return f"({', '.join(f'{side:g}' for side in box)})"

@@ -14,6 +14,7 @@ from stride_monai.units import Box
 
 __all__ = [
     "TURNED",
+    "box_text",
     "from_center",
     "from_corner",
     "from_voc",
@@ -69,6 +70,11 @@ def hull(points: Iterable[tuple[float, float]]) -> Box:
     """The smallest box that holds the points."""
     xs, ys = zip(*points, strict=True)
     return Box(min(xs), min(ys), max(xs), max(ys))
+
+
+def box_text(box: Box) -> str:
+    """A box in messages."""
+    return f"({', '.join(f'{side:g}' for side in box)})"
 
 
 def turned(box: Box, degrees: float) -> Polygon:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, LABELS, UNLABELED, cell_class_of, parse_label
+from stride_monai.data.importers.texts import parsed_json
 from stride_monai.data.tables import read_text
 from stride_monai.errors import ManifestError
 
@@ -153,10 +154,7 @@ def read_map(path: Path | str) -> dict[str, MappedLabel]:
         ManifestError: no such file, no such map, or naming every target that is none.
     """
     path = Path(path)
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{path.name} line {error.lineno} is not JSON ({error.msg})", "correct it") from error
+    content = parsed_json(read_text(path), path.name)
     if isinstance(content, dict) and isinstance(content.get("labels"), dict) and "schema_version" in content:
         content = content["labels"]
     if not isinstance(content, dict):

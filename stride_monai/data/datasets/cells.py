@@ -1,4 +1,5 @@
-"""Single cells of many bag files as one dataset, decoded by threads straight into the batch."""
+"""Single cells as data sets: of many bag files, decoded by threads straight into the batch; with the texts that
+describe them; with pseudo-labels."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ from torch.utils.data import Dataset, default_collate
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.descriptions import IMPLIED, DescriptionRules
 from stride_monai.errors import BagError
 
-__all__ = ["BagCells", "BlockPool", "CellBatch", "collate_cells"]
+__all__ = ["BagCells", "BlockPool", "CellBatch", "DescribedBagCells", "GrownCells", "collate_cells", "samples_of"]
 
 _KEPT_BLOCKS = 2  # a loop still holds its batch while the next is made
 
@@ -183,6 +185,79 @@ class BagCells(Dataset[dict[str, Any]]):
                 bag.image(row, out)
             else:
                 out[:] = bag.image(row)[cut, cut]
+
+
+class DescribedBagCells(BagCells):
+    """The labelled cells of bag files with the texts that describe them.
+
+    A sample is that of :class:`~stride_monai.data.BagCells` with ``target``: a number for each text
+    (:class:`~stride_monai.data.descriptions.Target`).
+
+    Args:
+        bags, crop_px, crop_mpp, workers: as there.
+        undescribed, class_mask: see :class:`~stride_monai.data.DescriptionRules`.
+
+    Raises:
+        BagError: as there. ManifestError: no cell is described.
+    """
+
+    def __init__(
+        self,
+        bags: Sequence[Any],
+        crop_px: int | None = None,
+        crop_mpp: float | None = None,
+        undescribed: str = IMPLIED,
+        class_mask: bool = False,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(bags, crop_px=crop_px, crop_mpp=crop_mpp, labeled=True, workers=workers)
+        found = DescriptionRules(undescribed, class_mask).targets(
+            [known["label"] for known in self.data],
+            [self._bags[place].descriptions(row) for place, row in self._rows],
+            f"{len(self._bags)} bags",
+        )
+        kept = [k for k, target in enumerate(found) if target.row is not None]
+        self._rows = [self._rows[k] for k in kept]
+        self.data = [{**self.data[k], "target": found[k].row} for k in kept]
+
+
+class GrownCells(Dataset[dict[str, Any]]):
+    """Labelled cells, and unlabelled ones with pseudo-labels; samples have ``image`` and ``label``.
+
+    Args:
+        labelled: data set with ``image`` and ``label``, and with its items under ``data``.
+        unlabelled: data set with ``image``.
+        chosen: indices into it ``[n]``.
+        label: their pseudo-labels ``[n]``.
+
+    Attributes:
+        data: the labels, as :class:`~stride_monai.data.CellSampler` takes them.
+    """
+
+    def __init__(self, labeled: Any, unlabeled: Any, chosen: Tensor, label: Tensor) -> None:
+        self.labeled, self.unlabeled, self.chosen = labeled, unlabeled, chosen.tolist()
+        self.data = [{"label": int(item["label"])} for item in labeled.data] + [{"label": c} for c in label.tolist()]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """A batch; the cells of either set are loaded together."""
+        first = len(self.labeled)
+        old = [index for index in indices if index < first]
+        new = [index for index in indices if index >= first]
+        samples = samples_of(self.labeled, old) + samples_of(self.unlabeled, [self.chosen[i - first] for i in new])
+        image = {index: sample["image"] for index, sample in zip(old + new, samples, strict=True)}
+        return [{"image": image[index], "label": self.data[index]["label"]} for index in indices]
+
+
+def samples_of(dataset: Any, indices: Sequence[int]) -> list[Any]:
+    """Some samples of a data set, loaded together where it can."""
+    together = hasattr(dataset, "__getitems__") and indices
+    return list(dataset.__getitems__(indices) if together else (dataset[index] for index in indices))
 
 
 def collate_cells(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import datalists
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, decode_crop, encode_crop, write_bag
 from stride_monai.data.bags.labeled import write_labeled_bags
-from stride_monai.data.datasets.cell_batches import BagCells, CellBatch, collate_cells
+from stride_monai.data.datasets.cells import BagCells, CellBatch, collate_cells
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.transforms.loading import LoadBagd, LoadCellCropd
 from stride_monai.units import Box
