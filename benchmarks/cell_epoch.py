@@ -25,7 +25,7 @@ from record import Record, make_parser, quartiles
 
 from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
 from stride_monai.phantom.cohorts.design import design_of
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 
 def cohort(work: Path) -> Path:

@@ -32,7 +32,8 @@ from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.networks.weights import load_into
 from stride_monai.slides import open_slide
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 SEEDS = (0, 1, 2)
 EPOCHS = 10

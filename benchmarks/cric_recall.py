@@ -24,7 +24,8 @@ from scipy.optimize import linear_sum_assignment
 
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.slides import open_slide
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 MPP = 0.228
 NEAR_UM = 16.0

@@ -30,7 +30,8 @@ from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.weights import save_weights
 from stride_monai.phantom.centres import SITES, VARIANTS
 from stride_monai.transforms.tile_augmentation import DetectionAugmentation
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 16

@@ -37,7 +37,7 @@ from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.weights import load_into
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.render import DENSITY_13_MM
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("text_align")
 BAR = 0.85  # of the micro F1 on held-out cells

@@ -23,7 +23,7 @@ from record import Record, make_parser
 from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import detection_tiles
 from stride_monai.phantom.cohorts.cohort import render_cohort
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 # Training tiles of 256 px show the same cells at a quarter of the cost of 512; evaluation is at the paper's 512.
 SETTINGS: dict[str, Any] = {"tile_px": 256, "batch_size": 16, "max_epochs": 10, "val_interval": 5, "resume": "auto"}

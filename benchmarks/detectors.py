@@ -22,7 +22,8 @@ from train_weights import DETECTORS, bundle
 from stride_monai.data.datalists import detection_tiles
 from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.transforms.loading import LoadSlideRegiond
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 LABELS = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
 TILE_PX, TOP_K, SEED = 512, 256, 4242

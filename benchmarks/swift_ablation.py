@@ -38,7 +38,7 @@ from stride_monai.files import write_bytes
 from stride_monai.metrics.slide import auc, f1_macro, specificity_at_sensitivity
 from stride_monai.phantom.cohorts.cohort import BagSettings, CohortDesign, make_bags
 from stride_monai.units import Box
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 HELD_OUT = ("valley", "lake")
 DESIGN = CohortDesign(

@@ -38,7 +38,8 @@ from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom.centres import ANY, SITES
 from stride_monai.phantom.cohorts.cohort import render_cohort
 from stride_monai.slides import open_slide
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 NOTE = "The shipped weights were trained on synthetic slides only; nothing they say is evidence about real cells."
 # What fits into half an hour on 2 cores: tiles of 256 px show every lesion of these small deposits at a quarter of the

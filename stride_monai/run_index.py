@@ -41,7 +41,7 @@ __all__ = [
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run.json"
 LOG_NAME = "outcomes.jsonl"
-INDEX_NAMES = (SUMMARY_NAME, RUN_NAME, LOG_NAME)
+INDEX_NAMES: tuple[str, ...] = (SUMMARY_NAME, RUN_NAME, LOG_NAME)
 ERRORS_NAME = "errors"
 
 

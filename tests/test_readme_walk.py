@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import processes
 import pytest
@@ -13,7 +14,8 @@ from extras import needs
 
 from stride_monai.files import sha256_of
 from stride_monai.findings import Findings
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.phantom.render import render_slide
+from stride_monai.workflows.locate import bundle_root
 
 README = bundle_root("detection").parent.parent / "README.md"
 HEADING = "### From your slides to screening with what you trained"
@@ -64,3 +66,14 @@ def test_the_walk_of_the_readme_ends_with_results_of_what_was_trained(tmp_path: 
     assert run["weights_from"]["detection"]["files"] == [str(tmp_path / trained["detection"])]
     assert "model.pt, given" in done.stdout
     assert "no call" not in done.stdout
+
+
+def test_the_lines_in_python_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    render_slide("slide.svs", "HSIL", diameter_mm=0.2, mpp=0.25, seed=1)
+    (lines,) = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert names["findings"].slide.file_name == "slide.svs"
+    assert [path.name for path in tmp_path.glob("*.svs")] == ["slide.svs"]
+    assert not (tmp_path / "results").exists(), "nothing is written unless it is asked for"

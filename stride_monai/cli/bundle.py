@@ -18,9 +18,9 @@ _out = console(soft_wrap=True)
 @app.command("list")
 def list_() -> None:
     """The bundles that came with the package: version, weights, folder (for --bundle_root)."""
-    from stride_monai.workflows.locate import bundle_facts
+    from stride_monai.workflows.locate import list_bundles
 
-    for facts in bundle_facts():
+    for facts in list_bundles():
         weights = ", ".join(facts.weights) or "none: train it"
         _out.print(f"[bold]{facts.name}[/bold] {facts.version}  {plain(facts.title)}", highlight=False)
         _out.print(f"  weights {plain(weights)}\n  folder  {plain(str(facts.root))}", highlight=False)
@@ -34,9 +34,9 @@ def copy(
     out: Annotated[Path, typer.Option("--out", help="Folder that takes them, one folder each.")] = Path("bundles"),
 ) -> None:
     """Copy bundles, weights and all, to a folder of your own, to change or train them there."""
-    from stride_monai.workflows.locate import bundle_facts, copy_bundle, copy_place
+    from stride_monai.workflows.locate import copy_bundle, copy_place, list_bundles
 
-    wanted = dict.fromkeys(names or [facts.name for facts in bundle_facts()])
+    wanted = dict.fromkeys(names or [facts.name for facts in list_bundles()])
     for name in wanted:
         copy_place(name, out)  # a misspelt one, or a place that is taken, is refused before any is copied
     for name in wanted:

@@ -23,7 +23,7 @@ from stride_monai.screening.inputs import collect
 from stride_monai.screening.models import Models, join, load_cell_reranker, load_detector, slide_classifier_of
 from stride_monai.screening.screener import Screener
 from stride_monai.screening.sources import Sources
-from stride_monai.workflows.workflow import LoadedBundle, hash_of
+from stride_monai.workflows.load import LoadedBundle, hash_of
 
 __all__ = ["SlideInference"]
 

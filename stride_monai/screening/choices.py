@@ -18,7 +18,7 @@ from stride_monai.errors import BundleError, check_name
 from stride_monai.workflows.locate import bundle_root
 
 if TYPE_CHECKING:
-    from stride_monai.workflows.workflow import LoadedBundle
+    from stride_monai.workflows.load import LoadedBundle
 
 __all__ = [
     "Choice",

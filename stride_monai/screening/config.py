@@ -11,6 +11,7 @@ from typing import Any
 
 from stride_monai.errors import ConfigError, check_name
 from stride_monai.slides.readers.registry import READERS
+from stride_monai.workflows.locate import PROFILES
 
 __all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "parse_weights"]
 
@@ -18,7 +19,6 @@ STAGES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 """The stages that have weights, by the names of their bundles."""
 CLASSIFIERS = ("coloradv", "swift_mil")
 """Bundles of slide classifiers, the one that is preferred first."""
-PROFILES = ("tiny", "paper")
 _RERANKER = "cell_cls"
 _STAGE = "stage of --weights"
 _DEVICES = r"auto|(cpu|cuda|mps|xpu|hpu)(:\d+)?"

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stride_monai.data.manifest import LIST_SUFFIXES, read_manifest
-from stride_monai.errors import StrideError
+from stride_monai.errors import SlideError, StrideError
 from stride_monai.files import files_below
 from stride_monai.names import found, name_key, readable, why_no_folder_name
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
 from stride_monai.slides import is_slide_path
 from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_of_folder
 
-__all__ = ["SlideInput", "collect"]
+__all__ = ["SlideInput", "collect", "one_input"]
 
 _RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
 _UNREADABLE = frozenset(
@@ -93,6 +93,22 @@ def collect(arguments: Sequence[Path]) -> list[SlideInput]:
         item if item.problem else replace(item, problem=_wrong_id(item, uses[name_key(item.slide_id)]))
         for item in slides
     ]
+
+
+def one_input(slide: SlideInput | Path | str) -> SlideInput:
+    """The one slide that a file, a folder or a list names.
+
+    Raises:
+        SlideError: it cannot be a slide, or there are several.
+    """
+    if isinstance(slide, SlideInput):
+        return slide
+    items = collect([Path(slide)])
+    if len(items) > 1:
+        raise SlideError(f"{slide} holds {len(items)} slides", "name one of them; stride-monai screen takes them all")
+    if items[0].problem:
+        raise SlideError(items[0].problem)
+    return items[0]
 
 
 class _Views:

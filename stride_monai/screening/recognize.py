@@ -14,7 +14,7 @@ from stride_monai.networks.weights import UnfitWeightsError
 from stride_monai.screening.choices import detectors_in, overlays_in
 from stride_monai.screening.config import PROFILES, STAGES
 from stride_monai.screening.sources import Source, Sources
-from stride_monai.workflows.workflow import LoadedBundle, load_bundle_network, untrained_network
+from stride_monai.workflows.load import LoadedBundle, load_bundle_network, untrained_network
 
 __all__ = ["load_source"]
 

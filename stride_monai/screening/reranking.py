@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
-from stride_monai.workflows.workflow import LoadedBundle, bundle_root, load_bundle_network
+from stride_monai.workflows.load import LoadedBundle, load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 __all__ = ["load_reranker", "reranker_of"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from stride_monai.inferers.judge import Evidence, judge
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.screening.config import ResolvedConfig, ScreeningConfig, plain
-from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.inputs import SlideInput, one_input
 from stride_monai.screening.models import Models, load_models
 from stride_monai.screening.opening import open_input
 from stride_monai.screening.pictures import pictures_of
@@ -79,27 +80,29 @@ class Screener:
         """Names everything but the slide that decides the findings: what was asked and what is used."""
         return config_hash({"requested": self.config.for_findings(item.mpp), "used": asdict(self._resolved)})
 
-    def screen(self, item: SlideInput, progress: Callable[[int, int], None] | None = None) -> Screened:
+    def screen(self, slide: SlideInput | Path | str, progress: Callable[[int, int], None] | None = None) -> Screened:
         """Screen one slide.
 
         Args:
+            slide: its file; or with its id and um/px.
             progress: called with (tiles done, tiles in all).
 
         Raises:
             SlideError: the slide cannot be opened or its um/px is not known.
         """
+        item = one_input(slide)
         clock, models, name = Clock(), self.models, item.path.name
         with clock.stage("open"):
-            slide = open_input(item, self.config)
-        with slide:
-            facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint(item.path))
-            bag = self._finder.find(slide, progress=progress, clock=clock, slide_id=item.slide_id)
+            opened = open_input(item, self.config)
+        with opened:
+            facts = replace(opened.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint(item.path))
+            bag = self._finder.find(opened, progress=progress, clock=clock, slide_id=item.slide_id)
             evidence = judge(bag, models.classifier, self._top_k, self._activation, name, clock)
             with clock.stage("describe"):
                 words = models.explainer.describe(evidence.features, evidence.cell_classes, name)
             with clock.stage("crop"):
                 field_um = self._finder.crop_px * self._finder.crop_mpp
-                pictures = pictures_of(slide, bag.boxes[: len(words)], field_um)
+                pictures = pictures_of(opened, bag.boxes[: len(words)], field_um)
         findings = self._findings(item, facts, bag, _cells(bag, evidence, words), evidence.slide)
         return Screened(findings, pictures, clock.seconds, SlideSource(item.path, identity_of(item.path)))
 

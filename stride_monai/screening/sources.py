@@ -69,7 +69,7 @@ class Source(NamedTuple):
         """
         if self.given:
             return list(self.given)
-        from stride_monai.workflows.workflow import bundle_weights
+        from stride_monai.workflows.load import bundle_weights
 
         named = bundle_weights(self.home, profile, overlays)
         trained = self.home / "models" / _MODEL

@@ -1,9 +1,12 @@
+from .load import LoadedBundle as LoadedBundle
+from .load import bundle_weights as bundle_weights
+from .load import load_bundle as load_bundle
+from .load import load_bundle_network as load_bundle_network
+from .load import untrained_network as untrained_network
+from .locate import BundleFacts as BundleFacts
 from .locate import bundle_root as bundle_root
 from .locate import copy_bundle as copy_bundle
+from .locate import list_bundles as list_bundles
 from .locate import neighbor as neighbor
-from .workflow import LoadedBundle as LoadedBundle
+from .overrides import check_overrides as check_overrides
 from .workflow import StrideWorkflow as StrideWorkflow
-from .workflow import bundle_weights as bundle_weights
-from .workflow import check_overrides as check_overrides
-from .workflow import load_bundle_network as load_bundle_network
-from .workflow import untrained_network as untrained_network

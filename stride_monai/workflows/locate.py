@@ -13,8 +13,10 @@ import stride_monai
 from stride_monai.errors import BundleError, OutputError
 from stride_monai.files import moved_folder, temporary_folder, write_bytes
 
-__all__ = ["BundleFacts", "bundle_facts", "bundle_root", "copy_bundle", "copy_place", "neighbor"]
+__all__ = ["PROFILES", "BundleFacts", "bundle_root", "copy_bundle", "copy_place", "list_bundles", "neighbor"]
 
+PROFILES = ("tiny", "paper")
+"""The settings of a bundle: of a laptop, of which weights ship, and of the paper."""
 _log = logging.getLogger(__name__)
 _LEFT_BEHIND = ("__pycache__", "*.part", ".gitkeep", "events.out.tfevents*")
 
@@ -42,11 +44,11 @@ def bundle_root(name: str) -> Path:
     """
     found = _shipped()
     if name not in found:
-        raise BundleError(f"there is no bundle '{name}'", f"choose one of {', '.join(found)}" if found else "")
+        raise BundleError(f"unknown bundle '{name}'", f"choose one of {', '.join(found)}" if found else "")
     return found[name]
 
 
-def bundle_facts() -> list[BundleFacts]:
+def list_bundles() -> list[BundleFacts]:
     """The bundles that came with the package, by name."""
     return [_facts(name, root) for name, root in _shipped().items()]
 

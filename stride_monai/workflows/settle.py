@@ -125,7 +125,7 @@ def _check_options(typed: Mapping[str, str | None]) -> None:
         if meant != read and (has_comment(text) or not isinstance(read, list | tuple | dict)):
             raise ConfigError(
                 f"MONAI reads '--{name} {text}' as {read!r}",
-                f"write --{name} '\"{text}\"', or use run_workflow with stride_monai.workflows.workflow.StrideWorkflow",
+                f"write --{name} '\"{text}\"', or use run_workflow with stride_monai.workflows.StrideWorkflow",
             )
 
 
@@ -169,7 +169,7 @@ def _refuse_lost(
         if "::" in text and not text.startswith(("$", "@", "%")) and texts.get(name, "").replace("#", "::") != text:
             raise ConfigError(
                 f"MONAI has put '::' in the place of '#' in {name} '{text}'",
-                "use stride_monai.workflows.workflow.StrideWorkflow instead of ConfigWorkflow",
+                "use stride_monai.workflows.StrideWorkflow instead of ConfigWorkflow",
             )
 
 

@@ -24,7 +24,7 @@ from bundle_cohort import make_cohort
 from extras import needs
 
 from stride_monai.phantom.cohorts.cohort import render_cohort
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("detection").parent.parent
 FOLDER = ROOT / "benchmarks"

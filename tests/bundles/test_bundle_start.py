@@ -21,7 +21,7 @@ from stride_monai.handlers.operating_point import OperatingPointHandler
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.workflows.locate import bundle_facts, bundle_root, copy_bundle, neighbor
+from stride_monai.workflows.locate import bundle_root, copy_bundle, list_bundles, neighbor
 
 SMALL = {"encoder_name": "test_convnext", "init_part": "", "init_weights": ""}
 
@@ -81,7 +81,7 @@ def assert_equal(network: nn.Module, expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(state[key], value, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("bundle", [facts.name for facts in bundle_facts()])
+@pytest.mark.parametrize("bundle", [facts.name for facts in list_bundles()])
 def test_weights_are_loaded_by_every_way_to_train(bundle: str) -> None:
     root = bundle_root(bundle) / "configs"
     for name in ("train", "multi_gpu_train"):
@@ -123,10 +123,10 @@ def test_a_bundle_alone_takes_the_weights_that_came_with_the_package(
 
 def test_bundles_are_listed_with_their_folders() -> None:
     said = CliRunner().invoke(app, ["bundle", "list"]).stdout
-    for facts in bundle_facts():
+    for facts in list_bundles():
         assert facts.name in said
         assert str(facts.root) in said.replace("\n", "")
-    assert [facts.name for facts in bundle_facts()] == ["cell_cls", "coloradv", "detection", "swift_mil", "text_align"]
+    assert [facts.name for facts in list_bundles()] == ["cell_cls", "coloradv", "detection", "swift_mil", "text_align"]
 
 
 def test_bundles_are_copied_and_nothing_is_replaced(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_bundles_are_copied_and_nothing_is_replaced(tmp_path: Path) -> None:
     half = CliRunner().invoke(app, ["bundle", "copy", "swift_mil", "detection", "--out", str(tmp_path / "own")])
     assert half.exit_code != 0
     assert not (tmp_path / "own" / "swift_mil").exists(), "refused before any is copied"
-    with pytest.raises(BundleError, match="no bundle 'detektion'"):
+    with pytest.raises(BundleError, match="unknown bundle 'detektion'"):
         copy_bundle("detektion", tmp_path)
     everything = CliRunner().invoke(app, ["bundle", "copy", "--out", str(tmp_path / "all")])
-    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [facts.name for facts in bundle_facts()]
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [facts.name for facts in list_bundles()]
     assert everything.exit_code == 0
     shutil.rmtree(tmp_path / "all")

@@ -16,7 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from stride_monai.errors import BundleError
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("cell_cls")
 ENCODER = "test_convnext"  # timm's smallest

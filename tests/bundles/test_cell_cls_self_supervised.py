@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_weights
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 pytest.importorskip("lightly")
 ROOT = bundle_root("cell_cls")

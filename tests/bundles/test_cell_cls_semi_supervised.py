@@ -14,7 +14,7 @@ from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser
 
 from stride_monai.networks.weights import load_into
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("cell_cls")
 METHODS = ("mean_teacher", "fixmatch", "flexmatch", "crest")

@@ -13,7 +13,7 @@ from bundle_cohort import make_cohort
 from monai.bundle import ConfigParser
 
 from stride_monai.data.bags.bag import BagFile
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,7 +16,7 @@ from stride_monai.data.bags.bag import BagFile
 from stride_monai.files import sha256_of
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("detection")
 SMALL: dict[str, Any] = {"tile_px": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}

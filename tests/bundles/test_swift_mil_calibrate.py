@@ -13,7 +13,7 @@ from bundle_cohort import make_cohort
 from stride_monai.data.bags.bag import BagCell, BagFile, write_bag
 from stride_monai.networks.weights import load_weights
 from stride_monai.units import Box
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("swift_mil")
 DETECTOR = "ab" * 32

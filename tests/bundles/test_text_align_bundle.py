@@ -24,7 +24,8 @@ from stride_monai.errors import BundleError, ConfigError, ManifestError
 from stride_monai.networks.alignment.aligner import DescriptionAligner, encoder_sha256
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, load_weights
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("text_align")
 N = len(DESCRIPTION_VOCABULARY)

@@ -18,7 +18,7 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.datalists import cell_crops, detection_tiles
 from stride_monai.data.importers import ImportOptions, import_dataset, load_format
 from stride_monai.transforms.loading import LoadCellCropd, LoadSlideRegiond
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 MPP = 0.5
 

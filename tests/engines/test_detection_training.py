@@ -17,7 +17,7 @@ from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from stride_monai.handlers.seeding import seed_everything
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 pytestmark = pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs the extra yolo")
 TESTS = Path(__file__).parent

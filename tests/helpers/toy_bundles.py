@@ -25,7 +25,7 @@ from stride_monai.networks.weights import save_weights
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Screener
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 K, CROP_PX = 4, 32
 DETECTION = {

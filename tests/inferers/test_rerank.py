@@ -34,7 +34,7 @@ from stride_monai.screening.reranking import load_reranker
 from stride_monai.transforms.loading import LoadBagd
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
-from stride_monai.workflows.workflow import LoadedBundle
+from stride_monai.workflows.load import LoadedBundle
 
 CLASSIFIER, DETECTOR = "cc" * 32, "dd" * 32
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=24)

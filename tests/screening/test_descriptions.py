@@ -41,7 +41,7 @@ from stride_monai.screening.models import load_models
 from stride_monai.screening.sources import Sources
 from stride_monai.slides import Slide
 from stride_monai.units import Box
-from stride_monai.workflows.workflow import bundle_root
+from stride_monai.workflows.locate import bundle_root
 
 CPU = torch.device("cpu")
 

@@ -21,7 +21,8 @@ from stride_monai.screening import choices
 from stride_monai.screening.choices import choose_detector, detectors_in
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import load_models
-from stride_monai.workflows.workflow import bundle_root, load_bundle_network
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 
 BUNDLES = bundle_root("detection").parent
 BLOCKED = """

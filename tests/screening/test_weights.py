@@ -33,7 +33,8 @@ from stride_monai.screening.models import load_models
 from stride_monai.screening.recognize import load_source
 from stride_monai.screening.sources import Sources, check_config
 from stride_monai.weights_files import kind_of_weights
-from stride_monai.workflows.workflow import bundle_root, untrained_network
+from stride_monai.workflows.load import untrained_network
+from stride_monai.workflows.locate import bundle_root
 
 CPU = torch.device("cpu")
 SHIPPED = bundle_root("detection").parent

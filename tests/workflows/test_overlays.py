@@ -11,8 +11,9 @@ import pytest
 from monai.bundle import ConfigParser
 
 from stride_monai.errors import ConfigError
+from stride_monai.workflows.locate import bundle_root
 from stride_monai.workflows.overlays import OVER, check_order
-from stride_monai.workflows.workflow import StrideWorkflow, bundle_root
+from stride_monai.workflows.workflow import StrideWorkflow
 
 BUNDLES = ("cell_cls", "coloradv", "detection", "swift_mil", "text_align")
 

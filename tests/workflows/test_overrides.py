@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
 from stride_monai.errors import ConfigError
+from stride_monai.workflows.locate import bundle_root
 from stride_monai.workflows.typed import typed_options
 from stride_monai.workflows.values import kind_of
-from stride_monai.workflows.workflow import StrideWorkflow, bundle_root
+from stride_monai.workflows.workflow import StrideWorkflow
 
 SEEN: list[dict[str, Any]] = []
 CONFIG = {
@@ -40,7 +41,7 @@ CONFIG = {
     "fast": True,
     "spaces": ["rgb", "hsv"],
     "nothing": None,
-    "initialize": [{"_target_": "stride_monai.workflows.workflow.check_overrides"}],
+    "initialize": [{"_target_": "stride_monai.workflows.check_overrides"}],
     "run": [f"$sys.modules[{__name__!r}].SEEN.append(dict(@all))"],
     "all": {
         key: f"@{key}"
@@ -75,7 +76,7 @@ def typed(request: pytest.FixtureRequest, home: Path) -> Callable[..., dict[str,
 def command(root: Path, way: str, *words: str) -> dict[str, Any]:
     options = ["--logging_file", "False", "--bundle_root", str(root)]
     if way == "run_workflow":
-        options += ["--workflow_name", "stride_monai.workflows.workflow.StrideWorkflow"]
+        options += ["--workflow_name", "stride_monai.workflows.StrideWorkflow"]
     if "--config_file" not in words:
         options += ["--config_file", str(root / "configs" / "train.json")]
     line = [way, *options, *words]

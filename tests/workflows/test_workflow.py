@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from stride_monai.errors import BundleError, ConfigError, ManifestError, OutputError, SlideError
 from stride_monai.networks.weights import save_weights
+from stride_monai.workflows.load import load_bundle_network
+from stride_monai.workflows.locate import bundle_root
 from stride_monai.workflows.messages import beginning, print_one_line
 from stride_monai.workflows.unknown import refuse_unknown
-from stride_monai.workflows.workflow import StrideWorkflow, bundle_root, load_bundle_network
+from stride_monai.workflows.workflow import StrideWorkflow
 
 ROOT = bundle_root("cell_cls")
 FILES = [str(ROOT / "configs" / name) for name in ("train.json", "tiny.json")]
@@ -95,7 +97,7 @@ def test_a_bundle_root_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
 def test_command_line_refuses_and_trains_nothing(way: str, tmp_path: Path) -> None:
     arguments = [way, "--config_file", str(FILES), "--bundle_root", str(ROOT)]
     if way == "run_workflow":
-        arguments += ["--workflow_name", "stride_monai.workflows.workflow.StrideWorkflow"]
+        arguments += ["--workflow_name", "stride_monai.workflows.StrideWorkflow"]
     arguments += ["--output_dir", str(tmp_path / "out"), "--max_epoch", "1"]
     done = processes.run("monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode != 0
@@ -216,7 +218,7 @@ def test_load_bundle_network(bundle: Path) -> None:
         load_bundle_network(bundle, profile="tiny")
     with pytest.raises(BundleError, match="tiny profile"):
         load_bundle_network(bundle)
-    with pytest.raises(BundleError, match="profile 'huge'"):
+    with pytest.raises(ConfigError, match="unknown profile 'huge'"):
         load_bundle_network(bundle, profile="huge")
     config = ConfigParser()
     config.read_config([str(bundle / "configs" / name) for name in ("inference.json", "tiny.json")])

@@ -1,0 +1,58 @@
+"""What ``import stride_monai as sm`` gives beyond the names of the rooms: one slide, screened in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stride_monai.errors import SlideError, StrideError
+from stride_monai.exporters.writers import load_writers
+from stride_monai.findings import Findings
+from stride_monai.screening.batch import Batch, screen_batch
+from stride_monai.screening.config import ScreeningConfig
+from stride_monai.screening.inputs import SlideInput, one_input
+from stride_monai.screening.results import FINDINGS_FILE
+from stride_monai.screening.screener import Screener
+from stride_monai.screening.sources import check_config
+
+__all__ = ["screen"]
+
+
+def screen(slide: Path | str, *, out: Path | str | None = None, **options: Any) -> Findings:
+    """Screen one slide in this process. For many, make one :class:`~stride_monai.Screener`, or use the command line.
+
+    Args:
+        slide: its file; or the folder or list that holds it alone.
+        out: folder for its files of results, as ``stride-monai screen --out`` writes them; None writes nothing. What is
+            there already, of the same slide and settings, is not made again.
+        options: of :class:`~stride_monai.ScreeningConfig`, e.g. ``mpp=0.25``.
+
+    Raises:
+        SlideError: the slide fails; the message says why.
+        BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
+        OutputError: the results cannot be written.
+
+    Example:
+        >>> sm.screen("slide.svs", mpp=0.25).slide_class  # doctest: +SKIP
+        'HSIL'
+    """
+    config, item = ScreeningConfig(**options), one_input(slide)
+    check_config(config)
+    screener = Screener(config)
+    if out is not None:
+        return _written(screener, item, Path(out))
+    try:
+        return screener.screen(item).findings
+    except StrideError:
+        raise
+    except Exception as error:
+        what = f"{item.path.name}: unexpected {type(error).__name__}: {error}"
+        raise SlideError(" ".join(what.split()), "please report it") from error
+
+
+def _written(screener: Screener, item: SlideInput, out: Path) -> Findings:
+    batch = Batch(screener, out, load_writers(), inputs=[item.path])
+    (outcome,) = screen_batch(batch, [item])
+    if outcome.status == "failed":
+        raise SlideError(outcome.reason)
+    return Findings.from_json((out / item.slide_id / FINDINGS_FILE).read_text(encoding="utf-8"))
