@@ -1,8 +1,8 @@
 """Slides in, bag files out: one slide after the other, on as many processes as there are.
 
-Processes need not know each other: who works on a slide holds a lock on its claim file. The operating system drops the
-lock when a process ends, however it ends, so a killed process blocks nobody. Nothing but bags that are complete is ever
-found in the folder, and each bag says what it was made from; so a run that was stopped is taken up by the same command.
+Processes need not know each other: who works on a slide has claimed it (:mod:`stride_monai.runs.claims`). Nothing but
+bags that are complete is ever found in the folder, and each bag says what it was made from; so a run that was stopped
+is taken up by the same command. The bags themselves are its ledger.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from typing import Any
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.data.bags.bag import (
-    BAG_SUFFIX,
-    BagFile,
-    is_bag,
-)
+from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile, is_bag
 from stride_monai.errors import BagError, OutputError, SlideError
 from stride_monai.files import config_hash, remove_leftovers, sha256_of
 from stride_monai.inferers.bag_files import make_bag

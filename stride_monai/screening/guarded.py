@@ -200,7 +200,7 @@ class GuardedScreening:
             reason = f"{name} took too much memory ({error.what}): check the file, or give more than {option}"
         except UnexpectedError as error:
             reason, trace = f"{name}: {error.what}", error.trace
-        return failed_slide(self._out, item, reason, start, trace)
+        return failed_slide(self._out, item, reason, time.perf_counter() - start, trace)
 
     def __enter__(self) -> GuardedScreening:
         return self

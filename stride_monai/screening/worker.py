@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.run_index import Outcome
+from stride_monai.runs.jobs import Job, attempt, never
 from stride_monai.screening.about import About, about
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
@@ -70,12 +71,8 @@ def worker(
 
 
 def _look(item: SlideInput, config: ScreeningConfig, out: Path) -> Outcome | None:
-    start = time.perf_counter()
-    try:
-        open_input(item, config).close()
-    except Exception as error:
-        return failed_by(out, item, error, start)
-    return None
+    ended = attempt(Job(item.slide_id, never, lambda _: open_input(item, config).close()))
+    return None if ended.error is None else failed_by(out, item, ended)
 
 
 def _seldom(report: Report) -> Callable[[SlideInput, int, int], None]:

@@ -18,6 +18,7 @@ from stride_monai.errors import BundleError, SlideError
 from stride_monai.files import fingerprint
 from stride_monai.findings import Described, Pictures, Screened
 from stride_monai.run_index import Outcome
+from stride_monai.runs import Ended
 from stride_monai.screening.about import About
 from stride_monai.screening.choices import Choice
 from stride_monai.screening.config import ScreeningConfig
@@ -94,7 +95,7 @@ def worker(
                     if when == "bad":
                         raise SlideError(f"{item.path.name} is damaged", "scan it again")
                 except Exception as error:
-                    return failed_by(out, item, error, time.perf_counter())
+                    return failed_by(out, item, Ended(item.slide_id, error=error))
             case Load():
                 loads = noted(notes).count("load")
                 note(notes, "load")
