@@ -13,9 +13,9 @@ import toy_reader
 from PIL import Image
 from slide_files import textured, write_pyramid
 
+from stride_monai.inferers.adequacy import quality_of
 from stride_monai.phantom import render_slide
 from stride_monai.screening.doctor import Check, examine_slide, examine_slide_guarded
-from stride_monai.screening.screener import _quality
 
 
 def said(path: Path, mpp: float | None = None) -> dict[str, Check]:
@@ -116,6 +116,6 @@ def test_the_plane_that_is_looked_into_is_said_and_can_be_chosen(tmp_path: Path)
 
 def test_what_was_not_read_of_a_file_stands_in_its_findings() -> None:
     foreground = SimpleNamespace(notes=("Air bubbles.",), area_mm2=1.0, pen_fraction=0.0)
-    found = SimpleNamespace(foreground=foreground, estimated_cells=9000, focus=1.0, tiles_read=4)
-    quality = _quality(found, SimpleNamespace(reader="tiff"), 0, ("the file holds 3 images",))  # type: ignore[arg-type]
+    found = SimpleNamespace(foreground=foreground, estimated_cells=9000, focus=1.0, tiles_read=4, unreadable=0)
+    quality = quality_of(found, SimpleNamespace(reader="tiff"), 0, ("the file holds 3 images",))  # type: ignore[arg-type]
     assert quality.notes == ("The file holds 3 images.", "Air bubbles.")
