@@ -28,7 +28,7 @@ from torch import Tensor
 
 from stride_monai.engines.coloradv import ColorAdvTrainer
 from stride_monai.engines.swift import SwiftTrainer
-from stride_monai.handlers.ema import EmaUpdater
+from stride_monai.handlers.steps import EmaUpdater
 from stride_monai.networks.mil.swift import SwiftStudent
 
 CELLS, SLIDES, K, SIDE = 16, 2, 32, 64

@@ -40,7 +40,7 @@ from stride_monai.data.datasets.cells import BagCells
 from stride_monai.data.datasets.streams import EndlessStream
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.swift import SwiftTrainer
-from stride_monai.handlers.ema import EmaUpdater
+from stride_monai.handlers.steps import EmaUpdater
 from stride_monai.losses.swift import masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier

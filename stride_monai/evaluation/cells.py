@@ -16,7 +16,6 @@ from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import (
     Reliability,
     brier_score,
-    calibration_error,
     class_scores,
     confusion_matrix,
     reliability,
@@ -60,14 +59,36 @@ def cell_report(
     groups = {
         "(no centre)" if name is None else name: np.array([one == name for one in centres], bool) for name in names
     }
+    counts, confusion = training_counts or {}, cell_confusion(probabilities, truth)
+    scores, top, by_class = class_scores(confusion), *_reliability(probabilities, truth, bins)
     return {
         **header(SCHEMA_VERSION),
         "weights_sha256": hash_of(weights),
         "split": split,
         **_summary(probabilities, truth),
-        "classes": _classes(probabilities, truth, training_counts or {}, bins),
-        "confusion": cell_confusion(probabilities, truth).tolist(),
-        "calibration": _calibration(probabilities, truth, bins),
+        "classes": {
+            name: {
+                "cells": int(scores.support[k]),
+                "training_cells": counts.get(name),
+                "precision": plain(scores.precision[k]),
+                "recall": plain(scores.recall[k]),
+                "f1": plain(scores.f1[k]),
+                "ece": plain(by_class[name].error),
+            }
+            for k, name in enumerate(CELL_CLASSES)
+        },
+        "confusion": confusion.tolist(),
+        "calibration": {
+            "bins": bins,
+            "ece": plain(top.error),
+            "classwise_ece": plain(np.mean([one.error for one in by_class.values()])),
+            "brier": plain(brier_score(probabilities, truth)),
+            "reliability": {
+                "count": top.number.tolist(),
+                "confidence": plain_list(top.confidence),
+                "accuracy": plain_list(top.accuracy),
+            },
+        },
         "centres": {name: _summary(probabilities[of], truth[of]) for name, of in groups.items() if of.any()},
         "disclaimer": DISCLAIMER,
     }
@@ -89,40 +110,10 @@ def _summary(probabilities: Probabilities, truth: Labels) -> dict[str, Any]:
     }
 
 
-def _classes(probabilities: Probabilities, truth: Labels, counts: Mapping[str, int], bins: int) -> dict[str, Any]:
-    scores = class_scores(cell_confusion(probabilities, truth))
-    _, errors = calibration_error(probabilities, truth, bins)
-    return {
-        name: {
-            "cells": int(scores.support[k]),
-            "training_cells": counts.get(name),
-            "precision": plain(scores.precision[k]),
-            "recall": plain(scores.recall[k]),
-            "f1": plain(scores.f1[k]),
-            "ece": plain(errors[k]),
-        }
-        for k, name in enumerate(CELL_CLASSES)
-    }
-
-
-def _calibration(probabilities: Probabilities, truth: Labels, bins: int) -> dict[str, Any]:
-    top, by_class = calibration_error(probabilities, truth, bins)
-    curve = _top_class(probabilities, truth, bins)
-    return {
-        "bins": bins,
-        "ece": plain(top),
-        "classwise_ece": plain(by_class.mean()),
-        "brier": plain(brier_score(probabilities, truth)),
-        "reliability": {
-            "count": curve.number.tolist(),
-            "confidence": plain_list(curve.confidence),
-            "accuracy": plain_list(curve.accuracy),
-        },
-    }
-
-
-def _top_class(probabilities: Probabilities, truth: Labels, bins: int) -> Reliability:
-    return reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, bins)
+def _reliability(probabilities: Probabilities, truth: Labels, bins: int) -> tuple[Reliability, dict[str, Reliability]]:
+    """Of the most probable class, and of each class."""
+    top = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, bins)
+    return top, {name: reliability(probabilities[:, k], truth == k, bins) for k, name in enumerate(CELL_CLASSES)}
 
 
 def cell_figures(
@@ -142,11 +133,10 @@ def cell_figures(
         counts, where = {name: training_counts.get(name, 0) for name in CELL_CLASSES}, "training"
     elif split:
         where = f"judged, {split}"
-    by_class = {name: reliability(probabilities[:, k], truth == k, bins) for k, name in enumerate(CELL_CLASSES)}
     return {
         "confusion": confusion_figure(confusion, CELL_CLASSES),
         "f1_by_count": f1_by_count_figure(class_scores(confusion).f1.tolist(), counts, where),
-        "reliability": reliability_figure(_top_class(probabilities, truth, bins), by_class),
+        "reliability": reliability_figure(*_reliability(probabilities, truth, bins)),
     }
 
 

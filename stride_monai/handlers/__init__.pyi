@@ -1,7 +1,5 @@
-from .best_weights import BestWeights as BestWeights
 from .cell_report import CellReport as CellReport
 from .cell_report import ConfusionPicture as ConfusionPicture
-from .clipping import GradientClipping as GradientClipping
 from .color_pictures import ColorPictures as ColorPictures
 from .description_report import DescriptionReport as DescriptionReport
 from .description_report import StoreTexts as StoreTexts
@@ -10,13 +8,10 @@ from .description_table import DescriptionTableWriter as DescriptionTableWriter
 from .detection_curves import DetectionPictures as DetectionPictures
 from .detection_curves import SlideCurves as SlideCurves
 from .detection_curves import TileCurves as TileCurves
-from .early_stop import EarlyStop as EarlyStop
-from .ema import EmaUpdater as EmaUpdater
 from .epoch import EpochHandler as EpochHandler
 from .epoch import EpochMetric as EpochMetric
 from .epoch import Gathered as Gathered
 from .generations import CrestGenerations as CrestGenerations
-from .learning_rate import LearningRateScalar as LearningRateScalar
 from .metrics import DescriptionF1 as DescriptionF1
 from .metrics import DetectionMap as DetectionMap
 from .metrics import DetectionRecall as DetectionRecall
@@ -31,9 +26,14 @@ from .resume import TrainingState as TrainingState
 from .seeding import EpochSeeds as EpochSeeds
 from .slide_report import SlidePictures as SlidePictures
 from .slide_report import SlideReport as SlideReport
+from .steps import EmaUpdater as EmaUpdater
+from .steps import GradientClipping as GradientClipping
+from .steps import LearningRateScalar as LearningRateScalar
 from .tables import CellTableWriter as CellTableWriter
 from .tables import SlideTableWriter as SlideTableWriter
 from .tracking import Tracked as Tracked
 from .tracking import WholeBatch as WholeBatch
+from .validation import EarlyStop as EarlyStop
 from .validation import Validation as Validation
-from .weights_loader import WeightsLoader as WeightsLoader
+from .weights import BestWeights as BestWeights
+from .weights import WeightsLoader as WeightsLoader

@@ -26,13 +26,8 @@ class CellReport(EpochHandler):
 
     Args:
         output_dir: folder of the files.
-        weights: the weights file that is judged, whose hash goes into the report; None for none.
-        centres: centre of each slide by slide id; the batch's ``slide_id`` says of which slide a cell is. Empty: the
-            report has no table of centres.
-        training_counts: number of training cells by class, for F1 against class count. Empty or all 0: the cells that
-            are judged are counted instead, and the figure says so.
-        split: name of what is judged, for the report.
-        bins: of the reliability diagrams.
+        centres: centre of each slide by slide id; the batch's ``slide_id`` says of which slide a cell is.
+        weights, training_counts, split, bins: as of :func:`~stride_monai.evaluation.cell_report`.
         output_transform: from the engine's output to logits ``[B, C]`` and class indices ``[B]``.
     """
 

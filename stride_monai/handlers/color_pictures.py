@@ -24,6 +24,7 @@ from stride_monai.transforms.stain import density
 
 __all__ = ["ColorPictures", "attacked", "stain_color"]
 
+_scaled = ScaleUint8()
 _STAINED_FROM = 0.05  # density; less is glass
 SlideLoss = Callable[[Tensor, Tensor], Tensor]
 Color = Callable[[Tensor], Tensor]  # from uint8 crops to float 0..1
@@ -75,10 +76,6 @@ def attacked(
         losses,
         shifts,
     )
-
-
-def _scaled(image: Tensor) -> Tensor:
-    return ScaleUint8()(image)
 
 
 def _recolored(attack: AdversarialColorPerturbation, shift: Tensor, image: Tensor) -> Tensor:

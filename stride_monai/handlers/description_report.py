@@ -13,8 +13,8 @@ from ignite.engine import Engine, Events
 from stride_monai.evaluation.descriptions import JudgedCells, description_figures, description_report
 from stride_monai.evaluation.reports import save_figures, write_report
 from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler
-from stride_monai.handlers.metrics import judged_texts, tuned_threshold
-from stride_monai.metrics.descriptions import exact_match, micro_scores
+from stride_monai.handlers.metrics import judged_texts
+from stride_monai.metrics.descriptions import best_threshold, exact_match, micro_scores
 from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
@@ -55,7 +55,7 @@ class ThresholdTuner(EpochHandler):
 
     def finish(self, engine: Engine) -> None:
         similarity, right = judged_texts(*self.gathered.columns())
-        threshold = tuned_threshold(similarity, right)
+        threshold = best_threshold(similarity, right)
         self.aligner.threshold.fill_(threshold)
         precision, recall, _ = micro_scores(similarity, right, threshold)
         engine.state.metrics |= {
@@ -77,9 +77,7 @@ class DescriptionReport(EpochHandler):
         output_dir: folder of the files.
         aligner: what is judged, with its threshold.
         encoder: the cell classifier whose features are judged; its head gives the predicted class.
-        weights: the aligner's file, whose hash goes into the report; None for none.
-        split: name of what is judged, for the report.
-        undescribed: what was done with cells without descriptions, for the report.
+        weights, split, undescribed: as of :func:`~stride_monai.evaluation.description_report`.
 
     Raises:
         BundleError: the aligner was trained on another encoder, or has no threshold.

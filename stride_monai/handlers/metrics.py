@@ -37,7 +37,6 @@ __all__ = [
     "judged_texts",
     "nearest_neighbors",
     "tile_results",
-    "tuned_threshold",
 ]
 
 _TEMPERATURE, _BLOCK = 0.07, 1024
@@ -232,25 +231,10 @@ class DescriptionF1(EpochMetric):
 
     def value(self, similarity: Tensor, target: Tensor) -> float:
         values, right = judged_texts(similarity, target)
-        threshold = tuned_threshold(values, right) if self.aligner is None else self.aligner.stored_threshold()
+        threshold = best_threshold(values, right) if self.aligner is None else self.aligner.stored_threshold()
         return micro_scores(values, right, threshold)[2]
 
 
 def judged_texts(similarity: Tensor, target: Tensor) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Gathered cosines ``[N, texts]``, and which texts are right."""
     return similarity.float().cpu().numpy(), (target == 1).cpu().numpy()
-
-
-def tuned_threshold(similarity: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """:func:`~stride_monai.metrics.best_threshold`.
-
-    Raises:
-        ManifestError: there is none, with what to do.
-    """
-    try:
-        return best_threshold(similarity, right)
-    except ValueError as error:
-        raise ManifestError(
-            "no threshold can be tuned: no validation cell has a description, or the training has diverged",
-            "describe validation cells; if they are, lower the learning rate",
-        ) from error

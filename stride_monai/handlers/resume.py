@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.files import replacing
-from stride_monai.handlers.early_stop import EarlyStop
+from stride_monai.handlers.validation import EarlyStop
 
 __all__ = ["AUTO", "LAST_NAME", "TrainingState", "wind_on"]
 

@@ -122,10 +122,7 @@ class SlideReport(_Collector):
     Args:
         output_dir: folder of the files.
         network: the slide classifier that is evaluated; its threshold is judged.
-        weights: the weights file that is judged, whose hash goes into the report; None for none.
-        centres: centre of each slide by slide id. Empty: the report has no table of centres.
-        split: name of what is judged, for the report.
-        sensitivity: the specificity at this sensitivity is reported beside that at the stored threshold.
+        weights, centres, split, sensitivity: as of :func:`~stride_monai.evaluation.slide_report`.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stride_monai.errors import ManifestError
 from stride_monai.metrics.cell import share
 
 __all__ = [
@@ -144,12 +145,15 @@ def best_threshold(similarity: Floats, target: Bools) -> float:
     texts. One threshold serves all texts, as in equation 6.
 
     Raises:
-        ValueError: there is no cell, no text is right for any, or a cosine is no number.
+        ManifestError: there is no cell, no text is right for any, or a cosine is non-finite.
     """
     scores = np.asarray(similarity, np.float32).reshape(-1)
     wanted = np.asarray(target, np.bool_).reshape(-1)
     if not wanted.any() or not np.isfinite(scores).all():
-        raise ValueError("no threshold can be tuned without a right text, or on values that are no numbers")
+        raise ManifestError(
+            "no threshold can be tuned: no validation cell has a description, or the training has diverged",
+            "describe validation cells; if they are, lower the learning rate",
+        )
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))

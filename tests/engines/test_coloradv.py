@@ -14,7 +14,7 @@ from torch import Tensor
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.coloradv import ColorAdvTrainer
 from stride_monai.errors import ConfigError
-from stride_monai.handlers.clipping import GradientClipping
+from stride_monai.handlers.steps import GradientClipping
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.color_perturbation import ColorPerturbation

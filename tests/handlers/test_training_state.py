@@ -23,11 +23,11 @@ from stride_monai.data.datasets.seeded import SeededCacheDataset
 from stride_monai.engines.precision import amp_arguments, use_amp
 from stride_monai.engines.processes import synchronized
 from stride_monai.errors import BundleError, ConfigError
-from stride_monai.handlers.best_weights import BestWeights
-from stride_monai.handlers.early_stop import EarlyStop
-from stride_monai.handlers.ema import EmaUpdater
 from stride_monai.handlers.resume import TrainingState, wind_on
 from stride_monai.handlers.seeding import EpochSeeds, seed_everything
+from stride_monai.handlers.steps import EmaUpdater
+from stride_monai.handlers.validation import EarlyStop
+from stride_monai.handlers.weights import BestWeights
 from stride_monai.networks.ema import EmaModel
 
 

@@ -17,9 +17,9 @@ from monai.handlers import from_engine
 from torch import nn
 from torch.utils.data import DataLoader
 
-from stride_monai.handlers.best_weights import BestWeights
 from stride_monai.handlers.tracking import Tracked, WholeBatch
 from stride_monai.handlers.validation import Validation
+from stride_monai.handlers.weights import BestWeights
 
 
 def evaluator(score: Callable[[], float], handler: BestWeights) -> SupervisedEvaluator:

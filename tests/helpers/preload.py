@@ -14,7 +14,7 @@ for name in (
     "torch.utils.tensorboard",
     "torchvision.models",
     "stride_monai.engines.detection",
-    "stride_monai.handlers.best_weights",
+    "stride_monai.handlers.weights",
     "stride_monai.screening.batch",
     "stride_monai.screening.models",
     "stride_monai.screening.screener",

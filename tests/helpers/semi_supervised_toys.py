@@ -13,8 +13,8 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.datasets.sampling import CellSampler
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.semi_supervised import SemiSupervisedTrainer
-from stride_monai.handlers.ema import EmaUpdater
 from stride_monai.handlers.metrics import MacroF1
+from stride_monai.handlers.steps import EmaUpdater
 from stride_monai.losses.semi_supervised import SemiSupervisedLoss
 from stride_monai.networks.ema import EmaModel
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, SLIDE_TO_CELL
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.engines.swift import SwiftTrainer
-from stride_monai.handlers.ema import EmaUpdater
+from stride_monai.handlers.steps import EmaUpdater
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead

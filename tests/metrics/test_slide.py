@@ -19,7 +19,7 @@ from stride_monai.errors import BagError, BundleError, ConfigError, ManifestErro
 from stride_monai.handlers.metrics import MacroF1, SlideAUC
 from stride_monai.handlers.operating_point import OperatingPointHandler
 from stride_monai.handlers.tables import SlideTableWriter
-from stride_monai.handlers.weights_loader import WeightsLoader
+from stride_monai.handlers.weights import WeightsLoader
 from stride_monai.inferers.bags import BagInferer, CellInferer
 from stride_monai.metrics.slide import at_threshold, auc, f1_macro, positive_scores, specificity_at_sensitivity
 from stride_monai.networks.encoders.cell_encoder import CellClassifier

@@ -19,7 +19,7 @@ CONFIG = {
     "output_dir": "",
     "content": "weights",
     "best": {
-        "_target_": "stride_monai.handlers.best_weights.BestWeights",
+        "_target_": "stride_monai.handlers.BestWeights",
         "path": "$@output_dir + '/model.pt'",
         "network": None,
     },

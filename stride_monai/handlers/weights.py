@@ -1,8 +1,9 @@
-"""Keep the weights that validated best."""
+"""Weights files of a training: load them when an engine starts, keep those that validated best."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from stride_monai.files import replacing
+from stride_monai.networks.weights import load_into
 
-__all__ = ["BestWeights"]
+__all__ = ["BestWeights", "WeightsLoader"]
 
 _NONE_YET = -1  # the best epoch of an evaluator of MONAI that has seen none
 
@@ -56,3 +58,28 @@ class BestWeights:
             )
         else:
             engine.logger.info("%s holds the weights of epoch %d", self.path, engine.state.epoch)
+
+
+class WeightsLoader:
+    """Loads a ``.pt`` or ``.safetensors`` file into a network when the engine starts; every tensor has to fit.
+
+    Args:
+        load_path: the weights file, or several (see :func:`~stride_monai.networks.load_into`).
+        network: takes the weights.
+        source: take only the part of the file under this name, e.g. ``encoder``.
+
+    Raises:
+        BundleError: when the engine starts, if the file cannot be read or does not fit.
+    """
+
+    def __init__(self, load_path: Path | str | Sequence[Path | str], network: nn.Module, source: str = "") -> None:
+        self.load_path = [load_path] if isinstance(load_path, Path | str) else list(load_path)
+        self.network = network
+        self.source = source
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        load_into(self.network, self.load_path, self.source)
+        engine.logger.info("loaded %s", " + ".join(str(Path(path).absolute()) for path in self.load_path))
