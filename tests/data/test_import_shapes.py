@@ -10,10 +10,10 @@ import dataset_samples as samples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imports import run_import
 
 from stride_monai.data import read_cells
 from stride_monai.data.cells import CellRecord
-from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
 from stride_monai.data.importers.geometry import hull, simple, turned
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.yolo_lines import keypoint_lines, line_of
@@ -25,11 +25,6 @@ Corner = tuple[float, float]
 BOX = [100, 100, 80, 20]
 UPENDED = Box(130, 70, 150, 150)  # the same, turned by 90 degrees
 RECTANGLE = [[100, 100, 180, 100, 180, 120, 100, 120]]
-
-
-def _run(name: str, source: Path, out: Path, **options: Any) -> ImportReport:
-    options = {"mpp": 0.25, **options}
-    return import_dataset(source, out, load_format(name), ImportOptions(**options))
 
 
 def _cells(out: Path) -> list[CellRecord]:
@@ -78,7 +73,7 @@ def _bndbox(*corners: float, more: str = "") -> str:
     ],
 )
 def test_turned_rectangles_of_coco(annotation: dict[str, Any], tmp_path: Path) -> None:
-    report = _run("coco", _coco(tmp_path / "in", **annotation), tmp_path / "out")
+    report = run_import("coco", _coco(tmp_path / "in", **annotation), tmp_path / "out")
     (cell,) = _cells(tmp_path / "out")
     assert cell.box == UPENDED
     assert hull(cell.outline) == UPENDED
@@ -94,7 +89,7 @@ def test_turned_rectangles_of_coco(annotation: dict[str, Any], tmp_path: Path) -
     ],
 )
 def test_turned_rectangles_of_voc(inner: str, tmp_path: Path) -> None:
-    report = _run("voc", _voc(tmp_path / "in", inner), tmp_path / "out")
+    report = run_import("voc", _voc(tmp_path / "in", inner), tmp_path / "out")
     (cell,) = _cells(tmp_path / "out")
     assert cell.box == pytest.approx(UPENDED, abs=1e-3)
     assert len(cell.outline) == 4
@@ -138,11 +133,11 @@ def test_a_turned_rectangle_keeps_its_middle_and_size(degrees: float, width: flo
 def test_coco_numbers_of_another_kind(annotation: dict[str, Any], what: str | None, tmp_path: Path) -> None:
     source = _coco(tmp_path / "in", **annotation)
     if what is None:
-        report = _run("coco", source, tmp_path / "out")
+        report = run_import("coco", source, tmp_path / "out")
         assert report.counts["cells"] == 1
         return
     with pytest.raises(ManifestError, match=rf"x\.json annotation 1 .*{what}"):
-        _run("coco", source, tmp_path / "out")
+        run_import("coco", source, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +154,7 @@ def test_coco_numbers_of_another_kind(annotation: dict[str, Any], what: str | No
     ],
 )
 def test_what_coco_says_besides_the_box_is_told(annotation: dict[str, Any], note: str, tmp_path: Path) -> None:
-    report = _run("coco", _coco(tmp_path / "in", **annotation), tmp_path / "out")
+    report = run_import("coco", _coco(tmp_path / "in", **annotation), tmp_path / "out")
     (cell,) = _cells(tmp_path / "out")
     assert cell.box == Box(100, 100, 180, 120)
     assert any(note in warning for warning in report.warnings)
@@ -179,7 +174,7 @@ def test_what_coco_says_besides_the_box_is_told(annotation: dict[str, Any], note
 )
 def test_voc_boxes_of_another_kind(inner: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=rf"a\.xml line 3: .*{what}"):
-        _run("voc", _voc(tmp_path / "in", inner), tmp_path / "out")
+        run_import("voc", _voc(tmp_path / "in", inner), tmp_path / "out")
 
 
 POSE = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.55 1"
@@ -187,7 +182,7 @@ POSE = "0 0.5 0.5 0.2 0.2 0.45 0.45 2 0.55 0.55 1"
 
 def test_key_points_where_the_yaml_says_so(tmp_path: Path) -> None:
     source = _yolo(tmp_path / "in", POSE, "0 0.2 0.2 0.1 0.1", yaml="names: [HSIL]\nkpt_shape: [2, 3]")
-    report = _run("yolo", source, tmp_path / "out")
+    report = run_import("yolo", source, tmp_path / "out")
     assert [cell.box for cell in _cells(tmp_path / "out")] == [
         pytest.approx((80, 80, 120, 120)),
         pytest.approx((30, 30, 50, 50)),
@@ -196,10 +191,10 @@ def test_key_points_where_the_yaml_says_so(tmp_path: Path) -> None:
     assert any("1 cells have key points, of which only the box is taken" in note for note in report.warnings)
     samples.text(source / "data.yaml", "names: [HSIL]\nkpt_shape: [3, 3]")
     with pytest.raises(ManifestError, match=r"a\.txt line 1: there are 11 values"):
-        _run("yolo", source, tmp_path / "b")
+        run_import("yolo", source, tmp_path / "b")
     samples.text(source / "data.yaml", "names: [HSIL]\nkpt_shape: 17")
     with pytest.raises(ManifestError, match=r"data\.yaml: kpt_shape is 17"):
-        _run("yolo", source, tmp_path / "b")
+        run_import("yolo", source, tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +210,7 @@ def test_key_points_where_the_yaml_says_so(tmp_path: Path) -> None:
 )
 def test_key_points_are_no_polygon(line: str, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"a\.txt line 1: .*say kpt_shape in the YAML file"):
-        _run("yolo", _yolo(tmp_path / "in", line), tmp_path / "out")
+        run_import("yolo", _yolo(tmp_path / "in", line), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +223,7 @@ def test_key_points_are_no_polygon(line: str, tmp_path: Path) -> None:
     ],
 )
 def test_polygons_are_no_key_points(line: str, tmp_path: Path) -> None:
-    _run("yolo", _yolo(tmp_path / "in", line), tmp_path / "out")
+    run_import("yolo", _yolo(tmp_path / "in", line), tmp_path / "out")
     (cell,) = _cells(tmp_path / "out")
     sides = [float(word) * samples.SIDE for word in line.split()[1:]]
     assert cell.box == pytest.approx((min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])))
@@ -237,7 +232,7 @@ def test_polygons_are_no_key_points(line: str, tmp_path: Path) -> None:
 
 def test_the_user_says_that_lines_are_polygons(tmp_path: Path) -> None:
     source = _yolo(tmp_path / "in", "0 0.5 0.5 0.1 0.1 0.48 0.48 0.52 0.52")
-    _run("yolo", source, tmp_path / "out", values={"lines": "polygons"})
+    run_import("yolo", source, tmp_path / "out", values={"lines": "polygons"})
     assert len(_cells(tmp_path / "out")[0].outline) == 4
 
 
@@ -299,16 +294,16 @@ def test_boxes_with_key_points_are_seen(
 )
 def test_yolo_classes_and_numbers_of_another_kind(line: str, yaml: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=what):
-        _run("yolo", _yolo(tmp_path / "in", line, yaml=yaml), tmp_path / "out")
+        run_import("yolo", _yolo(tmp_path / "in", line, yaml=yaml), tmp_path / "out")
 
 
 def test_yolo_class_names_that_contradict(tmp_path: Path) -> None:
     source = _yolo(tmp_path / "in", "0.0 0.5 0.5 0.1 0.1", yaml="names: [HSIL, NILM]")
     samples.text(source / "classes.txt", "HSIL\nNILM\n\n")
-    _run("yolo", source, tmp_path / "out")
+    run_import("yolo", source, tmp_path / "out")
     samples.text(source / "classes.txt", "NILM\nHSIL\n")
     with pytest.raises(ManifestError, match=r"classes\.txt and data\.yaml name the classes otherwise"):
-        _run("yolo", source, tmp_path / "b")
+        run_import("yolo", source, tmp_path / "b")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +322,7 @@ def test_yolo_class_names_that_contradict(tmp_path: Path) -> None:
 def test_files_of_other_tools_are_called_by_their_names(content: Any, what: str, tmp_path: Path) -> None:
     samples.as_json(_coco(tmp_path / "in", bbox=BOX) / "x.json", content)
     with pytest.raises(ManifestError, match=what):
-        _run("coco", tmp_path / "in", tmp_path / "out")
+        run_import("coco", tmp_path / "in", tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", [{"name": "cervix"}, [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]])
@@ -335,14 +330,14 @@ def test_json_of_no_annotations_is_passed_over_beside_a_coco_file(content: Any, 
     source = _coco(tmp_path / "in", bbox=BOX)
     own = source / "x.json"
     other = samples.as_json(source / "info.json", content)
-    report = _run("coco", source, tmp_path / "out")
+    report = run_import("coco", source, tmp_path / "out")
     assert report.counts["cells"] == 1
     assert any("info.json is passed over: it is no COCO file" in note for note in report.warnings)
     assert own.is_file()
     for named in (other, source):
         own.unlink(missing_ok=True)
         with pytest.raises(ManifestError, match="no COCO file, since it has no list of images or categories"):
-            _run("coco", named, tmp_path / "b")
+            run_import("coco", named, tmp_path / "b")
 
 
 @pytest.mark.parametrize("marked", [{}, {"annotations": []}])
@@ -352,10 +347,10 @@ def test_images_of_a_coco_file_without_annotations_are_not_negative(marked: Any,
     samples.field(source / "b.png", size=(40, 40))
     images = [{"id": 1, "file_name": "b.png"}]
     samples.as_json(source / "image_info_test.json", {"images": images, "categories": [], **marked})
-    report = _run("coco", source, tmp_path / "out")
+    report = run_import("coco", source, tmp_path / "out")
     assert set(read_regions(tmp_path / "out")) == {"a"}
     assert any("1 images are of image_info_test.json, which holds no annotation" in note for note in report.warnings)
-    _run("coco", source, tmp_path / "c", complete=True)
+    run_import("coco", source, tmp_path / "c", complete=True)
     assert set(read_regions(tmp_path / "c")) == {"a", "b"}
 
 
@@ -363,7 +358,7 @@ def test_images_of_a_coco_file_without_annotations_are_not_negative(marked: Any,
 def test_xml_of_other_tools(root: str, what: str, tmp_path: Path) -> None:
     samples.text(_voc(tmp_path / "in", _bndbox(1, 1, 9, 9)) / "a.xml", f"<{root}><image name='a.png'/></{root}>")
     with pytest.raises(ManifestError, match=what):
-        _run("voc", tmp_path / "in", tmp_path / "out")
+        run_import("voc", tmp_path / "in", tmp_path / "out")
 
 
 def test_crossing_edges() -> None:
@@ -403,9 +398,9 @@ def test_a_region_with_a_hole_is_not_annotated_as_a_whole(tmp_path: Path) -> Non
     cell = {"type": "Polygon", "coordinates": [_square(50, 60)], "plane": {"c": -1, "z": 3, "t": 0}}
     source = _objects(tmp_path / "in", region, {"geometry": cell, "properties": {"classification": "HSIL"}})
     with pytest.raises(ManifestError, match=r"a\.geojson feature 1: the region has a hole"):
-        _run("geojson", source, tmp_path / "out")
+        run_import("geojson", source, tmp_path / "out")
     _objects(source, {"geometry": cell, "properties": {"classification": "HSIL"}})
-    report = _run("geojson", source, tmp_path / "out")
+    report = run_import("geojson", source, tmp_path / "out")
     assert any("1 objects lie on another focal plane" in note for note in report.warnings)
 
 
@@ -413,7 +408,7 @@ def test_a_nucleus_of_several_parts_is_told(tmp_path: Path) -> None:
     nuclei = {"type": "MultiPolygon", "coordinates": [[_square(50, 55)], [_square(60, 65)]]}
     cell = {"type": "Polygon", "coordinates": [_square(40, 70)]}
     feature = {"geometry": cell, "nucleusGeometry": nuclei, "properties": {"classification": {"name": "HSIL"}}}
-    report = _run("geojson", _objects(tmp_path / "in", feature), tmp_path / "out")
+    report = run_import("geojson", _objects(tmp_path / "in", feature), tmp_path / "out")
     assert hull(_cells(tmp_path / "out")[0].nucleus) == Box(50, 50, 55, 55)
     assert any("1 cells have a nucleus of several parts" in note for note in report.warnings)
 
@@ -424,7 +419,7 @@ def test_what_coco_says_to_ignore_is_no_cell(tmp_path: Path) -> None:
     cells = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [9 * n, 9, 8, 8], "ignore": n} for n in (0, 1)]
     content = {"images": [image], "annotations": cells, "categories": [{"id": 1, "name": "HSIL"}]}
     samples.as_json(source / "x.json", content)
-    assert _run("coco", source, tmp_path / "out").problems == {"note: crowd": 1}
+    assert run_import("coco", source, tmp_path / "out").problems == {"note: crowd": 1}
     assert not read_regions(tmp_path / "out")
 
 
@@ -440,4 +435,4 @@ def test_a_folder_of_another_tool_is_told(name: str, content: Any, what: str, tm
     samples.field(tmp_path / "in" / "a.png")
     samples.as_json(tmp_path / "in" / "a.json", content)
     with pytest.raises(ManifestError, match=what):
-        _run(name, tmp_path / "in", tmp_path / "out")
+        run_import(name, tmp_path / "in", tmp_path / "out")

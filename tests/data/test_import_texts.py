@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import dataset_samples as samples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from imports import run_import
 
 from stride_monai.data import read_cells, read_manifest
-from stride_monai.data.importers import ImportOptions, ImportReport, MappedLabel, import_dataset, load_format
+from stride_monai.data.importers import MappedLabel
 from stride_monai.data.importers.tables import to_id, to_number
 from stride_monai.data.importers.texts import DEFAULT_ENCODING, decoded, load_xml, load_yaml, parsed_json
 from stride_monai.errors import ManifestError
 
 HEADER = "image_filename,cell_id,bethesda_system,nucleus_x,nucleus_y\n"
-
-
-def _run(name: str, source: Path, out: Path, own_map: Any = None, **options: Any) -> ImportReport:
-    options = {"mpp": 0.25, **options}
-    return import_dataset(source, out, load_format(name), ImportOptions(**options), own_map)
 
 
 def _voc(folder: Path, declared: str, encoding: str, name: str) -> Path:
@@ -61,7 +56,7 @@ CHINESE, FRENCH, RUSSIAN = "\u5207\u7247", "l\u00e9sion", "\u043a\u043b\u0435\u0
 )
 def test_an_xml_file_is_read_in_its_encoding(declared: str, encoding: str, name: str, tmp_path: Path) -> None:
     source = _voc(tmp_path / "in", declared, encoding, name)
-    _run("voc", source, tmp_path / "out", {name: MappedLabel("HSIL")})
+    run_import("voc", source, tmp_path / "out", own_map={name: MappedLabel("HSIL")})
     (cell,) = read_cells(tmp_path / "out" / "cells.csv")
     assert (cell.slide_id, cell.raw_label) == (name, name)
 
@@ -82,15 +77,15 @@ def test_a_wrong_declaration_is_refused_and_can_be_put_right(
 ) -> None:
     source = _voc(tmp_path / "in", declared, encoding, CHINESE)
     with pytest.raises(ManifestError, match=what):
-        _run("voc", source, tmp_path / "out")
-    _run("voc", source, tmp_path / "out", {CHINESE: MappedLabel("HSIL")}, encoding=remedy)
+        run_import("voc", source, tmp_path / "out")
+    run_import("voc", source, tmp_path / "out", own_map={CHINESE: MappedLabel("HSIL")}, encoding=remedy)
     assert read_manifest(tmp_path / "out" / "manifest.csv")[0].slide_id == CHINESE
 
 
 def test_an_option_does_not_overrule_what_a_file_shows(tmp_path: Path) -> None:
     for number, (declared, encoding) in enumerate((("utf-8", "utf-8"), ("", "utf-8-sig"), ("UTF-16", "utf-16"))):
         source = _voc(tmp_path / str(number), declared, encoding, CHINESE)
-        _run("voc", source, tmp_path / f"out{number}", {CHINESE: MappedLabel("HSIL")}, encoding="gbk")
+        run_import("voc", source, tmp_path / f"out{number}", own_map={CHINESE: MappedLabel("HSIL")}, encoding="gbk")
         assert read_manifest(tmp_path / f"out{number}" / "manifest.csv")[0].slide_id == CHINESE
 
 
@@ -139,13 +134,13 @@ def test_tables_json_and_yaml_with_marks(encoding: str, tmp_path: Path) -> None:
     samples.field(tmp_path / "in" / f"{FRENCH}.png")
     row = f"{FRENCH}.png\t7\tLSIL\t50\t60\n"
     samples.text(tmp_path / "in" / "classifications.csv", HEADER.replace(",", "\t") + row, encoding)
-    _run("cric", tmp_path / "in", tmp_path / "out")
+    run_import("cric", tmp_path / "in", tmp_path / "out")
     assert read_cells(tmp_path / "out" / "cells.csv")[0].slide_id == FRENCH
     assert load_yaml(samples.text(tmp_path / "a.yaml", f"names: [{FRENCH}]", encoding)) == {"names": [FRENCH]}
     source = samples.geojson(tmp_path / "g")
     path = source / "slide 1.png.geojson"
     path.write_bytes(path.read_text().encode(encoding))
-    assert _run("geojson", source, tmp_path / "g_out").counts["cells"] == 4
+    assert run_import("geojson", source, tmp_path / "g_out").counts["cells"] == 4
 
 
 @pytest.mark.parametrize(
@@ -200,7 +195,7 @@ def _cric(folder: Path, content: str) -> Path:
 )
 def test_tables_that_say_nothing_or_two_things(content: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=rf"classifications\.csv.*{what}"):
-        _run("cric", _cric(tmp_path / "in", content), tmp_path / "out")
+        run_import("cric", _cric(tmp_path / "in", content), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +208,7 @@ def test_tables_that_say_nothing_or_two_things(content: str, what: str, tmp_path
     ],
 )
 def test_tables_as_spreadsheets_write_them(content: str, tmp_path: Path) -> None:
-    _run("cric", _cric(tmp_path / "in", content), tmp_path / "out", point_um=10.0)
+    run_import("cric", _cric(tmp_path / "in", content), tmp_path / "out", point_um=10.0)
     (cell,) = read_cells(tmp_path / "out" / "cells.csv")
     assert (cell.cell_id, cell.box.center) == ("1", (49.625, 59.5))
 
@@ -225,7 +220,7 @@ def test_tables_of_riva_that_have_longer_names(tmp_path: Path) -> None:
             path.rename(path.with_name(f"riva_{path.name}"))
         else:
             path.unlink()
-    _run("riva", source, tmp_path / "out")
+    run_import("riva", source, tmp_path / "out")
     assert {record.split for record in read_manifest(tmp_path / "out" / "manifest.csv")} == {"train", "validation"}
 
 
@@ -254,4 +249,4 @@ def test_names_of_two_images_that_differ_in_their_accents_only(tmp_path: Path) -
     if len(list((tmp_path / "in" / "LSIL").iterdir())) < 2:
         pytest.skip("this file system takes the two for one")
     with pytest.raises(ManifestError, match=r"image 'LSIL--\u00fc\.png' is named by .* too"):
-        _run("folder", tmp_path / "in", tmp_path / "out")
+        run_import("folder", tmp_path / "in", tmp_path / "out")

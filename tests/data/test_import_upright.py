@@ -7,10 +7,11 @@ from typing import Any
 
 import dataset_samples as samples
 import pytest
+from imports import run_import
 from PIL import Image
 
 from stride_monai.data import read_cells, read_manifest
-from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
+from stride_monai.data.importers import ImportReport
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.slides import open_slide
 from stride_monai.units import Box
@@ -22,8 +23,7 @@ NAMES = {"sipakmed": "im_Koilocytotic/001.png", "herlev": "severe_dysplastic/1.j
 
 
 def _run(name: str, source: Path, out: Path, skip: bool = False, **options: Any) -> ImportReport:
-    options = {"mpp": 0.25, "point_um": 1.5, **options}
-    return import_dataset(source, out, load_format(name), ImportOptions(**options), skip_broken=skip)
+    return run_import(name, source, out, skip, **{"point_um": 1.5, **options})
 
 
 def _labeled(name: str, folder: Path, tag: int, on: str) -> None:
