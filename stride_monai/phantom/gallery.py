@@ -7,48 +7,40 @@ every page beside its command. The same arguments give the same pixels.
 from __future__ import annotations
 
 import argparse
-import io
-import os
+import inspect
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from PIL import Image, ImageDraw
 
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE
-from stride_monai.errors import ConfigError, OutputError, StrideError
-from stride_monai.files import write_bytes
+from stride_monai.errors import StrideError
 from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
-from stride_monai.phantom.files.products import SIGNATURE, is_picture
 from stride_monai.phantom.render import draw_cell, render_field, render_slide
 from stride_monai.phantom.scenes.artefacts import ARTEFACTS
 from stride_monai.phantom.scenes.truth import SlideTruth
+from stride_monai.phantom.sheets import GAP, INK, Pixels, Tile, framed, page, save, square, through_jpeg
 from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
-from stride_monai.units import Box, TilePx
+from stride_monai.units import Box
 
 __all__ = [
     "PAGES",
-    "Tile",
     "artefacts_page",
     "cells_page",
     "centres_page",
     "counterfactuals_page",
     "fields_page",
-    "page",
     "slide_page",
 ]
-
-Pixels = NDArray[np.uint8]
 
 PAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"normal": tuple(NORMAL), "hard": tuple(HARD_NEGATIVES), "lesions": tuple(LESIONS)}
@@ -64,77 +56,15 @@ _FIELD_LESIONS: Mapping[str, int] = MappingProxyType({"ASC-US": 3, "LSIL": 5, "A
 _CELL_VIEW_UM, _GROUP_VIEW_UM = 60.0, 92.0
 _SPARSE = 25.0
 _WIDTH = 1376
-_GAP, _TEXT = 6, 13
-_INK, _PAPER = (30, 30, 30), (255, 255, 255)
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A picture ``[h, w, 3]`` uint8 with the line of text below it."""
-
-    pixels: Pixels
-    caption: str = ""
-
-
-def page(rows: Sequence[tuple[str, Sequence[Tile]]], mpp: float, bar_um: float = 20.0) -> Pixels:
-    """Rows of tiles, each under its heading, with a scale bar in the first tile of all.
-
-    Args:
-        rows: heading and tiles of each row; the tiles of a row are equally high.
-        mpp: um/px of the tiles.
-        bar_um: length of the scale bar.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: there is nothing to show.
-    """
-    if not rows or not all(tiles for _, tiles in rows):
-        raise ConfigError("a page without tiles", "name something to show and at least one column")
-    font = ImageFont.load_default(_TEXT)
-    line = _TEXT + 6
-    heights = [
-        line * bool(heading) + tiles[0].pixels.shape[0] + line * any(t.caption for t in tiles) + _GAP
-        for heading, tiles in rows
-    ]
-    width = max(sum(tile.pixels.shape[1] + _GAP for tile in tiles) for _, tiles in rows) + _GAP
-    sheet = Image.new("RGB", (width, sum(heights) + _GAP), _PAPER)
-    pen = ImageDraw.Draw(sheet)
-    top = _GAP
-    for (heading, tiles), height in zip(rows, heights, strict=True):
-        pen.text((_GAP, top), heading, _INK, font)
-        left, at = _GAP, top + line * bool(heading)
-        for i, tile in enumerate(tiles):
-            high, wide = tile.pixels.shape[:2]
-            sheet.paste(Image.fromarray(tile.pixels), (left, at))
-            pen.text((left, at + high + 2), tile.caption, _INK, font)
-            if i == 0 and top == _GAP and bar_um > 0:
-                _bar(pen, left + 6, at + high - 8, bar_um, mpp, font)
-            left += wide + _GAP
-        top += height
-    return np.asarray(sheet)
-
-
-def _bar(
-    pen: ImageDraw.ImageDraw,
-    left: int,
-    bottom: int,
-    bar_um: float,
-    mpp: float,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    text = f"{bar_um:g} um"
-    length = bar_um / mpp
-    pen.rectangle(
-        (left - 3, bottom - _TEXT - 8, left + max(length, pen.textlength(text, font)) + 3, bottom + 4), _PAPER
-    )
-    pen.text((left, bottom - _TEXT - 8), text, _INK, font)
-    pen.rectangle((left, bottom - 1, left + length, bottom + 1), _INK)
 
 
 def cells_page(
-    names: Sequence[str], *, centre: str = "north", seed: int = 0, mpp: float = 0.36, width: int = _WIDTH
+    names: Sequence[str] = PAGES["lesions"],
+    *,
+    centre: str = "north",
+    seed: int = 0,
+    mpp: float = 0.36,
+    width: int = _WIDTH,
 ) -> Pixels:
     """A row of examples of each kind of cell or Bethesda label, all at one scale.
 
@@ -153,7 +83,7 @@ def cells_page(
     for row, name in enumerate(names):
         side = round((_GROUP_VIEW_UM if name in _GROUPS else _CELL_VIEW_UM) / mpp)
         tiles = []
-        for i in range(max((width - _GAP) // (side + _GAP), 1)):
+        for i in range(max((width - GAP) // (side + GAP), 1)):
             # On three times the view the one neighbour that there always is seldom covers the cell. A finer drawing
             # averaged down has the sharpness of a scan that is looked at from afar.
             pixels, truth = draw_cell(
@@ -238,17 +168,11 @@ def centres_page(
         pixels, _ = render_field(
             *field_um, mpp=centre.mpp, centre=centre, seed=seed, density_per_mm2=500, lesions={"LSIL": 1, "HSIL": 2}
         )
-        pixels = _through_jpeg(pixels, centre.jpeg_quality)
+        pixels = through_jpeg(pixels, centre.jpeg_quality)
         high, wide = pixels.shape[:2]
         caption = f"{name}: {centre.mpp:g} um/px, JPEG {centre.jpeg_quality}"
         tiles.append(Tile(resample(pixels, 0, 0, wide, high, *size), caption))
     return page([("", tiles[i : i + columns]) for i in range(0, len(tiles), columns)], mpp)
-
-
-def _through_jpeg(pixels: Pixels, quality: int) -> Pixels:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    return np.asarray(Image.open(stream).convert("RGB"))
 
 
 def fields_page(
@@ -309,8 +233,8 @@ def slide_page(
             x, y = _interesting(truth)
             near, close = (Box.around(x, y, um / slide.mpp) for um in (700.0, 130.0))
             whole, step = slide.overview(side)
-            overview = _framed(_square(whole, side), [near.on_tile(slide.box, 1 / step)], [_INK])
-            middle = _framed(_view(slide, near, side), [close.on_tile(near, side / near.width)], [_INK])
+            overview = framed(square(whole, side), [near.on_tile(slide.box, 1 / step)], [INK])
+            middle = framed(_view(slide, near, side), [close.on_tile(near, side / near.width)], [INK])
             detail = _view(slide, close, side)
             mpp = slide.mpp
     captions = (
@@ -344,7 +268,7 @@ def artefacts_page(
             path = Path(folder) / f"{name}.tiff"
             render_slide(path, seed=seed, diameter_mm=diameter_mm, mpp=0.5, centre=centre, artefacts=(name,))
             with open_slide(path) as slide:
-                tiles.append(Tile(_square(slide.overview(side)[0], side), name))
+                tiles.append(Tile(square(slide.overview(side)[0], side), name))
                 mpp = slide.mpp * slide.width / side
     return page([("", tiles)], mpp, bar_um=500)
 
@@ -363,22 +287,6 @@ def _view(slide: Slide, box: Box, side: int) -> Pixels:
     return slide.read(box, box.width * slide.mpp / side)[:side, :side]
 
 
-def _square(pixels: Pixels, side: int) -> Pixels:
-    """Filled up with white to ``side`` px on both axes."""
-    out = np.full((side, side, 3), 255, np.uint8)
-    height, width = pixels.shape[:2]
-    out[: min(height, side), : min(width, side)] = pixels[:side, :side]
-    return out
-
-
-def _framed(pixels: Pixels, boxes: Sequence[Box[TilePx]], colors: Sequence[tuple[int, int, int]]) -> Pixels:
-    picture = Image.fromarray(pixels)
-    pen = ImageDraw.Draw(picture)
-    for box, color in zip(boxes, colors, strict=True):
-        pen.rectangle(tuple(box), outline=color, width=2)
-    return np.asarray(picture)
-
-
 def _with_truth(pixels: Pixels, box: Box, truth: SlideTruth) -> Pixels:
     """Boxes, cell outlines and nuclei of the truth over a picture of ``box``, in the colours of their classes."""
     picture = Image.fromarray(pixels)
@@ -395,64 +303,46 @@ def _with_truth(pixels: Pixels, box: Box, truth: SlideTruth) -> Pixels:
     return np.asarray(picture)
 
 
-def _save(pixels: Pixels, path: Path) -> None:
-    kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-    if path.suffix.lower() not in kinds:
-        raise ConfigError(f"'{path.name}' is neither JPEG nor PNG", "end the name in .jpg or .png")
-    if os.path.lexists(path) and not is_picture(path):
-        raise OutputError(f"{path} is no picture of synthetic cells, and is not replaced", "choose another name")
-    stream, note = io.BytesIO(), PngInfo()
-    note.add_text("Software", SIGNATURE)
-    kind, options = kinds[path.suffix.lower()], {"pnginfo": note, "comment": SIGNATURE.encode()}
-    Image.fromarray(pixels).save(stream, kind, quality=82, optimize=True, **options)
-    write_bytes(path, stream.getvalue())
+_COMMANDS: Mapping[str, tuple[Callable[..., Pixels], str]] = MappingProxyType(
+    {
+        "cells": (cells_page, "rows of cells by kind"),
+        "fields": (fields_page, "one field of each label"),
+        "artefacts": (artefacts_page, "each disturbance on a small deposit"),
+        "centres": (centres_page, "one field as each centre shows it"),
+        "counterfactuals": (counterfactuals_page, "pairs of cells that differ by one property"),
+        "slide": (slide_page, "a whole slide, two zooms and the truth"),
+    }
+)
+_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {"centre": {"choices": list(CENTRES)}, "seed": {"type": int}, "label": {}}
+)
+"""By argument of a page, what the command lets one set; the page's own defaults hold."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one page to a JPEG or PNG file."""
     parser = argparse.ArgumentParser(prog="python -m stride_monai.phantom.gallery", description=main.__doc__)
     pages = parser.add_subparsers(dest="page", required=True)
-    cells = pages.add_parser("cells", help="rows of cells by kind")
-    cells.add_argument("--which", choices=list(PAGES), default="lesions")
-    cells.add_argument("--centre", choices=list(CENTRES), default="north")
-    cells.add_argument("--seed", type=int, default=0)
-    fields = pages.add_parser("fields", help="one field of each label")
-    fields.add_argument("--centre", choices=list(CENTRES), default="north")
-    fields.add_argument("--seed", type=int, default=8)
-    artefacts = pages.add_parser("artefacts", help="each disturbance on a small deposit")
-    artefacts.add_argument("--centre", choices=list(CENTRES), default="north")
-    artefacts.add_argument("--seed", type=int, default=2)
-    centres = pages.add_parser("centres", help="one field as each centre shows it")
-    centres.add_argument("--centre", action="append", choices=list(CENTRES), help="only these; all sites by default")
-    centres.add_argument("--seed", type=int, default=3)
-    pairs = pages.add_parser("counterfactuals", help="pairs of cells that differ by one property")
-    pairs.add_argument("--seed", type=int, default=0)
-    slide = pages.add_parser("slide", help="a whole slide, two zooms and the truth")
-    slide.add_argument("--label", default="HSIL")
-    slide.add_argument("--diameter", type=float, default=3.0, help="mm")
-    slide.add_argument("--centre", choices=list(CENTRES), default="north")
-    slide.add_argument("--seed", type=int, default=5)
-    for sub in (cells, fields, artefacts, centres, pairs, slide):
-        sub.add_argument("--out", type=Path, required=True, help="JPEG or PNG file")
-    given = parser.parse_args(arguments)
+    sub = {}
+    for name, (draw, text) in _COMMANDS.items():
+        sub[name] = pages.add_parser(name, help=text, argument_default=argparse.SUPPRESS)
+        sub[name].add_argument("--out", type=Path, required=True, help="JPEG or PNG file")
+        for option in inspect.signature(draw).parameters:
+            if option in _OPTIONS:
+                sub[name].add_argument(f"--{option}", **_OPTIONS[option])
+    sub["cells"].add_argument("--which", choices=list(PAGES))
+    sub["centres"].add_argument(
+        "--centre", action="append", dest="names", choices=list(CENTRES), help="only these; all sites by default"
+    )
+    sub["slide"].add_argument("--diameter", type=float, dest="diameter_mm", help="mm")
+    given = vars(parser.parse_args(arguments))
+    draw, path = _COMMANDS[given.pop("page")][0], given.pop("out")
+    if "which" in given:
+        given["names"] = PAGES[given.pop("which")]
     try:
-        _save(_drawn(given), given.out)
+        save(draw(**given), path)
     except StrideError as error:
         sys.exit(str(error))
-
-
-def _drawn(given: argparse.Namespace) -> Pixels:
-    if given.page == "cells":
-        return cells_page(PAGES[given.which], centre=given.centre, seed=given.seed)
-    if given.page == "fields":
-        return fields_page(centre=given.centre, seed=given.seed)
-    if given.page == "artefacts":
-        return artefacts_page(centre=given.centre, seed=given.seed)
-    if given.page == "centres":
-        return centres_page(given.centre or SITES, seed=given.seed)
-    if given.page == "counterfactuals":
-        return counterfactuals_page(seed=given.seed)
-    return slide_page(given.label, diameter_mm=given.diameter, centre=given.centre, seed=given.seed)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ __all__ = ["DicomHeader", "identity_of", "is_dicom", "read_header"]
 _HEAD = 1 << 18  # bytes; the elements asked for come first in a file
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _IMPLICIT = "1.2.840.10008.1.2"
-_EXPLICIT = "1.2.840.10008.1.2.1"
 _COMPRESSED_HEAD, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _SYNTAX, _CLASS, _IMAGE_TYPE, _STUDY, _SERIES = (

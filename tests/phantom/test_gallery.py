@@ -13,15 +13,14 @@ from stride_monai.errors import ConfigError
 from stride_monai.phantom import gallery
 from stride_monai.phantom.gallery import (
     PAGES,
-    Tile,
     artefacts_page,
     cells_page,
     centres_page,
     counterfactuals_page,
     fields_page,
-    page,
     slide_page,
 )
+from stride_monai.phantom.sheets import Tile, page
 
 
 def _has(pixels: np.ndarray, color: tuple[int, int, int]) -> bool:
