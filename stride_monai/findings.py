@@ -21,6 +21,7 @@ from stride_monai.units import Box
 
 __all__ = [
     "DISCLAIMER",
+    "GALLERY_SIZE",
     "SCHEMA_VERSION",
     "Cell",
     "Described",
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = "1.2"
+GALLERY_SIZE = 32
+"""Cells that are shown to a person, by rank (METHOD section 1)."""
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
 
 

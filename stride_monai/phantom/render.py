@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,7 @@ def render_slide(
 
     Raises:
         ConfigError: an argument makes no slide.
+        MissingExtraError: DICOM is asked for, and pydicom is not installed.
         OutputError: a file exists and ``overwrite`` is False, or it is no synthetic slide, or it cannot be written,
             or the disk is too small.
     """
@@ -108,12 +109,7 @@ def render_slide(
     if file_format not in _WRITERS:
         raise ConfigError(f"there is no slide format '{file_format}'", f"use {' or '.join(_WRITERS)}")
     planes = _plane_files(path, z_planes)
-    for file in planes.values():
-        if file.exists() and not overwrite:
-            raise OutputError(f"{file.name} exists already", "choose another name or ask to overwrite it")
-        if os.path.lexists(file) and not is_slide(file):
-            holds = " holds more than DICOM files of a synthetic slide" if file.is_dir() else " is no synthetic slide"
-            raise OutputError(f"{file}{holds}, and is not replaced", "choose another name, or move it elsewhere")
+    _refuse_present(planes.values(), overwrite)
     plan, parameters = plan_slide(
         label,
         seed=seed,
@@ -129,6 +125,15 @@ def render_slide(
     for z, file in planes.items():
         _WRITERS[file_format](file, Scene(plan, z), progress, patient_label=patient_label)
     return _truth(plan, path.name.split(".")[0], parameters)
+
+
+def _refuse_present(files: Iterable[Path], overwrite: bool) -> None:
+    for file in files:
+        if file.exists() and not overwrite:
+            raise OutputError(f"{file.name} exists already", "choose another name or ask to overwrite it")
+        if os.path.lexists(file) and not is_slide(file):
+            holds = " holds more than DICOM files of a synthetic slide" if file.is_dir() else " is no synthetic slide"
+            raise OutputError(f"{file}{holds}, and is not replaced", "choose another name, or move it elsewhere")
 
 
 def _plane_files(path: Path, z_planes: Sequence[float]) -> dict[float, Path]:
@@ -172,19 +177,10 @@ def plan_slide(
     diameter_mm = chosen.deposit_mm if diameter_mm is None else diameter_mm
     density = _density(chosen, diameter_mm) if density_per_mm2 is None else density_per_mm2
     _check_scale(mpp, density, seed)
-    if not 0 < diameter_mm <= 40:
-        raise ConfigError(f"a deposit of {diameter_mm:g} mm is impossible", "give a diameter over 0 and up to 40 mm")
-    if not 0 <= margin_mm <= 40:
-        raise ConfigError(f"a margin of {margin_mm:g} mm is impossible", "give 0 to 40 mm")
-    # On a small deposit the offset shrinks with it.
-    shift = [mm * min(1.0, diameter_mm / 10) for mm in chosen.offset_mm]
-    width, height = (round((diameter_mm + 2 * margin_mm + 2 * abs(mm)) * 1000 / mpp) for mm in shift)
-    if chosen.scanner == "leica":  # its levels are placed in nm: whole blocks keep them in register
-        width, height = (-(-side // LEICA_STEP) * LEICA_STEP for side in (width, height))
-    region = Region(width, height, diameter_mm * 500 / mpp, (shift[0] * 1000 / mpp, shift[1] * 1000 / mpp))
+    region = _deposit(chosen, diameter_mm, margin_mm, mpp)
     cells = region.area_mm2(mpp) * density
     counts = lesion_counts(label, cells, stream(seed, Draw.LESION_COUNTS)) if lesions is None else _checked(lesions)
-    extra = make_artefacts(tuple(artefacts), stream(seed, Draw.ARTEFACTS), width, height, mpp)
+    crowd, size = _crowd(crowd_per_mm2), (region.width, region.height)
     plan = make_plan(
         region,
         lesions=counts,
@@ -192,8 +188,8 @@ def plan_slide(
         mpp=mpp,
         density_per_mm2=density,
         centre=chosen,
-        artefacts=extra,
-        crowd_per_mm2=_crowd(crowd_per_mm2),
+        artefacts=make_artefacts(tuple(artefacts), stream(seed, Draw.ARTEFACTS), *size, mpp),
+        crowd_per_mm2=crowd,
     )
     parameters = {
         "label": label,
@@ -205,9 +201,23 @@ def plan_slide(
         "lesions": counts,
         "margin_mm": margin_mm,
         "artefacts": list(artefacts),
-        "crowd_per_mm2": _crowd(crowd_per_mm2),
+        "crowd_per_mm2": crowd,
     }
     return plan, parameters
+
+
+def _deposit(centre: Centre, diameter_mm: float, margin_mm: float, mpp: float) -> Region:
+    """A disc on glass, off the middle as the centre's machine leaves it."""
+    if not 0 < diameter_mm <= 40:
+        raise ConfigError(f"a deposit of {diameter_mm:g} mm is impossible", "give a diameter over 0 and up to 40 mm")
+    if not 0 <= margin_mm <= 40:
+        raise ConfigError(f"a margin of {margin_mm:g} mm is impossible", "give 0 to 40 mm")
+    # On a small deposit the offset shrinks with it.
+    shift = [mm * min(1.0, diameter_mm / 10) for mm in centre.offset_mm]
+    width, height = (round((diameter_mm + 2 * margin_mm + 2 * abs(mm)) * 1000 / mpp) for mm in shift)
+    if centre.scanner == "leica":  # its levels are placed in nm: whole blocks keep them in register
+        width, height = (-(-side // LEICA_STEP) * LEICA_STEP for side in (width, height))
+    return Region(width, height, diameter_mm * 500 / mpp, (shift[0] * 1000 / mpp, shift[1] * 1000 / mpp))
 
 
 def render_field(

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stride_monai.errors import RegionError
-from stride_monai.findings import Pictures
+from stride_monai.findings import GALLERY_SIZE, Pictures
 from stride_monai.slides import Slide
 from stride_monai.units import Box
 
-__all__ = ["GALLERY_SIZE", "pictures_of"]
+__all__ = ["pictures_of"]
 
-GALLERY_SIZE = 32
 GALLERY_MPP = 0.25  # of the gallery's pictures, where the slide is as fine
 
 
