@@ -201,6 +201,8 @@ class JobClaims:
         claim = Claim(self._of(job_id, "lock"), self._of(job_id, "running"), advice)
         claim.take(wait)
         try:
+            if not claim.locks:
+                self._of(job_id, "lock").touch()  # for known()
             yield
         finally:
             claim.drop()

@@ -15,12 +15,13 @@ class Progress:
 
     Args:
         ids: all slides of the run.
-        look: gives the ids of all that is there, whoever made it. Called at most once a minute.
+        look: gives the ids of all that is there, whoever made it, where processes share a folder. Called at most once a
+            minute.
         clock: seconds; for tests.
     """
 
     def __init__(
-        self, ids: Iterable[str], look: Callable[[], Set[str]], clock: Callable[[], float] = time.monotonic
+        self, ids: Iterable[str], look: Callable[[], Set[str]] = set, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._open, self._look, self._clock = set(ids), look, clock
         self.total, self.made = len(self._open), 0

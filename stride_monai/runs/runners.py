@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -55,7 +56,7 @@ class Shared(Generic[T]):
 
     def __init__(self, claims: JobClaims) -> None:
         self.claims = claims
-        self._busy: list[Job[T]] = []
+        self._busy = deque[Job[T]]()
 
     def attempt(self, job: Job[T]) -> Ended[T] | None:
         """How the job ended; None where another process is at it.
@@ -73,7 +74,7 @@ class Shared(Generic[T]):
     def rest(self) -> Iterator[Ended[T]]:
         """How those ended that others were at."""
         while self._busy:
-            job = self._busy.pop(0)
+            job = self._busy.popleft()
             with self.claims.held(job.id, wait=True):
                 ended = attempt(job)
             yield ended

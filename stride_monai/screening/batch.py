@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,16 +13,16 @@ from stride_monai.files import remove_leftovers
 from stride_monai.ownership import refuse_inputs, refuse_within
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome
 from stride_monai.runs.claims import held
-from stride_monai.runs.jobs import Job, never, unheard
+from stride_monai.runs.jobs import Job, Part, never, unheard
 from stride_monai.runs.ledger import Ledger
-from stride_monai.runs.runners import serial
+from stride_monai.runs.runners import Runner, serial
 from stride_monai.screening.about import about
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Batch, Writer, screen_one
 from stride_monai.screening.results import ResultFolder
 from stride_monai.slides.parts import own_folders
 
-__all__ = ["Batch", "OneByOne", "Progress", "Tell", "Writer", "run_slides", "screen_batch"]
+__all__ = ["Batch", "Here", "OneByOne", "Progress", "Tell", "Writer", "run_slides", "screen_batch"]
 
 Progress = Callable[[SlideInput, int, int], None]
 """Told of a slide's tiles: done, and in all."""
@@ -56,7 +57,7 @@ _NOBODY = Tell()
 
 
 @dataclass(frozen=True, slots=True)
-class _Here:
+class Here:
     """Screens in this process."""
 
     batch: Batch
@@ -80,7 +81,7 @@ def screen_batch(
     Arguments as of :class:`Tell`; files and errors as for :func:`run_slides`.
     """
     tell = Tell(on_progress, on_done or unheard, on_note or unheard)
-    return run_slides(_Here(batch), slides, batch.out, batch.command, batch.inputs, tell)
+    return run_slides(Here(batch), slides, batch.out, batch.command, batch.inputs, tell)
 
 
 def run_slides(
@@ -90,8 +91,9 @@ def run_slides(
     command: Sequence[str] = (),
     inputs: Iterable[Path] = (),
     tell: Tell = _NOBODY,
+    runner: Runner = serial,
 ) -> list[Outcome]:
-    """Have every slide screened, one after the other, and keep the index of the run.
+    """Have every slide screened and keep the index of the run.
 
     Every outcome is noted at once, so a killed run leaves a true index (:class:`~stride_monai.runs.Ledger`), and
     the same command takes it up again: a slide is done when all its files are there as they were written, made with the
@@ -100,6 +102,7 @@ def run_slides(
     Args:
         out: folder of the results; one folder per slide id below it.
         command, inputs: see :class:`~stride_monai.screening.Batch`.
+        runner: does the jobs; one that does them elsewhere pickles ``one`` and ``tell.progress``.
 
     Raises:
         OutputError: an input would be written over; the folder cannot be written to, another run is using it, or it
@@ -112,16 +115,17 @@ def run_slides(
             tell.note(folder.note)
         remove_leftovers(out)
         # Whether a slide is done is for those to say who know with what it is screened.
-        jobs = [
-            Job(item.slide_id, never, lambda _, item=item: one(item, tell.progress))  # type: ignore[misc]
-            for item in _checked(out, slides)
-        ]
-        for ended in serial(jobs):
+        jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in _checked(out, slides)]
+        for ended in runner(jobs):
             outcome = ended.get()
             ledger.add(outcome, one.info())
             tell.done(outcome)
         remove_leftovers(out)  # of processes that were ended with a slide
     return ledger.outcomes
+
+
+def _by(one: OneByOne, item: SlideInput, on_progress: Progress | None, _: Part) -> Outcome:
+    return one(item, on_progress)
 
 
 def _refuse_inputs(out: Path, others: Iterable[Path], slides: Sequence[SlideInput]) -> None:

@@ -15,6 +15,7 @@ from stride_monai.errors import SlideError
 from stride_monai.inferers.rerank import CELL_BUNDLE
 from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
+from stride_monai.runs.progress import Progress
 from stride_monai.screening.batch import Batch, Writer, screen_batch
 from stride_monai.screening.choices import Choice, Chosen
 from stride_monai.screening.config import ScreeningConfig
@@ -91,7 +92,16 @@ class SlideInference:
         _log.info("%s (%s)", "cells are described" if words.made else "cells are not described", words.why)
         _log.info("%s", screener.models.note)
         batch = Batch(screener, self.output_dir, self.writers, command=sys.argv, inputs=self.slides)
-        outcomes = screen_batch(batch, items, on_done=_tell)
+        progress = Progress(item.slide_id for item in items)
+
+        def tell(outcome: Outcome) -> None:
+            said = (
+                outcome.reason if outcome.slide_class is None else f"{outcome.slide_class}, score {outcome.score:.3f}"
+            )
+            _log.info("%s: %s, %s, %s", outcome.slide_id, outcome.status, outcome.call or "no call", said)
+            _log.info("%s", progress.step(outcome.slide_id, made=not outcome.resumed))
+
+        outcomes = screen_batch(batch, items, on_done=tell)
         if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
             raise SlideError(
                 f"{len(failed)} of {len(outcomes)} slides failed ({failed[0].reason})",
@@ -121,8 +131,3 @@ class SlideInference:
 def _manifest_of(path: Path) -> Path:
     manifest = path / "manifest.csv"
     return manifest if manifest.is_file() else path
-
-
-def _tell(outcome: Outcome) -> None:
-    said = outcome.reason if outcome.slide_class is None else f"{outcome.slide_class}, score {outcome.score:.3f}"
-    _log.info("%s: %s, %s, %s", outcome.slide_id, outcome.status, outcome.call or "no call", said)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from fake_screening import BOTH, FakeScreener, broken_writer, run, summary, write_json
+from fake_screening import BOTH, FakeScreener, broken_writer, run, slides_in, summary, write_json
 from filelock import FileLock
 
 from stride_monai.errors import OutputError
 from stride_monai.files import replacing
 from stride_monai.findings import Findings, Screened
-from stride_monai.screening.batch import Batch, screen_batch
+from stride_monai.runs import Ended, Job, attempt
+from stride_monai.runs.jobs import Part, T, unheard
+from stride_monai.screening.batch import Batch, Here, run_slides, screen_batch
 from stride_monai.screening.inputs import SlideInput
 
 
@@ -109,6 +112,21 @@ def test_what_a_killed_run_left_half_written_is_removed_and_nothing_else(tmp_pat
 def replacing_name(folder: Path) -> str:
     with replacing(folder / "x") as temporary:
         return temporary.name
+
+
+def elsewhere(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+    """A runner that does the jobs where only what can be pickled comes, and in another order."""
+    for job in reversed(jobs):
+        yield attempt(pickle.loads(pickle.dumps(job)))
+
+
+def test_another_runner_screens_the_same(tmp_path: Path) -> None:
+    items = slides_in(tmp_path / "in", "a", "bad", "b")
+    batch = Batch(FakeScreener(), tmp_path / "out", {"findings": write_json})  # type: ignore[arg-type]
+    outcomes = run_slides(Here(batch), items, batch.out, runner=elsewhere)
+    assert {one.slide_id: one.status for one in outcomes} == {"a": "ok", "bad": "failed", "b": "ok"}
+    assert [row["slide_id"] for row in summary(tmp_path)] == ["b", "bad", "a"], "as they ended"
+    assert run(tmp_path, FakeScreener(), ("a", "b")) == ["ok", "ok"]
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

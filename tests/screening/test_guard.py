@@ -25,7 +25,8 @@ from stride_monai.errors import BundleError
 from stride_monai.findings import Findings
 from stride_monai.guard import memory as memory_module
 from stride_monai.guard import memory_limit
-from stride_monai.run_index import Outcome
+from stride_monai.run_index import LOG_NAME, Outcome
+from stride_monai.runs import read_log
 from stride_monai.screening.batch import run_slides
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.guarded import Allowance, GuardedScreening
@@ -265,6 +266,8 @@ def test_runs_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path: P
         known = {path.parent.name for path in (tmp_path / "out").glob("*/findings.json")}
         assert done <= known
         done = known
+        if (tmp_path / "out" / LOG_NAME).exists():
+            assert {outcome.slide_id for outcome in read_log(tmp_path / "out")[1]} <= known, "noted when it is there"
     with toy_run(tmp_path) as process:
         _, wrong = process.communicate(timeout=120)
     assert process.returncode == 0, wrong
