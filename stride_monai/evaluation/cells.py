@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.evaluation.reports import hash_of, header, plain, plain_list
+from stride_monai.evaluation.reports import hash_of, header, new_axes, plain, plain_list
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import (
     Reliability,
@@ -168,9 +168,7 @@ def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: st
         f1: ``[C]``, in the order of ``counts``; NaN leaves a class out.
         counts: number of cells by class. where: what they were counted in, e.g. ``training``.
     """
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.add_subplot(xlabel=f"cells of the class ({where})", ylabel="F1", ylim=(0, 1.05))
-    axes.grid(alpha=0.3)
+    figure, axes = new_axes(f"cells of the class ({where})", "F1", ylim=(0, 1.05))
     shown = [(k, *item) for k, item in enumerate(counts.items()) if np.isfinite(f1[k])]
     for k, name, count in shown:
         place = max(count, 0.5)  # a class without a cell stands left of 1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stride_monai.data.tables import table_text
-from stride_monai.evaluation.reports import header, plain, plain_list
+from stride_monai.evaluation.reports import header, new_axes, plain, plain_list
 from stride_monai.metrics.detection import TileResult
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
@@ -212,7 +212,7 @@ def picture_grid(pictures: Sequence[Picture], columns: int = 4, margin: int = 2)
 
 def precision_recall_figure(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
     """Precision against recall; ``curves`` holds (recall, precision) by name."""
-    figure, axes = _axes("Recall", "Precision")
+    figure, axes = new_axes("Recall", "Precision")
     for name, (recall, precision) in curves.items():
         axes.plot(recall, precision, label=name)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
@@ -221,7 +221,7 @@ def precision_recall_figure(curves: Mapping[str, tuple[Floats, Floats]]) -> Figu
 
 def froc_figure(curves: Mapping[str, Froc]) -> Figure:
     """Sensitivity against false positives per image (logarithmic), by name; dots where the score is read."""
-    figure, axes = _axes("False positives per image", "Sensitivity")
+    figure, axes = new_axes("False positives per image", "Sensitivity")
     for name, curve in curves.items():
         if len(curve.rates):
             (line,) = axes.plot(curve.rates, curve.sensitivity, label=f"{name}: score {curve.score:.3f}")
@@ -235,7 +235,7 @@ def froc_figure(curves: Mapping[str, Froc]) -> Figure:
 
 def top_k_figure(ks: list[int], recall: Mapping[str, Floats]) -> Figure:
     """Share of the lesions within the K best boxes of a slide against K (logarithmic), by slide class."""
-    figure, axes = _axes("K, best boxes of a slide", "Lesions found")
+    figure, axes = new_axes("K, best boxes of a slide", "Lesions found")
     for name, values in recall.items():
         style = {"color": "black", "linewidth": 2.5} if name == "all" else {}
         axes.plot(ks, values, label=name, **style)
@@ -243,13 +243,6 @@ def top_k_figure(ks: list[int], recall: Mapping[str, Floats]) -> Figure:
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.set(xlim=(min(ks), max(ks)), ylim=(0, 1.02))
     return _with_legend(figure, axes, "lower right")
-
-
-def _axes(x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    axes = figure.add_subplot(xlabel=x, ylabel=y)
-    axes.grid(alpha=0.3)
-    return figure, axes
 
 
 def _with_legend(figure: Figure, axes: Any, place: str) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from stride_monai import __version__
 from stride_monai.files import replacing, sha256_of, write_bytes
 
-__all__ = ["hash_of", "header", "plain", "plain_list", "save_figures", "write_report"]
+__all__ = ["hash_of", "header", "new_axes", "plain", "plain_list", "save_figures", "write_report"]
 
 
 def plain(value: Any) -> float | None:
@@ -34,6 +34,14 @@ def header(schema_version: str) -> dict[str, Any]:
 def hash_of(weights: Path | str | None) -> str | None:
     """SHA-256 of the weights file that is judged; None for none."""
     return sha256_of(Path(weights)) if weights else None
+
+
+def new_axes(xlabel: str, ylabel: str, size: tuple[float, float] = (6.4, 4.8), **settings: Any) -> tuple[Figure, Any]:
+    """A figure of one plot with a grid, drawn without a display; ``settings`` of matplotlib's axes."""
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, **settings)
+    axes.grid(alpha=0.3)
+    return figure, axes
 
 
 def write_report(path: Path, report: Mapping[str, Any], indent: int | None = 1) -> None:

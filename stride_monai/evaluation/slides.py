@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.tables import table_text
 from stride_monai.evaluation.cells import confusion_figure
-from stride_monai.evaluation.reports import hash_of, header, plain, plain_list
+from stride_monai.evaluation.reports import hash_of, header, new_axes, plain, plain_list
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.metrics.slide import (
@@ -170,10 +170,8 @@ def roc_figure(curves: Mapping[str, tuple[Floats, Floats]], points: Mapping[str,
         curves: (false positive rate, sensitivity) by name, see :func:`stride_monai.metrics.roc_curve`.
         points: thresholds to mark, by name.
     """
-    figure = Figure(figsize=(5.6, 5.6), layout="constrained")
-    axes = figure.add_subplot(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    axes.set_aspect("equal")
-    axes.grid(alpha=0.3)
+    sides = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
+    figure, axes = new_axes("1 - specificity", "sensitivity", (5.6, 5.6), **sides)
     axes.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
     for name, (false_positives, sensitivity) in curves.items():
         axes.plot(false_positives, sensitivity, label=name)
