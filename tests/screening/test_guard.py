@@ -203,11 +203,11 @@ cli.main()
 """
 
 
-def toy_run(tmp_path: Path) -> subprocess.Popen[str]:
+def toy_run(tmp_path: Path, *options: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path / "site"), *sys.path]))}
     command = [sys.executable, "-c", TOY_RUN.format(target=TARGET), "screen", str(tmp_path / "in")]
     return subprocess.Popen(
-        [*command, "--out", str(tmp_path / "out")],
+        [*command, "--out", str(tmp_path / "out"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -281,6 +281,20 @@ def test_runs_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path: P
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == names
 
 
+@POSIX
+def test_the_command_writes_what_is_asked_for_and_the_findings(tmp_path: Path) -> None:
+    toy_reader.install(tmp_path / "site")
+    slides(tmp_path / "in", "good")
+    for options, more, screened in ((["--writers", "cells"], set(), 1), ([], {"overlay.geojson.gz", "report.html"}, 2)):
+        with toy_run(tmp_path, *options) as process:
+            said, wrong = process.communicate(timeout=60)
+        assert process.returncode == 0, wrong
+        assert ("report.html" in said) is bool(more)
+        files = {path.name for path in (tmp_path / "out" / "a").iterdir()}
+        assert files == {"files.json", "findings.json", "cells.parquet", *more}
+        assert noted(tmp_path / "notes").count("a") == screened
+
+
 # The command.
 
 
@@ -295,6 +309,7 @@ def test_runs_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path: P
         (["a.png", "--out", "out", "--profile", "huge"], "error unknown profile 'huge'"),
         (["a.png", "--out", "out", "--weights", "detection=absent.pt"], "error there is no weights file"),
         (["a.png", "--out", "out", "--bundles", "absent"], "error there is no folder"),
+        (["a.png", "--out", "out", "--writers", "cells,reprot"], "error unknown writer 'reprot': did you mean report?"),
         (["a.png", "--out", "a.png"], "error "),
         (["a.png", "--out", "out", "--slide-timeout", "-1"], "error --slide-timeout -1.0 is no limit"),
         (["a.png", "--out", "out", "--slide-memory", "nan"], "error --slide-memory nan is no limit"),
