@@ -10,7 +10,8 @@ of its own, with its own entry points and bundles, the tiny profile and the CPU.
 Compared are findings.json, cells.parquet, overlay.geojson.gz and summary.csv (but for the seconds) of every slide, and
 every bag with its metadata; report.html shows the same findings and is not. ``--ignore`` names a field and all below
 it, ``*`` stands for any part of a name: ``provenance.used``, ``cells.*.cam``. The exit status is 1 if anything else
-differs. ``--screen="--detector fcos"`` screens once more with these options. Times are of one run each.
+differs. ``--screen="--detector fcos"`` screens once more with these options. Times are of one run each. ``--record``
+writes the table to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from record import Record
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PHANTOMS: dict[str, dict[str, Any]] = {
@@ -245,6 +247,7 @@ def main() -> None:
     parser.add_argument("--screen", action="append", default=[], metavar="OPTIONS", help="one more pass with these")
     parser.add_argument("--render", action="store_true", help="compare the files of synthetic slides as well")
     parser.add_argument("--work", type=Path, help="keep the results here; a new folder")
+    parser.add_argument("--record", action="store_true", help="write the table to benchmarks/results")
     asked = parser.parse_args()
     with contextlib.ExitStack() as stack:
         work = asked.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -252,23 +255,28 @@ def main() -> None:
         one = stack.enter_context(checkout(asked.before, work / "before"))
         other = stack.enter_context(checkout(asked.after, work / "after"))
         differ = False
+        figures = Record("compare_checkouts", "What two checkouts find")
+        columns = ("pass", "files", "the same", "seconds before", "after", "ratio", "of processor time")
+        table = figures.table(*columns)
         for name, took, took_after in compare(one, other, asked):
             found = compare_folders(one.out / name, other.out / name, asked.ignore)
-            lines = summary(found)
-            if not found:
-                lines = ["neither wrote anything that is compared"]
+            lines = summary(found) if found else ["neither wrote anything that is compared"]
             if took.status != took_after.status:
                 lines.append(f"exit status: {took.status} -> {took_after.status}")
             differ |= bool(lines)
             same = sum(not said for said in found.values())
-            print(f"{name}: {same} of {len(found)} files the same{timed(took, took_after)}", flush=True)
+            table.row(name, len(found), same, *timed(took, took_after))
             print("".join(f"    {line}\n" for line in lines), end="", flush=True)
+            figures.said += [f"{name}: {line}" for line in lines]
+    if asked.record:
+        figures.write()
     sys.exit(1 if differ else 0)
 
 
-def timed(before: Took, after: Took) -> str:
-    pairs = zip(before[1:], after[1:], ("s", "s of processor"), strict=True)
-    return "; " + ", ".join(f"{one:.1f} -> {other:.1f} {unit} (x {other / one:.2f})" for one, other, unit in pairs)
+def timed(before: Took, after: Took) -> list[str]:
+    """Seconds of both and their ratio, and the ratio of what the processor spent."""
+    ratios = (after.seconds / before.seconds, after.processor / before.processor)
+    return [f"{before.seconds:.1f}", f"{after.seconds:.1f}", *(f"{ratio:.2f}" for ratio in ratios)]
 
 
 if __name__ == "__main__":
