@@ -12,7 +12,7 @@ from .color_perturbation import AdversarialColorPerturbation as AdversarialColor
 from .color_perturbation import ColorPerturbation as ColorPerturbation
 from .color_perturbation import ColorPerturbationd as ColorPerturbationd
 from .color_perturbation import scaled_to as scaled_to
-from .encode_bag import EncodeBagd as EncodeBagd
+from .loading import EncodeBagd as EncodeBagd
 from .loading import LoadBagd as LoadBagd
 from .loading import LoadCellCropd as LoadCellCropd
 from .loading import LoadSlideRegiond as LoadSlideRegiond

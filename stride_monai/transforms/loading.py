@@ -1,4 +1,7 @@
-"""From paths to pixels: tiles and cell crops of slides, and bags. Plain tensors, uint8, channel first."""
+"""From paths to pixels: tiles and cell crops of slides, and bags, or the features of their cells.
+
+Plain tensors; pixels are uint8, channel first.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.datasets.encoded import CellEncoder, encode_all
 from stride_monai.data.datasets.tensors import channel_first, padded
 from stride_monai.errors import BagError
 from stride_monai.slides.cache import cached_slide
 from stride_monai.units import Box
 
-__all__ = ["LoadBagd", "LoadCellCropd", "LoadSlideRegiond"]
+__all__ = ["EncodeBagd", "LoadBagd", "LoadCellCropd", "LoadSlideRegiond"]
 
 
 class LoadSlideRegiond(MapTransform):
@@ -203,6 +207,30 @@ class LoadBagd(MapTransform):
                 f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {self._top_k}",
                 f"make bags with top_k {self._top_k} or more, use top_k {header.top_k} throughout, or force it",
             )
+
+
+class EncodeBagd(Transform):
+    """Replaces the crops of a bag by their features, once, from a frozen encoder in eval mode (two-stage training).
+
+    Stands after :class:`~stride_monai.transforms.LoadBagd`. ``image`` changes from ``[K, 3, H, W]`` to float32
+    ``[K, D]`` on the CPU, zero where ``mask`` is false. Cache the result, e.g. with ``monai.data.CacheDataset``, in the
+    main process: the encoder may sit on a GPU.
+
+    Args:
+        encoder: the cell classifier. device: where to run it. chunk: number of cells encoded at once.
+    """
+
+    def __init__(self, encoder: CellEncoder, device: torch.device | str = "cpu", chunk: int = 256) -> None:
+        self.encoder = encoder
+        self.device = torch.device(device)
+        self.chunk = chunk
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        image, mask = data["image"], data["mask"]
+        found = encode_all(self.encoder, torch.split(image[mask], self.chunk), self.device)
+        features = torch.zeros(len(image), found.shape[1])
+        features[mask] = found
+        return {**data, "image": features}
 
 
 def _known(bag: BagFile) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, Protocol, Self
 
 import torch
@@ -67,16 +68,10 @@ class EncodedCells(Dataset[dict[str, Any]]):
         self.cells, self.encoder, self.device = cells, encoder, torch.device(device)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.data = [{key: known[key] for key in _KNOWN if key in known} for known in cells.data]
-        self._features: Tensor | None = None
 
-    @property
+    @cached_property
     def features(self) -> Tensor:
         """All features, float32 ``[len(self), D]``, on the CPU."""
-        if self._features is None:
-            self._features = self._encoded()
-        return self._features
-
-    def _encoded(self) -> Tensor:
         start = time.perf_counter()
         loader: DataLoader[Any] = DataLoader(
             self.cells, self.batch_size, num_workers=self.num_workers, collate_fn=collate_cells

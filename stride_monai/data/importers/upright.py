@@ -14,7 +14,7 @@ from pathlib import Path
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.pictures import Header, header
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES
-from stride_monai.data.importers.records import Source, SourceCell, SourceImage, SourceRegion
+from stride_monai.data.importers.records import Source, SourceCell, SourceImage
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 
@@ -53,9 +53,11 @@ def labels_upright(read: Source, labels_on: str) -> None:
             )
         labels_on = next(iter(shown.values()), "")
     if labels_on == "stored":
-        read.images[:] = [_upright_size(image, turned) for image in read.images]
-        read.cells[:] = [_upright_cell(cell, turned) for cell in read.cells]
-        read.regions[:] = [_upright_region(region, turned) for region in read.regions]
+        read.images[:] = [_upright_size(i, turned[i.slide_id]) if i.slide_id in turned else i for i in read.images]
+        read.cells[:] = [_upright_cell(c, turned[c.slide_id]) if c.slide_id in turned else c for c in read.cells]
+        read.regions[:] = [
+            r._replace(box=_box(r.box, turned[r.slide_id])) if r.slide_id in turned else r for r in read.regions
+        ]
     drawn = {cell.slide_id for cell in read.cells if cell.box or cell.point} | {r.slide_id for r in read.regions}
     marked = [image for image in images if image.slide_id in drawn]
     if marked:
@@ -95,26 +97,15 @@ def _shown(image: SourceImage, facts: Header) -> str:
     return {facts.upright: "upright", facts.stored: "stored"}.get(stated, "")
 
 
-def _upright_size(image: SourceImage, chosen: Mapping[str, Header]) -> SourceImage:
-    facts = chosen.get(image.slide_id)
-    if facts is None or image.size is None:
-        return image
-    return replace(image, size=facts.orientation.size(*image.size))
+def _upright_size(image: SourceImage, facts: Header) -> SourceImage:
+    return replace(image, size=None if image.size is None else facts.orientation.size(*image.size))
 
 
-def _upright_cell(cell: SourceCell, chosen: Mapping[str, Header]) -> SourceCell:
-    facts = chosen.get(cell.slide_id)
-    if facts is None:
-        return cell
+def _upright_cell(cell: SourceCell, facts: Header) -> SourceCell:
     box = None if cell.box is None else _box(cell.box, facts)
     point = None if cell.point is None else _points((cell.point,), facts)[0]
     outline, nucleus = _points(cell.outline, facts), _points(cell.nucleus, facts)
     return replace(cell, box=box, point=point, outline=outline, nucleus=nucleus)
-
-
-def _upright_region(region: SourceRegion, chosen: Mapping[str, Header]) -> SourceRegion:
-    facts = chosen.get(region.slide_id)
-    return region if facts is None else region._replace(box=_box(region.box, facts))
 
 
 def _box(box: Box, facts: Header) -> Box:
