@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from stride_monai.errors import SlideError
 
-__all__ = ["Choice", "Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
+__all__ = ["PictureChoice", "Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """uint8 image, ``[height, width, 3]``, RGB."""
@@ -26,7 +26,7 @@ class UnknownFormatError(SlideError):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PictureChoice:
     """Which picture of a file that holds several is read.
 
     Attributes:

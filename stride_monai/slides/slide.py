@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
 from stride_monai.names import readable
-from stride_monai.slides.protocol import Choice, Pixels, Reader
+from stride_monai.slides.protocol import PictureChoice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
@@ -60,7 +60,7 @@ def open_slide(
         MissingExtraError: the reader asked for is not installed.
         ConfigError: there is no such reader.
     """
-    opened = open_reader(Path(path), reader, Choice(image, plane))
+    opened = open_reader(Path(path), reader, PictureChoice(image, plane))
     try:
         return Slide(Path(path), opened, mpp)
     except BaseException:

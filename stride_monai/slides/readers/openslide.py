@@ -11,7 +11,7 @@ import numpy as np
 import openslide
 
 from stride_monai.errors import RegionError, SlideError
-from stride_monai.slides.protocol import Choice, Pixels, StatedFacts, UnknownFormatError
+from stride_monai.slides.protocol import PictureChoice, Pixels, StatedFacts, UnknownFormatError
 from stride_monai.slides.spacing import stated_number
 from stride_monai.slides.tiff import TiffLayout, read_layout
 from stride_monai.slides.tiff.stated import positive_number
@@ -33,7 +33,7 @@ class OpenSlideReader:
     name = "openslide"
     chooses = True
 
-    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+    def __init__(self, path: Path, choice: PictureChoice | None = None) -> None:
         self._path = path
         self._layout = _checked_layout(path, choice)
         self.notes = () if self._layout is None else self._layout.notes
@@ -103,7 +103,7 @@ class OpenSlideReader:
             handle.close()
 
 
-def _checked_layout(path: Path, choice: Choice | None) -> TiffLayout | None:
+def _checked_layout(path: Path, choice: PictureChoice | None) -> TiffLayout | None:
     layout = read_layout(path, choice)
     if layout is None and choice is not None and not choice.first:
         raise UnknownFormatError(f"{path.name}: OpenSlide knows one picture per file")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from stride_monai.errors import MissingExtraError, SlideError, StrideError
 from stride_monai.plugins import Plugins
 from stride_monai.slides.orientation import orientation_of, upright_reader
-from stride_monai.slides.protocol import Choice, Reader, ReaderClass, UnknownFormatError
+from stride_monai.slides.protocol import PictureChoice, Reader, ReaderClass, UnknownFormatError
 
 __all__ = ["AUTO", "READERS", "ReaderReport", "is_slide_path", "open_reader", "probe_readers"]
 
@@ -59,7 +59,7 @@ def _third_party_suffixes() -> frozenset[str]:
     return frozenset(suffix.lower() for name in names for suffix in getattr(READERS.load(name), "suffixes", ()))
 
 
-def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> Reader:
+def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = None) -> Reader:
     """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, plain image, others).
 
     Raises:
@@ -91,10 +91,10 @@ def open_reader(path: Path, name: str = AUTO, choice: Choice | None = None) -> R
     raise SlideError(f"{path.name} is no slide or image of a known format", "check the file")
 
 
-def _opened(name: str, path: Path, choice: Choice | None) -> Reader:
+def _opened(name: str, path: Path, choice: PictureChoice | None) -> Reader:
     """The file opened by one reader, upright."""
     factory: Any = READERS.load(name)
-    if choice is None or choice == Choice():
+    if choice is None or choice == PictureChoice():
         reader = factory(path)
     elif getattr(factory, "chooses", False):
         reader = factory(path, choice)

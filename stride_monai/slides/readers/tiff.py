@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stride_monai.errors import RegionError, SlideError
-from stride_monai.slides.protocol import Choice, Pixels, UnknownFormatError
+from stride_monai.slides.protocol import PictureChoice, Pixels, UnknownFormatError
 from stride_monai.slides.tiff import Colors, FileBytes, TiffError, decode_segment, is_tiff, open_layout
 
 __all__ = ["TiffReader"]
@@ -34,7 +34,7 @@ class TiffReader:
     name = "tiff"
     chooses = True
 
-    def __init__(self, path: Path, choice: Choice | None = None) -> None:
+    def __init__(self, path: Path, choice: PictureChoice | None = None) -> None:
         if not is_tiff(path):
             raise UnknownFormatError(f"{path.name}: not a TIFF")
         self._path = path

@@ -17,7 +17,7 @@ import openslide
 
 from stride_monai.errors import SlideError
 from stride_monai.slides.orientation import TAG, Orientation, orientation_of
-from stride_monai.slides.protocol import Choice, StatedFacts
+from stride_monai.slides.protocol import PictureChoice, StatedFacts
 from stride_monai.slides.tiff import ome, stated
 from stride_monai.slides.tiff.color import highest_value
 from stride_monai.slides.tiff.decode import first_tile_contradicts, uses_16_bits
@@ -73,7 +73,7 @@ class TiffLayout:
         return bool(page.segments.absent[rows, columns].any())
 
 
-def read_layout(path: Path, choice: Choice | None = None) -> TiffLayout | None:
+def read_layout(path: Path, choice: PictureChoice | None = None) -> TiffLayout | None:
     """The layout of a TIFF; None for a file that is none. See :func:`open_layout`."""
     try:
         file = FileBytes(path) if is_tiff(path) else None
@@ -87,7 +87,7 @@ def read_layout(path: Path, choice: Choice | None = None) -> TiffLayout | None:
         file.close()
 
 
-def open_layout(path: Path, file: FileBytes, choice: Choice | None = None) -> TiffLayout:
+def open_layout(path: Path, file: FileBytes, choice: PictureChoice | None = None) -> TiffLayout:
     """The layout of a TIFF whose bytes are at hand; the pages read on from them.
 
     Args:
@@ -97,7 +97,7 @@ def open_layout(path: Path, file: FileBytes, choice: Choice | None = None) -> Ti
         SlideError: the file is damaged, of a kind that cannot be read rightly, or does not hold what is chosen.
     """
     try:
-        return _layout(path, file, choice or Choice())
+        return _layout(path, file, choice or PictureChoice())
     except TiffError as error:
         raise SlideError(f"{path.name}: {error.what}", error.advice) from error
 
@@ -121,7 +121,7 @@ class _Picture(NamedTuple):
         return self.first.area if self.first else 0
 
 
-def _layout(path: Path, file: FileBytes, choice: Choice) -> TiffLayout:
+def _layout(path: Path, file: FileBytes, choice: PictureChoice) -> TiffLayout:
     directories = read_directories(file)
     foreign = _foreign(path, directories)
     if foreign:
@@ -156,8 +156,8 @@ def _foreign(path: Path, directories: list[Directory]) -> str:
     return "" if found in (None, "generic-tiff", "aperio") else str(found)
 
 
-def _foreign_layout(path: Path, vendor: str, directories: list[Directory], choice: Choice) -> TiffLayout:
-    if choice != Choice():
+def _foreign_layout(path: Path, vendor: str, directories: list[Directory], choice: PictureChoice) -> TiffLayout:
+    if choice != PictureChoice():
         raise TiffError(f"pictures and planes of the format {vendor} cannot be chosen", "leave out --image and --plane")
     orientation = orientation_of(directories[0].number(TAG, 1))
     if orientation.turned:
@@ -184,7 +184,7 @@ def _gaps(vendor: str, directories: list[Directory]) -> tuple[str, ...]:
     return (f"{absent.sum()} of {absent.size} tiles are not in the file",) if absent.any() else ()
 
 
-def _aperio_layout(pages: list[Page], choice: Choice) -> TiffLayout:
+def _aperio_layout(pages: list[Page], choice: PictureChoice) -> TiffLayout:
     """Aperio's levels are its tiled pages; nothing calls them reductions, but label and macro are called by name."""
     first = pages[0]
     alike = [page for page in pages[1:] if page.tiled and _same_place(page, first)]
@@ -276,7 +276,7 @@ def _counted(numbers: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in numbers.items() if number > 1)
 
 
-def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Choice) -> TiffLayout:
+def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: PictureChoice) -> TiffLayout:
     """The layout of the chosen picture: by default the largest, of several as large the first."""
     if choice.image is not None and not 1 <= choice.image <= len(pictures):
         raise TiffError(
