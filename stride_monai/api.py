@@ -13,7 +13,7 @@ from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, one_input
 from stride_monai.screening.results import FINDINGS_FILE
 from stride_monai.screening.screener import Screener
-from stride_monai.screening.sources import check_config
+from stride_monai.screening.store import check_config
 
 __all__ = ["screen"]
 

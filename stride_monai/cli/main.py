@@ -154,7 +154,7 @@ def screen(
     from stride_monai.screening.config import ScreeningConfig, parse_weights
     from stride_monai.screening.guarded import Allowance, GuardedScreening
     from stride_monai.screening.inputs import collect
-    from stride_monai.screening.sources import check_config
+    from stride_monai.screening.store import check_config
 
     config = ScreeningConfig(
         mpp=mpp,

@@ -10,4 +10,4 @@ from .models import load_models as load_models
 from .one_slide import Batch as Batch
 from .reranking import load_reranker as load_reranker
 from .screener import Screener as Screener
-from .sources import Sources as Sources
+from .store import BundleStore as BundleStore

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from stride_monai.findings import Described
-from stride_monai.screening.choices import Choice
-from stride_monai.screening.sources import Origin
+from stride_monai.screening.store import Choice, Origin
 
 if TYPE_CHECKING:
     from stride_monai.screening.models import Models

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
 from stride_monai.runs.progress import Progress
 from stride_monai.screening.batch import Batch, Writer, screen_batch
-from stride_monai.screening.choices import Choice, Chosen
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
 from stride_monai.screening.inputs import collect
-from stride_monai.screening.models import Models, join, load_cell_reranker, load_detector, slide_classifier_of
+from stride_monai.screening.models import Models, join, load_detector, slide_classifier_of
+from stride_monai.screening.reranking import reranker_from
 from stride_monai.screening.screener import Screener
-from stride_monai.screening.sources import Sources
+from stride_monai.screening.store import BundleStore, Choice, Chosen
 from stride_monai.workflows.load import LoadedBundle, hash_of
 
 __all__ = ["SlideInference"]
@@ -115,16 +116,17 @@ class SlideInference:
         metadata = load_into(self.network, self.weights)
         loaded = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
         slides = Chosen(Choice(self.name, "the bundle that was run"), loaded)
-        sources = Sources(self.bundles)
+        store = BundleStore.of(replace(config, bundles=self.bundles, weights={}), device)
         for name in ("detection", CELL_BUNDLE, TEXT_BUNDLE):
-            if sources[name].home.parent.resolve() != self.bundles.resolve():
+            if store[name].home.parent.resolve() != self.bundles.resolve():
                 _log.warning("%s holds no %s: the package's own is used, if any is", self.bundles, name)
-        detection = load_detector(sources["detection"], config.profile, device, config.detector)
+        detection = load_detector(store, config.detector)
         reranker = None
         if config.rerank:
-            reranker, _ = load_cell_reranker(config, detection, sources[CELL_BUNDLE], device)
+            top_k = detection.bundle.numbers["top_k"]
+            reranker, _ = reranker_from(store, top_k, config.candidates, config.reranker)
         encoder, wanted = slide_classifier_of(slides).encoder, config.descriptions
-        explainer = load_explainer(sources[TEXT_BUNDLE], config.profile, device, encoder, wanted, strict=False)
+        explainer = load_explainer(store, encoder, wanted, strict=False)
         return join(detection, slides, reranker, device, config.force, explainer)
 
 

@@ -35,7 +35,7 @@ class ScreeningConfig:
         device: ``auto`` for the first GPU where there is one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1`` ...
         profile: ``tiny``, of which weights ship, or ``paper``.
         bundles: folder with bundles of the user's, some or all; None for those of the package.
-        detector: ``auto`` for that of the profile, or the name of one (:mod:`stride_monai.screening.choices`).
+        detector: ``auto`` for that of the profile, or the name of one (:class:`~stride_monai.screening.BundleStore`).
         classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
         rerank: a cell classifier chooses the best K of more cells than K.
         reranker: which: ``cell_cls``; or the folder of another bundle of that kind; or weights for ``cell_cls``.

@@ -229,12 +229,11 @@ def _device() -> list[Check]:
 def _weights() -> list[Check]:
     """The weights of the five bundles; screening works without the last two, with less to say."""
     from stride_monai.files import sha256_of
-    from stride_monai.screening.choices import find_bundle
+    from stride_monai.workflows.locate import bundle_root, list_bundles
 
-    checks = []
+    checks, shipped = [], {bundle.name for bundle in list_bundles()}
     for name, without in _BUNDLES.items():
-        home = find_bundle(name, None)
-        models = [] if home is None else sorted((home / "models").glob("*"))
+        models = sorted((bundle_root(name) / "models").glob("*")) if name in shipped else []
         files = [path for path in models if path.suffix in {".pt", ".safetensors"}]
         for path in files:
             detail = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256_of(path)[:12]}"
@@ -248,21 +247,20 @@ def _weights() -> list[Check]:
 
 def _screening(config: ScreeningConfig) -> list[Check]:
     """Which detector and slide classifier screening uses, with what weights, and whether it describes the cells."""
-    from stride_monai.screening.choices import choose_detector, detectors_in
     from stride_monai.screening.config import CLASSIFIERS
     from stride_monai.screening.models import load_models
-    from stride_monai.screening.sources import Sources, check_config
+    from stride_monai.screening.store import BundleStore, check_config
 
     check_config(config)
-    root = Sources(config.bundles)["detection"].home
-    detector = choose_detector(config.detector, config.profile, root)
+    store = BundleStore.of(config)
+    detector = store.choose_detector(config.detector)
     problem = None
     try:
         models = load_models(replace(config, device="cpu"))
         detector = models.detector_choice
     except StrideError as error:
         problem = Check("screening", "problem", error.what, error.advice)
-    others = ", ".join(name for name in detectors_in(root) if name != detector.name)
+    others = ", ".join(name for name in store["detection"].detectors() if name != detector.name)
     checks = [Check("detector", "ok", f"{detector.name} ({detector.why}); --detector takes also {others}")]
     if problem is not None:
         return [*checks, problem]

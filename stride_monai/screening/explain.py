@@ -11,8 +11,7 @@ from stride_monai.findings import Described
 from stride_monai.inferers.describe import Explainer
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.screening.recognize import load_source
-from stride_monai.screening.sources import Origin, Source
+from stride_monai.screening.store import BundleStore, Origin
 
 __all__ = ["TEXT_BUNDLE", "load_explainer"]
 
@@ -20,9 +19,7 @@ TEXT_BUNDLE = "text_align"
 
 
 def load_explainer(
-    source: Source,
-    profile: str,
-    device: torch.device,
+    store: BundleStore,
     encoder: CellClassifier,
     wanted: bool | None = None,
     strict: bool = True,
@@ -30,8 +27,7 @@ def load_explainer(
     """The bundle ``text_align`` for the image encoder of a slide classifier.
 
     Args:
-        source: where ``text_align`` comes from.
-        profile: ``tiny`` or ``paper``.
+        store: where ``text_align`` comes from.
         encoder: the image encoder whose features it will be given.
         wanted: True: cells must be described; False: they are not; None: where the bundle has weights.
         strict: with None, refuse weights that were trained on another image encoder. Otherwise cells are not described
@@ -43,11 +39,12 @@ def load_explainer(
     """
     if wanted is False:
         return Explainer(Described(False, "switched off"))
-    if not source.given and (lacking := source.lacks(profile)):
+    source = store[TEXT_BUNDLE]
+    if not source.given and (lacking := source.lacks()):
         if wanted:
             raise BundleError(f"cells cannot be described: {lacking}", "train text_align, or screen without words")
         return Explainer(Described(False, lacking))
-    loaded = load_source(source, profile, device)
+    loaded = store.load(source)
     aligner = loaded.network.eval().requires_grad_(False)
     if not isinstance(aligner, DescriptionAligner):
         raise BundleError(f"network_def of {TEXT_BUNDLE} is a {type(aligner).__name__}", "make it a DescriptionAligner")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,18 +15,15 @@ from stride_monai.inferers.describe import Explainer
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.screening.choices import Choice, Chosen, choose_detector, detectors_in, overlays_in
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
-from stride_monai.screening.recognize import load_source
-from stride_monai.screening.reranking import reranker_of
-from stride_monai.screening.sources import Origin, Source, Sources
+from stride_monai.screening.reranking import reranker_from
+from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin
 
 __all__ = [
     "Models",
     "choose_device",
     "join",
-    "load_cell_reranker",
     "load_classifier",
     "load_detector",
     "load_models",
@@ -96,56 +91,38 @@ def load_models(config: ScreeningConfig) -> Models:
         ConfigError: the detector is unknown, the device is not there, or the classifier does not take such crops.
         MissingExtraError: the detector needs a package that is not installed.
     """
-    sources, profile, device = Sources(config.bundles, config.weights), config.profile, choose_device(config.device)
-    detection = load_detector(sources["detection"], profile, device, config.detector)
-    reranker, again = None, sources[CELL_BUNDLE]
+    device = choose_device(config.device)
+    store = BundleStore.of(config, device)
+    detection = load_detector(store, config.detector)
+    reranker, again = None, store[CELL_BUNDLE]
     if config.rerank:
-        reranker, again = load_cell_reranker(config, detection, again, device)
-    slides = load_classifier(sources, profile, device, detection, config.classifier, reranker, config.force)
-    words = sources[TEXT_BUNDLE]
+        top_k = detection.bundle.numbers["top_k"]
+        reranker, again = reranker_from(store, top_k, config.candidates, config.reranker)
+    slides = load_classifier(store, detection, config.classifier, reranker, config.force)
+    words = store[TEXT_BUNDLE]
     # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
     strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))
-    explainer = load_explainer(words, profile, device, slide_classifier_of(slides).encoder, config.descriptions, strict)
+    explainer = load_explainer(store, slide_classifier_of(slides).encoder, config.descriptions, strict)
     models = join(detection, slides, reranker, device, config.force, explainer)
     if reranker is None:
         return models
-    return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files(profile)))})
+    return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))})
 
 
-def load_cell_reranker(
-    config: ScreeningConfig, detection: Chosen, source: Source, device: torch.device
-) -> tuple[CellReranker, Source]:
-    """What re-ranks the cells of a detector, and where it comes from: ``source`` unless the config names another.
+def load_detector(store: BundleStore, detector: str = "auto") -> Chosen:
+    """The detector of that name (:meth:`~stride_monai.screening.BundleStore.choose_detector`) with its weights.
 
-    Raises:
-        BundleError: the bundle or the weights are missing or do not fit together.
-        ConfigError: fewer candidates than the detector's ``top_k``.
+    Where its weights were named and it was not, it is the one that they fit. Errors as for :func:`load_models`.
     """
-    name = CELL_BUNDLE
-    if str(config.reranker) != CELL_BUNDLE:
-        path = Path(config.reranker)
-        name = path.name
-        source = Source(CELL_BUNDLE, path, own=True) if path.is_dir() else source._replace(given=(path,))
-    loaded = load_source(source, config.profile, device)
-    return reranker_of(loaded, detection.bundle.numbers["top_k"], config.candidates, name), source
-
-
-def load_detector(source: Source, profile: str, device: torch.device, detector: str = "auto") -> Chosen:
-    """The detector of that name (:func:`~stride_monai.screening.choices.choose_detector`) with its weights.
-
-    Where its weights were named and it was not, it is the one that they fit. Arguments and errors as for
-    :func:`load_models`.
-    """
-    choice = choose_detector(detector, profile, source.home)
+    source, choice = store["detection"], store.choose_detector(detector)
     choices = [choice]
     if detector == "auto" and source.how != "shipped":
-        others = [name for name in detectors_in(source.home) if name != choice.name]
+        others = [name for name in source.detectors() if name != choice.name]
         choices += [Choice(name, "the one that its weights fit") for name in others]
     refused: StrideError | None = None
     for choice in choices:
-        overlays = overlays_in(source.home, profile, choice.name)
         try:
-            return Chosen(choice, load_source(source, profile, device, overlays, choice.name), source.how)
+            return Chosen(choice, store.load(source, choice.name), source.how)
         except (BundleError, MissingExtraError) as error:
             refused = refused or error
     assert refused is not None
@@ -153,9 +130,7 @@ def load_detector(source: Source, profile: str, device: torch.device, detector: 
 
 
 def load_classifier(
-    sources: Sources,
-    profile: str,
-    device: torch.device,
+    store: BundleStore,
     detection: Chosen,
     name: str = "auto",
     reranker: CellReranker | None = None,
@@ -164,8 +139,7 @@ def load_classifier(
     """The slide classifier of that name.
 
     Args:
-        sources: where the stages come from.
-        profile: as for :func:`load_models`.
+        store: where the stages come from.
         detection: what finds the cells.
         name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is the one whose weights were named; else, of those of
             the user's bundles where there are such, ``coloradv`` where it has weights, for the cells of this detector,
@@ -176,28 +150,25 @@ def load_classifier(
     Raises:
         BundleError: the bundle or its weights are missing or do not fit together.
     """
-    best, other = CLASSIFIERS
-    overlays = partial(overlays_in, profile=profile, detector=detection.choice.name)
+    (best, other), finder = CLASSIFIERS, detection.choice.name
 
     def load(name: str, why: str) -> Chosen:
-        source = sources[name]
-        return Chosen(Choice(name, why), load_source(source, profile, device, overlays(source.home)), source.how)
+        return Chosen(Choice(name, why), store.load(name, finder), store[name].how)
 
     if name != "auto":
         return load(name, "as asked for")
-    if named := [name for name in CLASSIFIERS if name in sources.weights]:
+    if named := [name for name in CLASSIFIERS if name in store.weights]:
         return load(named[0], "its weights were given")
-    preferred = sources[best]
-    own = [name for name in CLASSIFIERS if sources[name].own]
-    if len(own) == 1 and not sources[own[0]].lacks(profile, overlays(sources[own[0]].home)):
+    own = [name for name in CLASSIFIERS if store[name].own]
+    if len(own) == 1 and not store[own[0]].lacks(finder):
         return load(own[0], "the one in the bundles that were given")
-    if not (why := preferred.lacks(profile, overlays(preferred.home))):
+    if not (why := store[best].lacks(finder)):
         chosen = load(best, "default where it has weights")
         stored = slide_classifier_of(chosen).detector_sha256
         detector = detection.bundle.weights_sha256
         if force or stored in {"", detector, _chosen_by(detector, reranker)}:
             return chosen
-        why = f"the threshold of {best} was set for another detector than {detection.choice.name}"
+        why = f"the threshold of {best} was set for another detector than {finder}"
     return load(other, why)
 
 

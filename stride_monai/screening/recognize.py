@@ -11,9 +11,8 @@ from torch import Tensor
 
 from stride_monai.errors import BundleError, StrideError
 from stride_monai.networks.weights import UnfitWeightsError
-from stride_monai.screening.choices import detectors_in, overlays_in
 from stride_monai.screening.config import PROFILES, STAGES
-from stride_monai.screening.sources import Source, Sources
+from stride_monai.screening.store import BundleStore, Source
 from stride_monai.workflows.load import LoadedBundle, load_bundle_network, untrained_network
 
 __all__ = ["load_source"]
@@ -30,46 +29,35 @@ class _Kind(NamedTuple):
     whole: bool
 
 
-def load_source(
-    source: Source, profile: str, device: torch.device, overlays: Sequence[str] = (), detector: str = ""
-) -> LoadedBundle:
-    """The network of a stage with its weights.
-
-    Args:
-        detector: name of the detector, for the stage ``detection``.
-
-    Raises:
-        BundleError: the weights are missing or do not fit; the message says what they seem to be and what to do.
-    """
-    files = source.files(profile, overlays)
+def load_source(source: Source, device: torch.device | str, detector: str = "") -> LoadedBundle:
+    """See :meth:`~stride_monai.screening.BundleStore.load`."""
+    files, profile = source.files(detector), source.profile
     named = bool(source.given) or all(file.is_file() for file in files)
     try:
-        return load_bundle_network(source.home, profile, device, files if named else None, overlays)
+        return load_bundle_network(source.home, profile, device, files if named else None, source.overlays(detector))
     except UnfitWeightsError as error:
-        what, advice = _explained(source, files, profile, detector, error)
+        what, advice = _explained(source, files, detector if source.name == "detection" else "", error)
         raise BundleError(what, advice) from error
     except BundleError as error:
         if named:
             raise
-        raise BundleError(error.what, _ways_out(source, profile)) from error
+        raise BundleError(error.what, _ways_out(source)) from error
 
 
-def _ways_out(source: Source, profile: str) -> str:
+def _ways_out(source: Source) -> str:
     """Advice where a bundle has no weights."""
     named = f"name weights of yours by --weights {source.name}=FILE"
     if source.own:
         return f"train it, {named}, or take {source.name} out of that folder: what came with the package is used then"
-    if profile == "paper":
+    if source.profile == "paper":
         return f"no weights at the paper's settings ship: train {source.name} and {named}, or leave out --profile paper"
     return f"train {source.name} and {named}"
 
 
-def _explained(
-    source: Source, files: Sequence[Path], profile: str, detector: str, error: UnfitWeightsError
-) -> tuple[str, str]:
+def _explained(source: Source, files: Sequence[Path], detector: str, error: UnfitWeightsError) -> tuple[str, str]:
     """What the files are, as far as it can be told, and what to do."""
-    kind = _kind_of(error.state, source, profile)
-    where = f"{source.name} in the {profile} profile"
+    kind = _kind_of(error.state, source)
+    where = f"{source.name} in the {source.profile} profile"
     if kind is None:
         return f"{error.what}, which is that of {where}", (
             "weights of other settings (--encoder_name, --head ...) need a bundle with these: stride-monai bundle copy "
@@ -83,17 +71,17 @@ def _explained(
     what = f"{files[0].absolute()} does not fit {where}: it holds the weights of {known}"
     if kind.stage != source.name:
         return what, f"say --weights {kind.stage}={files[0]}"
-    if kind.profile != profile:
+    if kind.profile != source.profile:
         if kind.profile == "tiny":
             return what, "leave out --profile paper"
         return what, "add --profile paper, and weights of that profile for the other stages: none of them ship"
     return what, f"add --detector {kind.detector}" if kind.detector != detector else "check its configuration"
 
 
-def _kind_of(state: Mapping[str, Tensor], source: Source, profile: str) -> _Kind | None:
+def _kind_of(state: Mapping[str, Tensor], source: Source) -> _Kind | None:
     """The first network that has these tensors, and perhaps others."""
     unlike = set()
-    for kind, home, overlays in _kinds(source, profile):
+    for kind, home, overlays in _kinds(source):
         if (kind.stage, kind.detector) in unlike:
             continue
         try:
@@ -117,13 +105,12 @@ def _shapes(home: Path, profile: str, overlays: Sequence[str]) -> dict[str, torc
     return {name: value.shape for name, value in network.state_dict().items()}
 
 
-def _kinds(source: Source, profile: str) -> Iterator[tuple[_Kind, Path, list[str]]]:
+def _kinds(source: Source) -> Iterator[tuple[_Kind, Path, list[str]]]:
     """Every network that screening knows, the nearest first, the slow one to build last."""
     known = {source.name} | (_SAME_NETWORK if source.name in _SAME_NETWORK else {"coloradv"})
-    sources, others = Sources(None), sorted({*STAGES} - known, key=("detection",).__contains__)
-    homes = [(source.name, source.home), *((name, sources[name].home) for name in others)]
-    for name, home in homes:
-        for own in (profile, *(other for other in PROFILES if other != profile)):
-            for detector in detectors_in(home) if name == "detection" else [""]:
-                overlays = overlays_in(home, own, detector) if detector else []
-                yield _Kind(name, own, detector, True), home, overlays
+    others = [BundleStore()[name] for name in sorted({*STAGES} - known, key=("detection",).__contains__)]
+    for one in (source, *others):
+        for profile in (source.profile, *(other for other in PROFILES if other != source.profile)):
+            fresh = one._replace(profile=profile)
+            for detector in fresh.detectors() if one.name == "detection" else [""]:
+                yield _Kind(one.name, profile, detector, True), one.home, fresh.overlays(detector)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
-from stride_monai.workflows.load import LoadedBundle, load_bundle_network
-from stride_monai.workflows.locate import bundle_root
+from stride_monai.screening.store import BundleStore, Source
+from stride_monai.workflows.load import LoadedBundle
 
-__all__ = ["load_reranker", "reranker_of"]
+__all__ = ["load_reranker", "reranker_from", "reranker_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,15 +37,25 @@ def load_reranker(
         BundleError: the bundle or the weights are missing or do not fit together.
         ConfigError: fewer candidates than ``top_k``.
     """
-    home = bundle_root(CELL_BUNDLE) if bundles is None else Path(bundles) / CELL_BUNDLE
-    if not home.is_dir():
-        home = bundle_root(CELL_BUNDLE)
+    store = BundleStore(None if bundles is None else Path(bundles), profile, device=device)
+    home = store[CELL_BUNDLE].home
+    if bundles is not None and home.parent.resolve() != Path(bundles).resolve():
         _log.warning("%s holds no %s: the package's own is used, %s", bundles, CELL_BUNDLE, home)
-    weights = None
-    if str(source) != CELL_BUNDLE:
-        home, weights = (Path(source), None) if Path(source).is_dir() else (home, Path(source))
-    loaded = load_bundle_network(home, profile, device, weights)
-    return reranker_of(loaded, top_k, candidates, CELL_BUNDLE if str(source) == CELL_BUNDLE else Path(source).name)
+    return reranker_from(store, top_k, candidates, source)[0]
+
+
+def reranker_from(
+    store: BundleStore, top_k: int, candidates: int | None = None, named: Path | str = CELL_BUNDLE
+) -> tuple[CellReranker, Source]:
+    """The re-ranker and where it comes from: the store, unless something else is named.
+
+    Arguments and errors as for :func:`load_reranker`.
+    """
+    source, path = store[CELL_BUNDLE], Path(named)
+    if str(named) != CELL_BUNDLE:
+        other = Source(CELL_BUNDLE, path, store.profile, own=True)
+        source = other if path.is_dir() else source._replace(given=(path,))
+    return reranker_of(store.load(source), top_k, candidates, path.name), source
 
 
 def reranker_of(

@@ -16,8 +16,8 @@ from stride_monai.files import fingerprint
 from stride_monai.findings import Described, Pictures, Screened, SlideSource, SlideStatus
 from stride_monai.inferers.describe import Explainer
 from stride_monai.screening.batch import Batch, screen_batch
-from stride_monai.screening.choices import Choice
 from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.store import Choice
 
 
 @dataclass

@@ -20,10 +20,10 @@ from stride_monai.findings import Described, Pictures, Screened
 from stride_monai.run_index import Outcome
 from stride_monai.runs import Ended
 from stride_monai.screening.about import About
-from stride_monai.screening.choices import Choice
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
+from stride_monai.screening.store import Choice
 from stride_monai.screening.worker import Load, Look, Screen
 
 WEIGHTS = {"detection": "aa", "coloradv": "bb"}

@@ -38,7 +38,7 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.explain import load_explainer
 from stride_monai.screening.models import load_models
-from stride_monai.screening.sources import Sources
+from stride_monai.screening.store import BundleStore
 from stride_monai.slides import Slide
 from stride_monai.units import Box
 from stride_monai.workflows.locate import bundle_root
@@ -187,11 +187,11 @@ def test_words_of_another_image_encoder_are_refused_with_ways_out(own: Path) -> 
         ScreeningConfig(bundles=own, profile="paper", device="cpu", descriptions=False)
     ).explainer.facts.made
     # What came with the package never fails as it comes: cells are not described then.
-    encoder, source = make_classifier().encoder, Sources(own)["text_align"]
-    told = load_explainer(source, "paper", CPU, encoder, strict=False)
+    encoder, store = make_classifier().encoder, BundleStore(own, "paper")
+    told = load_explainer(store, encoder, strict=False)
     assert not told.facts.made
     assert "image encoder" in told.facts.why
-    assert load_explainer(source, "paper", CPU, other).facts.made
+    assert load_explainer(store, other).facts.made
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_classifier_is_coloradv_where_it_has_weights_else_swift_mil_and_says
         choice(classifier="coloradv")
     shutil.rmtree(own / "coloradv")
     assert choice() == ("swift_mil", "the one in the bundles that were given")
-    with pytest.raises(ConfigError, match="use auto, coloradv or swift_mil"):
+    with pytest.raises(ConfigError, match="choose from auto, coloradv, swift_mil"):
         choice(classifier="resnet")
 
 

@@ -17,10 +17,9 @@ from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.files import sha256_of
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
-from stride_monai.screening import choices
-from stride_monai.screening.choices import choose_detector, detectors_in
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import load_models
+from stride_monai.screening.store import BundleStore
 from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root
 
@@ -65,25 +64,26 @@ def without_extras(folder: Path, *commands: Sequence[object]) -> list[tuple[int,
 
 
 def test_detectors_are_the_paper_s_and_the_overlays_with_a_network(tmp_path: Path) -> None:
-    assert detectors_in(BUNDLES / "detection") == ["yolo", "fcos"]
+    assert BundleStore()["detection"].detectors() == ["yolo", "fcos"]
     configs = tmp_path / "detection" / "configs"
     configs.mkdir(parents=True)
     for name, content in (("inference", {"network_def": {}}), ("mine", {"network_def": {}}), ("other", {"seed": 1})):
         (configs / f"{name}.json").write_text(json.dumps(content))
-    assert detectors_in(tmp_path / "detection") == ["yolo", "mine"]
-    assert choose_detector("mine", "paper", tmp_path / "detection") == ("mine", "as asked for")
-    with pytest.raises(ConfigError, match="use auto, yolo or mine"):
-        choose_detector("other", "tiny", tmp_path / "detection")
+    assert BundleStore(tmp_path)["detection"].detectors() == ["yolo", "mine"]
+    assert BundleStore(tmp_path, "paper").choose_detector("mine") == ("mine", "as asked for")
+    with pytest.raises(ConfigError, match="choose from auto, yolo, mine"):
+        BundleStore(tmp_path).choose_detector("other")
 
 
 def test_the_default_depends_on_the_extra_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = BUNDLES / "detection"
     for installed, name in ((True, "yolo"), (False, "fcos")):
-        monkeypatch.setattr(choices, "_installed", lambda package, answer=installed: answer)
-        choice = choose_detector("auto", "tiny", root)
+        monkeypatch.setattr(bundle_store, "_installed", lambda package, answer=installed: answer)
+        choice = BundleStore().choose_detector()
         assert choice.name == name
         assert ("not installed" in choice.why) != installed
-        assert choose_detector("auto", "paper", root).name == "yolo", "no weights of another detector are taken for it"
+        assert BundleStore(profile="paper").choose_detector().name == "yolo", (
+            "no weights of another detector are taken for it"
+        )
 
 
 def test_each_detector_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_the_doctor_says_what_screens_and_which_bundles_have_weights() -> None:
     from stride_monai.screening.doctor import examine
 
     checks = {check.name: check for check in examine()}
-    assert checks["detector"].detail.startswith(choose_detector("auto", "tiny", BUNDLES / "detection").name)
+    assert checks["detector"].detail.startswith(BundleStore().choose_detector().name)
     assert checks["detector"].state == checks["classifier"].state == "ok", (
         "what came with the package screens as it comes"
     )

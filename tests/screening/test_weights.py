@@ -26,12 +26,10 @@ from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, save_weights
-from stride_monai.screening.choices import overlays_in
 from stride_monai.screening.config import ScreeningConfig, parse_weights
 from stride_monai.screening.doctor import examine
 from stride_monai.screening.models import load_models
-from stride_monai.screening.recognize import load_source
-from stride_monai.screening.sources import Sources, check_config
+from stride_monai.screening.store import BundleStore, Source, check_config
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.load import untrained_network
 from stride_monai.workflows.locate import bundle_root
@@ -56,9 +54,9 @@ def test_weights_are_named_by_stage() -> None:
         ("model.pt", "names no stage and file: e.g. --weights detection="),
         ("detection=", "names no stage and file"),
         ("=model.pt", "names no stage and file"),
-        ("detector=model.pt", "unknown stage 'detector'.* did you mean detection"),
+        ("detector=model.pt", "unknown stage of --weights 'detector'.* did you mean detection"),
         ("swift-mil=model.pt", "did you mean swift_mil"),
-        ("stain=model.pt", "use one of detection, cell_cls, swift_mil, coloradv, text_align"),
+        ("stain=model.pt", "choose from detection, cell_cls, swift_mil, coloradv, text_align"),
     ],
 )
 def test_other_texts_are_refused(text: str, says: str) -> None:
@@ -85,7 +83,7 @@ def some(tmp_path: Path) -> Path:
         (["detection"], {"classifier": "resnet"}, "unknown slide classifier 'resnet'"),
         (["detection"], {"profile": "small"}, "unknown profile 'small'"),
         (["detection"], {"bundles": Path("nowhere")}, "there is no folder .*/nowhere"),
-        (["detector"], {}, "unknown stage 'detector'"),
+        (["detector"], {}, "unknown stage of --weights 'detector'"),
     ],
 )
 def test_contradictions_are_refused_at_once(some: Path, stages: list[str], options: dict[str, Any], says: str) -> None:
@@ -96,7 +94,7 @@ def test_contradictions_are_refused_at_once(some: Path, stages: list[str], optio
 def test_what_is_in_order_passes_and_torch_is_not_imported(some: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from stride_monai.screening.sources import check_config\n"
+        "from stride_monai.screening.store import check_config\n"
         "from stride_monai.screening.config import ScreeningConfig, parse_weights\n"
         "stages = ('detection', 'swift_mil', 'text_align', 'cell_cls')\n"
         f"weights = parse_weights([stage + '={some}' for stage in stages])\n"
@@ -233,7 +231,7 @@ def test_a_misfit_is_counted_in_words(tmp_path: Path) -> None:
 def random_state(stage: str, profile: str = "tiny", detector: str = "") -> dict[str, Tensor]:
     home = SHIPPED / stage
     torch.manual_seed(7)
-    return dict(untrained_network(home, profile, overlays_in(home, profile, detector) if detector else ()).state_dict())
+    return dict(untrained_network(home, profile, Source("", home, profile).overlays(detector)).state_dict())
 
 
 def _first(state: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
@@ -271,9 +269,9 @@ def test_weights_that_do_not_fit_are_refused_by_what_they_are(tmp_path: Path, ki
     if stage == "detection":
         needs("ultralytics", "yolo")
     torch.save(state(), tmp_path / "mine.pt")
-    source = Sources(None, {stage: (tmp_path / "mine.pt",)})[stage]
+    store = BundleStore(weights={stage: (tmp_path / "mine.pt",)})
     with pytest.raises(BundleError, match=says) as caught:
-        load_source(source, "tiny", CPU, detector="yolo" if stage == "detection" else "")
+        store.load(stage, "yolo" if stage == "detection" else "")
     assert str(tmp_path / "mine.pt") in str(caught.value)
 
 
@@ -339,11 +337,11 @@ def test_a_detector_under_a_threshold_of_another_is_scored_and_not_called(home: 
 
 def test_a_bundle_of_one_s_own_alone_takes_the_others_from_the_package(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "text_align", tmp_path / "text_align")
-    sources = Sources(tmp_path)
-    assert (sources["text_align"].how, sources["detection"].how) == ("own bundle", "shipped")
+    store = BundleStore(tmp_path)
+    assert (store["text_align"].how, store["detection"].how) == ("own bundle", "shipped")
     with pytest.raises(BundleError, match=r"detection .*no weights at the paper's settings ship: train detection"):
         load_models(ScreeningConfig(bundles=tmp_path, profile="paper", device="cpu"))
-    assert Sources(SHIPPED)["detection"].how == "shipped", "named or not, these came with the package"
+    assert BundleStore(SHIPPED)["detection"].how == "shipped", "named or not, these came with the package"
 
 
 def test_words_that_came_with_the_package_are_passed_over_and_named_ones_refused(
@@ -412,7 +410,7 @@ def test_a_folder_that_holds_no_bundle_is_refused_with_the_way_out(own: Path, tm
         (tmp_path / "nowhere", "there is no folder"),
     ):
         with pytest.raises(BundleError, match=says):
-            Sources(folder)
+            BundleStore.of(ScreeningConfig(bundles=folder))
 
 
 @pytest.mark.slow

@@ -1,0 +1,248 @@
+"""Where the network of each stage comes from: named weights, a bundle of the user's, or what came with the package.
+
+``--weights detection=FILE`` names the weights of a stage. ``--bundles DIR`` names a folder with bundles of the user's
+own; it may hold some of them only. What neither names is what came with the package, and the findings say so. Nothing
+heavy is imported before weights are looked up in a bundle's configuration: a wrong word is refused at once.
+
+``yolo`` is the detector of the paper, which the configurations of the bundle ``detection`` name. Any other is an
+overlay of that bundle with a ``network_def`` of its own, and its file name is its name. With a profile goes the overlay
+``<profile>_<detector>.json`` where a bundle has one: its weights and small numbers.
+
+Slide classifiers are bundles: ``coloradv`` is ``swift_mil`` trained on against colours, and the default once trained.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from stride_monai.errors import BundleError, check_name
+from stride_monai.screening.config import STAGES, ScreeningConfig
+from stride_monai.weights_files import kind_of_weights
+from stride_monai.workflows.locate import bundle_root
+
+if TYPE_CHECKING:
+    import torch
+
+    from stride_monai.workflows.load import LoadedBundle
+
+__all__ = ["BundleStore", "Choice", "Chosen", "Origin", "Source", "check_config"]
+
+_MODEL = "model.pt"
+_PAPER, _FREE = "yolo", "fcos"
+_NO_OVERLAYS = {"train", "inference"}
+
+
+class Choice(NamedTuple):
+    """What was chosen, by name, and in words why."""
+
+    name: str
+    why: str
+
+
+class Chosen(NamedTuple):
+    """A choice and its network.
+
+    Attributes:
+        how: where its weights were taken from, see :class:`Origin`.
+    """
+
+    choice: Choice
+    bundle: LoadedBundle
+    how: str = "own bundle"
+
+
+class Origin(NamedTuple):
+    """Where weights were taken from.
+
+    Attributes:
+        how: ``given`` (by ``--weights``), ``own bundle`` or ``shipped``.
+        files: the weights files: one, or a base and files of what differs.
+    """
+
+    how: str
+    files: tuple[Path, ...]
+
+
+class Source(NamedTuple):
+    """Of one stage: its bundle, and its weights where they were named.
+
+    Attributes:
+        name: of the bundle.
+        home: folder of the bundle.
+        profile: ``tiny`` or ``paper``.
+        own: it is one of the user's.
+        given: the weights files that were named; none for those that the bundle names.
+    """
+
+    name: str
+    home: Path
+    profile: str
+    own: bool = False
+    given: tuple[Path, ...] = ()
+
+    @property
+    def how(self) -> str:
+        """As :class:`Origin` says it."""
+        return "given" if self.given else "own bundle" if self.own else "shipped"
+
+    def overlays(self, detector: str) -> list[str]:
+        """Overlays that the bundle has for a detector, to be laid over the profile in this order."""
+        names = (detector, f"{self.profile}_{detector}")
+        return [name for name in names if (self.home / "configs" / f"{name}.json").is_file()]
+
+    def detectors(self) -> list[str]:
+        """The detectors that a ``detection`` bundle has, that of the paper first."""
+        files = [path for path in sorted((self.home / "configs").glob("*.json")) if path.stem not in _NO_OVERLAYS]
+        return [_PAPER, *(path.stem for path in files if "network_def" in json.loads(path.read_text(encoding="utf-8")))]
+
+    def files(self, detector: str = "") -> list[Path]:
+        """The weights files to load, whether they are there or not.
+
+        In a bundle of the user's, ``models/model.pt``, which training writes, stands in for a file that the
+        configuration names and that is not there.
+
+        Raises:
+            BundleError: the bundle cannot be read, or it has both and which is meant is not clear.
+        """
+        if self.given:
+            return list(self.given)
+        from stride_monai.workflows.load import bundle_weights
+
+        named = bundle_weights(self.home, self.profile, self.overlays(detector))
+        trained = self.home / "models" / _MODEL
+        if not self.own or not trained.is_file() or trained.absolute() in [path.absolute() for path in named]:
+            return named
+        if all(path.is_file() for path in named):
+            raise BundleError(
+                f"{trained.parent.absolute()} has {named[-1].name}, which its configuration names, and {_MODEL}, which "
+                "training writes",
+                f"say which: --weights {self.name}={trained} or --weights {self.name}={named[-1]}",
+            )
+        return [trained]
+
+    def lacks(self, detector: str = "") -> str:
+        """Why it cannot be used as it stands, in words; empty where all its weights files are there."""
+        absent = [path.name for path in self.files(detector) if not path.is_file()]
+        return f"the bundle {self.name} has no weights {absent[0]}" if absent else ""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleStore:
+    """Where the network of each stage comes from, and where it goes.
+
+    Attributes:
+        bundles: folder with bundles of the user's; None for none.
+        profile: ``tiny`` or ``paper``.
+        weights: by stage the weights files that were named.
+        device: on which networks are loaded.
+    """
+
+    bundles: Path | None = None
+    profile: str = "tiny"
+    weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    device: torch.device | str = "cpu"
+
+    @classmethod
+    def of(cls, config: ScreeningConfig, device: torch.device | str = "cpu") -> Self:
+        """The store that a configuration asks for.
+
+        Raises:
+            BundleError: there is no such folder, it holds no bundle, or a folder in it has a bundle's name and is none.
+        """
+        if config.bundles is not None:
+            _check_bundles(config.bundles)
+        return cls(config.bundles, config.profile, config.weights, device)
+
+    def __getitem__(self, name: str) -> Source:
+        given = tuple(self.weights.get(name, ()))
+        shipped = bundle_root(name)
+        own = None if self.bundles is None else self.bundles / name
+        if own is None or not _is_bundle(own):
+            return Source(name, shipped, self.profile, given=given)
+        return Source(name, own, self.profile, own.resolve() != shipped.resolve(), given)
+
+    def load(self, source: Source | str, detector: str = "") -> LoadedBundle:
+        """The network of a stage with its weights.
+
+        Args:
+            source: the stage, or another source for it.
+            detector: of whose overlays the bundle takes those that it has.
+
+        Raises:
+            BundleError: the weights are missing or do not fit; the message says what they seem to be and what to do.
+        """
+        from stride_monai.screening.recognize import load_source
+
+        return load_source(self[source] if isinstance(source, str) else source, self.device, detector)
+
+    def choose_detector(self, name: str = "auto") -> Choice:
+        """The detector of that name.
+
+        ``auto`` is that of the paper. Of the shipped weights it is the more sensitive one, but its extra may not be
+        there on purpose; then, in the tiny profile, it is the one that needs none.
+
+        Raises:
+            ConfigError: the bundle has none of that name.
+        """
+        if name == "auto":
+            if self.profile != "tiny":
+                return Choice(_PAPER, f"default of the {self.profile} profile")
+            if _installed("ultralytics"):
+                return Choice(_PAPER, "default where the extra yolo is installed")
+            return Choice(_FREE, "default where the extra yolo is not installed")
+        check_name("detector", name, ("auto", *self["detection"].detectors()))
+        return Choice(name, "as asked for")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / "configs" / "inference.json").is_file()
+
+
+def _check_bundles(folder: Path) -> None:
+    full = folder.absolute()
+    if not folder.is_dir():
+        raise BundleError(f"there is no folder {full}", "name a folder with bundles in it")
+    for name in STAGES:
+        if (folder / name).is_dir() and not _is_bundle(folder / name):
+            found = [file for file in (folder / name / "models" / _MODEL, folder / name / _MODEL) if file.is_file()]
+            file = found[0] if found else "FILE"
+            raise BundleError(
+                f"{full / name} is no bundle: it has no configs/inference.json",
+                f"name its weights by --weights {name}={file}, or make a bundle: stride-monai bundle copy {name}",
+            )
+    if any(_is_bundle(folder / name) for name in STAGES):
+        return
+    if _is_bundle(folder):
+        raise BundleError(f"{full} is itself a bundle", f"name the folder in which it lies, {full.parent}")
+    raise BundleError(
+        f"{full} holds no bundle",
+        f"name a folder with some of {', '.join(STAGES)}; for weights alone there is --weights STAGE=FILE of screen",
+    )
+
+
+def check_config(config: ScreeningConfig) -> None:
+    """Refuse, before anything heavy is imported, folders that hold no bundles, files that are no weights, and a
+    detector that the bundle does not have.
+
+    Raises:
+        BundleError, ConfigError: with the option that is wrong and the way out.
+    """
+    store = BundleStore.of(config)
+    named = [file for files in config.weights.values() for file in files]
+    if config.reranker != "cell_cls" and not Path(config.reranker).is_dir():
+        named.append(Path(config.reranker))
+    for file in named:
+        kind_of_weights(file)
+    store.choose_detector(config.detector)
