@@ -17,6 +17,7 @@ from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.files import sha256_of
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
+from stride_monai.screening import store as bundle_store
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import load_models
 from stride_monai.screening.store import BundleStore
