@@ -17,8 +17,6 @@ Nothing is chosen on either set.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 from record import Record, make_parser
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
+from train_weights import bundle
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, description_targets
 from stride_monai.data.manifest import read_manifest
@@ -46,16 +45,6 @@ FIRST_SEED = 700_000
 TEXTS = np.array(DESCRIPTION_VOCABULARY)
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
-
-
-def run(configs: list[str], **overrides: object) -> None:
-    """``python -m monai.bundle run`` of text_align with these configurations, in a process of its own."""
-    files = [str(ROOT / "configs" / f"{name}.json") for name in configs]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--bundle_root", str(ROOT), "--config_file", str(files)]
-    for key, value in overrides.items():
-        command += [f"--{key}", str(value)]
-    print("$", " ".join(command), flush=True)
-    subprocess.run(command, check=True)
 
 
 # Held-out cells
@@ -101,7 +90,7 @@ def judge_cells(data: Path, out: Path, weights: Path, encoder: Path | None, figu
     path = out / "description_report.json"
     if not path.exists():
         given = {"dataset_dir": data, "output_dir": out, "weights": weights}
-        run(["train", "tiny", "evaluate"], **given, **({"init_weights": encoder} if encoder else {}))
+        bundle("text_align", "train", "tiny", "evaluate", **given, **({"init_weights": encoder} if encoder else {}))
     show_report(json.loads(path.read_text()), figures)
 
 

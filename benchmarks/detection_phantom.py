@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from record import Record, make_parser
+from train_weights import bundle
 
 from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import detection_tiles
 from stride_monai.phantom.cohorts.cohort import render_cohort
-from stride_monai.workflows.locate import bundle_root
 
 # Training tiles of 256 px show the same cells at a quarter of the cost of 512; evaluation is at the paper's 512.
 SETTINGS: dict[str, Any] = {"tile_px": 256, "batch_size": 16, "max_epochs": 10, "val_interval": 5, "resume": "auto"}
@@ -50,17 +48,6 @@ def render(work: Path) -> None:
         render_cohort(work / "test", classes=LABELS * 3, diameter_mm=1.6, seed=4242, all_test=True, name="test")
 
 
-def run(configs: list[str], **overrides: object) -> None:
-    """``python -m monai.bundle run`` with the tiny overlay, in a process of its own."""
-    root = bundle_root("detection")
-    files = [str(root / "configs" / f"{name}.json") for name in (configs[0], "tiny", *configs[1:])]
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(root)]
-    for key, value in overrides.items():
-        command += [f"--{key}", str(value)]
-    print("$", " ".join(command), flush=True)
-    subprocess.run(command, check=True)
-
-
 def sizes(work: Path, seed: int) -> str:
     """What a seed trains on and what judges it."""
     tiles = detection_tiles(work / "train", "train", tile_px=SETTINGS["tile_px"], seed=seed)
@@ -74,11 +61,12 @@ def train_and_judge(work: Path, seed: int) -> Path:
     folder = work / f"seed-{seed}"
     done = folder / "trained"
     if not done.exists():
-        run(["train"], dataset_dir=work / "train", output_dir=folder, seed=seed, **SETTINGS)
+        bundle("detection", "train", "tiny", dataset_dir=work / "train", output_dir=folder, seed=seed, **SETTINGS)
         done.touch()
     out = folder / "eval"
     if not (out / "slides" / "metrics.csv").exists():
-        run(["train", "evaluate"], dataset_dir=work / "test", output_dir=out, weights=folder / "model.pt", seed=seed)
+        given = {"dataset_dir": work / "test", "output_dir": out, "weights": folder / "model.pt", "seed": seed}
+        bundle("detection", "train", "tiny", "evaluate", **given)
     return out
 
 
