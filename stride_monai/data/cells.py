@@ -70,7 +70,7 @@ class CellRecord:
     def __post_init__(self) -> None:
         if not all(abs(side) < float("inf") for side in self.box) or self.x0 >= self.x1 or self.y0 >= self.y1:
             raise ManifestError(
-                f"box {tuple(self.box)} is empty or not finite", "use x0 < x1 and y0 < y1 in level-0 px"
+                f"box {tuple(self.box)} is empty or non-finite", "use x0 < x1 and y0 < y1 in level-0 px"
             )
         if self.label not in WITHOUT_CLASS:
             cell_class_of(self.label)

@@ -71,15 +71,15 @@ class SlideRecord:
 
     def __post_init__(self) -> None:
         if why := why_no_folder_name(self.slide_id):
-            raise ManifestError(f"'{self.slide_id}' is no slide id: {why}", "use a short plain name without / or \\")
+            raise ManifestError(f"invalid slide id '{self.slide_id}': {why}", "use a short plain name without / or \\")
         if self.mpp is not None and not 0 < self.mpp < float("inf"):
             raise ManifestError(f"um/px of {self.slide_id} is {self.mpp}", "give it in um/px, e.g. 0.25")
         if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
             raise ManifestError(
-                f"'{self.slide_class}' is no slide class", f"use one of {', '.join(SLIDE_CLASSES)}, or leave it out"
+                f"unknown slide class '{self.slide_class}'", f"use one of {', '.join(SLIDE_CLASSES)}, or leave it out"
             )
         if self.split is not None and self.split not in SPLITS:
-            raise ManifestError(f"'{self.split}' is no split", f"use one of {', '.join(SPLITS)}, or leave it out")
+            raise ManifestError(f"unknown split '{self.split}'", f"use one of {', '.join(SPLITS)}, or leave it out")
 
     @property
     def group(self) -> str:
@@ -176,7 +176,7 @@ def parse_split(text: str) -> str:
     """
     split = _SPLIT_ALIASES.get(text.lower(), text.lower())
     if split not in SPLITS:
-        raise ManifestError(f"'{text}' is no split", f"use one of {', '.join(SPLITS)}")
+        raise ManifestError(f"unknown split '{text}'", f"use one of {', '.join(SPLITS)}")
     return split
 
 

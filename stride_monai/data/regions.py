@@ -34,7 +34,7 @@ class RegionRecord:
 
     def __post_init__(self) -> None:
         if not all(abs(side) < float("inf") for side in self.box) or not self.box.area > 0:
-            raise ManifestError(f"region {tuple(self.box)} is empty or not finite", "use x0 < x1 and y0 < y1")
+            raise ManifestError(f"region {tuple(self.box)} is empty or non-finite", "use x0 < x1 and y0 < y1")
 
 
 def read_regions(folder: Path | str) -> dict[str, list[Box]]:

@@ -81,7 +81,7 @@ def _strength(strength: str | Strength) -> Strength:
     if isinstance(strength, Strength):
         return strength
     if strength not in STRENGTHS:
-        raise ConfigError(f"'{strength}' is no strength of an augmentation", f"use one of {', '.join(STRENGTHS)}")
+        raise ConfigError(f"unknown strength of an augmentation '{strength}'", f"use one of {', '.join(STRENGTHS)}")
     return STRENGTHS[strength]
 
 

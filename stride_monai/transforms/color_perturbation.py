@@ -42,7 +42,7 @@ class ColorPerturbation(Transform):
 
     def __init__(self, space: str = "rgb") -> None:
         if space not in SPACES:
-            raise ConfigError(f"'{space}' is no colour space of a perturbation", f"use one of {', '.join(SPACES)}")
+            raise ConfigError(f"unknown colour space of a perturbation '{space}'", f"use one of {', '.join(SPACES)}")
         self.space = space
 
     def __call__(self, img: Any, shift: Any) -> Tensor:

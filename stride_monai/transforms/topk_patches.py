@@ -88,7 +88,7 @@ class TopKCellPatches(Transform):
             mpp: um/px of the slide's level 0 where its path is given and its own is missing or wrong.
 
         Raises:
-            BagError: shapes do not fit, or a box or score is not finite, or a box is turned inside out.
+            BagError: shapes do not fit, or a box or score is non-finite, or a box is turned inside out.
             SlideError: the slide cannot be opened.
         """
         opened = slide if isinstance(slide, Slide) else cached_slide(slide, mpp)
@@ -138,7 +138,7 @@ def _checked(boxes: Any, scores: Any, slide_id: str) -> tuple[NDArray[np.float64
             f"slide '{slide_id}': boxes have shape {places.shape} and scores {values.shape}", "give [n, 4] and [n]"
         )
     if not (np.isfinite(places).all() and np.isfinite(values).all()):
-        raise BagError(f"slide '{slide_id}': a box or a score is not finite", "check the detector's output")
+        raise BagError(f"slide '{slide_id}': a box or a score is non-finite", "check the detector's output")
     if np.any(places[:, 2:] < places[:, :2]):
         raise BagError(f"slide '{slide_id}': a box has x1 < x0 or y1 < y0", "give boxes as x0, y0, x1, y1")
     return places, values

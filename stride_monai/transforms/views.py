@@ -127,7 +127,7 @@ def _window(size: int, crop_px: int, strength: str | Strength) -> Strength:
     if not 0 < size <= crop_px:
         raise ConfigError(f"a view of {size} px cannot be cut from crops of {crop_px} px", "use smaller views")
     if isinstance(strength, str) and strength not in STRENGTHS:
-        raise ConfigError(f"'{strength}' is no strength of an augmentation", f"use one of {', '.join(STRENGTHS)}")
+        raise ConfigError(f"unknown strength of an augmentation '{strength}'", f"use one of {', '.join(STRENGTHS)}")
     given = STRENGTHS[strength] if isinstance(strength, str) else strength
     share = size / crop_px
     held = share / math.sqrt(8)  # half a window's side as a distance: in x and in y, whatever the turn

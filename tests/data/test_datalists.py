@@ -193,7 +193,7 @@ def test_folders_without_tables_and_empty_splits_are_refused(cohort: Path, tmp_p
     (tmp_path / "cells.csv").unlink()
     with pytest.raises(ManifestError, match=r"cells\.csv does not exist"):
         cell_crops(tmp_path, "train")
-    with pytest.raises(ManifestError, match="'holdout' is no split"):
+    with pytest.raises(ManifestError, match="unknown split 'holdout'"):
         slides(cohort, "holdout")
     _copy(cohort, tmp_path, ",test", ",train", "manifest.csv")
     with pytest.raises(ManifestError, match="no slide in split 'test'"):

@@ -128,7 +128,7 @@ def test_patients_and_slides_from_file_names(tmp_path: Path) -> None:
         run_import("riva", source, tmp_path / "b", slide_from=r"(\d{9})?_")
     with pytest.raises(ConfigError, match="has no group"):
         run_import("riva", source, tmp_path / "b", slide_from="x")
-    with pytest.raises(ConfigError, match="is no regular expression"):
+    with pytest.raises(ConfigError, match="is an invalid regular expression"):
         run_import("riva", source, tmp_path / "b", patient_from="(")
 
 

@@ -425,7 +425,7 @@ def test_splits_that_a_row_or_an_entry_states(tmp_path: Path) -> None:
         source / "points.csv", header + "a.png,HSIL,50,60,train\na.png,HSIL,90,60,val\nb.png,HSIL,9,9,fold 3\n"
     )
     with pytest.raises(
-        ManifestError, match=r"line 3: image 'a' is in another split too, .* line 4: 'fold 3' is no split"
+        ManifestError, match=r"line 3: image 'a' is in another split too, .* line 4: unknown split 'fold 3'"
     ):
         run_import("cric", source, tmp_path / "b")
     images = [{"id": n, "file_name": f"{name}.png", "split": name} for n, name in enumerate(("train", "val"))]

@@ -51,9 +51,9 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
         "line 5: um/px of c is -1.0",
         "line 6: um/px 'nan'",
         "line 7: 'CIN2' is not a Bethesda label",
-        "line 8: 'sometimes' is no split",
+        "line 8: unknown split 'sometimes'",
         "line 9: slide id 'a' is that of line 2 too",
-        "line 10: '../g' is no slide id",
+        "line 10: invalid slide id '../g'",
     ):
         assert part in message
     assert "line 2:" not in message

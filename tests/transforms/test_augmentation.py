@@ -132,7 +132,7 @@ def test_bad_images_and_strengths_are_refused() -> None:
     for shape in ((3, 8, 9), (1, 8, 8), (8, 8)):
         with pytest.raises(ConfigError, match="square crops"):
             CellAugmentation()(torch.zeros(shape))
-    with pytest.raises(ConfigError, match="'mighty' is no strength"):
+    with pytest.raises(ConfigError, match="unknown strength of an augmentation 'mighty'"):
         CellAugmentation("mighty")
     for wrong in ({"rotation": "left"}, {"shift": 0.6}, {"hue": -0.1}, {"value": 1.5}):
         with pytest.raises(ConfigError):

@@ -142,5 +142,5 @@ def test_an_impossible_look_is_refused() -> None:
     for wrong in ({"chance": 1.5}, {"jpeg": 101}, {"blur": -1}, {"glass": 0.6}):
         with pytest.raises(ConfigError, match="of a look"):
             Look(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="'mighty' is no strength"):
+    with pytest.raises(ConfigError, match="unknown strength of an augmentation 'mighty'"):
         DetectionAugmentation("mighty")

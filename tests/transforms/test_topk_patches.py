@@ -124,8 +124,8 @@ def test_no_box_gives_an_empty_bag(slide: Slide) -> None:
 @pytest.mark.parametrize(
     ("boxes", "scores", "message"),
     [
-        ([[0, 0, 5, 5]], [float("nan")], "not finite"),
-        ([[0, 0, float("inf"), 5]], [0.5], "not finite"),
+        ([[0, 0, 5, 5]], [float("nan")], "non-finite"),
+        ([[0, 0, float("inf"), 5]], [0.5], "non-finite"),
         ([[0, 0, 5]], [0.5], "shape"),
         ([[0, 0, 5, 5]], [0.5, 0.4], "shape"),
         ([[0, 0, 5, 5]], [[0.5]], "shape"),

@@ -113,7 +113,7 @@ class BagHeader:
         if not all(0 < size < float("inf") for size in sizes):
             raise BagError(f"bag of {self.slide_id}: um/px, crop size and top K must be positive", _REMEDY)
         if self.slide_class is not None and self.slide_class not in SLIDE_CLASSES:
-            raise BagError(f"bag of {self.slide_id}: '{self.slide_class}' is no slide class", _REMEDY)
+            raise BagError(f"bag of {self.slide_id}: unknown slide class '{self.slide_class}'", _REMEDY)
         if bool(self.reranker_sha256) != (self.candidates >= self.top_k):
             raise BagError(
                 f"bag of {self.slide_id}: {self.candidates} candidates for {self.top_k} cells",
@@ -156,9 +156,9 @@ class BagCell:
     def __post_init__(self) -> None:
         numbers = (self.score, *self.box, self.rerank_score or 0.0)
         if not np.all(np.isfinite(numbers)):
-            raise BagError(f"score {self.score}, {self.rerank_score} or box {tuple(self.box)} is not finite", _REMEDY)
+            raise BagError(f"score {self.score}, {self.rerank_score} or box {tuple(self.box)} is non-finite", _REMEDY)
         if self.cell_class is not None and self.cell_class not in CELL_CLASSES:
-            raise BagError(f"'{self.cell_class}' is no cell class", f"use one of {', '.join(CELL_CLASSES)}")
+            raise BagError(f"unknown cell class '{self.cell_class}'", f"use one of {', '.join(CELL_CLASSES)}")
 
 
 def encode_crop(crop: NDArray[np.uint8]) -> bytes:
@@ -288,7 +288,7 @@ class BagFile:
         if not np.array_equal(table["rank"].to_numpy(), ranks) or np.any(np.diff(ranking) > 0):
             raise BagError(f"{self.path.absolute()} is not ranked", _REMEDY)
         if not all(np.all(np.isfinite(values)) for values in (self.scores, ranking, self.boxes)):
-            raise BagError(f"{self.path.absolute()} holds scores or boxes that are not finite", _REMEDY)
+            raise BagError(f"{self.path.absolute()} holds non-finite scores or boxes", _REMEDY)
 
     def _header(self, schema: pa.Schema) -> BagHeader:
         try:

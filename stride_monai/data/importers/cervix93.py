@@ -73,7 +73,7 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
 
 
 def _points(path: Path, frame: str, options: ImportOptions, problems: ProblemLog) -> list[_Point]:
-    points = []
+    points = []  # not by the reader of tables: without a heading it would guess the delimiter, here it is named
     for number, line in enumerate(text_of(path, options.encoding).splitlines(), start=1):
         place = Place(path.name, f"line {number}")
         if not line.strip():

@@ -165,7 +165,7 @@ def _wrong_box(cell: SourceCell, box: Box, image: KnownImage) -> tuple[str, str]
     if not cell.label:
         return "label", "the cell has no label"
     if not all(map(math.isfinite, box)):
-        return "number", f"box {box_text(box)} is not finite"
+        return "number", f"box {box_text(box)} is non-finite"
     if box.width <= 0 or box.height <= 0:
         return "box", f"box {box_text(box)} is empty"
     size = f"{image.width}x{image.height} px"

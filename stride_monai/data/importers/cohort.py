@@ -237,7 +237,7 @@ def _pattern(name: str, rule: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(rule)
     except re.error as error:
-        raise ConfigError(f"--{name}-from '{rule}' is no regular expression ({error})", "correct it") from error
+        raise ConfigError(f"--{name}-from '{rule}' is an invalid regular expression ({error})", "correct it") from error
     if pattern.groups < 1:
         raise ConfigError(f"--{name}-from '{rule}' has no group", f"put the {name} in brackets, e.g. '^([^_]+)_'")
     return pattern

@@ -38,6 +38,7 @@ def list_entries(path: Path, source: Path, encoding: str) -> list[Listed]:
 
 
 def _image_in(line: str) -> str:
+    # Not the reader of tables: a list has no heading, and a stray quotation mark must not join its lines.
     cells = [cell.strip(" \"'") for cell in re.split(r"[,;\t]", line)]
     return next((cell for cell in cells if is_slide_path(Path(cell))), "")
 

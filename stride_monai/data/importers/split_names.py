@@ -49,7 +49,7 @@ def stated_split(text: object, before: str | None = None) -> str | None:
         return before
     split = split_named(words)
     if split is None:
-        raise ManifestError(f"'{words}' is no split", f"use one of {', '.join(SPLITS)}, or leave it out")
+        raise ManifestError(f"unknown split '{words}'", f"use one of {', '.join(SPLITS)}, or leave it out")
     if before not in {None, split}:
         raise ManifestError(f"its split is '{split}' here, but its file is of '{before}'", "correct one of them")
     return split
