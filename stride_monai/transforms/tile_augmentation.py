@@ -103,9 +103,7 @@ def _tile_strength(strength: str | Strength) -> tuple[Strength, Look | None]:
     if isinstance(strength, Strength):
         return strength, None
     if strength not in TILE_STRENGTHS:
-        raise ConfigError(
-            f"unknown strength of an augmentation '{strength}'", f"use {', '.join(TILE_STRENGTHS)}"
-        )
+        raise ConfigError(f"unknown strength of an augmentation '{strength}'", f"use {', '.join(TILE_STRENGTHS)}")
     return TILE_STRENGTHS[strength]
 
 
