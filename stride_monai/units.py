@@ -67,6 +67,14 @@ class Box(NamedTuple, Generic[U]):
         x0, y0 = max(self.x0, other.x0), max(self.y0, other.y0)
         return Box(x0, y0, max(x0, min(self.x1, other.x1)), max(y0, min(self.y1, other.y1)))
 
+    def union(self, other: Box[U]) -> Box[U]:
+        """The smallest box that holds both."""
+        return Box(min(self.x0, other.x0), min(self.y0, other.y0), max(self.x1, other.x1), max(self.y1, other.y1))
+
+    def holds(self, other: Box[U]) -> bool:
+        """Whether no part of the other box is outside."""
+        return self.x0 <= other.x0 and self.y0 <= other.y0 and self.x1 >= other.x1 and self.y1 >= other.y1
+
     def on_tile(self: Box[Level0Px], tile: Box[Level0Px], scale: float) -> Box[TilePx]:
         """Where the box is in a picture of ``tile`` with ``scale`` of its own pixels per level-0 pixel."""
         x0, y0, x1, y1 = self

@@ -50,11 +50,7 @@ SCHEMA = pa.schema(
 
 
 def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
-    """Write ``folder/cells.parquet``; the same findings and Arrow version give the same bytes.
-
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
+    """Write ``folder/cells.parquet``; the same findings and Arrow version give the same bytes."""
     path = folder / FILE_NAME
     with replacing(path) as temporary:
         pq.write_table(table_of(screened.findings), temporary, compression="zstd", store_schema=True)

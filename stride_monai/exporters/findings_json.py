@@ -16,11 +16,7 @@ FILE_NAME = "findings.json"
 
 
 def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
-    """Write ``folder/findings.json``; the same findings give the same bytes.
-
-    Raises:
-        OutputError: the folder cannot be written to, or a value is not a finite number.
-    """
+    """Write ``folder/findings.json``; the same findings give the same bytes."""
     try:
         text = screened.findings.to_json()
     except ValueError as error:

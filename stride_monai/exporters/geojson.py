@@ -29,11 +29,7 @@ _COMPRESSION = 4  # within 15 % of the smallest file at a third of the time
 
 
 def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
-    """Write ``folder/overlay.geojson.gz``; the same findings give the same bytes.
-
-    Raises:
-        OutputError: the folder cannot be written to, or a value is not a finite number.
-    """
+    """Write ``folder/overlay.geojson.gz``; the same findings give the same bytes."""
     path = folder / FILE_NAME
     write_bytes(path, gzip.compress(collection_text(screened.findings).encode(), compresslevel=_COMPRESSION, mtime=0))
     return path

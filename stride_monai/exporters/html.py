@@ -24,11 +24,7 @@ FILE_NAME = "report.html"
 
 
 def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
-    """Write ``folder/report.html``; the same findings and pictures give the same bytes.
-
-    Raises:
-        OutputError: the folder cannot be written to.
-    """
+    """Write ``folder/report.html``; the same findings and pictures give the same bytes."""
     path = folder / FILE_NAME
     write_bytes(path, page(screened.findings, screened.pictures).encode())
     return path

@@ -20,6 +20,9 @@ class Writer(Protocol):
 
         Args:
             settings: what was asked of this writer, by name; empty for its own defaults.
+
+        Raises:
+            OutputError: the folder cannot be written to, or a value is not a finite number.
         """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 
@@ -204,10 +203,10 @@ _VARIANTS: tuple[Centre, ...] = (
 SITES: tuple[str, ...] = tuple(centre.name for centre in _SITES)
 """Independent laboratories, told apart by eye: for cohorts and held-out centres."""
 
-VARIANTS: Mapping[str, str] = MappingProxyType({centre.name: "north" for centre in _VARIANTS})
+VARIANTS: Mapping[str, str] = {centre.name: "north" for centre in _VARIANTS}
 """Variant -> the site from which it differs in exactly one parameter."""
 
-CENTRES: Mapping[str, Centre] = MappingProxyType({centre.name: centre for centre in (*_SITES, *_VARIANTS)})
+CENTRES: Mapping[str, Centre] = {centre.name: centre for centre in (*_SITES, *_VARIANTS)}
 """All presets by name: sites first, then variants."""
 
 

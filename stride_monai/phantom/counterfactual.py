@@ -11,7 +11,6 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,21 +211,19 @@ def _larger(figure: Figure) -> Figure | None:
 
 _SQUAMOUS = ("ASC-US", "LSIL", "ASC-H", "HSIL")
 
-PROPERTIES: Mapping[str, Property] = MappingProxyType(
-    {
-        "halo": Property(("LSIL",), _without_halo, frozenset({_HALO}), nuclear=False),
-        "nc_ratio": Property(("ASC-H", "HSIL"), _with_more_cytoplasm, frozenset({_HIGH_RATIO}), nuclear=False),
-        "binucleation": Property(("LSIL",), _with_one_nucleus, frozenset({_BINUCLEATE})),
-        "hyperchromasia": Property(("LSIL", "ASC-H", "HSIL"), _paler, frozenset({_DARK})),
-        "mild_hyperchromasia": Property(("ASC-US",), _paler, frozenset({_MILD})),
-        "nuclear_size": Property(("ASC-US",), _larger, frozenset({_ENLARGED, _MILD}), frozenset({_LARGE, _DARK})),
-        "chromatin": Property(_SQUAMOUS, _finer, frozenset({_CHROMATIN})),
-        "membrane": Property(_SQUAMOUS, _smoother, frozenset({_MEMBRANE})),
-        "raisinoid": Property(("LSIL",), _unwrinkled, frozenset({_RAISIN, _MEMBRANE})),
-        "nucleoli": Property(("HSIL",), _without_nucleoli, frozenset({_NUCLEOLI})),
-        "benign_halo": Property(("halo_only",), _without_halo, frozenset(), nuclear=False),
-    }
-)
+PROPERTIES: Mapping[str, Property] = {
+    "halo": Property(("LSIL",), _without_halo, frozenset({_HALO}), nuclear=False),
+    "nc_ratio": Property(("ASC-H", "HSIL"), _with_more_cytoplasm, frozenset({_HIGH_RATIO}), nuclear=False),
+    "binucleation": Property(("LSIL",), _with_one_nucleus, frozenset({_BINUCLEATE})),
+    "hyperchromasia": Property(("LSIL", "ASC-H", "HSIL"), _paler, frozenset({_DARK})),
+    "mild_hyperchromasia": Property(("ASC-US",), _paler, frozenset({_MILD})),
+    "nuclear_size": Property(("ASC-US",), _larger, frozenset({_ENLARGED, _MILD}), frozenset({_LARGE, _DARK})),
+    "chromatin": Property(_SQUAMOUS, _finer, frozenset({_CHROMATIN})),
+    "membrane": Property(_SQUAMOUS, _smoother, frozenset({_MEMBRANE})),
+    "raisinoid": Property(("LSIL",), _unwrinkled, frozenset({_RAISIN, _MEMBRANE})),
+    "nucleoli": Property(("HSIL",), _without_nucleoli, frozenset({_NUCLEOLI})),
+    "benign_halo": Property(("halo_only",), _without_halo, frozenset(), nuclear=False),
+}
 """What can be changed; of the last, a halo around a normal nucleus, no text must speak with or without it."""
 
 

@@ -1,7 +1,8 @@
 """Pages of what the phantom draws, to be looked at: cells by kind, one field per centre, a slide with its truth.
 
 ``python -m stride_monai.phantom.gallery cells --which lesions --out lesions.jpg`` and so on; ``docs/phantom.md`` shows
-every page beside its command. The same arguments give the same pixels.
+every page beside its command. The same arguments give the same pixels. Every page is uint8 ``[H, W, 3]`` RGB;
+``ConfigError`` where the phantom draws nothing of a name that is asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -42,15 +42,17 @@ __all__ = [
     "slide_page",
 ]
 
-PAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"normal": tuple(NORMAL), "hard": tuple(HARD_NEGATIVES), "lesions": tuple(LESIONS)}
-)
+PAGES: Mapping[str, tuple[str, ...]] = {
+    "normal": tuple(NORMAL),
+    "hard": tuple(HARD_NEGATIVES),
+    "lesions": tuple(LESIONS),
+}
 """What each page of cells shows, one row each."""
 
 _GROUPS = frozenset({"AGC", "SCC", "clump", "folded_sheet", "mucus", "candida"})
 """Kinds that are larger than a cell and get larger tiles, at the same scale."""
 
-_FIELD_LESIONS: Mapping[str, int] = MappingProxyType({"ASC-US": 3, "LSIL": 5, "AGC": 2})
+_FIELD_LESIONS: Mapping[str, int] = {"ASC-US": 3, "LSIL": 5, "AGC": 2}
 """Lesions on a field of :func:`fields_page`; 9 of the others."""
 
 _CELL_VIEW_UM, _GROUP_VIEW_UM = 60.0, 92.0
@@ -72,12 +74,6 @@ def cells_page(
         names: as :func:`stride_monai.phantom.draw_cell` takes them, e.g. ``intermediate`` or ``LSIL``.
         mpp: um/px of the page.
         width: px; how many examples fit into a row follows from it.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: there is no such cell or centre.
     """
     rows = []
     for row, name in enumerate(names):
@@ -110,12 +106,6 @@ def counterfactuals_page(
         centres: a pair of each.
         side: px of a crop.
         mpp: um/px of the page.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: there is no such property or centre.
     """
     rows = []
     for row, name in enumerate(names):
@@ -154,12 +144,6 @@ def centres_page(
         names: of :data:`stride_monai.phantom.CENTRES`.
         field_um: width and height.
         mpp: um/px of the page; every field is rendered at its centre's own um/px first and passes through its JPEG.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: there is no such centre.
     """
     tiles = []
     size = round(field_um[0] / mpp), round(field_um[1] / mpp)
@@ -190,12 +174,6 @@ def fields_page(
         labels: Bethesda labels.
         field_um: width and height.
         mpp: um/px of the page.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: there is no such label or centre.
     """
     tiles = []
     size = round(field_um[0] / mpp), round(field_um[1] / mpp)
@@ -219,12 +197,6 @@ def slide_page(
     Args:
         label: Bethesda label of the slide.
         side: px of each of the three pictures.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: an argument makes no slide.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "slide.tiff"
@@ -255,12 +227,6 @@ def artefacts_page(
     Args:
         names: of :data:`stride_monai.phantom.scenes.artefacts.ARTEFACTS`.
         side: px of each picture.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ConfigError: there is no such artefact or centre.
     """
     tiles, mpp = [], 1.0
     with TemporaryDirectory() as folder:
@@ -303,19 +269,15 @@ def _with_truth(pixels: Pixels, box: Box, truth: SlideTruth) -> Pixels:
     return np.asarray(picture)
 
 
-_COMMANDS: Mapping[str, tuple[Callable[..., Pixels], str]] = MappingProxyType(
-    {
-        "cells": (cells_page, "rows of cells by kind"),
-        "fields": (fields_page, "one field of each label"),
-        "artefacts": (artefacts_page, "each disturbance on a small deposit"),
-        "centres": (centres_page, "one field as each centre shows it"),
-        "counterfactuals": (counterfactuals_page, "pairs of cells that differ by one property"),
-        "slide": (slide_page, "a whole slide, two zooms and the truth"),
-    }
-)
-_OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"centre": {"choices": list(CENTRES)}, "seed": {"type": int}, "label": {}}
-)
+_COMMANDS: Mapping[str, tuple[Callable[..., Pixels], str]] = {
+    "cells": (cells_page, "rows of cells by kind"),
+    "fields": (fields_page, "one field of each label"),
+    "artefacts": (artefacts_page, "each disturbance on a small deposit"),
+    "centres": (centres_page, "one field as each centre shows it"),
+    "counterfactuals": (counterfactuals_page, "pairs of cells that differ by one property"),
+    "slide": (slide_page, "a whole slide, two zooms and the truth"),
+}
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {"centre": {"choices": list(CENTRES)}, "seed": {"type": int}, "label": {}}
 """By argument of a page, what the command lets one set; the page's own defaults hold."""
 
 

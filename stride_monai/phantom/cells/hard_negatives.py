@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 
@@ -174,16 +173,14 @@ def folded_sheet(rng: np.random.Generator, pinkness: float) -> Figure:
     return _benign(rng, "folded_sheet", tuple(parts), rng.random() < pinkness)
 
 
-HARD_NEGATIVES: Mapping[str, Maker] = MappingProxyType(
-    {
-        "reactive": reactive,
-        "naked_nucleus": naked_nucleus,
-        "halo_only": halo_only,
-        "rolled": rolled,
-        "clump": clump,
-        "folded_sheet": folded_sheet,
-        "mucus": mucus,
-        "candida": candida,
-    }
-)
+HARD_NEGATIVES: Mapping[str, Maker] = {
+    "reactive": reactive,
+    "naked_nucleus": naked_nucleus,
+    "halo_only": halo_only,
+    "rolled": rolled,
+    "clump": clump,
+    "folded_sheet": folded_sheet,
+    "mucus": mucus,
+    "candida": candida,
+}
 """Benign look-alikes, each drawn individually; the name is the kind of the figure."""

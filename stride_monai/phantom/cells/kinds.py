@@ -7,7 +7,6 @@ benign look-alikes in :mod:`stride_monai.phantom.cells.hard_negatives`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -109,20 +108,16 @@ def columnar(rng: np.random.Generator, pinkness: float) -> Figure:
     return _normal(rng, "columnar", columnar_part(rng, rng.uniform(0, 2 * np.pi)), False)
 
 
-EPITHELIAL: Mapping[str, Maker] = MappingProxyType(
-    {
-        "superficial": superficial,
-        "intermediate": intermediate,
-        "parabasal": parabasal,
-        "metaplastic": metaplastic,
-        "columnar": columnar,
-    }
-)
+EPITHELIAL: Mapping[str, Maker] = {
+    "superficial": superficial,
+    "intermediate": intermediate,
+    "parabasal": parabasal,
+    "metaplastic": metaplastic,
+    "columnar": columnar,
+}
 """Normal epithelial cells."""
 
-NORMAL: Mapping[str, Maker] = MappingProxyType(
-    {**EPITHELIAL, "neutrophil": neutrophil, "red_cell": red_cell, "debris": debris}
-)
+NORMAL: Mapping[str, Maker] = {**EPITHELIAL, "neutrophil": neutrophil, "red_cell": red_cell, "debris": debris}
 """The abundant kinds; a slide draws a bank of each and places its members many times, turned and recoloured."""
 
 NO_CELLS: frozenset[str] = frozenset({"debris", "red_cell"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -273,9 +272,7 @@ def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Fi
     return _figure(rng, "hsil", "HSIL", part, rng.random() < 0.4, texts)
 
 
-LESIONS: Mapping[str, Maker] = MappingProxyType(
-    {"ASC-US": ascus, "LSIL": lsil, "ASC-H": asch, "HSIL": hsil, "SCC": scc, "AGC": agc}
-)
+LESIONS: Mapping[str, Maker] = {"ASC-US": ascus, "LSIL": lsil, "ASC-H": asch, "HSIL": hsil, "SCC": scc, "AGC": agc}
 """Label -> maker of one lesion figure."""
 
 

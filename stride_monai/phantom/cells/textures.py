@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,7 @@ __all__ = ["SIZE", "textures", "window"]
 
 SIZE = 1024
 
-_GRAIN_UM: Mapping[str, float] = MappingProxyType(
-    {"fine": 0.30, "granular": 0.45, "coarse": 0.7, "patchy": 2.2, "cloud": 7.0}
-)
+_GRAIN_UM: Mapping[str, float] = {"fine": 0.30, "granular": 0.45, "coarse": 0.7, "patchy": 2.2, "cloud": 7.0}
 """Correlation length (standard deviation of the Gaussian filter) of each field."""
 
 
@@ -41,7 +38,7 @@ def textures(mpp: float) -> Mapping[str, NDArray[np.float32]]:
     fields["dots"] = np.clip((grains - 1.9) * 1.1, 0, 1.0).astype(np.float32)
     for field in fields.values():
         field.setflags(write=False)
-    return MappingProxyType(fields)
+    return fields
 
 
 def _smooth(noise: NDArray[np.float32], frequency_squared: NDArray[np.float64], sigma: float) -> NDArray[np.float32]:

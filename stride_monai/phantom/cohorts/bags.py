@@ -45,12 +45,13 @@ class SceneReader:
         self.level_sizes: tuple[tuple[int, int], ...] = ((scene.width, scene.height),)
         self.bounds = (0, 0, scene.width, scene.height)
         self.stated = StatedFacts(scene.plan.mpp, scene.plan.mpp)
-        self._sheet = (0, 0, 0, 0)
+        self._sheet: tuple[int, ...] = (0, 0, 0, 0)
         self._pixels = np.empty((0, 0, 3), np.uint8)
 
-    def paint_sheet(self, x0: int, y0: int, x1: int, y1: int) -> None:
-        """Paint a rectangle from which the reads inside it are served until the next one is painted."""
-        self._sheet = (x0, y0, x1, y1)
+    def paint_sheet(self, sheet: Box) -> None:
+        """Paint a rectangle of whole px, from which the reads inside it are served until the next one is painted."""
+        self._sheet = tuple(map(int, sheet))
+        x0, y0, x1, y1 = self._sheet
         self._pixels = self._paint(x0, y0, x1 - x0, y1 - y0)
 
     def _paint(self, x: int, y: int, width: int, height: int) -> Pixels:
@@ -133,45 +134,29 @@ def cut_crops(
     windows = [_window(region, slide.box) for region in regions]
     crops: dict[int, Pixels] = {}
     for sheet in _sheets(windows):
-        reader.paint_sheet(*sheet)
+        reader.paint_sheet(sheet)
         for k, window in enumerate(windows):
-            if k not in crops and _inside(window, sheet):
+            if k not in crops and sheet.holds(window):
                 crops[k] = slide.read(regions[k], mpp=crop_mpp)
     return [crops[k] for k in range(len(boxes))]
 
 
-_Window = tuple[int, int, int, int]
-
-
-def _window(region: Box, slide: Box) -> _Window:
+def _window(region: Box, slide: Box) -> Box:
     """The pixels that a crop may need: interpolation looks one beyond its edges."""
     box = region.intersection(slide)
-    return math.floor(box.x0) - 1, math.floor(box.y0) - 1, math.ceil(box.x1) + 1, math.ceil(box.y1) + 1
+    return Box(math.floor(box.x0) - 1, math.floor(box.y0) - 1, math.ceil(box.x1) + 1, math.ceil(box.y1) + 1)
 
 
-def _inside(window: _Window, sheet: _Window) -> bool:
-    return window[0] >= sheet[0] and window[1] >= sheet[1] and window[2] <= sheet[2] and window[3] <= sheet[3]
-
-
-def _area(window: _Window) -> int:
-    return (window[2] - window[0]) * (window[3] - window[1])
-
-
-def _sheets(windows: Sequence[_Window]) -> list[_Window]:
+def _sheets(windows: Sequence[Box]) -> list[Box]:
     """Rectangles that cover the windows, joined where one costs no more paint than two: lesions lie in groups."""
-    sheets: list[_Window] = []
+    sheets: list[Box] = []
     for window in windows:
         grown, searching = window, True
         while searching:
             searching = False
             for k, sheet in enumerate(sheets):
-                union = (
-                    min(grown[0], sheet[0]),
-                    min(grown[1], sheet[1]),
-                    max(grown[2], sheet[2]),
-                    max(grown[3], sheet[3]),
-                )
-                if _area(union) <= min(_area(grown) + _area(sheet), _LARGEST_SHEET):
+                union = grown.union(sheet)
+                if union.area <= min(grown.area + sheet.area, _LARGEST_SHEET):
                     grown, searching = union, True
                     del sheets[k]
                     break

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.centres import SITES
@@ -22,9 +21,7 @@ __all__ = [
     "preset_named",
 ]
 
-POSITIVE_MIX: Mapping[str, float] = MappingProxyType(
-    {"ASC-US": 0.27, "LSIL": 0.22, "HSIL": 0.21, "ASC-H": 0.17, "AGC": 0.13}
-)
+POSITIVE_MIX: Mapping[str, float] = {"ASC-US": 0.27, "LSIL": 0.22, "HSIL": 0.21, "ASC-H": 0.17, "AGC": 0.13}
 """Shares of the positive classes among positive slides: the paper's order, evened out so that none is too rare."""
 
 EXTERNAL: tuple[str, ...] = SITES[8:]
@@ -35,27 +32,23 @@ INTERNAL: tuple[str, ...] = SITES[:8]
 ADEQUACY_FLOOR_CELLS = 5000
 """Squamous cells of a whole deposit below which a slide cannot be judged."""
 
-CROWDS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "blood": MappingProxyType({"red_cell": 9000.0}),
-        "inflammation": MappingProxyType({"neutrophil": 6000.0}),
-    }
-)
+CROWDS: Mapping[str, Mapping[str, float]] = {
+    "blood": {"red_cell": 9000.0},
+    "inflammation": {"neutrophil": 6000.0},
+}
 """What hides the cells of an obscured slide: kind -> number per mm2."""
 
 INADEQUACIES: tuple[str, ...] = ("scant", *CROWDS)
 """Ways in which a slide fails: too few cells, or cells that cannot be seen."""
 
-MISREPORTED: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "NILM": MappingProxyType({"ASC-US": 0.8, "LSIL": 0.05, "ASC-H": 0.08, "AGC": 0.07}),
-        "ASC-US": MappingProxyType({"NILM": 0.65, "LSIL": 0.25, "ASC-H": 0.1}),
-        "LSIL": MappingProxyType({"ASC-US": 0.65, "NILM": 0.15, "ASC-H": 0.1, "HSIL": 0.1}),
-        "ASC-H": MappingProxyType({"HSIL": 0.4, "ASC-US": 0.35, "NILM": 0.25}),
-        "HSIL": MappingProxyType({"ASC-H": 0.6, "LSIL": 0.25, "NILM": 0.1, "AGC": 0.05}),
-        "AGC": MappingProxyType({"NILM": 0.45, "HSIL": 0.25, "ASC-H": 0.15, "ASC-US": 0.15}),
-    }
-)
+MISREPORTED: Mapping[str, Mapping[str, float]] = {
+    "NILM": {"ASC-US": 0.8, "LSIL": 0.05, "ASC-H": 0.08, "AGC": 0.07},
+    "ASC-US": {"NILM": 0.65, "LSIL": 0.25, "ASC-H": 0.1},
+    "LSIL": {"ASC-US": 0.65, "NILM": 0.15, "ASC-H": 0.1, "HSIL": 0.1},
+    "ASC-H": {"HSIL": 0.4, "ASC-US": 0.35, "NILM": 0.25},
+    "HSIL": {"ASC-H": 0.6, "LSIL": 0.25, "NILM": 0.1, "AGC": 0.05},
+    "AGC": {"NILM": 0.45, "HSIL": 0.25, "ASC-H": 0.15, "ASC-US": 0.15},
+}
 """True slide class -> what a wrong report says instead: mostly a neighbouring class, or a missed positive.
 
 The shape of inter-observer tables of cervical cytology, rounded; no table of one study.
@@ -80,15 +73,13 @@ class CohortPreset:
     all_test: bool
 
 
-PRESETS: Mapping[str, CohortPreset] = MappingProxyType(
-    {
-        preset.name: preset
-        for preset in (
-            CohortPreset("internal", 0.21, INTERNAL, 100, False),
-            CohortPreset("external", 0.044, EXTERNAL, 250, True),
-        )
-    }
-)
+PRESETS: Mapping[str, CohortPreset] = {
+    preset.name: preset
+    for preset in (
+        CohortPreset("internal", 0.21, INTERNAL, 100, False),
+        CohortPreset("external", 0.044, EXTERNAL, 250, True),
+    )
+}
 """Development data at 21 % positive slides, and unseen centres at the 4.4 % of screening."""
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,37 +27,31 @@ from stride_monai.units import Box
 
 __all__ = ["HARD_LOGITS", "LESION_LOGITS", "NORMAL_LOGITS", "RankedCell", "RankingModel", "rank_cells"]
 
-LESION_LOGITS: Mapping[str, float] = MappingProxyType(
-    {"ASC-US": 1.4, "LSIL": 2.6, "ASC-H": 1.8, "AGC": 1.9, "HSIL": 2.5, "SCC": 3.0}
-)
+LESION_LOGITS: Mapping[str, float] = {"ASC-US": 1.4, "LSIL": 2.6, "ASC-H": 1.8, "AGC": 1.9, "HSIL": 2.5, "SCC": 3.0}
 """Mean logit of the lesions of a label."""
 
-HARD_LOGITS: Mapping[str, float] = MappingProxyType(
-    {
-        "reactive": 0.0,
-        "halo_only": -0.4,
-        "clump": -0.5,
-        "folded_sheet": -1.0,
-        "rolled": -1.5,
-        "naked_nucleus": -1.8,
-        "candida": -3.0,
-        "mucus": -3.5,
-    }
-)
+HARD_LOGITS: Mapping[str, float] = {
+    "reactive": 0.0,
+    "halo_only": -0.4,
+    "clump": -0.5,
+    "folded_sheet": -1.0,
+    "rolled": -1.5,
+    "naked_nucleus": -1.8,
+    "candida": -3.0,
+    "mucus": -3.5,
+}
 """Mean logit of the hard negatives of a kind; others have :data:`_OTHER_HARD`."""
 
-NORMAL_LOGITS: Mapping[str, float] = MappingProxyType(
-    {
-        "metaplastic": -3.4,
-        "parabasal": -3.6,
-        "columnar": -3.8,
-        "intermediate": -5.0,
-        "superficial": -5.5,
-        "neutrophil": -8.0,
-        "red_cell": -9.0,
-        "debris": -9.0,
-    }
-)
+NORMAL_LOGITS: Mapping[str, float] = {
+    "metaplastic": -3.4,
+    "parabasal": -3.6,
+    "columnar": -3.8,
+    "intermediate": -5.0,
+    "superficial": -5.5,
+    "neutrophil": -8.0,
+    "red_cell": -9.0,
+    "debris": -9.0,
+}
 """Mean logit of the abundant kinds; others have :data:`_OTHER_NORMAL`."""
 
 _OTHER_HARD = -1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import numpy as np
 
@@ -17,47 +16,45 @@ __all__ = ["DEFOCUSED", "bank_of", "composition", "defocused", "lesion_counts"]
 
 _FULL_SLIDE_CELLS = 80_000
 
-_RANGES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
-    {
-        "ASC-US": (1, 20, 6),
-        "LSIL": (20, 500, 12),
-        "ASC-H": (2, 30, 8),
-        "HSIL": (20, 500, 16),
-        "SCC": (20, 500, 16),
-        "AGC": (1, 15, 3),
-    }
-)
+_RANGES: Mapping[str, tuple[int, int, int]] = {
+    "ASC-US": (1, 20, 6),
+    "LSIL": (20, 500, 12),
+    "ASC-H": (2, 30, 8),
+    "HSIL": (20, 500, 16),
+    "SCC": (20, 500, 16),
+    "AGC": (1, 15, 3),
+}
 """Lesions (AGC: groups) on a full slide, from and to, and the floor on a small deposit."""
 
-_COMPANIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "ASC-US": {},
-        "LSIL": {"ASC-US": 0.35},
-        "ASC-H": {"ASC-US": 0.4},
-        "AGC": {"ASC-US": 0.3},
-        "HSIL": {"LSIL": 0.25, "ASC-US": 0.12, "ASC-H": 0.15},
-        "SCC": {"HSIL": 0.6, "LSIL": 0.1},
-    }
-)
+_COMPANIONS: Mapping[str, Mapping[str, float]] = {
+    "ASC-US": {},
+    "LSIL": {"ASC-US": 0.35},
+    "ASC-H": {"ASC-US": 0.4},
+    "AGC": {"ASC-US": 0.3},
+    "HSIL": {"LSIL": 0.25, "ASC-US": 0.12, "ASC-H": 0.15},
+    "SCC": {"HSIL": 0.6, "LSIL": 0.1},
+}
 """Lesser lesions that come with a label, relative to the number of its own."""
 
-_MIX: Mapping[str, float] = MappingProxyType(
-    {"superficial": 0.27, "intermediate": 0.5, "parabasal": 0.07, "metaplastic": 0.06, "columnar": 0.03}
-)
-_HARD_MIX: Mapping[str, float] = MappingProxyType(
-    {
-        "reactive": 0.02,
-        "naked_nucleus": 0.015,
-        "halo_only": 0.012,
-        "rolled": 0.015,
-        "clump": 0.006,
-        "folded_sheet": 0.003,
-        "mucus": 0.004,
-        "candida": 0.012,
-    }
-)
+_MIX: Mapping[str, float] = {
+    "superficial": 0.27,
+    "intermediate": 0.5,
+    "parabasal": 0.07,
+    "metaplastic": 0.06,
+    "columnar": 0.03,
+}
+_HARD_MIX: Mapping[str, float] = {
+    "reactive": 0.02,
+    "naked_nucleus": 0.015,
+    "halo_only": 0.012,
+    "rolled": 0.015,
+    "clump": 0.006,
+    "folded_sheet": 0.003,
+    "mucus": 0.004,
+    "candida": 0.012,
+}
 _CANDIDA_PATIENTS = 0.12
-_MEMBERS: Mapping[str, int] = MappingProxyType({"superficial": 56, "intermediate": 72, "red_cell": 16, "debris": 24})
+_MEMBERS: Mapping[str, int] = {"superficial": 56, "intermediate": 72, "red_cell": 16, "debris": 24}
 _OTHER_MEMBERS = 32
 """Sprites of each normal kind."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +33,13 @@ from stride_monai.units import Box
 
 __all__ = ["make_plan"]
 
-_GROUPED: Mapping[str, tuple[float, int]] = MappingProxyType(
-    {"HSIL": (0.5, 14), "ASC-H": (0.4, 6), "LSIL": (0.4, 7), "SCC": (0.4, 9), "ASC-US": (0.25, 4)}
-)
+_GROUPED: Mapping[str, tuple[float, int]] = {
+    "HSIL": (0.5, 14),
+    "ASC-H": (0.4, 6),
+    "LSIL": (0.4, 7),
+    "SCC": (0.4, 9),
+    "ASC-US": (0.25, 4),
+}
 """Chance that a lesion lies in a group, and the largest group."""
 
 _GATHERINGS: tuple[tuple[tuple[str, ...], Gathering], ...] = (
@@ -241,19 +243,9 @@ def _members_of_groups(
     return shapes, stains
 
 
-class _Places(NamedTuple):
-    """Where common cells lie, and what they look like.
-
-    Attributes:
-        shapes, stains: members of the bank that they have their shape and their stain from, ``[n]``.
-        points: level-0 px, ``[n, 2]``.
-        shades: how strongly they take each dye, ``[n, 5]``.
-    """
-
-    shapes: NDArray[np.int64]
-    stains: NDArray[np.int64]
-    points: NDArray[np.float64]
-    shades: NDArray[np.float64]
+_Places = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+"""Of common cells ``[n]``: the members of the bank that they have their shape and their stain from; points, level-0 px
+``[n, 2]``; how strongly they take each dye ``[n, 5]``."""
 
 
 def _gathered(
@@ -273,7 +265,7 @@ def _gathered(
             sites = np.array([(cell.x, cell.y) for cell in placed], float)
             points = drawn_together(at.region, rng, points, group, sites, 0.7 * crowding, how.diameter_um / at.mpp)
         shapes, stains = _members_of_groups(rng, [members[kind] for kind in kinds], kind_of, group)
-        made.append(_Places(shapes, stains, points, rng.lognormal(0, 0.14, (len(group) + 1, 5))[group]))
+        made.append((shapes, stains, points, rng.lognormal(0, 0.14, (len(group) + 1, 5))[group]))
     return made
 
 
@@ -290,9 +282,8 @@ def _adhering(
         if kind not in EPITHELIAL:
             n, share = counts[kind], {"neutrophil": 0.6, "debris": 0.3}.get(kind, 0.15)
             shapes = rng.integers(members[kind].start, members[kind].stop, size=n)
-            made.append(
-                _Places(shapes, shapes, adhering(at.region, rng, n, at.mpp, hosts, share, 19.0), np.ones((n, 5)))
-            )
+            points = adhering(at.region, rng, n, at.mpp, hosts, share, 19.0)
+            made.append((shapes, shapes, points, np.ones((n, 5))))
     return made
 
 
@@ -305,7 +296,7 @@ def _place_common(
 ) -> Common:
     rng = stream(at.seed, Draw.COMMON)
     made = _gathered(at, rng, counts, members, placed)
-    made += _adhering(at, rng, counts, members, np.concatenate([part.points for part in made]))
+    made += _adhering(at, rng, counts, members, np.concatenate([points for _, _, points, _ in made]))
     shapes, stains, points, shades = map(np.concatenate, zip(*made, strict=True))
     member = shapes.astype(np.int32)
     reach = np.array([figure.reach_um / at.mpp for figure in bank])[member]
