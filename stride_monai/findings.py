@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -38,7 +39,7 @@ __all__ = [
     "SlideStatus",
 ]
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 GALLERY_SIZE = 32
 """Cells that are shown to a person, by rank (METHOD section 1)."""
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
@@ -66,34 +67,43 @@ class LevelFacts:
 class SlideFacts:
     """What the file is. Only allow-listed facts: no label image, no vendor free text, no full path.
 
+    What is not known is None: where the cells came from a bag file, all but its first two and the fingerprint.
+
     Attributes:
         slide_id: file stem; names the output folder.
         mpp: um/px at level 0 that was used.
-        mpp_source: ``given`` (by the user), ``metadata`` or ``objective``.
+        mpp_source: ``given`` (by the user), ``metadata`` or ``objective``; ``bag``: as the bag file says.
         mpp_in_file: um/px that the file itself states, None where it states none that is usable.
         bounds_offset: level-0 px (x, y) of the content's corner in the scanner's own coordinates; all coordinates here
             are relative to it.
         fingerprint: SHA-256 of the file's size and of its first and last MiB; tells whether it is still the same file.
+        reason: why facts are None: there was no slide file; empty where there was one.
     """
 
     slide_id: str
-    file_name: str
-    width: int
-    height: int
+    file_name: str | None
+    width: int | None
+    height: int | None
     mpp: float
     mpp_source: str
     mpp_in_file: float | None
     objective: float | None
-    reader: str
-    format: str
+    reader: str | None
+    format: str | None
     levels: tuple[LevelFacts, ...]
-    bounds_offset: tuple[int, int] = (0, 0)
-    fingerprint: str = ""
+    bounds_offset: tuple[int, int] | None = (0, 0)
+    fingerprint: str | None = ""
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the file, or where there was none of the slide; for messages."""
+        return self.file_name or self.slide_id
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What can be said of the slide's quality.
+    """What can be said of the slide's quality; None where it is not known, and ``notes`` say why.
 
     Attributes:
         foreground_mm2: area of the deposit that was read.
@@ -106,13 +116,13 @@ class Quality:
         notes: sentences for the reader of the report.
     """
 
-    foreground_mm2: float
-    estimated_cells: int
-    focus: float
-    pen_fraction: float
-    tiles_read: int
-    unreadable_regions: int
-    adequate: bool | None
+    foreground_mm2: float | None = None
+    estimated_cells: int | None = None
+    focus: float | None = None
+    pen_fraction: float | None = None
+    tiles_read: int | None = None
+    unreadable_regions: int | None = None
+    adequate: bool | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -124,7 +134,9 @@ class OperatingPoint:
         threshold: a slide is called positive when its score is at or above it.
         bag_size: K, the number of cells per bag that the threshold holds for.
         source: in words, e.g. ``specificity at sensitivity 0.95, 40 synthetic validation slides``.
-        holds: whether it was set on cells chosen as these were. Where not, no call is made; ``source`` says why.
+        holds: whether it may be applied to these cells: it was set on cells that were chosen in the same way, or it is
+            not known that it was not, or the user forced its use (``force``). Where not, no call is made. ``source``
+            says why not, and where it was forced.
     """
 
     threshold: float
@@ -132,13 +144,21 @@ class OperatingPoint:
     source: str
     holds: bool = True
 
-    def call(self, score: float | None, satisfactory: bool = True) -> str | None:
-        """``positive`` or ``negative``; None where there is no score, or the threshold does not hold.
+    @property
+    def applies(self) -> bool:
+        """Whether there is a threshold, and it holds."""
+        return self.holds and math.isfinite(self.threshold)
 
-        Nor is an unsatisfactory slide ever called negative: what cannot be judged says nothing about the patient.
-        Positive it may be called, as abnormal cells make a specimen satisfactory whatever else it lacks (Bethesda).
+    def call(self, score: float | None, satisfactory: bool = True) -> str | None:
+        """``positive`` or ``negative``; None where there is no score, no finite threshold, or it does not hold.
+
+        The one place where a slide is decided. An unsatisfactory slide is never called negative: what cannot be judged
+        says nothing about the patient. Positive it may be called, as abnormal cells make a specimen satisfactory
+        whatever else it lacks (Bethesda).
         """
-        if score is None or not self.holds or (score < self.threshold and not satisfactory):
+        if score is None or not math.isfinite(score) or not self.applies:
+            return None
+        if score < self.threshold and not satisfactory:
             return None
         return "positive" if score >= self.threshold else "negative"
 
@@ -300,11 +320,12 @@ def _check_types(findings: Findings) -> None:
     TypeError: a fact that others calculate with, or show, is of another kind than it should be.
     """
     slide, quality = findings.slide, findings.quality
-    texts = (findings.reason, findings.disclaimer, slide.slide_id, slide.file_name, slide.mpp_source, slide.fingerprint)
-    numbers = (slide.mpp, quality.foreground_mm2, quality.focus, quality.estimated_cells, quality.unreadable_regions)
+    texts = (findings.reason, findings.disclaimer, slide.slide_id, slide.mpp_source, slide.reason)
     known = all(isinstance(text, str) for text in (*texts, findings.provenance.config_hash))
-    known &= all(_is_number(number) for number in (*numbers, *(cell.score for cell in findings.cells)))
-    known &= findings.score is None or _is_number(findings.score)
+    known &= all(text is None or isinstance(text, str) for text in (slide.file_name, slide.fingerprint))
+    known &= all(_is_number(number) for number in (slide.mpp, *(cell.score for cell in findings.cells)))
+    may_lack = (quality.foreground_mm2, quality.focus, quality.estimated_cells, quality.unreadable_regions)
+    known &= all(number is None or _is_number(number) for number in (*may_lack, findings.score))
     known &= findings.slide_class in {None, *SLIDE_CLASSES} and findings.call in {None, "positive", "negative"}
     known &= all(cell.cell_class in CELL_CLASSES for cell in findings.cells)
     if not known:
@@ -333,7 +354,7 @@ def _parts(raw: Mapping[str, Any]) -> dict[str, Any]:
             **{
                 **slide,
                 "levels": tuple(LevelFacts(**level) for level in slide["levels"]),
-                "bounds_offset": tuple(slide["bounds_offset"]),
+                "bounds_offset": None if slide["bounds_offset"] is None else tuple(slide["bounds_offset"]),
             }
         ),
         "quality": Quality(**{**quality, "notes": tuple(quality["notes"])}),

@@ -101,7 +101,7 @@ class Outcome:
         """The outcome of a slide that has findings (status ``ok`` or ``unsatisfactory``)."""
         return cls(
             slide_id=findings.slide.slide_id,
-            file_name=findings.slide.file_name,
+            file_name=findings.slide.file_name or Path(path).name,
             status=findings.status,
             reason=findings.reason,
             seconds=seconds,

@@ -264,8 +264,10 @@ def _summarize(outcomes: Sequence[Outcome], out: Path, about: About | None) -> N
 
 def _say_what_screened(about: About) -> None:
     parts = (("detector", "detection", about.detector), ("classifier", "", about.classifier))
-    for part, bundle, (name, why) in parts:
-        said = f"{part} {name} ({why}), {_which_weights(about, bundle or name)}"
+    for part, bundle, choice in parts:
+        if choice is None:
+            continue
+        said = f"{part} {choice.name} ({choice.why}), {_which_weights(about, bundle or choice.name)}"
         _out.print(_escape(said), highlight=False, soft_wrap=True)
     if about.reranked is not None:
         how = _escape(f"{about.reranked.name}, {_which_weights(about, 'cell_cls')}")

@@ -14,7 +14,7 @@ from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.tables import table_text
 from stride_monai.evaluation.cells import confusion_figure
 from stride_monai.evaluation.reports import hash_of, header, new_axes, plain, plain_list
-from stride_monai.findings import DISCLAIMER
+from stride_monai.findings import DISCLAIMER, OperatingPoint
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.metrics.slide import (
     Threshold,
@@ -127,8 +127,16 @@ def slide_report(
     }
 
 
-def slide_table(slides: JudgedSlides, threshold: float, centres: Mapping[str, str] | None = None) -> bytes:
-    """The content of ``slides.csv``, by slide id; fields: docs/artifacts.md."""
+def slide_table(
+    slides: JudgedSlides, points: Sequence[OperatingPoint], centres: Mapping[str, str] | None = None
+) -> bytes:
+    """The content of ``slides.csv``, by slide id; fields: docs/artifacts.md.
+
+    Args:
+        slides: of every process.
+        points: of each slide, the operating point as far as it holds for its cells.
+        centres: as for :func:`slide_report`.
+    """
     centres = centres or {}
     header = ["slide_id", "centre", "label", "class", "score", "call", *(f"p_{name}" for name in SLIDE_CLASSES)]
     scores = slides.scores.tolist()
@@ -139,7 +147,7 @@ def slide_table(slides: JudgedSlides, threshold: float, centres: Mapping[str, st
             SLIDE_CLASSES[slides.label[k]],
             SLIDE_CLASSES[int(slides.probabilities[k].argmax())],
             round(scores[k], 9),
-            "positive" if scores[k] >= threshold else "negative",
+            points[k].call(scores[k]) or "",
             *(round(float(value), 9) for value in slides.probabilities[k]),
         ]
         for k, slide_id in sorted(enumerate(slides.slide_id), key=lambda one: one[1])

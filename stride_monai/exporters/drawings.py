@@ -93,8 +93,11 @@ def crop_of(cell: Cell, mpp: float, pictures: Pictures) -> Crop | None:
     )
 
 
-def overview_of(findings: Findings, pictures: Pictures) -> Overview:
+def overview_of(findings: Findings, pictures: Pictures) -> Overview | None:
+    """The whole slide with its cells marked; None where the slide's size is not known."""
     slide, cells = findings.slide, findings.cells[:MARKED_CELLS]
+    if slide.width is None or slide.height is None:
+        return None
     smallest = _SMALLEST_MARK * max(slide.width, slide.height)
     marks = tuple(_mark(cell, smallest) for cell in cells)
     font = round(1.8 * smallest, 1)

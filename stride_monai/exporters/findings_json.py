@@ -21,7 +21,7 @@ def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path
         text = screened.findings.to_json()
     except ValueError as error:
         raise OutputError(
-            f"the findings of {screened.findings.slide.file_name} hold a value that JSON cannot ({error})",
+            f"the findings of {screened.findings.slide.name} hold a value that JSON cannot ({error})",
             "check the weights and the operating point",
         ) from error
     path = folder / FILE_NAME

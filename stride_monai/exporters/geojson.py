@@ -42,13 +42,14 @@ def collection_text(findings: Findings) -> str:
 
 
 def _header(findings: Findings) -> dict[str, Any]:
+    offset = findings.slide.bounds_offset
     return {
         "schema_version": findings.schema_version,
         "package_version": findings.provenance.package_version,
         "slide_id": findings.slide.slide_id,
         "mpp": round(findings.slide.mpp, 6),
         "coordinates": "level-0 px of the content",
-        "bounds_offset": list(findings.slide.bounds_offset),
+        "bounds_offset": None if offset is None else list(offset),
         "config_hash": findings.provenance.config_hash,
         "weights_sha256": dict(findings.provenance.weights),
         "weights_note": findings.provenance.weights_note,
@@ -67,7 +68,7 @@ def _features(findings: Findings) -> Iterator[str]:
         name: json.dumps({"name": name, "color": CELL_COLORS[name]}, separators=(",", ":")) for name in CELL_CLASSES
     }
     for cell in findings.cells:
-        _require_finite(cell, findings.slide.file_name)
+        _require_finite(cell, findings.slide.name)
         identity, words = str(uuid.uuid5(namespace, str(cell.rank))), _words(cell, findings.described)
         yield _feature(cell, identity, classifications[cell.cell_class], words)
 

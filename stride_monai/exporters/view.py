@@ -18,6 +18,8 @@ from stride_monai.findings import GALLERY_SIZE, Cell, Described, Findings, Pictu
 
 __all__ = ["View", "view_of"]
 
+_UNKNOWN = "not known"
+
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
@@ -97,7 +99,8 @@ class View:
     """Everything that the template shows."""
 
     slide_id: str
-    file_name: str
+    file_name: str | None
+    no_file: str
     status: str
     reason: str
     disclaimer: str
@@ -106,7 +109,7 @@ class View:
     bars: tuple[Bar, ...]
     counts: tuple[Count, ...]
     cells: int
-    overview: Overview
+    overview: Overview | None
     cards: tuple[Card, ...]
     words: str
     crop_field: str
@@ -124,6 +127,7 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
     return View(
         slide_id=findings.slide.slide_id,
         file_name=findings.slide.file_name,
+        no_file=findings.slide.reason,
         status=findings.status.value,
         reason=findings.reason,
         disclaimer=findings.disclaimer,
@@ -146,10 +150,9 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
 
 
 def _decision(findings: Findings) -> Decision:
-    point, score = findings.operating_point, findings.score
-    there = math.isfinite(point.threshold)
-    known = there and point.holds
-    call = findings.call if known else None  # a comparison with no threshold is no call
+    point, score, call = findings.operating_point, findings.score, findings.call
+    there, known = math.isfinite(point.threshold), point.applies
+    call = call if known else None  # findings of a version that compared with no threshold
     if not findings.cells:
         sentence = "No suspicious cell was found, so there is nothing to decide from."
     elif not known or score is None:
@@ -235,33 +238,44 @@ def _crop_field(cards: Sequence[Card], crop_mpp: float) -> str:
 def _quality(findings: Findings) -> tuple[tuple[str, str], ...]:
     quality = findings.quality
     adequate = {True: "met", False: "not met", None: "not assessed"}[quality.adequate]
+    area, focus, pen = quality.foreground_mm2, quality.focus, quality.pen_fraction
     return (
         ("Adequacy floor", adequate),
-        ("Estimated cells", f"{quality.estimated_cells:,}"),
-        ("Deposit read", f"{quality.foreground_mm2:,.1f} mm²"),
-        ("Focus (variance of the Laplacian)", f"{quality.focus:,.0f}"),
-        ("Pen, not read", f"{100 * quality.pen_fraction:.1f} % of the slide"),
-        ("Tiles read", f"{quality.tiles_read:,}"),
-        ("Unreadable regions", f"{quality.unreadable_regions:,}"),
+        ("Estimated cells", _count(quality.estimated_cells)),
+        ("Deposit read", _UNKNOWN if area is None else f"{area:,.1f} mm²"),
+        ("Focus (variance of the Laplacian)", _UNKNOWN if focus is None else f"{focus:,.0f}"),
+        ("Pen, not read", _UNKNOWN if pen is None else f"{100 * pen:.1f} % of the slide"),
+        ("Tiles read", _count(quality.tiles_read)),
+        ("Unreadable regions", _count(quality.unreadable_regions)),
     )
+
+
+def _count(number: int | None) -> str:
+    return _UNKNOWN if number is None else f"{number:,}"
 
 
 def _slide(findings: Findings) -> tuple[tuple[str, str], ...]:
     slide = findings.slide
-    source = {"given": "given by the user", "metadata": "from the file", "objective": "from the objective power"}
-    in_file = "none" if slide.mpp_in_file is None else f"{slide.mpp_in_file:.4g}"
+    source = {
+        "given": "given by the user",
+        "metadata": "from the file",
+        "objective": "from the objective power",
+        "bag": "from the bag file",
+    }
+    used = ("µm/px used", f"{slide.mpp:.4g}, {source.get(slide.mpp_source, slide.mpp_source)}")
+    width, height, offset = slide.width, slide.height, slide.bounds_offset
+    if width is None or height is None or offset is None:
+        return (("File", slide.reason or _UNKNOWN), used)
+    size = f"{_mm(width, slide.mpp)} × {_mm(height, slide.mpp)} mm"
     return (
-        ("File", slide.file_name),
+        ("File", slide.name),
         ("Format", f"{slide.format}, read by {slide.reader}"),
-        (
-            "Size",
-            f"{slide.width:,} × {slide.height:,} px, {_mm(slide.width, slide.mpp)} × {_mm(slide.height, slide.mpp)} mm",
-        ),
-        ("µm/px used", f"{slide.mpp:.4g}, {source.get(slide.mpp_source, slide.mpp_source)}"),
-        ("µm/px in the file", in_file),
+        ("Size", f"{width:,} × {height:,} px, {size}"),
+        used,
+        ("µm/px in the file", "none" if slide.mpp_in_file is None else f"{slide.mpp_in_file:.4g}"),
         ("Objective", "not stated" if slide.objective is None else f"{slide.objective:g}×"),
         ("Levels (downsample)", ", ".join(f"{level.downsample:.4g}" for level in slide.levels)),
-        ("Offset of the content", f"{slide.bounds_offset[0]:,}, {slide.bounds_offset[1]:,} px"),
+        ("Offset of the content", f"{offset[0]:,}, {offset[1]:,} px"),
     )
 
 

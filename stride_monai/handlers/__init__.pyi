@@ -30,7 +30,6 @@ from .steps import EmaUpdater as EmaUpdater
 from .steps import GradientClipping as GradientClipping
 from .steps import LearningRateScalar as LearningRateScalar
 from .tables import CellTableWriter as CellTableWriter
-from .tables import SlideTableWriter as SlideTableWriter
 from .tracking import Tracked as Tracked
 from .tracking import WholeBatch as WholeBatch
 from .validation import EarlyStop as EarlyStop

@@ -17,26 +17,36 @@ from stride_monai.evaluation.reports import save_figures, write_report
 from stride_monai.evaluation.slides import JudgedSlides, slide_figures, slide_report, slide_table
 from stride_monai.files import write_bytes
 from stride_monai.handlers.epoch import EpochHandler, predictions
+from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.metrics.slide import at_threshold, specificity_at_sensitivity
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 __all__ = ["SlidePictures", "SlideReport"]
+
+_UNKNOWN = "unknown"  # an empty word does not travel between processes
 
 
 class _Collector(EpochHandler):
     """Collects during an evaluation what is known of slides and their cells, whatever the inferer returns of it.
 
     Cell features and attention are what goes into the slide head and comes out of it, so they are taken there and the
-    bag is not encoded twice. Batches hold ``slide_id``, ``label``, ``mask`` and, optionally, ``truth`` ``[B, K]``.
+    bag is not encoded twice. Batches hold ``slide_id``, ``label``, ``mask`` and, optionally, ``truth`` ``[B, K]`` and
+    ``detector``.
 
     Args:
         network: the slide classifier that is evaluated.
+
+    Attributes:
+        top_k: cells per bag.
+        chosen_by: of each slide, the SHA-256 that names what chose its cells; empty where it is not known.
     """
 
     def __init__(self, network: SlideClassifier) -> None:
         super().__init__()
         self.network = network
         self._hook: Any = None
+        self.top_k = 0
+        self.chosen_by: list[str] = []
 
     def start(self, engine: Engine) -> None:
         super().start(engine)
@@ -51,7 +61,9 @@ class _Collector(EpochHandler):
         features, logits, attention = self._last
         pooled = torch.einsum("bk,bkd->bd", attention.float(), features.float())
         slide_ids = [str(slide_id) for slide_id in engine.state.batch["slide_id"]]
-        self.gathered.add(logits, engine.state.output["label"].flatten(), pooled, slide_ids)
+        chosen = [name or _UNKNOWN for name in engine.state.batch.get("detector", [""] * len(slide_ids))]
+        self.gathered.add(logits, engine.state.output["label"].flatten(), pooled, slide_ids, chosen)
+        self.top_k = features.shape[1]
         truth = engine.state.batch.get("truth")
         known = None if truth is None else truth.to(features.device) >= 0
         if known is not None and known.any():
@@ -62,7 +74,8 @@ class _Collector(EpochHandler):
 
     def finish(self, engine: Engine) -> None:
         self._unhook()
-        logits, label, features, slide_ids = self.gathered.columns()
+        logits, label, features, slide_ids, chosen = self.gathered.columns()
+        self.chosen_by = ["" if name == _UNKNOWN else name for name in chosen]
         cells = self._cells
         if idist.get_world_size() > 1:
             cells = idist.all_reduce(cells.to(idist.device())).cpu()
@@ -123,6 +136,8 @@ class SlideReport(_Collector):
         output_dir: folder of the files.
         network: the slide classifier that is evaluated; its threshold is judged.
         weights, centres, split, sensitivity: as of :func:`~stride_monai.evaluation.slide_report`.
+        force: the stored threshold is to hold for bags of another K, and for cells that were chosen in another way. Of
+            such bags no call is written without.
     """
 
     def __init__(
@@ -133,17 +148,23 @@ class SlideReport(_Collector):
         centres: Mapping[str, str] | None = None,
         split: str = "",
         sensitivity: float = 0.95,
+        force: bool = False,
     ) -> None:
         super().__init__(network)
-        self.output_dir, self.weights = Path(output_dir), weights
+        self.output_dir, self.weights, self.force = Path(output_dir), weights, force
         self.centres, self.split, self.sensitivity = dict(centres or {}), split, sensitivity
 
     def judge(self, engine: Any, slides: JudgedSlides, features: Tensor) -> None:
         if idist.get_rank() != 0:
             return
+        points = {
+            name: threshold_for(self.network, self.top_k, ChosenCells(name), force=self.force)[0]
+            for name in set(self.chosen_by)
+        }
         threshold = self.network.operating_point().threshold
         report = slide_report(slides, threshold, self.centres, self.split, self.sensitivity, self.weights)
         write_report(self.output_dir / "slide_report.json", report)
-        write_bytes(self.output_dir / "slides.csv", slide_table(slides, threshold, self.centres))
+        table = slide_table(slides, [points[name] for name in self.chosen_by], self.centres)
+        write_bytes(self.output_dir / "slides.csv", table)
         point = at_threshold(slides.scores, slides.positive, threshold) if slides.both_kinds else None
         save_figures(self.output_dir, slide_figures(slides, point))

@@ -1,6 +1,7 @@
 from .adequacy import quality_of as quality_of
 from .adequacy import why_unsatisfactory as why_unsatisfactory
 from .bag_files import make_bag as make_bag
+from .bag_files import read_bag as read_bag
 from .bags import BagInferer as BagInferer
 from .bags import CellInferer as CellInferer
 from .bags import DescriptionInferer as DescriptionInferer
@@ -20,6 +21,8 @@ from .rerank import CellReranker as CellReranker
 from .slide_detection import Detections as Detections
 from .slide_detection import SlideDetectionInferer as SlideDetectionInferer
 from .slide_detection import TileDetectionInferer as TileDetectionInferer
+from .threshold import ChosenCells as ChosenCells
+from .threshold import threshold_for as threshold_for
 from .tile_quality import count_nuclei as count_nuclei
 from .tile_quality import sharpness as sharpness
 from .top_k import BoxStream as BoxStream

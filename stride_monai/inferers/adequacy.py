@@ -49,35 +49,35 @@ def quality_of(
     )
 
 
-def why_unsatisfactory(file_name: str, found: Detections, quality: Quality, cells: int) -> str:
+def why_unsatisfactory(name: str, found: Detections, quality: Quality, cells: int, unreadable_crops: int) -> str:
     """Why a slide is unsatisfactory; empty where it is not.
 
     Args:
-        file_name: of the slide, for the message.
+        name: of the slide's file, for the message.
+        found, quality, unreadable_crops: as of :func:`quality_of`.
         cells: those that could be decoded.
 
     Raises:
         SlideError: more of it cannot be decoded than can.
     """
-    lost = quality.unreadable_regions - found.unreadable
     damage = [
-        *_damage(file_name, found.unreadable, found.tiles_read + found.unreadable, "tiles with cells"),
-        *_damage(file_name, lost, cells + lost, "suspicious cells"),
+        *_damage(name, found.unreadable, found.tiles_read + found.unreadable, "tiles with cells"),
+        *_damage(name, unreadable_crops, cells + unreadable_crops, "suspicious cells"),
     ]
     if damage:
         return "; ".join(damage)
-    if quality.tiles_read == 0:
+    if found.tiles_read == 0:
         return "no deposit was found on the slide"
     if quality.adequate is False:
-        return f"about {quality.estimated_cells:,} nucleated cells, fewer than the {MIN_CELLS:,} of an adequate slide"
+        return f"about {found.estimated_cells:,} nucleated cells, fewer than the {MIN_CELLS:,} of an adequate slide"
     return ""
 
 
-def _damage(file_name: str, unreadable: int, tried: int, what: str) -> list[str]:
+def _damage(name: str, unreadable: int, tried: int, what: str) -> list[str]:
     """What could not be decoded: damage is no finding about the specimen."""
     if unreadable > UNREADABLE_FAILS * tried:
         raise SlideError(
-            f"{file_name}: {unreadable:,} of {tried:,} {what} cannot be decoded", "copy it again from the scanner"
+            f"{name}: {unreadable:,} of {tried:,} {what} cannot be decoded", "copy it again from the scanner"
         )
     if unreadable > UNREADABLE_UNSATISFACTORY * tried:
         return [f"{unreadable:,} of {tried:,} {what} could not be decoded and were not examined"]

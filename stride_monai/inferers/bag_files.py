@@ -1,18 +1,22 @@
-"""A slide's bag as a file: made from the slide."""
+"""A slide's bag as a file: made from the slide, and read back as what it was made of."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from stride_monai.data.bags.bag import BagCell, BagHeader, encode_crop, write_bag
+import torch
+
+from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.data.datasets.tensors import channel_first
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import slide_fingerprint
+from stride_monai.transforms.loading import known_classes
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
 
-__all__ = ["cells_of", "make_bag"]
+__all__ = ["cells_of", "make_bag", "read_bag"]
 
 
 def make_bag(
@@ -55,6 +59,8 @@ def make_bag(
         slide_fingerprint=slide_fingerprint(image),
         reranker_sha256=reranker.weights if reranker else "",
         candidates=reranker.candidates if reranker else 0,
+        quality=bag.quality,
+        unsatisfactory=bag.unsatisfactory,
     )
     write_bag(path, header, cells_of(bag))
     return bag
@@ -74,3 +80,31 @@ def cells_of(bag: CellBag) -> list[BagCell]:
             strict=True,
         )
     ]
+
+
+def read_bag(file: BagFile, crop_px: int | None = None, crop_mpp: float | None = None) -> CellBag:
+    """The cells of a bag file, all of them, as :class:`~stride_monai.inferers.CellFinder` finds them on a slide.
+
+    Args:
+        crop_px, crop_mpp: crops that the network expects, see :meth:`~stride_monai.data.BagFile.window`.
+
+    Raises:
+        BagError: crops are damaged, smaller or of another um/px; or a cell's class is unknown.
+    """
+    known_classes(file)
+    cut = file.window(crop_px, crop_mpp)
+    images = torch.zeros((len(file), 3, cut.stop - cut.start, cut.stop - cut.start), dtype=torch.uint8)
+    for row in range(len(file)):  # one at a time: a bag of large crops is never in memory whole
+        images[row] = channel_first(file.image(row)[cut, cut])
+    scores = file.rerank_scores
+    return CellBag(
+        images=images,
+        boxes=torch.tensor(file.boxes),
+        scores=torch.tensor(file.scores),
+        mask=torch.ones(len(file), dtype=torch.bool),
+        indices=torch.arange(len(file)),
+        unreadable=0,
+        rerank_scores=None if scores is None else torch.tensor(scores),
+        quality=file.header.quality,
+        unsatisfactory=file.header.unsatisfactory,
+    )

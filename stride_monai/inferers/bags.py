@@ -10,8 +10,7 @@ from torch import Tensor
 
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.exporting import refuse_exported
-from stride_monai.networks.mil.slide_classifier import SlideClassifier, SlideEvidence
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 __all__ = ["BagInferer", "CellInferer", "DescriptionInferer", "Similarities"]
 
@@ -41,39 +40,27 @@ class CellInferer(Inferer):
 
 
 class BagInferer(Inferer):
-    """Slide logits of bags, or all the evidence behind them.
+    """Slide logits of bags.
 
     Args:
         top_k: K to which the bags were cut; another than the operating point's is refused.
-        force: take it all the same.
-        evidence: give :class:`SlideEvidence` instead of logits.
-        activation: class activation of the cells in the evidence, see
-            :func:`stride_monai.networks.class_activation`.
+        force: the operating point is to hold for it all the same.
     """
 
-    def __init__(
-        self, top_k: int, force: bool = False, evidence: bool = False, activation: str = "grad_x_feature"
-    ) -> None:
-        self.top_k = top_k
-        self.force = force
-        self.evidence = evidence
-        self.activation = activation
+    def __init__(self, top_k: int, force: bool = False) -> None:
+        self.top_k, self.force = top_k, force
 
-    def __call__(
-        self, inputs: Tensor, network: SlideClassifier, mask: Tensor | None = None, **kwargs: Any
-    ) -> Tensor | SlideEvidence:
-        """Slide logits ``[B, C]``, or the evidence, of ``[B, K, 3, H, W]`` crops or ``[B, K, D]`` features.
+    def __call__(self, inputs: Tensor, network: SlideClassifier, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """Slide logits ``[B, C]`` of ``[B, K, 3, H, W]`` crops or ``[B, K, D]`` features.
 
         Raises:
             BagError: K is not the operating point's, or a bag is empty.
-            ConfigError: the evidence of a network that was exported to TorchScript is asked for.
         """
         # Under data parallelism the network is wrapped; its methods are those of the module inside.
         plain: SlideClassifier = getattr(network, "module", network)
-        if self.evidence:
-            refuse_exported(plain, "attention, activations and classes of cells")
         SlideClassifier.check_top_k(plain, self.top_k, self.force)  # of an exported network, which has K alone
-        return plain.evidence(inputs, mask, self.activation) if self.evidence else plain(inputs, mask)
+        logits: Tensor = plain(inputs, mask)
+        return logits
 
 
 class Similarities(NamedTuple):

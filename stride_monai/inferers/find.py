@@ -85,7 +85,7 @@ class CellFinder:
         with clock.stage("crop"):
             bag = self._patches(slide, found.boxes, found.scores)
         quality = quality_of(found, slide.facts, bag.unreadable, slide.notes, part=region is not None)
-        reason = why_unsatisfactory(slide.facts.file_name, found, quality, int(bag.mask.sum()))
+        reason = why_unsatisfactory(slide.facts.name, found, quality, int(bag.mask.sum()), bag.unreadable)
         bag = bag._replace(quality=quality, unsatisfactory=reason)
         if self.reranker is None:
             return bag

@@ -48,7 +48,6 @@ from .mil.pooling_heads import ABMILHead as ABMILHead
 from .mil.pooling_heads import MaxHead as MaxHead
 from .mil.pooling_heads import MeanHead as MeanHead
 from .mil.slide_classifier import SlideClassifier as SlideClassifier
-from .mil.slide_classifier import SlideEvidence as SlideEvidence
 from .mil.slide_head import AttentionPooling as AttentionPooling
 from .mil.slide_head import AttentionSlideHead as AttentionSlideHead
 from .mil.slide_head import DenseMLP as DenseMLP

@@ -1,6 +1,8 @@
 from .about import About as About
 from .batch import screen_batch as screen_batch
+from .bundle_inference import ScreeningInferer as ScreeningInferer
 from .bundle_inference import SlideInference as SlideInference
+from .bundle_inference import slides_or_bags as slides_or_bags
 from .config import ResolvedConfig as ResolvedConfig
 from .config import ScreeningConfig as ScreeningConfig
 from .inputs import SlideInput as SlideInput

@@ -33,7 +33,7 @@ class About:
         otherwise as of the models.
     """
 
-    detector: Choice
+    detector: Choice | None
     classifier: Choice
     descriptions: Described
     weights: Mapping[str, str]
@@ -45,7 +45,7 @@ class About:
     def info(self) -> dict[str, object]:
         """For ``run.json``."""
         return {
-            "detector": self.detector._asdict(),
+            "detector": None if self.detector is None else self.detector._asdict(),
             "classifier": self.classifier._asdict(),
             "descriptions": self.descriptions.to_dict(),
             "weights": dict(self.weights),

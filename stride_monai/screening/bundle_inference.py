@@ -1,4 +1,4 @@
-"""Slides through ``inference.json`` of swift_mil or coloradv: screening, with that configuration's networks."""
+"""Slides and bag files through ``inference.json`` of swift_mil or coloradv: screening with that bundle's networks."""
 
 from __future__ import annotations
 
@@ -10,37 +10,61 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.inferers import Inferer
 from torch import nn
 
+from stride_monai.data.bags.folder import holds_bags
 from stride_monai.errors import SlideError
+from stride_monai.findings import Screened
 from stride_monai.inferers.rerank import CELL_BUNDLE
+from stride_monai.networks.exporting import refuse_exported
 from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
 from stride_monai.runs.progress import Progress
 from stride_monai.screening.batch import Batch, Writer, screen_batch
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
-from stride_monai.screening.inputs import collect
+from stride_monai.screening.inputs import SlideInput, collect, collect_bags, is_bag_path
 from stride_monai.screening.models import Models, join, load_detector, slide_classifier_of
 from stride_monai.screening.reranking import reranker_from
 from stride_monai.screening.screener import Screener
 from stride_monai.screening.store import BundleStore, Choice, Chosen
 from stride_monai.workflows.load import LoadedBundle, hash_of
 
-__all__ = ["SlideInference"]
+__all__ = ["ScreeningInferer", "SlideInference", "slides_or_bags"]
 
 _log = logging.getLogger(__name__)
 
 
-class SlideInference:
-    """Finds cells on slides with the bundle ``detection``, decides with a slide classifier, and writes what it knows.
-
-    It is what ``stride-monai screen`` does, and the files are the same. A slide that fails does not stop the others.
+def slides_or_bags(given: Any) -> list[SlideInput]:
+    """What there is to classify: bag files where there are any, else slides.
 
     Args:
-        slides: a slide, a folder of slides (one with ``manifest.csv`` is a cohort, of which the manifest counts), a
-            manifest, or a list of them.
-        output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
+        given: a bag file or a folder of them; a slide, a folder of slides (one with ``manifest.csv`` is a cohort, of
+            which the manifest counts), a manifest; or a list of such.
+
+    Raises:
+        SlideError: there is neither a slide nor a bag file.
+        BagError: there are two bags of one slide.
+    """
+    places = [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
+    if holds_bags(places):
+        return collect_bags(places)
+    items = collect([_manifest_of(path) for path in places])
+    if all(item.problem for item in items):
+        reason = items[0].problem if items else "nothing given"
+        where = ", ".join(str(path.absolute()) for path in places[:3])
+        raise SlideError(
+            f"there is neither a slide nor a bag file to classify in {where or 'dataset_dir'} ({reason})",
+            "give dataset_dir: bag files or their folder; or slides, a folder of them or a manifest",
+        )
+    return items
+
+
+class ScreeningInferer(Inferer):
+    """Screens a slide or a bag file with the slide classifier of a bundle's configuration.
+
+    Args:
         network: a :class:`~stride_monai.networks.SlideClassifier`; takes the weights.
         weights: its weights file, or a base and files of what differs.
         numbers: ``top_k``, ``crop_px`` and ``crop_mpp`` of the classifier.
@@ -48,51 +72,98 @@ class SlideInference:
         config: how to screen; its ``device`` is that of the network, its ``bundles`` and ``classifier`` are not used.
             A ``text_align`` of another image encoder than the network's is refused where ``descriptions`` is True; with
             None the cells are not described then, and all that is written says so.
-        writers: by name, what to write for each slide.
         bundle_root: the folder of the bundle that is run; names the slide classifier.
     """
 
     def __init__(
         self,
-        slides: Any,
-        output_dir: Path | str,
         network: nn.Module,
         weights: Path | str | Sequence[Path | str],
         numbers: Mapping[str, Any],
         bundles: Path | str,
         config: ScreeningConfig,
-        writers: Mapping[str, Writer],
         bundle_root: Path | str = "swift_mil",
     ) -> None:
-        given = [slides] if isinstance(slides, str | Path) else list(slides)
-        self.slides = [_manifest_of(Path(path)) for path in given]
-        self.output_dir, self.network, self.numbers = Path(output_dir), network, dict(numbers)
+        super().__init__()
+        self.network, self.numbers = network, dict(numbers)
         self.weights = [Path(part) for part in ([weights] if isinstance(weights, str | Path) else weights)]
-        self.bundles, self.config, self.writers = Path(bundles), config, writers
+        self.bundles, self.config = Path(bundles), config
         self.name = Path(bundle_root).resolve().name
+
+    def __call__(self, inputs: SlideInput, network: nn.Module | None = None, *args: Any, **kwargs: Any) -> Screened:
+        """Screen one slide, or one bag file. Arguments beside the first are not used."""
+        return self.screener(on_bags=is_bag_path(inputs.path)).screen(inputs)
+
+    def screener(self, on_bags: bool) -> Screener:
+        """The networks, loaded; for bag files those that find cells are left out.
+
+        Raises:
+            BundleError, ConfigError: the networks do not fit together, or the threshold does not hold for this K or
+                this detector.
+        """
+        refuse_exported(self.network, "attention, activations and classes of cells")
+        config, device = self.config, torch.device(self.config.device)
+        metadata = load_into(self.network, self.weights)
+        loaded = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
+        slides = Chosen(Choice(self.name, "the bundle that was run"), loaded)
+        store = BundleStore.of(replace(config, bundles=self.bundles, weights={}), device)
+        for name in (TEXT_BUNDLE,) if on_bags else ("detection", CELL_BUNDLE, TEXT_BUNDLE):
+            if store[name].home.parent.resolve() != self.bundles.resolve():
+                _log.warning("%s holds no %s: the package's own is used, if any is", self.bundles, name)
+        detection, reranker = None, None
+        if not on_bags:
+            detection = load_detector(store, config.detector)
+            if config.rerank:
+                top_k = detection.bundle.numbers["top_k"]
+                reranker, _ = reranker_from(store, top_k, config.candidates, config.reranker)
+        encoder, wanted = slide_classifier_of(slides).encoder, config.descriptions
+        explainer = load_explainer(store, encoder, wanted, strict=False)
+        return Screener(config, self._joined(join(detection, slides, reranker, device, config.force, explainer)))
+
+    def _joined(self, models: Models) -> Models:
+        words = models.explainer.facts
+        if models.detector_choice is not None:
+            _log.info("detector %s (%s)", *models.detector_choice)
+        _log.info("%s (%s)", "cells are described" if words.made else "cells are not described", words.why)
+        _log.info("%s", models.note)
+        return models
+
+
+class SlideInference:
+    """Decides slides, whose cells are found with the bundle ``detection``, or bag files; and writes what is known.
+
+    It is what ``stride-monai screen`` does, and the files are the same. A slide that fails does not stop the others.
+
+    Args:
+        dataset: what :func:`slides_or_bags` gives, e.g. as the data of a :class:`monai.data.Dataset`.
+        inferer: screens each.
+        output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
+        writers: by name, what to write for each slide.
+        inputs: files and folders that were named; nothing is written over them.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[SlideInput],
+        inferer: ScreeningInferer,
+        output_dir: Path | str,
+        writers: Mapping[str, Writer],
+        inputs: Any = (),
+    ) -> None:
+        self.dataset, self.inferer, self.output_dir, self.writers = dataset, inferer, Path(output_dir), writers
+        self.inputs = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
 
     def run(self) -> list[Outcome]:
         """Screen the slides.
 
         Raises:
-            SlideError: there is neither a slide nor a bag file; or, at the end, slides failed.
-            BundleError, ConfigError: the networks do not fit together, or the threshold does not hold for this K or
-                this detector.
+            BundleError, ConfigError: see :meth:`ScreeningInferer.screener`.
+            SlideError: at the end, slides failed.
         """
-        items = collect(self.slides)
-        if all(item.problem for item in items):
-            reason = items[0].problem if items else "nothing given"
-            where = ", ".join(str(path.absolute()) for path in self.slides[:3])
-            raise SlideError(
-                f"there is neither a slide nor a bag file to classify in {where or 'dataset_dir'} ({reason})",
-                "give dataset_dir: bag files or their folder; or slides, a folder of them or a manifest",
-            )
-        screener = Screener(self.config, self._models())
-        _log.info("%d slides, detector %s (%s)", len(items), *screener.models.detector_choice)
-        words = screener.models.explainer.facts
-        _log.info("%s (%s)", "cells are described" if words.made else "cells are not described", words.why)
-        _log.info("%s", screener.models.note)
-        batch = Batch(screener, self.output_dir, self.writers, command=sys.argv, inputs=self.slides)
+        items = [self.dataset[index] for index in range(len(self.dataset))]
+        _log.info("%d slides", len(items))
+        screener = self.inferer.screener(on_bags=all(is_bag_path(item.path) for item in items))
+        batch = Batch(screener, self.output_dir, self.writers, command=sys.argv, inputs=self.inputs)
         progress = Progress(item.slide_id for item in items)
 
         def tell(outcome: Outcome) -> None:
@@ -109,25 +180,6 @@ class SlideInference:
                 "summary.csv says why; the same command tries them again",
             )
         return outcomes
-
-    def _models(self) -> Models:
-        config = self.config
-        device = torch.device(config.device)
-        metadata = load_into(self.network, self.weights)
-        loaded = LoadedBundle(self.network.to(device), self.numbers, hash_of(self.weights), metadata)
-        slides = Chosen(Choice(self.name, "the bundle that was run"), loaded)
-        store = BundleStore.of(replace(config, bundles=self.bundles, weights={}), device)
-        for name in ("detection", CELL_BUNDLE, TEXT_BUNDLE):
-            if store[name].home.parent.resolve() != self.bundles.resolve():
-                _log.warning("%s holds no %s: the package's own is used, if any is", self.bundles, name)
-        detection = load_detector(store, config.detector)
-        reranker = None
-        if config.rerank:
-            top_k = detection.bundle.numbers["top_k"]
-            reranker, _ = reranker_from(store, top_k, config.candidates, config.reranker)
-        encoder, wanted = slide_classifier_of(slides).encoder, config.descriptions
-        explainer = load_explainer(store, encoder, wanted, strict=False)
-        return join(detection, slides, reranker, device, config.force, explainer)
 
 
 def _manifest_of(path: Path) -> Path:

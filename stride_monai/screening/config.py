@@ -131,6 +131,8 @@ class ScreeningConfig:
 class ResolvedConfig:
     """What is used where a :class:`ScreeningConfig` asks; what bears the same name there is the same thing.
 
+    Where cells come from bag files, what concerns the detector and the re-ranker's name are None.
+
     Attributes:
         mpp, mpp_source, reader: of the slide; None before one is opened.
         why: of detector and classifier, in words why it is this one.
@@ -151,7 +153,7 @@ class ResolvedConfig:
     precision: str
     profile: str
     bundles: str | None
-    detector: str
+    detector: str | None
     classifier: str
     why: Mapping[str, str]
     rerank: bool
@@ -161,14 +163,14 @@ class ResolvedConfig:
     description_threshold: float | None
     activation: str
     force: bool
-    tile_px: int
-    tile_mpp: float
-    overlap_px: int
-    origin: Sequence[float]
-    min_score: float
-    max_per_tile: int
-    nms_iou: float
-    top_k: int
+    tile_px: int | None
+    tile_mpp: float | None
+    overlap_px: int | None
+    origin: Sequence[float] | None
+    min_score: float | None
+    max_per_tile: int | None
+    nms_iou: float | None
+    top_k: int | None
     crop_px: int
     crop_mpp: float
     bag_size: int

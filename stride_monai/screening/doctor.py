@@ -257,7 +257,7 @@ def _screening(config: ScreeningConfig) -> list[Check]:
     problem = None
     try:
         models = load_models(replace(config, device="cpu"))
-        detector = models.detector_choice
+        detector = models.detector_choice or detector
     except StrideError as error:
         problem = Check("screening", "problem", error.what, error.advice)
     others = ", ".join(name for name in store["detection"].detectors() if name != detector.name)

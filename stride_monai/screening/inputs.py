@@ -14,9 +14,9 @@ from stride_monai.files import files_below
 from stride_monai.names import found, name_key, readable, why_no_folder_name
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
 from stride_monai.slides import is_slide_path
-from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_of_folder
+from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_fingerprint, slide_of_folder
 
-__all__ = ["SlideInput", "collect", "one_input"]
+__all__ = ["SlideInput", "collect", "collect_bags", "is_bag_path", "one_input", "slide_fingerprint_of"]
 
 _RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
 _UNREADABLE = frozenset(
@@ -96,19 +96,47 @@ def collect(arguments: Sequence[Path]) -> list[SlideInput]:
 
 
 def one_input(slide: SlideInput | Path | str) -> SlideInput:
-    """The one slide that a file, a folder or a list names.
+    """The one slide that a file (of the slide, or its bag), a folder or a list names.
 
     Raises:
         SlideError: it cannot be a slide, or there are several.
     """
     if isinstance(slide, SlideInput):
         return slide
-    items = collect([Path(slide)])
+    items = collect_bags([Path(slide)]) if is_bag_path(Path(slide)) else collect([Path(slide)])
     if len(items) > 1:
         raise SlideError(f"{slide} holds {len(items)} slides", "name one of them; stride-monai screen takes them all")
     if items[0].problem:
         raise SlideError(items[0].problem)
     return items[0]
+
+
+def is_bag_path(path: Path) -> bool:
+    """Whether it is named as a bag file is: a slide's cells in the place of the slide."""
+    from stride_monai.data.bags.bag import BAG_SUFFIX  # Arrow is not loaded to list slides
+
+    return path.name.endswith(BAG_SUFFIX)
+
+
+def slide_fingerprint_of(path: Path) -> str:
+    """Of the slide that a file is or, for a bag file, that it was made from; empty where that is not known."""
+    if not is_bag_path(path):
+        return slide_fingerprint(path)
+    from stride_monai.data.bags.bag import BagFile
+
+    return BagFile(path).header.slide_fingerprint
+
+
+def collect_bags(places: Sequence[Path]) -> list[SlideInput]:
+    """The bag files of folders, or bag files, each in the place of its slide and named by its file.
+
+    Raises:
+        BagError: there is none, or two of one slide.
+    """
+    from stride_monai.data.bags.folder import bag_files
+
+    bags = [SlideInput(Path(bag["bag"]), str(bag["slide_id"])) for bag in bag_files(list(places))]
+    return [replace(item, problem=_wrong_id(item, 1)) for item in bags]
 
 
 class _Views:

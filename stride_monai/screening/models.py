@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError, StrideError
 from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.describe import Explainer
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
+from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
@@ -55,7 +55,7 @@ class Models:
     """Detector and slide classifier (cell encoder, cell head, slide head), ready to run.
 
     Attributes:
-        detector_choice: the detector's name and why it was chosen.
+        detector, detector_choice: its name and why it was chosen; None where cells come from bag files.
         classifier_choice: the bundle of the slide classifier and why it was chosen.
         numbers: the inference settings of both bundles, by bundle name.
         weights: SHA-256 of each bundle's weights file.
@@ -63,10 +63,11 @@ class Models:
         reranker: chooses among the detector's cells; None for the detector's own order.
         explainer: describes the cells, or says why it does not.
         origins: where the weights of each bundle were taken from.
+        threshold_source: where the stored threshold comes from, in words.
     """
 
-    detector: TileDetector
-    detector_choice: Choice
+    detector: TileDetector | None
+    detector_choice: Choice | None
     classifier: SlideClassifier
     classifier_choice: Choice
     operating_point: OperatingPoint
@@ -77,6 +78,7 @@ class Models:
     reranker: CellReranker | None = None
     explainer: Explainer = _NO_WORDS
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    threshold_source: str = "stored with the weights"
 
 
 def load_models(config: ScreeningConfig) -> Models:
@@ -165,8 +167,8 @@ def load_classifier(
     if not (why := store[best].lacks(finder)):
         chosen = load(best, "default where it has weights")
         stored = slide_classifier_of(chosen).detector_sha256
-        detector = detection.bundle.weights_sha256
-        if force or stored in {"", detector, _chosen_by(detector, reranker)}:
+        cells = _chosen_by(detection, reranker)
+        if force or stored in {"", cells.detector, cells.sha256}:
             return chosen
         why = f"the threshold of {best} was set for another detector than {finder}"
     return load(other, why)
@@ -187,7 +189,7 @@ def slide_classifier_of(slides: Chosen) -> SlideClassifier:
 
 
 def join(
-    detection: Chosen,
+    detection: Chosen | None,
     slides: Chosen,
     reranker: CellReranker | None,
     device: torch.device,
@@ -197,22 +199,18 @@ def join(
     """Networks that are to work together, if they can.
 
     Args:
+        detection: None where cells come from bag files, each of which says what chose them.
         force: decide although the threshold was set for another K or on cells that were chosen in another way; the
             operating point's source says so.
 
     Raises:
         BundleError, ConfigError: as :func:`load_models`.
     """
-    classifier, network = slide_classifier_of(slides), detection.bundle.network
-    if not isinstance(network, TileDetector):
-        raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
-    parts = {"detection": detection.bundle, slides.choice.name: slides.bundle}
-    weights = {name: bundle.weights_sha256 for name, bundle in parts.items()}
-    origins = {
-        "detection": Origin(detection.how, detection.bundle.files),
-        slides.choice.name: Origin(slides.how, slides.bundle.files),
-    }
-    notes = [bundle.metadata.get("note", "") for bundle in parts.values()]
+    classifier, slides = slide_classifier_of(slides), _with_own_top_k(slides, force)
+    parts = {**({"detection": detection} if detection else {}), slides.choice.name: slides}
+    weights = {name: chosen.bundle.weights_sha256 for name, chosen in parts.items()}
+    origins = {name: Origin(chosen.how, chosen.bundle.files) for name, chosen in parts.items()}
+    notes = [chosen.bundle.metadata.get("note", "") for chosen in parts.values()]
     if reranker is not None:
         reranker.check_crops(slides.bundle.numbers["crop_px"], slides.bundle.numbers["crop_mpp"])
         weights[CELL_BUNDLE] = reranker.weights
@@ -222,89 +220,51 @@ def join(
         if explainer.origin is not None:
             origins[TEXT_BUNDLE] = Origin(*explainer.origin)
         notes.append(explainer.note)
-    for part in (classifier, network):
-        part.eval().requires_grad_(False)
-    point, slides = _operating_point(classifier, slides, force)
-    mixed = "given" in {detection.how, slides.how} or detection.how != slides.how
-    point, caveat = _for_these_cells(point, classifier, detection, reranker, force, mixed)
+    for chosen in parts.values():
+        chosen.bundle.network.eval().requires_grad_(False)
+    source = slides.bundle.metadata.get("operating_point", "stored with the weights")
+    mixed = detection is None or "given" in {detection.how, slides.how} or detection.how != slides.how
+    cells = _chosen_by(detection, reranker)
+    point, caveat = threshold_for(
+        classifier, slides.bundle.numbers["top_k"], cells, source, force, mixed, slides.choice.name
+    )
+    if detection is not None:  # else it depends on the bag
+        notes.append(caveat)
     return Models(
-        detector=network,
-        detector_choice=detection.choice,
+        detector=None if detection is None else _detector_of(detection),
+        detector_choice=None if detection is None else detection.choice,
         classifier=classifier,
         classifier_choice=slides.choice,
         operating_point=point,
-        numbers={"detection": detection.bundle.numbers, slides.choice.name: slides.bundle.numbers},
+        numbers={name: chosen.bundle.numbers for name, chosen in parts.items()},
         weights=weights,
-        note=" ".join(dict.fromkeys(note for note in [*notes, caveat] if note)),
+        note=" ".join(dict.fromkeys(note for note in notes if note)),
         device=device,
         reranker=reranker,
         explainer=explainer,
         origins=origins,
+        threshold_source=source,
     )
 
 
-def _operating_point(classifier: SlideClassifier, slides: Chosen, force: bool) -> tuple[OperatingPoint, Chosen]:
-    """The stored operating point; and the classifier with its K, where its weights were named: those know their K."""
+def _detector_of(detection: Chosen) -> TileDetector:
+    network = detection.bundle.network
+    if not isinstance(network, TileDetector):
+        raise BundleError(f"network_def of detection, a {type(network).__name__}, has no detect()", "give it one")
+    return network
+
+
+def _with_own_top_k(slides: Chosen, force: bool) -> Chosen:
+    """The classifier with its threshold's K, where its weights were named: those know their K."""
     bundle = slides.bundle
-    point = classifier.operating_point(bundle.metadata.get("operating_point", "stored with the weights"))
-    wanted = bundle.numbers["top_k"]
-    if point.bag_size == wanted:
-        return point, slides
-    if force:
-        return replace(point, source=f"{point.source}; forced on bags of {wanted} cells"), slides
-    if slides.how == "given":
-        return point, slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "top_k": point.bag_size}))
-    raise BundleError(
-        f"the slide head's threshold holds for bags of {point.bag_size} cells, the configuration asks for {wanted}",
-        f"set top_k to {point.bag_size}, or evaluate {slides.choice.name} at the new size",
-    )
+    if slides.how != "given" or force:
+        return slides
+    own = slide_classifier_of(slides).operating_point().bag_size
+    return slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "top_k": own}))
 
 
-def _for_these_cells(
-    point: OperatingPoint,
-    classifier: SlideClassifier,
-    detection: Chosen,
-    reranker: CellReranker | None,
-    force: bool,
-    mixed: bool,
-) -> tuple[OperatingPoint, str]:
-    """The operating point as far as it holds for the cells of this detector, and what a reader has to know of it.
-
-    A threshold of the same detector without re-ranking does not hold for re-ranked cells, nor one of another detector
-    where the user has put the two together (``mixed``): the slide is screened, scored and explained, but not called.
-
-    Raises:
-        BundleError: the threshold belongs to another detector, in one set of bundles.
-    """
-    stored, detector = classifier.detector_sha256, detection.bundle.weights_sha256
-    if not stored:
-        return point, "It is not known for which detector the slide head's threshold holds."
-    wanted = _chosen_by(detector, reranker)
-    if stored == wanted:
-        return point, ""
-    if force:
-        return replace(point, source=f"{point.source}; forced on cells that were chosen in another way"), (
-            "The slide head's threshold was set on cells that were chosen in another way; using it was forced."
-        )
-    if reranker is not None and stored == detector:
-        return replace(point, holds=False, source=f"{point.source}; set without re-ranking"), (
-            "The slide head's threshold was set without re-ranking and does not hold for re-ranked cells: no call is "
-            "made. To set it, make bags with re-ranking and run calibrate.json of swift_mil on them."
-        )
-    how = detection.choice.name if reranker is None else f"{detection.choice.name} with re-ranking"
-    if mixed:
-        return replace(point, holds=False, source=f"{point.source}; set on the cells of another detector"), (
-            f"The slide head's threshold was set on the cells of another detector ({stored[:12]}) and does not hold "
-            f"for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this detector, run "
-            "calibrate.json of swift_mil on them, and screen with --weights swift_mil=calibrated.pt."
-        )
-    raise BundleError(
-        f"the slide head's threshold does not hold for the detector {how} ({wanted[:12]}; it was set for {stored[:12]},"
-        " and a detector with re-ranking counts as another)",
-        "choose cells as it was set for, or set it anew: bags with this detector, then calibrate.json of swift_mil",
-    )
-
-
-def _chosen_by(detector: str, reranker: CellReranker | None) -> str:
-    """SHA-256 that names what chooses the cells; see :func:`stride_monai.data.bags.bag.chosen_by`."""
-    return detector if reranker is None else chosen_by(detector, reranker.weights, reranker.candidates)
+def _chosen_by(detection: Chosen | None, reranker: CellReranker | None) -> ChosenCells:
+    if detection is None:
+        return ChosenCells("")
+    cells = ChosenCells(detection.bundle.weights_sha256, name=detection.choice.name)
+    return cells if reranker is None else cells._replace(reranker=reranker.weights, candidates=reranker.candidates)

@@ -1,4 +1,4 @@
-"""Pictures of a slide for its report."""
+"""Pictures of a slide for its report, from the slide or from its bag."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from stride_monai.data.bags.bag import BagFile, encode_crop
 from stride_monai.errors import RegionError
 from stride_monai.findings import GALLERY_SIZE, Pictures
 from stride_monai.slides import Slide
 from stride_monai.units import Box
 
-__all__ = ["pictures_of"]
+__all__ = ["pictures_in", "pictures_of"]
 
 GALLERY_MPP = 0.25  # of the gallery's pictures, where the slide is as fine
 
@@ -34,6 +35,21 @@ def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float) -> Pictures:
         with suppress(RegionError):  # the report says of this cell that there is no picture
             crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).center, field_um / slide.mpp), mpp=mpp))
     return Pictures(overview=_jpeg(overview), overview_downsample=downsample, crop_mpp=mpp, crops=crops)
+
+
+def pictures_in(file: BagFile, crop_px: int | None = None) -> Pictures:
+    """The best cells of a bag file, as it holds them: there is no slide to look at more closely, and no overview.
+
+    Args:
+        crop_px: field of view that the networks saw, see :meth:`~stride_monai.data.BagFile.window`.
+    """
+    cut = file.window(crop_px)
+    whole = cut.stop - cut.start == file.header.crop_px
+    crops = {
+        row + 1: file.jpeg(row) if whole else encode_crop(file.image(row)[cut, cut])
+        for row in range(min(len(file), GALLERY_SIZE))
+    }
+    return Pictures(overview=b"", overview_downsample=1.0, crop_mpp=file.header.crop_mpp, crops=crops)
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

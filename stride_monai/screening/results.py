@@ -20,7 +20,7 @@ from stride_monai.ownership import (
     set_down,
     written,
 )
-from stride_monai.slides.parts import slide_fingerprint
+from stride_monai.screening.inputs import slide_fingerprint_of
 
 __all__ = ["EARLIER_NAME", "FINDINGS_FILE", "ResultFolder"]
 
@@ -147,7 +147,8 @@ def _same(folder: Path, ours: FileList, path: Path, config_hash: str, asked: fro
         return None
     try:
         findings = Findings.from_json((folder / FINDINGS_FILE).read_text(encoding="utf-8"))
-        same = findings.provenance.config_hash == config_hash and findings.slide.fingerprint == slide_fingerprint(path)
+        same = findings.provenance.config_hash == config_hash
+        same &= (findings.slide.fingerprint or "") == slide_fingerprint_of(path)
     except (OutputError, OSError, ValueError):
         return None
     return findings if same else None

@@ -1,52 +1,86 @@
-"""One slide: find its cells, judge them, describe them, and decide."""
+"""One slide, from its file or from its bag: find its cells, judge them, describe them, and decide."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 import stride_monai
 from stride_monai.bethesda import SLIDE_CLASSES, binary_score
-from stride_monai.errors import ConfigError
-from stride_monai.files import config_hash
+from stride_monai.data.bags.bag import BagFile, BagHeader
+from stride_monai.errors import BundleError, ConfigError
+from stride_monai.files import config_hash, fingerprint
 from stride_monai.findings import (
     Cell,
     Description,
     Findings,
+    OperatingPoint,
+    Pictures,
     Provenance,
+    Quality,
     Screened,
     SlideFacts,
     SlideSource,
     SlideStatus,
 )
+from stride_monai.inferers.bag_files import read_bag
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
 from stride_monai.inferers.judge import Evidence, judge
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.screening.config import ResolvedConfig, ScreeningConfig, plain
-from stride_monai.screening.inputs import SlideInput, one_input
+from stride_monai.screening.inputs import SlideInput, is_bag_path, one_input, slide_fingerprint_of
 from stride_monai.screening.models import Models, load_models
 from stride_monai.screening.opening import open_input
-from stride_monai.screening.pictures import pictures_of
+from stride_monai.screening.pictures import pictures_in, pictures_of
 from stride_monai.slides.dicom_header import identity_of
-from stride_monai.slides.parts import slide_fingerprint
+from stride_monai.transforms.loading import refuse_cut
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
 
 __all__ = ["Screener"]
 
+_OF_DETECTION = ("tile_px", "tile_mpp", "overlap_px", "origin", "min_score", "max_per_tile", "nms_iou")
+_NO_FILE = "The cells come from a bag file, which does not say what the slide's file is."
+_NO_QUALITY = "The bag file says nothing of the slide's quality: adequacy is not assessed."
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A slide's cells and what is said of them, wherever they come from.
+
+    Attributes:
+        weights: part -> SHA-256 of its weights file.
+        note: what is to be known of weights and threshold.
+        used: values in effect that differ from those of the other slides.
+    """
+
+    facts: SlideFacts
+    bag: CellBag
+    evidence: Evidence
+    words: Sequence[tuple[Description, ...]]
+    pictures: Pictures
+    point: OperatingPoint
+    weights: Mapping[str, str]
+    note: str
+    used: Mapping[str, Any]
+
 
 class Screener:
     """Screens slides with one set of networks, loaded once.
 
+    A slide is a file, or a bag file with its cells. Either way the cells are judged, described and decided alike.
+
     Args:
         config: what is asked for.
-        models: the networks; None to load those that it names.
+        models: the networks; None to load those that it names. Without a detector they take bag files only.
+
+    Attributes:
+        finder: finds the cells of a slide, or of a part of it; None without a detector.
 
     Raises:
         BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
@@ -55,68 +89,95 @@ class Screener:
     def __init__(self, config: ScreeningConfig, models: Models | None = None) -> None:
         self.config = config
         self.models: Models = models or load_models(config)
-        reranker = self.models.reranker
-        numbers = self.models.numbers
-        detection, slides = numbers["detection"], numbers[self.models.classifier_choice.name]
-        proposed = detection["top_k"] if reranker is None else reranker.candidates
-        detect = SlideDetectionInferer(
-            tile_px=detection["tile_px"],
-            tile_mpp=detection["tile_mpp"],
-            overlap_px=detection["overlap_px"],
-            top_k=proposed,
-            min_score=detection["min_score"],
-            max_per_tile=detection["max_per_tile"],
-            nms_iou=detection["nms_iou"],
-        )
-        crop_px, crop_mpp = slides["crop_px"], slides["crop_mpp"]
-        self._finder = CellFinder(self.models.detector, detect, crop_px, crop_mpp, reranker)
-        self._top_k = int(slides["top_k"])
+        slides = self.models.numbers[self.models.classifier_choice.name]
+        self._crop_px, self._crop_mpp, self._top_k = slides["crop_px"], slides["crop_mpp"], int(slides["top_k"])
         self._activation = config.activation or str(slides.get("activation", ACTIVATIONS[0]))
         if self._activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation '{self._activation}'", f"use one of {', '.join(ACTIVATIONS)}")
+        self.finder = self._finder()
         self._resolved = self._resolve()
 
     def config_hash(self, item: SlideInput) -> str:
         """Names everything but the slide that decides the findings: what was asked and what is used."""
-        return config_hash({"requested": self.config.for_findings(item.mpp), "used": asdict(self._resolved)})
+        settings = {"requested": self.config.for_findings(item.mpp), "used": asdict(self._resolved)}
+        return config_hash(settings | ({"bag": fingerprint(item.path)} if is_bag_path(item.path) else {}))
 
     def screen(self, slide: SlideInput | Path | str, progress: Callable[[int, int], None] | None = None) -> Screened:
         """Screen one slide.
 
         Args:
-            slide: its file; or with its id and um/px.
+            slide: its file, or its bag file; or with its id and um/px.
             progress: called with (tiles done, tiles in all).
 
         Raises:
             SlideError: the slide cannot be opened or its um/px is not known.
+            BagError: the bag file is damaged, of other crops, or was cut to fewer cells than K.
         """
-        item = one_input(slide)
-        clock, models, name = Clock(), self.models, item.path.name
-        with clock.stage("open"):
-            opened = open_input(item, self.config)
-        with opened:
-            facts = replace(opened.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint(item.path))
-            bag = self._finder.find(opened, progress=progress, clock=clock, slide_id=item.slide_id)
-            evidence = judge(bag, models.classifier, self._top_k, self._activation, name, clock)
-            with clock.stage("describe"):
-                words = models.explainer.describe(evidence.features, evidence.cell_classes, name)
-            with clock.stage("crop"):
-                field_um = self._finder.crop_px * self._finder.crop_mpp
-                pictures = pictures_of(opened, bag.boxes[: len(words)], field_um)
-        findings = self._findings(item, facts, bag, _cells(bag, evidence, words), evidence.slide)
-        return Screened(findings, pictures, clock.seconds, SlideSource(item.path, identity_of(item.path)))
+        item, clock = one_input(slide), Clock()
+        if is_bag_path(item.path):
+            return Screened(self._findings(item, seen := self._in_bag(item, clock)), seen.pictures, clock.seconds)
+        seen = self._on_slide(item, clock, progress)
+        source = SlideSource(item.path, identity_of(item.path))
+        return Screened(self._findings(item, seen), seen.pictures, clock.seconds, source)
 
-    def _findings(
-        self,
-        item: SlideInput,
-        facts: SlideFacts,
-        bag: CellBag,
-        cells: tuple[Cell, ...],
-        probabilities: NDArray[np.float64] | None,
-    ) -> Findings:
-        assert bag.quality is not None
-        point, reason = self.models.operating_point, bag.unsatisfactory
-        used = replace(self._resolved, mpp=facts.mpp, mpp_source=facts.mpp_source, reader=facts.reader)
+    def _on_slide(self, item: SlideInput, clock: Clock, progress: Callable[[int, int], None] | None) -> _Seen:
+        models, name = self.models, item.path.name
+        if self.finder is None:
+            raise BundleError(f"{name}: no detector was loaded", "give bag files, or a bundle detection")
+        with clock.stage("open"):
+            slide = open_input(item, self.config)
+        with slide:
+            facts = replace(slide.facts, slide_id=item.slide_id, fingerprint=slide_fingerprint_of(item.path))
+            bag = self.finder.find(slide, progress=progress, clock=clock, slide_id=item.slide_id)
+            evidence, words = self._judge(bag, name, clock)
+            with clock.stage("crop"):
+                pictures = pictures_of(slide, bag.boxes[: len(words)], self._crop_px * self._crop_mpp)
+        return _Seen(facts, bag, evidence, words, pictures, models.operating_point, models.weights, models.note, {})
+
+    def _in_bag(self, item: SlideInput, clock: Clock) -> _Seen:
+        models = self.models
+        with clock.stage("open"):
+            file = BagFile(item.path)
+            header = file.header
+            if not self.config.force:
+                refuse_cut(file, self._top_k)
+            bag = read_bag(file, self._crop_px, self._crop_mpp)
+        evidence, words = self._judge(bag, f"slide '{item.slide_id}'", clock)
+        cut = len(file) == header.top_k < self._top_k
+        point, caveat = threshold_for(
+            models.classifier,
+            header.top_k if cut else self._top_k,
+            ChosenCells(header.detector_sha256, header.reranker_sha256, header.candidates),
+            models.threshold_source,
+            self.config.force,
+            name=models.classifier_choice.name,
+        )
+        chose = {"detection": header.detector_sha256, "cell_cls": header.reranker_sha256}
+        return _Seen(
+            _facts_of(item, header),
+            bag if bag.quality else bag._replace(quality=Quality(notes=(_NO_QUALITY,))),
+            evidence,
+            words,
+            pictures_in(file, self._crop_px),
+            point,
+            {**{name: sha256 for name, sha256 in chose.items() if sha256}, **models.weights},
+            " ".join(part for part in (models.note, caveat) if part),
+            {
+                "rerank": bool(header.reranker_sha256),
+                "candidates": header.candidates or None,
+                "top_k": header.top_k,
+            },
+        )
+
+    def _judge(self, bag: CellBag, name: str, clock: Clock) -> tuple[Evidence, Sequence[tuple[Description, ...]]]:
+        evidence = judge(bag, self.models.classifier, self._top_k, self._activation, name, clock)
+        with clock.stage("describe"):
+            return evidence, self.models.explainer.describe(evidence.features, evidence.cell_classes, name)
+
+    def _findings(self, item: SlideInput, seen: _Seen) -> Findings:
+        facts, reason, probabilities = seen.facts, seen.bag.unsatisfactory, seen.evidence.slide
+        assert seen.bag.quality is not None
+        used = replace(self._resolved, mpp=facts.mpp, mpp_source=facts.mpp_source, reader=facts.reader, **seen.used)
         slide_class = score = None
         if probabilities is not None:
             slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
@@ -125,26 +186,43 @@ class Screener:
             status=SlideStatus.UNSATISFACTORY if reason else SlideStatus.OK,
             reason=reason,
             slide=facts,
-            quality=bag.quality,
+            quality=seen.bag.quality,
             slide_probabilities=None if probabilities is None else tuple(probabilities.tolist()),
             slide_class=slide_class,
             score=score,
-            call=point.call(score, satisfactory=not reason),
-            operating_point=point,
-            cells=cells,
+            call=seen.point.call(score, satisfactory=not reason),
+            operating_point=seen.point,
+            cells=_cells(seen.bag, seen.evidence, seen.words),
             described=self.models.explainer.facts,
             provenance=Provenance(
                 package_version=stride_monai.__version__,
                 config_hash=self.config_hash(item),
-                weights=self.models.weights,
+                weights=seen.weights,
                 requested=self.config.for_findings(item.mpp),
                 used=plain(asdict(used)),
-                weights_note=self.models.note,
+                weights_note=seen.note,
             ),
         )
 
+    def _finder(self) -> CellFinder | None:
+        models = self.models
+        if models.detector is None:
+            return None
+        detection = models.numbers["detection"]
+        inferer = SlideDetectionInferer(
+            tile_px=detection["tile_px"],
+            tile_mpp=detection["tile_mpp"],
+            overlap_px=detection["overlap_px"],
+            top_k=detection["top_k"] if models.reranker is None else models.reranker.candidates,
+            min_score=detection["min_score"],
+            max_per_tile=detection["max_per_tile"],
+            nms_iou=detection["nms_iou"],
+        )
+        return CellFinder(models.detector, inferer, self._crop_px, self._crop_mpp, models.reranker)
+
     def _resolve(self) -> ResolvedConfig:
-        config, models, detect = self.config, self.models, self._finder.inferer
+        config, models = self.config, self.models
+        inferer = None if self.finder is None else self.finder.inferer
         detector, classifier, reranker = models.detector_choice, models.classifier_choice, models.reranker
         words = models.explainer.facts
         return ResolvedConfig(
@@ -152,9 +230,9 @@ class Screener:
             precision="float32",
             profile=config.profile,
             bundles=None if config.bundles is None else config.bundles.absolute().name,
-            detector=detector.name,
+            detector=detector and detector.name,
             classifier=classifier.name,
-            why={"detector": detector.why, "classifier": classifier.why},
+            why={name: choice.why for name, choice in (("detector", detector), ("classifier", classifier)) if choice},
             rerank=reranker is not None,
             reranker=None if reranker is None else reranker.name,
             candidates=None if reranker is None else reranker.candidates,
@@ -162,16 +240,10 @@ class Screener:
             description_threshold=words.threshold if words.made else None,
             activation=self._activation,
             force=config.force,
-            tile_px=detect.tile_px,
-            tile_mpp=detect.tile_mpp,
-            overlap_px=detect.overlap_px,
-            origin=detect.origin,
-            min_score=detect.min_score,
-            max_per_tile=detect.max_per_tile,
-            nms_iou=detect.nms_iou,
-            top_k=models.numbers["detection"]["top_k"],
-            crop_px=self._finder.crop_px,
-            crop_mpp=self._finder.crop_mpp,
+            **{name: getattr(inferer, name, None) for name in _OF_DETECTION},
+            top_k=models.numbers["detection"]["top_k"] if inferer else None,
+            crop_px=self._crop_px,
+            crop_mpp=self._crop_mpp,
             bag_size=self._top_k,
             weights={name: [file.name for file in origin.files] for name, origin in models.origins.items()},
             weights_from={name: origin.how for name, origin in models.origins.items()},
@@ -196,4 +268,24 @@ def _cells(bag: CellBag, evidence: Evidence, words: Sequence[tuple[Description, 
             rerank_score=None if bag.rerank_scores is None else float(bag.rerank_scores[row]),
         )
         for row, cell_class in enumerate(evidence.cell_classes)
+    )
+
+
+def _facts_of(item: SlideInput, header: BagHeader) -> SlideFacts:
+    """What a bag says of its slide; nothing is made up for what it does not say."""
+    return SlideFacts(
+        slide_id=item.slide_id,
+        file_name=None,
+        width=None,
+        height=None,
+        mpp=header.slide_mpp,
+        mpp_source="bag",
+        mpp_in_file=None,
+        objective=None,
+        reader=None,
+        format=None,
+        levels=(),
+        bounds_offset=None,
+        fingerprint=header.slide_fingerprint or None,
+        reason=_NO_FILE,
     )

@@ -143,7 +143,7 @@ class LoadBagd(MapTransform):
         scores_key: gets float64 ``[K]``, zeros where padded.
         truth_key: gets int64 ``[K]``, index into CELL_CLASSES of what the bag knows of a cell; -1 where it knows
             nothing, and where padded.
-        force: take a bag that was cut to fewer than K cells.
+        allow_cut: take a bag that was cut to fewer than K cells.
 
     ``detector`` gets the name of what chose the cells (:func:`stride_monai.data.bags.bag.chosen_by`): the SHA-256 of
     the detector's weights, another one where its cells were re-ranked, empty if no detector did. ``rerank_scores`` gets
@@ -166,7 +166,7 @@ class LoadBagd(MapTransform):
         boxes_key: str = "boxes",
         scores_key: str = "scores",
         truth_key: str = "truth",
-        force: bool = False,
+        allow_cut: bool = False,
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1 or (top_k is not None and top_k < 1):
@@ -176,13 +176,14 @@ class LoadBagd(MapTransform):
         self._top_k, self._crop_px, self._crop_mpp = top_k, crop_px, crop_mpp
         self._image_key, self._mask_key, self._boxes_key, self._scores_key = image_key, mask_key, boxes_key, scores_key
         self._truth_key = truth_key
-        self._force = force
+        self._allow_cut = allow_cut
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         bag = BagFile(data[self.keys[0]])
         if len(bag) == 0:
             raise BagError(f"the bag of slide '{bag.header.slide_id}' holds no cell", "leave this slide out")
-        self._check_size(bag)
+        if not self._allow_cut:
+            refuse_cut(bag, self._top_k)
         cut = bag.window(self._crop_px, self._crop_mpp)
         side = cut.stop - cut.start
         k = self._top_k or len(bag)
@@ -195,18 +196,24 @@ class LoadBagd(MapTransform):
             self._mask_key: torch.arange(k) < count,
             self._boxes_key: padded(bag.boxes[:count], k),
             self._scores_key: padded(bag.scores[:count], k),
-            self._truth_key: padded(_known(bag)[:count], k, fill=-1),
+            self._truth_key: padded(known_classes(bag)[:count], k, fill=-1),
             "rerank_scores": padded(_rerank_scores(bag)[:count], k),
             "detector": bag.header.chosen_by,
         }
 
-    def _check_size(self, bag: BagFile) -> None:
-        header = bag.header
-        if self._top_k is not None and len(bag) == header.top_k < self._top_k and not self._force:
-            raise BagError(
-                f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {self._top_k}",
-                f"make bags with top_k {self._top_k} or more, use top_k {header.top_k} throughout, or force it",
-            )
+
+def refuse_cut(bag: BagFile, top_k: int | None) -> None:
+    """Refuse a bag that was cut to fewer cells than K, which is another K; one of a slide with fewer cells is none.
+
+    Raises:
+        BagError: it was.
+    """
+    header = bag.header
+    if top_k is not None and len(bag) == header.top_k < top_k:
+        raise BagError(
+            f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {top_k}",
+            f"make bags with top_k {top_k} or more, use top_k {header.top_k} throughout, or force it",
+        )
 
 
 class EncodeBagd(Transform):
@@ -233,8 +240,12 @@ class EncodeBagd(Transform):
         return {**data, "image": features}
 
 
-def _known(bag: BagFile) -> NDArray[np.int64]:
-    """Index of each cell's class, -1 where the bag names none."""
+def known_classes(bag: BagFile) -> NDArray[np.int64]:
+    """Index into CELL_CLASSES of what a bag knows of each cell ``[n]``, -1 where it knows nothing.
+
+    Raises:
+        BagError: a class is unknown.
+    """
     names = bag.cell_classes()
     if unknown := sorted({name for name in names if name is not None and name not in CELL_CLASSES}):
         raise BagError(

@@ -28,7 +28,6 @@ _TRAINING = ("model.pt", "last.pt", "encoder.pt", "text_branch.pt", "xgboost.jso
 _BY_TARGET = {
     "TrainingState": ("last.pt",),
     "MetricsSaver": ("metrics.csv",),
-    "SlideTableWriter": ("slides.csv",),
     "SlideReport": ("slide_report.json", "slides.csv"),
     "CellReport": ("cell_report.json",),
     "DescriptionReport": ("description_report.json",),

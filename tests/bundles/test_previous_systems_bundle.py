@@ -63,10 +63,10 @@ def test_judged_and_run_like_every_other_head(trained: Any, cohort: Path, cells:
     table = dict(csv.reader((tmp_path / "metrics.csv").open()))
     assert set(table) >= {"val_auc", "val_f1_macro", "threshold", "sensitivity", "specificity"}
     run(tmp_path, "inference", OVERLAYS[kind][-1], dataset_dir=str(cohort / "bags"), weights=str(out / "model.pt"))
-    rows = list(csv.DictReader((tmp_path / "slides.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "summary.csv").open()))
     assert len(rows) == 9
     for row in rows:
-        cells_of = json.loads((tmp_path / f"{row['slide_id']}.json").read_text())["cells"]
+        cells_of = json.loads((tmp_path / row["slide_id"] / "findings.json").read_text())["cells"]
         attention = [cell["attention"] for cell in cells_of]
         assert len(attention) == 12
         assert sorted(set(attention)) == [0, 0.1], "ten cells of twelve"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.slides import JudgedSlides, slide_figures, slide_report, slide_table
+from stride_monai.findings import OperatingPoint
 from stride_monai.metrics.slide import at_threshold, auc, f1_macro, roc_curve
 
 
@@ -58,9 +60,12 @@ def test_every_centre_is_judged_by_itself_and_what_is_not_defined_is_none() -> N
 
 def test_the_table_is_in_order_and_harmless_in_a_spreadsheet() -> None:
     slides = judged(3)._replace(slide_id=["b", "=a", "c"])
-    rows = list(csv.DictReader(slide_table(slides, 0.7, {"c": "+south"}).decode().splitlines()))
+    point = OperatingPoint(0.7, 4, "a test")
+    points = [point, replace(point, holds=False), point]
+    rows = list(csv.DictReader(slide_table(slides, points, {"c": "+south"}).decode().splitlines()))
     assert [(row["slide_id"], row["centre"]) for row in rows] == [("'=a", ""), ("b", ""), ("c", "'+south")]
     assert float(rows[1]["score"]) == pytest.approx(slides.scores[0], abs=1e-9)
+    assert [row["call"] for row in rows] == ["", point.call(slides.scores[0]), point.call(slides.scores[2])]
     assert [rows[2]["label"], rows[2]["class"]] == [
         SLIDE_CLASSES[slides.label[2]],
         SLIDE_CLASSES[slides.probabilities[2].argmax()],

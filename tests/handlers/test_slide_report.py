@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,12 @@ def batches(net: SlideClassifier) -> list[dict[str, Any]]:
     return [{**{key: value[part] for key, value in whole.items()}, "slide_id": names[part]} for part in parts]
 
 
-def evaluated(net: SlideClassifier, *handlers: Any, epochs: int = 1) -> None:
+def evaluated(
+    net: SlideClassifier, *handlers: Any, epochs: int = 1, chosen: Callable[[Any], Any] = lambda of: of
+) -> None:
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=batches(net),
+        val_data_loader=chosen(batches(net)),
         network=net,
         prepare_batch=PrepareBatchExtraInput(extra_keys=["mask"]),
         key_val_metric={"val_auc": SlideAUC()},
@@ -82,9 +85,26 @@ def test_the_report_says_what_the_network_says(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "slides.csv").open()))
     assert [row["label"] for row in rows] == ["NILM", "NILM", "LSIL", "HSIL", "NILM", "AGC"]
     assert [float(row["score"]) for row in rows] == pytest.approx(scores.tolist(), abs=1e-6)
+    assert [row["call"] for row in rows] == ["positive" if score >= 0.5 else "negative" for score in scores]
     for name in ("confusion", "cell_confusion", "roc"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert not net.slide_head._forward_hooks, "the network is left as it was"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_no_call_for_cells_that_the_threshold_was_not_set_on(tmp_path: Path, force: bool) -> None:
+    net = network()
+    net.set_operating_point(0.5, detector="ab" * 32)
+
+    def chosen(of: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        first = {**of[0], "detector": ["ab" * 32, "cd" * 32, "", "ab" * 32]}
+        return [first, {**of[1], "detector": ["cd" * 32] * 2}]
+
+    evaluated(net, SlideReport(tmp_path, net, split="test", force=force), chosen=chosen)
+    rows = list(csv.DictReader((tmp_path / "slides.csv").open()))
+    made = [bool(row["call"]) for row in rows]
+    assert made == [True, force, True, True, force, force], "no call is an empty cell"
+    assert all(row["call"] == ("positive" if float(row["score"]) >= 0.5 else "negative") for row in rows if row["call"])
 
 
 def test_pictures_come_with_the_best_weights_only(tmp_path: Path) -> None:

@@ -110,6 +110,24 @@ def screening_home(folder: Path) -> Path:
     return folder
 
 
+def inference_home(folder: Path) -> Path:
+    """Toy bundles, weights of a slide classifier, two slides and their manifest."""
+    torch.manual_seed(2)
+    toy_bundle(folder / "detection", DETECTION, DarkSpots())
+    toy_bundle(folder / "cell_cls", CELLS, CellClassifier("test_convnext"))
+    toy_bundle(folder / "swift_mil", SLIDES, make_classifier(sha256_of(folder / "detection" / "model.safetensors")))
+    torch.save({"model": make_classifier().state_dict()}, folder / "model.pt")
+    (folder / "slides").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        image = np.full((300, 400, 3), 240, np.uint8)
+        for x in range(40, 380, 60):
+            image[100:160, x : x + 44] = rng.integers(20, 100, (60, 44, 3))
+        Image.fromarray(image).save(folder / "slides" / f"{name}.png")
+    (folder / "slides" / "manifest.csv").write_text("slide_id,path,mpp\n1,one.png,0.5\n2,two.png,0.5\n")
+    return folder
+
+
 def infer(home: Path, dataset: Any, out: Path, **options: Any) -> None:
     """Run inference.json in this process; what the package raised, without MONAI's wrapping."""
     root = bundle_root("swift_mil")
@@ -122,7 +140,6 @@ def infer(home: Path, dataset: Any, out: Path, **options: Any) -> None:
         "encoder_name": "test_convnext",
         "crop_px": CROP_PX,
         "top_k": K,
-        "num_workers": 0,
     }
     try:
         config = str(root / "configs" / "inference.json")

@@ -122,10 +122,9 @@ def test_images_and_their_features_give_the_same_logits_whatever_the_chunk() -> 
         whole = network.encoder.encode(images.flatten(0, 1)).view(2, 4, -1)
         torch.testing.assert_close(features, whole, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(network(images), network(features))
-        evidence = network.evidence(images)
-    torch.testing.assert_close(evidence.logits, network(features))
-    torch.testing.assert_close(evidence.cell_logits, network.encoder.head(features))
-    assert evidence.attention.shape == (2, 4)
+        logits, attention, cam = network.decide(features)
+    torch.testing.assert_close(logits, network(features))
+    assert attention.shape == cam.shape == (2, 4)
     with pytest.raises(BagError):
         network(torch.rand(2, 3, 32, 32))
 

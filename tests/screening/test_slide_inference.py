@@ -1,53 +1,29 @@
-"""inference.json of swift_mil on slides and on bag files: what is written of each cell, and what is refused."""
+"""inference.json of swift_mil on slides: what is written of each cell, and what is refused."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from detection_toys import DarkSpots
-from PIL import Image
 from torch import nn
-from toy_bundles import CELLS, CROP_PX, DETECTION, SLIDES, K, findings_in, infer, make_classifier, toy_bundle
+from toy_bundles import K, findings_in, infer, inference_home, make_classifier
 from typer.testing import CliRunner
 
-from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.cli.main import app
-from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
-from stride_monai.errors import BagError, BundleError, ConfigError, SlideError
+from stride_monai.errors import BundleError, ConfigError, SlideError
 from stride_monai.files import sha256_of
 from stride_monai.inferers.judge import decide
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.factories import create_slide_head, list_slide_heads
 from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.units import Box
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Toy bundles, weights of a slide classifier, two slides and their manifest."""
-    folder = tmp_path_factory.mktemp("home")
-    torch.manual_seed(2)
-    toy_bundle(folder / "detection", DETECTION, DarkSpots())
-    toy_bundle(folder / "cell_cls", CELLS, CellClassifier("test_convnext"))
-    toy_bundle(folder / "swift_mil", SLIDES, make_classifier(sha256_of(folder / "detection" / "model.safetensors")))
-    torch.save({"model": make_classifier().state_dict()}, folder / "model.pt")
-    (folder / "slides").mkdir()
-    rng = np.random.default_rng(0)
-    for name in ("one", "two"):
-        image = np.full((300, 400, 3), 240, np.uint8)
-        for x in range(40, 380, 60):
-            image[100:160, x : x + 44] = rng.integers(20, 100, (60, 44, 3))
-        Image.fromarray(image).save(folder / "slides" / f"{name}.png")
-    (folder / "slides" / "manifest.csv").write_text("slide_id,path,mpp\n1,one.png,0.5\n2,two.png,0.5\n")
-    return folder
+    return inference_home(tmp_path_factory.mktemp("home"))
 
 
 # On slides.
@@ -170,88 +146,6 @@ def test_slides_that_cannot_be_classified(home: Path, tmp_path: Path) -> None:
         infer(home, tmp_path / "manifest.csv", tmp_path / "out")
     with pytest.raises(ConfigError, match="unknown activation 'gradient'"):
         infer(home, home / "slides", tmp_path / "out", activation="gradient")
-
-
-# On bag files.
-
-
-def bag(folder: Path, slide_id: str, count: int, top_k: int = 16, **header: Any) -> Path:
-    rng = np.random.default_rng(count)
-    path = folder / f"{slide_id}.bag.arrow"
-    folder.mkdir(exist_ok=True)
-    crops = rng.integers(0, 255, (count, CROP_PX, CROP_PX, 3), dtype=np.uint8)
-    cells = [
-        BagCell(1 - k / 20, Box(k, k, k + 9, k + 9), encode_crop(crop), rerank_score=0.5 if header else None)
-        for k, crop in enumerate(crops)
-    ]
-    write_bag(path, BagHeader(slide_id, 0.25, 0.5, CROP_PX, top_k, **header), cells)
-    return path
-
-
-def test_bag_files_are_padded_cut_and_explained(home: Path, tmp_path: Path) -> None:
-    bag(tmp_path / "bags", "few", 2)
-    bag(tmp_path / "bags", "many", 9)
-    bag(tmp_path / "bags", "again", 5, reranker_sha256="ab" * 32, candidates=64)
-    infer(home, tmp_path / "bags", tmp_path / "out")
-    records = {name: json.loads((tmp_path / "out" / f"{name}.json").read_text()) for name in ("few", "many", "again")}
-    assert [len(records[name]["cells"]) for name in ("few", "many", "again")] == [2, K, K]
-    network = make_classifier()
-    for name, record in records.items():
-        file = BagFile(tmp_path / "bags" / f"{name}.bag.arrow")
-        count = min(len(file), K)
-        crops = torch.from_numpy(file.images(range(count))).permute(0, 3, 1, 2)
-        with torch.no_grad():
-            features = network.encoder.encode(crops)
-        expected = decide(features, network, K)
-        for key, values in (("cam", expected.cam), ("attention", expected.attention)):
-            assert [cell[key] for cell in record["cells"]] == pytest.approx(values.tolist(), abs=2e-5), key
-        assert expected.slide is not None
-        assert list(record["probabilities"].values()) == pytest.approx(expected.slide.tolist(), abs=1e-5)
-        assert list(record["cells"][0]["probabilities"]) == list(CELL_CLASSES)
-        assert record["operating_point"]["holds"]
-        assert record["activation"] == "grad_x_feature"
-    assert [records[name]["cells"][0]["rerank_score"] for name in ("few", "again")] == [None, 0.5]
-    infer(home, tmp_path / "bags" / "few.bag.arrow", tmp_path / "single")
-    assert json.loads((tmp_path / "single" / "few.json").read_text()) == records["few"]
-    infer(home, [str(tmp_path / "bags" / f"{name}.bag.arrow") for name in ("many", "few")], tmp_path / "listed")
-    assert json.loads((tmp_path / "listed" / "few.json").read_text()) == records["few"]
-    assert {path.stem for path in (tmp_path / "listed").glob("*.json")} == {"few", "many", "files"}
-
-
-def test_bags_that_do_not_fit_are_refused_by_name(home: Path, tmp_path: Path) -> None:
-    short = bag(tmp_path / "short", "s7", 3, top_k=3)
-    with pytest.raises(BagError, match=r"slide 's7' was cut to its 3 best cells, not 4"):
-        infer(home, short, tmp_path / "out")
-    infer(home, short, tmp_path / "out", force=True)
-    assert (tmp_path / "out" / "s7.json").is_file()
-    with pytest.raises(BagError, match=r"bags of 3 cells, but .* holds for 4"):
-        infer(home, short, tmp_path / "out", top_k=3)
-    with pytest.raises(BagError, match=r"slide 'e' holds no cell"):
-        infer(home, bag(tmp_path / "empty", "e", 0), tmp_path / "out")
-    torch.save(make_classifier("cd" * 32).state_dict(), tmp_path / "other.pt")
-    again = bag(tmp_path / "again", "r", 5, detector_sha256="cd" * 32, reranker_sha256="ab" * 32, candidates=64)
-    with pytest.raises(BagError, match=r"slide 'r' were chosen by .* re-ranking counts as another"):
-        infer(home, again, tmp_path / "out", weights=str(tmp_path / "other.pt"))
-    infer(home, again, tmp_path / "out", weights=str(tmp_path / "other.pt"), force=True)
-    assert json.loads((tmp_path / "out" / "r.json").read_text())["operating_point"]["holds"] is False
-    network = make_classifier()
-    nn.init.constant_(network.encoder.encoder.stem[0].bias, torch.nan)
-    torch.save(network.state_dict(), tmp_path / "nan.pt")
-    with pytest.raises(BagError, match=r"slide 'n': .* no numbers"):
-        infer(home, bag(tmp_path / "nan", "n", 5), tmp_path / "out", weights=str(tmp_path / "nan.pt"))
-    with pytest.raises(BagError, match=r"slide 'u' has a cell of class 'HSIL'"):
-        infer(home, with_unknown_class(bag(tmp_path / "unknown", "u", 5)), tmp_path / "out")
-
-
-def with_unknown_class(path: Path) -> Path:
-    """The bag as another program may write it."""
-    with pa.OSFile(str(path)) as source:
-        table = pa.ipc.open_file(source).get_batch(0)
-    place = table.schema.get_field_index("cell_label")
-    table = table.set_column(place, table.schema.field(place), pa.array(["HSIL", *[None] * (len(table) - 1)]))
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as out:
-        out.write_batch(table)
-    return path
 
 
 # The class activation.

@@ -26,6 +26,7 @@ from stride_monai import __version__
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.errors import BagError
 from stride_monai.files import replacing
+from stride_monai.findings import Quality
 from stride_monai.units import Box
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 BAG_SUFFIX = ".bag.arrow"
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 JPEG_QUALITY = 90
 
 _REMEDY = "screen the slide again to make a new bag"
@@ -93,6 +94,9 @@ class BagHeader:
         slide_fingerprint: of the slide's file (:func:`stride_monai.files.fingerprint`); empty where not known.
         reranker_sha256: of the weights of the cell classifier that re-ranked the detector's cells; empty for none.
         candidates: the most cells that the detector was asked to propose to it; 0 for none.
+        quality: of the slide, as in the findings; None where it is not known.
+        unsatisfactory: why the slide is unsatisfactory, so that its bag is called negative as little as the slide
+            itself; empty where it is not, or where that is not known.
     """
 
     slide_id: str
@@ -107,6 +111,8 @@ class BagHeader:
     slide_fingerprint: str = ""
     reranker_sha256: str = ""
     candidates: int = 0
+    quality: Quality | None = None
+    unsatisfactory: str = ""
 
     def __post_init__(self) -> None:
         sizes = (self.slide_mpp, self.crop_mpp, self.crop_px, self.top_k)
@@ -300,8 +306,10 @@ class BagFile:
             raise BagError(f"{self.path.absolute()} is a bag of version {version}, not {SCHEMA_VERSION}", _REMEDY)
         facts.pop("fov_um", None)
         try:
+            if facts.get("quality") is not None:
+                facts["quality"] = Quality(**{**facts["quality"], "notes": tuple(facts["quality"]["notes"])})
             return BagHeader(**facts)
-        except TypeError as error:
+        except (TypeError, KeyError) as error:
             raise BagError(f"{self.path.absolute()} has a header with missing or unknown fields", _REMEDY) from error
 
     def _stack(self, *names: str) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,28 +14,10 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier, refuse_b
 from stride_monai.networks.exporting import is_scripting, recording
 from stride_monai.networks.mil.activation import class_activation
 
-__all__ = ["SlideClassifier", "SlideEvidence"]
+__all__ = ["SlideClassifier"]
 
 _SHA256_BYTES = 32
 _UNKNOWN = "00" * _SHA256_BYTES
-
-
-class SlideEvidence(NamedTuple):
-    """What the network says of a batch of bags.
-
-    Attributes:
-        logits: slide logits ``[B, C]``.
-        attention: ``[B, K]``, sums to 1 over each bag, 0 where masked.
-        cell_logits: ``[B, K, cell classes]``.
-        features: ``[B, K, D]``.
-        cam: class activation ``[B, K]`` of the most probable slide class, 0..1, 0 where masked.
-    """
-
-    logits: Tensor
-    attention: Tensor
-    cell_logits: Tensor
-    features: Tensor
-    cam: Tensor
 
 
 class SlideClassifier(nn.Module):
@@ -133,19 +115,6 @@ class SlideClassifier(nn.Module):
         """
         logits: Tensor = self.slide_head(self._features(bag), mask)[0]
         return logits
-
-    def evidence(self, bag: Tensor, mask: Tensor | None = None, activation: str = "grad_x_feature") -> SlideEvidence:
-        """All that the network says of the cells and the slide, from one pass over the bag; takes no gradient.
-
-        Args:
-            bag, mask: as in :meth:`forward`.
-            activation: see :func:`stride_monai.networks.class_activation`.
-        """
-        with torch.no_grad():
-            features = self._features(bag)
-            cell_logits = self.encoder.head(features)
-        logits, attention, cam = self.decide(features, mask, activation)
-        return SlideEvidence(logits, attention, cell_logits, features, cam)
 
     def decide(
         self, features: Tensor, mask: Tensor | None = None, activation: str = "grad_x_feature"
