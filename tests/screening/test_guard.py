@@ -311,8 +311,8 @@ def test_the_command_writes_what_is_asked_for_and_the_findings(tmp_path: Path) -
         (["a.png", "--out", "out", "--bundles", "absent"], "error there is no folder"),
         (["a.png", "--out", "out", "--writers", "cells,reprot"], "error unknown writer 'reprot': did you mean report?"),
         (["a.png", "--out", "a.png"], "error "),
-        (["a.png", "--out", "out", "--slide-timeout", "-1"], "error --slide-timeout -1.0 is no limit"),
-        (["a.png", "--out", "out", "--slide-memory", "nan"], "error --slide-memory nan is no limit"),
+        (["a.png", "--out", "out", "--slide-timeout", "-1"], "error invalid --slide-timeout -1.0"),
+        (["a.png", "--out", "out", "--slide-memory", "nan"], "error invalid --slide-memory nan"),
         (["a.png", "--out", "out", "--misspelt"], "Usage"),
     ],
 )

@@ -1,0 +1,32 @@
+"""Options that several commands have, and what all of them say on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["BundlesOption", "ImageOption", "MppOption", "PlaneOption", "WeightsOption"]
+
+MppOption = Annotated[
+    float | None, typer.Option("--mpp", help="um/px at full resolution; wins over what the file states.")
+]
+BundlesOption = Annotated[
+    Path | None,
+    typer.Option("--bundles", help="Folder with bundles of yours, some or all; the others are the package's."),
+]
+WeightsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        metavar="STAGE=FILE",
+        help="Weights of yours for detection, cell_cls, swift_mil, coloradv or text_align; again for each stage.",
+    ),
+]
+ImageOption = Annotated[
+    int | None, typer.Option("--image", help="Which image of a file that holds several, from 1; the largest.")
+]
+PlaneOption = Annotated[
+    int | None, typer.Option("--plane", help="Which focal plane, channel or time point of a file, from 1; the first.")
+]
