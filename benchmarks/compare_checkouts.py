@@ -53,6 +53,7 @@ out, phantoms = Path(sys.argv[1]), json.loads(sys.argv[2])
 for name, settings in phantoms.items():
     render_slide(out / (name if settings.get("file_format") == "dicom" else name + ".tiff"), **settings)
 """
+KINDS = ("findings.json", "cells.parquet", ".geojson.gz", "summary.csv", ".bag.arrow", ".tiff", ".dcm")
 ABSENT = "(absent)"
 
 
@@ -123,8 +124,7 @@ def compare_folders(before: Path, after: Path, patterns: Iterable[str]) -> dict[
 
 
 def compared(path: Path) -> bool:
-    kinds = ("findings.json", "cells.parquet", ".geojson.gz", "summary.csv", ".bag.arrow", ".tiff", ".dcm")
-    return path.is_file() and path.name.endswith(kinds)
+    return path.is_file() and path.name.endswith(KINDS)
 
 
 def digest(path: Path) -> str:
@@ -137,7 +137,8 @@ def summary(found: dict[str, list[Difference]]) -> list[str]:
     for name, said in found.items():
         for each in said:
             field = ".".join("*" if part.isdigit() else part for part in each.field.split("."))
-            places.setdefault((Path(name).name, field), []).append((name, each))
+            kind = next(kind for kind in KINDS if name.endswith(kind))
+            places.setdefault((kind, field), []).append((name, each))
     return [
         f"{kind} {field}: {len(where)} places, e.g. {where[0][0]} {where[0][1].field}: "
         f"{shown(where[0][1].before)} -> {shown(where[0][1].after)}"
