@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from findings_samples import make_findings, make_pictures
 from monai.bundle import ConfigParser
-from reports_samples import make_findings, make_pictures
 
 from stride_monai import plugins
 from stride_monai.findings import Screened

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from reports_samples import make_findings
+from findings_samples import make_findings
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.errors import OutputError

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from reports_samples import make_findings
+from findings_samples import make_findings
 
 from stride_monai.findings import DISCLAIMER, SlideStatus
 from stride_monai.run_index import SUMMARY_COLUMNS, Outcome, write_run, write_summary

@@ -17,7 +17,7 @@ from typing import Any
 import plug_ins
 import pyarrow.parquet as pq
 import pytest
-from reports_samples import make_findings, make_pictures
+from findings_samples import make_findings, make_pictures
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import ConfigError, OutputError

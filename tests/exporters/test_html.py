@@ -8,7 +8,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from reports_samples import make_findings, make_jpeg, make_pictures
+from findings_samples import make_findings, make_jpeg, make_pictures
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.exporters import html

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from reports_samples import make_findings
+from findings_samples import make_findings
 
 from stride_monai.errors import SlideError
 from stride_monai.files import fingerprint

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import toy_reader
-from reports_samples import make_findings
+from findings_samples import make_findings
 
 from stride_monai.errors import BundleError, SlideError
 from stride_monai.files import fingerprint

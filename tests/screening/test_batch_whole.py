@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fake_screening import BOTH, FakeScreener, content, run, summary, write_json, write_notes
-from reports_samples import make_findings
+from findings_samples import make_findings
 
 from stride_monai.findings import DISCLAIMER, Screened
 from stride_monai.screening.batch import Batch, screen_batch

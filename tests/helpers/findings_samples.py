@@ -1,4 +1,4 @@
-"""Made-up findings and pictures for the tests of reports."""
+"""Made-up findings and pictures for tests."""
 
 from __future__ import annotations
 
