@@ -11,11 +11,15 @@ from typing import Generic, NamedTuple
 
 from typing_extensions import TypeVar
 
-__all__ = ["Box", "Level0Px", "TilePx", "Um"]
+__all__ = ["Box", "Level0Px", "StoredPx", "TilePx", "Um"]
 
 
 class Level0Px:
     """Unit of a box: level-0 pixels of the slide's content."""
+
+
+class StoredPx:
+    """Unit of a box: pixels of a picture as its file stores it, which may be turned or mirrored."""
 
 
 class TilePx:
@@ -26,7 +30,7 @@ class Um:
     """Unit of a box: micrometres from the corner of the slide's content."""
 
 
-U = TypeVar("U", Level0Px, TilePx, Um, default=Level0Px)
+U = TypeVar("U", Level0Px, StoredPx, TilePx, Um, default=Level0Px)
 
 
 class Box(NamedTuple, Generic[U]):

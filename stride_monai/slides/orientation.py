@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stride_monai.slides.protocol import Pixels, Reader, StatedFacts
+from stride_monai.units import Box, StoredPx
 
 __all__ = ["TAG", "Orientation", "UprightReader", "orientation_of", "upright_reader"]
 
@@ -33,6 +34,7 @@ _STEPS = {
 }
 
 _Value = TypeVar("_Value", bound=np.generic)
+_Length = TypeVar("_Length", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,49 +63,27 @@ class Orientation:
         picture = stored.swapaxes(0, 1) if self.swaps else stored
         return picture[:: -1 if self.mirrors_y else 1, :: -1 if self.mirrors_x else 1]
 
-    def size(self, width: float, height: float) -> tuple[float, float]:
+    def size(self, width: _Length, height: _Length) -> tuple[_Length, _Length]:
         """(width, height) of the upright picture from that of the stored one, and the other way round."""
         return (height, width) if self.swaps else (width, height)
 
-    def pixel_size(self, width: int, height: int) -> tuple[int, int]:
-        """:meth:`size` of whole pixels."""
-        return (height, width) if self.swaps else (width, height)
+    def box_upright(self, box: Box[StoredPx], width: float, height: float) -> Box:
+        """A box of the stored picture, which is ``width`` x ``height`` px, on the upright one."""
+        x0, y0, x1, y1 = box
+        return self._mirrored(Box(y0, x0, y1, x1) if self.swaps else Box(x0, y0, x1, y1), *self.size(width, height))
 
-    def box_upright(
-        self, x0: float, y0: float, x1: float, y1: float, width: float, height: float
-    ) -> tuple[float, float, float, float]:
-        """A box of the stored picture in coordinates of the upright one.
+    def box_stored(self, box: Box, width: float, height: float) -> Box[StoredPx]:
+        """A box of the upright picture on the stored one, which is ``width`` x ``height`` px."""
+        x0, y0, x1, y1 = self._mirrored(box, *self.size(width, height))
+        return Box(y0, x0, y1, x1) if self.swaps else Box(x0, y0, x1, y1)
 
-        Args:
-            x0, y0, x1, y1: edges of the box in the stored picture, px.
-            width, height: of the stored picture, px.
-        """
-        if self.swaps:
-            x0, y0, x1, y1 = y0, x0, y1, x1
-        wide, high = self.size(width, height)
-        return self._mirrored(x0, y0, x1, y1, wide, high)
-
-    def box_stored(
-        self, x0: float, y0: float, x1: float, y1: float, width: float, height: float
-    ) -> tuple[float, float, float, float]:
-        """A box of the upright picture in coordinates of the stored one; :meth:`box_upright` backwards.
-
-        Args:
-            x0, y0, x1, y1: edges of the box in the upright picture, px.
-            width, height: of the stored picture, px.
-        """
-        wide, high = self.size(width, height)
-        x0, y0, x1, y1 = self._mirrored(x0, y0, x1, y1, wide, high)
-        return (y0, x0, y1, x1) if self.swaps else (x0, y0, x1, y1)
-
-    def _mirrored(
-        self, x0: float, y0: float, x1: float, y1: float, wide: float, high: float
-    ) -> tuple[float, float, float, float]:
+    def _mirrored(self, box: Box, wide: float, high: float) -> Box:
+        x0, y0, x1, y1 = box
         if self.mirrors_x:
             x0, x1 = wide - x1, wide - x0
         if self.mirrors_y:
             y0, y1 = high - y1, high - y0
-        return x0, y0, x1, y1
+        return Box(x0, y0, x1, y1)
 
 
 def orientation_of(tag: object) -> Orientation:
@@ -139,21 +119,21 @@ class UprightReader:
         stated = reader.stated
         mpp = (stated.mpp_y, stated.mpp_x) if orientation.swaps else (stated.mpp_x, stated.mpp_y)
         self.stated = StatedFacts(*mpp, stated.objective)
-        sizes = [orientation.pixel_size(*size) for size in reader.level_sizes]
+        sizes = [orientation.size(*size) for size in reader.level_sizes]
         steps = [_step(sizes[0], size) for size in sizes]
         widths = _canvas([width for width, _ in sizes], steps, orientation.mirrors_x)
         heights = _canvas([height for _, height in sizes], steps, orientation.mirrors_y)
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(zip(widths, heights, strict=True))
         self.origin = (widths[0] - sizes[0][0], heights[0] - sizes[0][1])
         x, y, width, height = reader.bounds
-        x0, y0, x1, y1 = orientation.box_upright(x, y, x + width, y + height, *reader.level_sizes[0])
+        x0, y0, x1, y1 = orientation.box_upright(Box(x, y, x + width, y + height), *reader.level_sizes[0])
         self.bounds = (round(x0) + self.origin[0], round(y0) + self.origin[1], round(x1 - x0), round(y1 - y0))
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         wide, high = self.level_sizes[level]
         # Where the box lies on a stored canvas of this size; what is beyond the file's own level has its last pixel.
-        canvas = self._orientation.pixel_size(wide, high)
-        edges = self._orientation.box_stored(x, y, x + width, y + height, *canvas)
+        canvas = self._orientation.size(wide, high)
+        edges = self._orientation.box_stored(Box(x, y, x + width, y + height), *canvas)
         x0, y0, x1, y1 = (round(edge) for edge in edges)
         stored_width, stored_height = self._reader.level_sizes[level]
         left, top = min(x0, stored_width - 1), min(y0, stored_height - 1)

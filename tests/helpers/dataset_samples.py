@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from stride_monai.slides.orientation import orientation_of
+from stride_monai.units import Box
 
 SIDE = 200
 NUCLEUS, CYTOPLASM, GLASS = (70, 50, 110), (150, 190, 200), (238, 236, 240)
@@ -250,7 +251,7 @@ def turned(path: Path, tag: int) -> tuple[tuple[int, int], tuple[float, float, f
     exif[0x112] = tag
     path.parent.mkdir(parents=True, exist_ok=True)
     stored.save(path, exif=exif, quality=95)
-    return stored.size, orientation_of(tag).box_stored(x0, y0, x1, y1, *stored.size)
+    return stored.size, orientation_of(tag).box_stored(Box(x0, y0, x1, y1), *stored.size)
 
 
 def cell_in(form: str, folder: Path, picture: Path, size: tuple[int, int], box: Sequence[float]) -> None:

@@ -56,7 +56,7 @@ def test_pictures_and_sizes_turn_as_pillow_turns_them(tag: int, width: int, heig
     orientation = orientation_of(tag)
     upright = orientation.upright(stored)
     np.testing.assert_array_equal(upright, _pillow(stored, tag))
-    assert orientation.pixel_size(width, height) == (upright.shape[1], upright.shape[0])
+    assert orientation.size(width, height) == (upright.shape[1], upright.shape[0])
     assert orientation.turned == (tag != 1)
 
 
@@ -68,9 +68,9 @@ def test_a_box_shows_the_same_pixels_in_both_pictures(tag: int, data: st.DataObj
     x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
     stored = np.arange(width * height, dtype=np.int64).reshape(height, width)
     orientation = orientation_of(tag)
-    u0, v0, u1, v1 = (int(v) for v in orientation.box_upright(x0, y0, x1, y1, width, height))
+    u0, v0, u1, v1 = (int(v) for v in orientation.box_upright(Box(x0, y0, x1, y1), width, height))
     np.testing.assert_array_equal(orientation.upright(stored)[v0:v1, u0:u1], orientation.upright(stored[y0:y1, x0:x1]))
-    assert orientation.box_stored(u0, v0, u1, v1, width, height) == (x0, y0, x1, y1)
+    assert orientation.box_stored(Box(u0, v0, u1, v1), width, height) == (x0, y0, x1, y1)
 
 
 @pytest.mark.parametrize("tag", [None, 0, 9, -1, "6", 2.5])
@@ -105,7 +105,7 @@ def padding_of(shape: tuple[int, ...], tag: int, downsamples: tuple[int, ...]) -
     """How far before the picture its coarse pixels begin, once mirrored."""
     height, width = shape
     orientation, whole = orientation_of(tag), max(downsamples)
-    wide, high = orientation.pixel_size(width, height)
+    wide, high = orientation.size(width, height)
     return -wide % whole * orientation.mirrors_x, -high % whole * orientation.mirrors_y
 
 

@@ -38,7 +38,7 @@ class Header(NamedTuple):
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height of the upright picture."""
-        return self.orientation.pixel_size(self.width, self.height)
+        return self.orientation.size(self.width, self.height)
 
 
 def header(path: Path) -> Header:
@@ -71,7 +71,7 @@ def _slide_header(path: Path) -> Header:
     reader = open_reader(path)
     try:
         orientation = getattr(reader, "turned_by", orientation_of(1))
-        width, height = orientation.pixel_size(*reader.bounds[2:])
+        width, height = orientation.size(*reader.bounds[2:])
         return Header(width, height, orientation)
     finally:
         reader.close()

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.pictures import Header, header
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES
 from stride_monai.data.importers.records import Source, SourceCell, SourceImage
 from stride_monai.errors import ConfigError, ManifestError
-from stride_monai.units import Box
+from stride_monai.units import Box, StoredPx
 
 __all__ = ["LABELS_ON", "label_size", "labels_upright"]
 
@@ -109,8 +110,8 @@ def _upright_cell(cell: SourceCell, facts: Header) -> SourceCell:
 
 
 def _box(box: Box, facts: Header) -> Box:
-    return Box(*facts.orientation.box_upright(*box, *facts.stored))
+    return facts.orientation.box_upright(cast("Box[StoredPx]", box), *facts.stored)
 
 
 def _points(points: Polygon, facts: Header) -> Polygon:
-    return tuple(facts.orientation.box_upright(x, y, x, y, *facts.stored)[:2] for x, y in points)
+    return tuple(facts.orientation.box_upright(Box(x, y, x, y), *facts.stored)[:2] for x, y in points)

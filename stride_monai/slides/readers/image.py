@@ -21,6 +21,7 @@ from stride_monai.slides.orientation import TAG, orientation_of, upright_reader
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
 from stride_monai.slides.readers.tiff import TiffReader
 from stride_monai.slides.tiff import is_cut_jpeg, is_tiff
+from stride_monai.units import Box
 
 __all__ = ["MAX_BYTES", "ImageReader", "own_limits"]
 
@@ -91,7 +92,7 @@ class ImageReader:
             raise SlideError(f"{path.name}: the image is damaged ({error})", "copy it again from its source") from error
         self._image: Image.Image | None = image
         self._turn = orientation_of(turn)
-        self.level_sizes: tuple[tuple[int, int], ...] = (self._turn.pixel_size(*image.size),)
+        self.level_sizes: tuple[tuple[int, int], ...] = (self._turn.size(*image.size),)
         self.bounds = (0, 0, *self.level_sizes[0])
         x, y = _um_per_px(image.info.get("dpi"))
         self.stated = StatedFacts(y, x) if self._turn.swaps else StatedFacts(x, y)
@@ -111,14 +112,14 @@ class ImageReader:
         upright = upright_reader(tiff, tiff.orientation)
         self._turn = tiff.orientation
         self.format, self.stated, self.notes = "tiff", upright.stated, tuple(getattr(upright, "notes", ()))
-        self.level_sizes = (self._turn.pixel_size(width, height),)
+        self.level_sizes = (self._turn.size(width, height),)
         self.bounds = (0, 0, *self.level_sizes[0])
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         image = self._image
         if image is None:
             raise SlideError(f"{self._name} is closed")
-        box = self._turn.box_stored(x, y, x + width, y + height, *image.size)
+        box = self._turn.box_stored(Box(x, y, x + width, y + height), *image.size)
         x0, y0, x1, y1 = (round(edge) for edge in box)
         return np.ascontiguousarray(self._turn.upright(_rgb(image.crop((x0, y0, x1, y1)))))
 
