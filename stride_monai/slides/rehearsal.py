@@ -44,18 +44,17 @@ def rehearse(path: Path, mpp: float | None, resolutions: Sequence[float], second
     try:
         with Guard(f"{__name__}:_reader") as guard:
             guard.call((path, mpp, tuple(resolutions)), limits)
-    except ProcessEndedError as error:
-        raise SlideError(
-            f"reading {path.name} ends the process ({error.how})", "copy it again from the scanner"
-        ) from error
-    except OverTimeError as error:
-        raise SlideError(f"{path.name} was not read after {seconds:g} s", "copy it again from the scanner") from error
-    except OverMemoryError as error:
-        raise SlideError(
-            f"reading {path.name} fills the memory ({error.what})", "copy it again from the scanner"
-        ) from error
-    except UnexpectedError as error:
-        raise SlideError(f"{path.name}: {error.what}", "copy it again from the scanner") from error
+    except (ProcessEndedError, OverTimeError, OverMemoryError, UnexpectedError) as error:
+        match error:
+            case ProcessEndedError():
+                what = f"reading {path.name} ends the process ({error.how})"
+            case OverTimeError():
+                what = f"{path.name} was not read after {seconds:g} s"
+            case OverMemoryError():
+                what = f"reading {path.name} fills the memory ({error.what})"
+            case _:
+                what = f"{path.name}: {error.what}"
+        raise SlideError(what, "copy it again from the scanner") from error
 
 
 def _reader() -> Callable[[Request, Callable[..., None]], Any]:

@@ -11,6 +11,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from stride_monai.errors import OutputError
 from stride_monai.files import replacing
@@ -96,13 +97,7 @@ def encode_jpeg(pixels: NDArray[np.uint8], quality: int, subsampling: str) -> by
 
 def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean over ``STEP`` x ``STEP`` blocks; sides are multiples of it."""
-    rows = pixels[0::STEP].astype(np.uint16)
-    for i in range(1, STEP):
-        rows += pixels[i::STEP]
-    total = rows[:, 0::STEP].copy()
-    for i in range(1, STEP):
-        total += rows[:, i::STEP]
-    return ((total + STEP * STEP // 2) // (STEP * STEP)).astype(np.uint8)
+    return np.asarray(Image.fromarray(pixels).reduce(STEP))
 
 
 class Pyramid:
@@ -232,17 +227,15 @@ def estimated_bytes(scene: Scene) -> int:
 def _write_pages(tiff: tifffile.TiffWriter, pyramid: Pyramid, descriptions: list[str | None]) -> Iterator[None]:
     """Write level 0 and then, whenever asked, the next reduced level."""
     scene, mpp = pyramid.scene, pyramid.scene.plan.mpp
-    sources: list[Iterator[bytes]] = [pyramid.encoded_tiles()]
-    sizes = [(scene.width, scene.height)]
-    for level in pyramid.levels:
-        sources.append(_later(level))
-        sizes.append((level.width, level.height))
-    for i, (tiles, (width, height)) in enumerate(zip(sources, sizes, strict=True)):
+    # A list's iterator sees what is appended to the list after it was made.
+    sources = [pyramid.encoded_tiles(), *(iter(level.tiles) for level in pyramid.levels)]
+    sizes = [(scene.width, scene.height), *((level.width, level.height) for level in pyramid.levels)]
+    for tiles, (width, height), description in zip(sources, sizes, descriptions, strict=True):
         scale = mpp * scene.width / width
         tiff.write(
             tiles,
             shape=(height, width, 3),
-            description=descriptions[i],
+            description=description,
             software=False,
             resolution=(1e4 / scale, 1e4 / scale),
             resolutionunit="CENTIMETER",
@@ -254,10 +247,6 @@ def _write_pages(tiff: tifffile.TiffWriter, pyramid: Pyramid, descriptions: list
             metadata=None,
         )
         yield
-
-
-def _later(level: _Level) -> Iterator[bytes]:
-    yield from level.tiles
 
 
 def _write_aperio(tiff: tifffile.TiffWriter, pyramid: Pyramid, layout: Layout, slide_id: str) -> None:
