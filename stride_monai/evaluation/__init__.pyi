@@ -1,6 +1,7 @@
 from .cells import cell_confusion as cell_confusion
 from .cells import cell_figures as cell_figures
 from .cells import cell_report as cell_report
+from .cells import cell_table as cell_table
 from .cells import confusion_figure as confusion_figure
 from .colors import AttackedSlide as AttackedSlide
 from .colors import chosen_slides as chosen_slides

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.data.tables import table_text
 from stride_monai.evaluation.reports import hash_of, header, new_axes, plain, plain_list
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import (
@@ -25,6 +26,7 @@ __all__ = [
     "cell_confusion",
     "cell_figures",
     "cell_report",
+    "cell_table",
     "confusion_figure",
     "f1_by_count_figure",
     "reliability_figure",
@@ -114,6 +116,21 @@ def _reliability(probabilities: Probabilities, truth: Labels, bins: int) -> tupl
     """Of the most probable class, and of each class."""
     top = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, bins)
     return top, {name: reliability(probabilities[:, k], truth == k, bins) for k, name in enumerate(CELL_CLASSES)}
+
+
+def cell_table(probabilities: NDArray[Any], scores: NDArray[Any], boxes: NDArray[Any]) -> bytes:
+    """The content of ``<slide id>.cells.csv``; fields: docs/artifacts.md.
+
+    Args:
+        probabilities: ``[n, C]`` of the cells of a bag in order of rank. scores: ``[n]``, of the detector.
+        boxes: ``[n, 4]``.
+    """
+    columns = ["rank", "score", "x0", "y0", "x1", "y1", "class", *(f"p_{name}" for name in CELL_CLASSES)]
+    rows: list[list[Any]] = [
+        [k + 1, *plain_list([score, *box]), CELL_CLASSES[int(p.argmax())], *plain_list(p)]
+        for k, (p, score, box) in enumerate(zip(probabilities, scores, boxes, strict=True))
+    ]
+    return table_text(columns, rows)
 
 
 def cell_figures(

@@ -4,7 +4,6 @@ from .color_pictures import ColorPictures as ColorPictures
 from .description_report import DescriptionReport as DescriptionReport
 from .description_report import StoreTexts as StoreTexts
 from .description_report import ThresholdTuner as ThresholdTuner
-from .description_table import DescriptionTableWriter as DescriptionTableWriter
 from .detection_curves import DetectionPictures as DetectionPictures
 from .detection_curves import SlideCurves as SlideCurves
 from .detection_curves import TileCurves as TileCurves
@@ -30,6 +29,7 @@ from .steps import EmaUpdater as EmaUpdater
 from .steps import GradientClipping as GradientClipping
 from .steps import LearningRateScalar as LearningRateScalar
 from .tables import CellTableWriter as CellTableWriter
+from .tables import DescriptionTableWriter as DescriptionTableWriter
 from .tracking import Tracked as Tracked
 from .tracking import WholeBatch as WholeBatch
 from .validation import EarlyStop as EarlyStop

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.evaluation.cells import cell_figures, cell_report, confusion_figure
+from stride_monai.evaluation.cells import cell_figures, cell_report, cell_table, confusion_figure
 from stride_monai.metrics.cell import calibration_error, confusion_matrix
 
 CENTRES = [("North", "South", None)[k % 3] for k in range(90)]
@@ -73,3 +73,12 @@ def test_confusion_picture_shows_shares_of_the_true_class() -> None:
     shown = axes.images[0].get_array()
     np.testing.assert_allclose(shown, [[0.8, 0.2, 0], [0, 0, 0], [0.5, 0, 0.5]])
     assert [text.get_text() for text in axes.texts][:3] == ["80%\n8", "20%\n2", "0"]
+
+
+def test_the_table_of_a_bag_has_a_row_for_each_cell_in_order_of_rank() -> None:
+    probabilities = np.array([[0.1, 0.2, 0.3, 0.3, 0.1], [1 / 3, 1 / 3, 1 / 3, 0, 0]], np.float32)
+    table = cell_table(probabilities, np.array([0.9, 0.5]), np.array([[1, 2, 3, 4.5], [5, 6, 7, 8]]))
+    header, *rows = table.decode().splitlines()
+    assert header.split(",") == ["rank", "score", "x0", "y0", "x1", "y1", "class", *(f"p_{n}" for n in CELL_CLASSES)]
+    assert rows[0] == f"1,0.9,1.0,2.0,3.0,4.5,{CELL_CLASSES[2]},0.1,0.2,0.3,0.3,0.1"
+    assert rows[1] == f"2,0.5,5.0,6.0,7.0,8.0,{CELL_CLASSES[0]},0.333333,0.333333,0.333333,0.0,0.0"
