@@ -1,4 +1,7 @@
-"""What the head of a DICOM file says of its place in a slide. Pixels and everything personal are never read."""
+"""What the head of a DICOM file says of its place in a slide. Pixels and everything personal are never read.
+
+Our own, since pydicom is an extra, and five elements of every file of a folder are asked for.
+"""
 
 from __future__ import annotations
 
