@@ -73,17 +73,8 @@ def _of(**values: Any) -> Any:
 
 
 def _data_set(image: _Image, scene: Scene, slide_id: str, patient: bool) -> Any:
-    plan = scene.plan
-    key = (slide_id, plan.seed, plan.centre.name, scene.width, scene.height, scene.z_um)
-    reduced = image.kind == "VOLUME" and image.number > 1
-    label = "NO" if image.kind == "VOLUME" else "YES"
-    light = _of(CodeValue="111744", CodingSchemeDesignator="DCM", CodeMeaning="Brightfield illumination")
-    path = _of(
-        IlluminationTypeCodeSequence=[light], OpticalPathIdentifier="1", ObjectiveLensPower=str(objective_of(plan.mpp))
-    )
-    spacing = [f"{value:.9g}" for value in (image.mm[1], image.mm[0])]
+    key = (slide_id, scene.plan.seed, scene.plan.centre.name, scene.width, scene.height, scene.z_um)
     made = _of(
-        ImageType=["DERIVED" if reduced else "ORIGINAL", "PRIMARY", image.kind, "RESAMPLED" if reduced else "NONE"],
         SOPClassUID=_WSI_STORAGE,
         SOPInstanceUID=_uid(*key, image.number),
         AcquisitionDateTime="20000101000000",
@@ -103,38 +94,53 @@ def _data_set(image: _Image, scene: Scene, slide_id: str, patient: bool) -> Any:
         SeriesNumber=1,
         InstanceNumber=image.number,
         FrameOfReferenceUID=_uid(*key, "frame"),
-        DimensionOrganizationType="TILED_FULL",
-        SamplesPerPixel=3,
-        PhotometricInterpretation="YBR_FULL_422",
-        PlanarConfiguration=0,
-        NumberOfFrames=image.frames,
-        Rows=image.tile[1],
-        Columns=image.tile[0],
-        BitsAllocated=8,
-        BitsStored=8,
-        HighBit=7,
-        PixelRepresentation=0,
-        BurnedInAnnotation=label,
-        LossyImageCompression="01",
-        LossyImageCompressionRatio="10",
-        LossyImageCompressionMethod="ISO_10918_1",
         ContainerIdentifier=slide_id,
-        ImagedVolumeWidth=image.width * image.mm[0],
-        ImagedVolumeHeight=image.height * image.mm[1],
-        TotalPixelMatrixColumns=image.width,
-        TotalPixelMatrixRows=image.height,
-        SpecimenLabelInImage=label,
-        FocusMethod="AUTO",
-        ExtendedDepthOfField="NO",
-        OpticalPathSequence=[path],
-        TotalPixelMatrixFocalPlanes=1,
-        NumberOfOpticalPaths=1,
-        SharedFunctionalGroupsSequence=[_of(PixelMeasuresSequence=[_of(SliceThickness="0.001", PixelSpacing=spacing)])],
+        **_picture(image, scene.plan.mpp),
     )
     for name in ("Study", "Content"):
         setattr(made, f"{name}Date", "20000101")
         setattr(made, f"{name}Time", "000000")
     return made
+
+
+def _picture(image: _Image, mpp: float) -> dict[str, Any]:
+    """What is said of the pixels, by keyword."""
+    reduced = image.kind == "VOLUME" and image.number > 1
+    label = "NO" if image.kind == "VOLUME" else "YES"
+    light = _of(CodeValue="111744", CodingSchemeDesignator="DCM", CodeMeaning="Brightfield illumination")
+    power = str(objective_of(mpp))
+    path = _of(IlluminationTypeCodeSequence=[light], OpticalPathIdentifier="1", ObjectiveLensPower=power)
+    spacing = [f"{value:.9g}" for value in (image.mm[1], image.mm[0])]
+    measures = _of(PixelMeasuresSequence=[_of(SliceThickness="0.001", PixelSpacing=spacing)])
+    return {
+        "ImageType": ["DERIVED" if reduced else "ORIGINAL", "PRIMARY", image.kind, "RESAMPLED" if reduced else "NONE"],
+        "DimensionOrganizationType": "TILED_FULL",
+        "SamplesPerPixel": 3,
+        "PhotometricInterpretation": "YBR_FULL_422",
+        "PlanarConfiguration": 0,
+        "NumberOfFrames": image.frames,
+        "Rows": image.tile[1],
+        "Columns": image.tile[0],
+        "BitsAllocated": 8,
+        "BitsStored": 8,
+        "HighBit": 7,
+        "PixelRepresentation": 0,
+        "BurnedInAnnotation": label,
+        "LossyImageCompression": "01",
+        "LossyImageCompressionRatio": "10",
+        "LossyImageCompressionMethod": "ISO_10918_1",
+        "ImagedVolumeWidth": image.width * image.mm[0],
+        "ImagedVolumeHeight": image.height * image.mm[1],
+        "TotalPixelMatrixColumns": image.width,
+        "TotalPixelMatrixRows": image.height,
+        "SpecimenLabelInImage": label,
+        "FocusMethod": "AUTO",
+        "ExtendedDepthOfField": "NO",
+        "OpticalPathSequence": [path],
+        "TotalPixelMatrixFocalPlanes": 1,
+        "NumberOfOpticalPaths": 1,
+        "SharedFunctionalGroupsSequence": [measures],
+    }
 
 
 class _FrameFile:
