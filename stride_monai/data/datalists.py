@@ -16,6 +16,7 @@ from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile
+from stride_monai.data.bags.folder import bag_paths, by_slide
 from stride_monai.data.cells import CellRecord, read_cells
 from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
 from stride_monai.data.regions import read_regions
@@ -254,12 +255,7 @@ def bags(
     unlabeled = [record.slide_id for record in records if record.slide_class is None]
     if unlabeled and labeled:
         raise ManifestError(f"slide '{unlabeled[0]}' has no slide_class", "label every slide that trains or evaluates")
-    paths: dict[str, Path] = {}
-    for path in sorted(Path(bag_dir).rglob(f"*{BAG_SUFFIX}")):
-        slide_id = path.name.removesuffix(BAG_SUFFIX)
-        if slide_id in paths:
-            raise BagError(f"there are two bags of '{slide_id}' in {Path(bag_dir).absolute()}", "keep one")
-        paths[slide_id] = path
+    paths = by_slide(bag_paths(Path(bag_dir)))
     unusable = [record.slide_id for record in records if not _has_cells(paths.get(record.slide_id))]
     if unusable and not allow_missing:
         raise BagError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["digest", "unit_interval"]
+import numpy as np
+
+__all__ = ["digest", "mixed_seed", "unit_interval"]
 
 
 def digest(seed: int, *parts: str | int) -> bytes:
@@ -15,3 +17,8 @@ def digest(seed: int, *parts: str | int) -> bytes:
 def unit_interval(seed: int, *parts: str | int) -> float:
     """A number in [0, 1), uniform over the names."""
     return (int.from_bytes(digest(seed, *parts)[:8], "big") >> 11) / 2**53
+
+
+def mixed_seed(*numbers: int) -> int:
+    """A 32-bit seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

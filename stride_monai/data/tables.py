@@ -27,6 +27,7 @@ __all__ = [
     "NOT_KNOWN",
     "Problems",
     "Row",
+    "first_of",
     "json_content",
     "number",
     "numbered_lines",
@@ -99,9 +100,13 @@ class Problems:
         ManifestError: naming the first ten problems and the number of the others.
         """
         if self._found:
-            more = len(self._found) - _SHOWN
-            listed = "; ".join(self._found[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-            raise ManifestError(f"{self._file_name}: {listed}", self._advice)
+            raise ManifestError(f"{self._file_name}: {first_of(self._found)}", self._advice)
+
+
+def first_of(problems: Sequence[object]) -> str:
+    """The first ten of many problems, and the number of the others."""
+    more = len(problems) - _SHOWN
+    return "; ".join(map(str, problems[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")
 
 
 def read_text(path: Path, encoding: str = "utf-8-sig") -> str:

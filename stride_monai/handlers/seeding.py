@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai.transforms import Randomizable
 from monai.utils import set_determinism
 
-from stride_monai.data.datasets.seeded import mixed_seed
+from stride_monai.data.hashing import mixed_seed
 
 __all__ = ["EpochSeeds", "seed_everything"]
 

@@ -7,11 +7,9 @@ from .augmentation import Strength as Strength
 from .color import hsv_to_rgb as hsv_to_rgb
 from .color import jitter_hsv as jitter_hsv
 from .color import rgb_to_hsv as rgb_to_hsv
-from .color import stopped as stopped
 from .color_perturbation import AdversarialColorPerturbation as AdversarialColorPerturbation
 from .color_perturbation import ColorPerturbation as ColorPerturbation
 from .color_perturbation import ColorPerturbationd as ColorPerturbationd
-from .color_perturbation import scaled_to as scaled_to
 from .loading import EncodeBagd as EncodeBagd
 from .loading import LoadBagd as LoadBagd
 from .loading import LoadCellCropd as LoadCellCropd

@@ -32,6 +32,7 @@ __all__ = [
     "ScaleUint8",
     "ScaleUint8d",
     "Strength",
+    "strength_of",
 ]
 
 
@@ -77,7 +78,8 @@ STRENGTHS: Mapping[str, Strength] = MappingProxyType(
 _CPU_PART = 4
 
 
-def _strength(strength: str | Strength) -> Strength:
+def strength_of(strength: str | Strength) -> Strength:
+    """A strength, or the preset of that name."""
     if isinstance(strength, Strength):
         return strength
     if strength not in STRENGTHS:
@@ -163,7 +165,7 @@ class CellAugmentation(Randomizable, Transform):
     """
 
     def __init__(self, strength: str | Strength = "strong", size: int | None = None) -> None:
-        self.strength = _strength(strength)
+        self.strength = strength_of(strength)
         self.size = size
         self._drawn: _Draw | None = None
 

@@ -137,17 +137,14 @@ class LoadBagd(MapTransform):
         crop_px: side of the crops that the network expects. Of larger crops the middle is taken, at the same um/px;
             None to take what there is.
         crop_mpp: um/px of the crops that the network expects; None to take what there is.
-        image_key: gets uint8 ``[K, 3, crop_px, crop_px]``, zeros where padded.
-        mask_key: gets bool ``[K]``, True for cells.
-        boxes_key: gets float64 ``[K, 4]``, level-0 px, zeros where padded.
-        scores_key: gets float64 ``[K]``, zeros where padded.
-        truth_key: gets int64 ``[K]``, index into CELL_CLASSES of what the bag knows of a cell; -1 where it knows
-            nothing, and where padded.
         allow_cut: take a bag that was cut to fewer than K cells.
 
-    ``detector`` gets the name of what chose the cells (:func:`stride_monai.data.bags.bag.chosen_by`): the SHA-256 of
-    the detector's weights, another one where its cells were re-ranked, empty if no detector did. ``rerank_scores`` gets
-    float64 ``[K]``: the re-ranking classifier's scores, NaN where there was none, zeros where padded.
+    To the sample are added, zeros where padded: ``image`` uint8 ``[K, 3, crop_px, crop_px]``; ``mask`` bool ``[K]``,
+    True for cells; ``boxes`` float64 ``[K, 4]``, level-0 px; ``scores`` float64 ``[K]``; ``rerank_scores`` float64
+    ``[K]``, the re-ranking classifier's, NaN where there was none; ``truth`` int64 ``[K]``, index into CELL_CLASSES of
+    what the bag knows of a cell, -1 where it knows nothing, and where padded; and ``detector``, the name of what chose
+    the cells (:func:`stride_monai.data.bags.bag.chosen_by`): the SHA-256 of the detector's weights, another one where
+    its cells were re-ranked, empty if no detector did.
 
     Raises (when called):
         BagError: the bag is damaged, holds no cell, knows a cell by a class that does not exist, has crops that are
@@ -161,11 +158,6 @@ class LoadBagd(MapTransform):
         top_k: int | None = 256,
         crop_px: int | None = None,
         crop_mpp: float | None = None,
-        image_key: str = "image",
-        mask_key: str = "mask",
-        boxes_key: str = "boxes",
-        scores_key: str = "scores",
-        truth_key: str = "truth",
         allow_cut: bool = False,
     ) -> None:
         super().__init__(keys)
@@ -173,10 +165,7 @@ class LoadBagd(MapTransform):
             raise BagError(
                 f"LoadBagd got {len(self.keys)} keys and top_k = {top_k}", "give one key and a positive top_k"
             )
-        self._top_k, self._crop_px, self._crop_mpp = top_k, crop_px, crop_mpp
-        self._image_key, self._mask_key, self._boxes_key, self._scores_key = image_key, mask_key, boxes_key, scores_key
-        self._truth_key = truth_key
-        self._allow_cut = allow_cut
+        self._top_k, self._crop_px, self._crop_mpp, self._allow_cut = top_k, crop_px, crop_mpp, allow_cut
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         bag = BagFile(data[self.keys[0]])
@@ -188,16 +177,17 @@ class LoadBagd(MapTransform):
         side = cut.stop - cut.start
         k = self._top_k or len(bag)
         count = min(k, len(bag))
+        rerank_scores = np.full(len(bag), np.nan) if bag.rerank_scores is None else bag.rerank_scores
         images = torch.zeros((k, 3, side, side), dtype=torch.uint8)
         for row in range(count):  # one at a time: a bag of large crops is never in memory whole
             images[row] = channel_first(bag.image(row)[cut, cut])
         return dict(data) | {
-            self._image_key: images,
-            self._mask_key: torch.arange(k) < count,
-            self._boxes_key: padded(bag.boxes[:count], k),
-            self._scores_key: padded(bag.scores[:count], k),
-            self._truth_key: padded(known_classes(bag)[:count], k, fill=-1),
-            "rerank_scores": padded(_rerank_scores(bag)[:count], k),
+            "image": images,
+            "mask": torch.arange(k) < count,
+            "boxes": padded(bag.boxes[:count], k),
+            "scores": padded(bag.scores[:count], k),
+            "truth": padded(known_classes(bag)[:count], k, fill=-1),
+            "rerank_scores": padded(rerank_scores[:count], k),
             "detector": bag.header.chosen_by,
         }
 
@@ -253,7 +243,3 @@ def known_classes(bag: BagFile) -> NDArray[np.int64]:
             f"use one of {', '.join(CELL_CLASSES)}",
         )
     return np.array([-1 if name is None else CELL_CLASSES.index(name) for name in names], np.int64)
-
-
-def _rerank_scores(bag: BagFile) -> NDArray[np.float64]:
-    return np.full(len(bag), np.nan) if bag.rerank_scores is None else bag.rerank_scores

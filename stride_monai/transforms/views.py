@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stride_monai.errors import ConfigError
-from stride_monai.transforms.augmentation import STRENGTHS, CellAugmentation, ScaleUint8, Strength
+from stride_monai.transforms.augmentation import CellAugmentation, ScaleUint8, Strength, strength_of
 
 __all__ = ["CellViews"]
 
@@ -126,9 +126,7 @@ def _window(size: int, crop_px: int, strength: str | Strength) -> Strength:
     """The strength with the shift that windows of this size may make."""
     if not 0 < size <= crop_px:
         raise ConfigError(f"a view of {size} px cannot be cut from crops of {crop_px} px", "use smaller views")
-    if isinstance(strength, str) and strength not in STRENGTHS:
-        raise ConfigError(f"unknown strength of an augmentation '{strength}'", f"use one of {', '.join(STRENGTHS)}")
-    given = STRENGTHS[strength] if isinstance(strength, str) else strength
+    given = strength_of(strength)
     share = size / crop_px
     held = share / math.sqrt(8)  # half a window's side as a distance: in x and in y, whatever the turn
     return dataclasses.replace(given, shift=min(held, (1 - share) / 2 + given.shift))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from stride_monai.data.bags.bag import BAG_SUFFIX
 from stride_monai.errors import BagError
 
-__all__ = ["bag_files", "holds_bags"]
+__all__ = ["bag_files", "bag_paths", "by_slide", "holds_bags"]
 
 
 def holds_bags(path: Any) -> bool:
     """Whether a path, or each of several, is that of a bag file or of a folder with some, at any depth; false for
     anything else."""
     paths = path if isinstance(path, list | tuple) else [path]
-    return bool(paths) and all(isinstance(one, str | Path) and bool(_bag_paths(Path(one))) for one in paths)
+    return bool(paths) and all(isinstance(one, str | Path) and bool(bag_paths(Path(one))) for one in paths)
 
 
-def _bag_paths(path: Path) -> list[Path]:
+def bag_paths(path: Path) -> list[Path]:
+    """The bags of a folder, at any depth; or of a path, if it is that of one."""
     return list(path.rglob(f"*{BAG_SUFFIX}")) if path.is_dir() else [path] if path.name.endswith(BAG_SUFFIX) else []
 
 
@@ -38,14 +38,23 @@ def bag_files(folder: Path | str | Sequence[Path | str]) -> list[dict[str, Any]]
     for place in places:
         if not place.exists():
             raise BagError(f"there is no {place}", "check the path, or run detection's inference first")
-        paths += _bag_paths(place)
+        paths += bag_paths(place)
     if not paths:
         raise BagError(
             f"there is no bag file (*{BAG_SUFFIX}) in {', '.join(map(str, places))}", "run detection's inference first"
         )
-    paths.sort(key=lambda path: path.name)
-    items = [{"bag": str(path), "slide_id": path.name.removesuffix(BAG_SUFFIX)} for path in paths]
-    for first, second in pairwise(items):
-        if first["slide_id"] == second["slide_id"]:
-            raise BagError(f"there are two bags of '{first['slide_id']}'", "keep one")
-    return items
+    return [{"bag": str(path), "slide_id": slide_id} for slide_id, path in by_slide(paths).items()]
+
+
+def by_slide(paths: Iterable[Path]) -> dict[str, Path]:
+    """Bags by slide id, in the order of their names.
+
+    Raises:
+        BagError: two are of one slide.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(paths, key=lambda path: path.name):
+        if (slide_id := path.name.removesuffix(BAG_SUFFIX)) in found:
+            raise BagError(f"there are two bags of '{slide_id}'", f"keep one of {found[slide_id]} and {path}")
+        found[slide_id] = path
+    return found

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from monai.data import CacheDataset
 from monai.transforms import Randomizable
 
-__all__ = ["SeededCacheDataset", "mixed_seed"]
+from stride_monai.data.hashing import mixed_seed
 
-
-def mixed_seed(*numbers: int) -> int:
-    """A 32-bit seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+__all__ = ["SeededCacheDataset"]
 
 
 class SeededCacheDataset(CacheDataset):

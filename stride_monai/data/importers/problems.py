@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from stride_monai.data.tables import table_text
+from stride_monai.data.tables import first_of, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 
 __all__ = ["PROBLEMS_NAME", "Place", "Problem", "ProblemLog"]
 
 PROBLEMS_NAME = "problems.csv"
-_SHOWN = 10
 
 
 class Place(NamedTuple):
@@ -87,10 +86,7 @@ class ProblemLog:
     def refusal(self, name: str, listing: Path) -> ManifestError:
         """The error that lists the first fatal problems and says where all of them are."""
         fatal = self.fatal
-        shown = "; ".join(map(str, fatal[:_SHOWN])) + (
-            f"; and {len(fatal) - _SHOWN} more" if len(fatal) > _SHOWN else ""
-        )
         return ManifestError(
-            f"{name} has {len(fatal)} broken rows or images: {shown}",
+            f"{name} has {len(fatal)} broken rows or images: {first_of(fatal)}",
             f"correct them (all are listed in {listing}), or add --skip-broken to go on without them",
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.labels import MappedLabel
@@ -152,12 +152,6 @@ class ImportOptions:
     labels_on: str = ""
 
 
-class ReadSource(Protocol):
-    """Reads a data set; what is broken goes to the log."""
-
-    def __call__(self, source: Path, options: ImportOptions, problems: ProblemLog) -> Source: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Format:
     """A kind of data set, and how it is read.
@@ -184,7 +178,7 @@ class Format:
     layout: str
     unit: Unit
     labels: Mapping[str, MappedLabel]
-    read: ReadSource
+    read: Callable[[Path, ImportOptions, ProblemLog], Source]
     license: str = "not stated by this format: follow the licence of your data set"
     citation: str = ""
     preparation: str = ""
