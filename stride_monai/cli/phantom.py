@@ -87,10 +87,10 @@ def _make(out: Path, design: CohortDesign, bags: BagSettings | None, **run: Any)
         total = design.classes if isinstance(design.classes, int) else len(design.classes)
         bar = progress.add_task("slides" if bags is None else "bags", total=total)
 
-        def on_part(done: float) -> None:
+        def on_progress(done: float) -> None:
             progress.update(bar, completed=done)
 
-        run |= {"on_progress": lambda done, _: on_part(done), "on_part": on_part}
+        run |= {"on_progress": on_progress}
         return make_slides(out, design, **run) if bags is None else make_bags(out, design, bags, **run)
 
 

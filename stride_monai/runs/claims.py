@@ -12,10 +12,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -46,17 +46,17 @@ class Claim:
         advice: what to do where neither can be written.
 
     Attributes:
-        locks: whether there are any; True as long as that is not known.
+        mark: the one of the two that keeps others out.
     """
 
     def __init__(self, lock: Path, sign: Path, advice: str = _ELSEWHERE) -> None:
-        self._lock, self._place, self._sign, self._advice = FileLock(lock), lock, sign, advice
-        self.locks = True
+        self.mark = self._place = lock
+        self._lock, self._sign, self._advice = FileLock(lock), sign, advice
 
     @property
-    def mark(self) -> Path:
-        """The file that keeps others out."""
-        return self._place if self.locks else self._sign
+    def locks(self) -> bool:
+        """Whether there are locks, as far as is known."""
+        return self.mark == self._place
 
     def take(self, wait: bool = False) -> None:
         """Raises:
@@ -70,61 +70,62 @@ class Claim:
             raise InUseError(f"another run is writing to {folder}", f"wait for it, or {_ELSEWHERE}") from error
         except (OSError, NotImplementedError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
-                raise OutputError(f"cannot write to {folder} ({error.strerror})", self._advice) from error
-            self.locks = False
-            while not self._signed(wait):
-                time.sleep(_POLL_SECONDS)
-
-    def _signed(self, wait: bool) -> bool:
-        """Whether the sign is up, unless somebody else's is; a run of another machine cannot be seen from here.
-
-        Raises:
-            InUseError, OutputError: as for :meth:`take`.
-        """
-        for _ in range(2):
-            try:
-                with self._sign.open("x", encoding="utf-8") as stream:
-                    json.dump({"host": platform.node(), "process": os.getpid()}, stream)
-                return True
-            except FileExistsError:
-                who = read_json(self._sign)
-                if _lives(who):
-                    if wait:
-                        return False
+                raise self._unwritable(error) from error
+            self.mark = self._sign
+            while (who := self._sign_up()) is not None:
+                if not wait:
                     raise InUseError(
-                        f"another run is writing to {self._sign.parent} ({_told(who)})",
+                        f"another run is writing to {folder} ({who})",
                         f"wait for it; if it is gone, delete {self._sign}",
                     ) from None
-                self._sign.unlink(missing_ok=True)
-            except OSError as error:
-                raise OutputError(f"cannot write to {self._sign.parent} ({error.strerror})", self._advice) from error
-        if wait:
-            return False
-        raise InUseError(f"another run has just begun to write to {self._sign.parent}", "wait for it")
+                time.sleep(_POLL_SECONDS)
+
+    def _sign_up(self) -> str | None:
+        """Who else has the claim, in words; None where it is ours now."""
+        try:
+            with self._sign.open("x", encoding="utf-8") as stream:
+                json.dump({"host": platform.node(), "process": os.getpid()}, stream)
+        except FileExistsError:
+            who = read_json(self._sign)
+            if not isinstance(who, dict):
+                return "it does not say who"
+            if _lives(who):
+                return f"process {who.get('process')} on {who.get('host')}"
+            self._sign.unlink(missing_ok=True)
+            return self._sign_up()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return None
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write to {self._place.parent} ({error.strerror})", self._advice)
 
     def drop(self) -> None:
         """Leave it to others."""
         with contextlib.suppress(OSError):
             self._lock.release(force=True) if self.locks else self._sign.unlink(missing_ok=True)
 
+    @contextmanager
+    def taken(self, wait: bool = False) -> Iterator[None]:
+        """:meth:`take` it for as long as the block lasts."""
+        self.take(wait)
+        try:
+            yield
+        finally:
+            self.drop()
 
-@dataclass(frozen=True, slots=True)
+
 class HeldFolder:
     """A folder that this process alone writes to.
 
     Attributes:
-        identity: device and number of the folder.
+        note: what the user must know of the claim; empty for nothing.
     """
 
-    path: Path
-    claim: Claim
-    identity: tuple[int, int] | None
-
-    @property
-    def note(self) -> str:
-        """What the user must know of the claim; empty for nothing."""
-        without = f"{self.path} is on a file system without locks: do not start a second run there"
-        return "" if self.claim.locks else without
+    def __init__(self, path: Path, claim: Claim) -> None:
+        self.path, self._claim, self._identity = path, claim, _identity(path)
+        without = f"{path} is on a file system without locks: do not start a second run there"
+        self.note = "" if claim.locks else without
 
     def check(self) -> None:
         """Raises:
@@ -132,14 +133,14 @@ class HeldFolder:
             its lock was removed, and another run has taken it.
         """
         # Device and number alone would not do: some shares number anew what they have forgotten.
-        if os.path.lexists(self.claim.mark):
+        if os.path.lexists(self._claim.mark):
             return
-        if self.identity is None or _identity(self.path) != self.identity:
+        if self._identity is None or _identity(self.path) != self._identity:
             raise OutputError(
                 f"the output folder {self.path} has vanished", "bring it back; the same command takes the run up again"
             )
-        self.claim.drop()
-        self.claim.take()
+        self._claim.drop()
+        self._claim.take()
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
@@ -164,11 +165,8 @@ def held(folder: Path) -> Iterator[HeldFolder]:
     if _foreign(folder / LOCK_NAME):
         raise OutputError(f"{folder / LOCK_NAME} is not of stride-monai", f"move it elsewhere, or {_ELSEWHERE}")
     claim = Claim(folder / LOCK_NAME, folder / _SIGN_NAME)
-    claim.take()
-    try:
-        yield HeldFolder(folder, claim, _identity(folder))
-    finally:
-        claim.drop()
+    with claim.taken():
+        yield HeldFolder(folder, claim)
 
 
 class JobClaims:
@@ -193,19 +191,14 @@ class JobClaims:
             InUseError: another process is at it, and is not waited for.
             OutputError: it cannot be claimed.
         """
-        advice = "check that the folder can be written to"
+        lock, advice = self._of(job_id, "lock"), "check that the folder can be written to"
         try:
             self.folder.mkdir(exist_ok=True)
+            lock.touch()  # for known(), also where there are no locks
         except OSError as error:
             raise OutputError(f"cannot write to {self.folder.parent} ({error.strerror})", advice) from error
-        claim = Claim(self._of(job_id, "lock"), self._of(job_id, "running"), advice)
-        claim.take(wait)
-        try:
-            if not claim.locks:
-                self._of(job_id, "lock").touch()  # for known()
+        with Claim(lock, self._of(job_id, "running"), advice).taken(wait):
             yield
-        finally:
-            claim.drop()
 
     def ended_in(self, job_id: str) -> bool:
         """Whether a process has ended in the block of :meth:`begun`, and none has come out of it since."""
@@ -237,9 +230,9 @@ def _foreign(lock: Path) -> bool:
         return False
 
 
-def _lives(who: object) -> bool:
+def _lives(who: Mapping[str, Any]) -> bool:
     """Whether a run may still be going on: one of another machine cannot be seen from here."""
-    if not isinstance(who, dict) or who.get("host") != platform.node() or os.name != "posix":
+    if who.get("host") != platform.node() or os.name != "posix":
         return True
     try:
         os.kill(int(who["process"]), 0)
@@ -248,7 +241,3 @@ def _lives(who: object) -> bool:
     except (OSError, KeyError, TypeError, ValueError):
         return True
     return True
-
-
-def _told(who: object) -> str:
-    return f"process {who.get('process')} on {who.get('host')}" if isinstance(who, dict) else "it does not say who"

@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -92,38 +92,40 @@ class Ledger:
         with contextlib.suppress(OutputError, OSError):
             info, outcomes = read_log(self._folder)
             if outcomes:
-                self._tell(_write_index(self._folder, info, outcomes, finished=False, elsewhere=True))
+                self._write(info, outcomes, finished=False)
             (self._folder / LOG_NAME).unlink()
 
     def add(self, outcome: Outcome, info: Mapping[str, Any]) -> None:
         """Note how a slide ended, and what has become known of the run.
 
         The first one takes over from the run before: networks that cannot be loaded cost that no index. A table that
-        somebody has edited since it was written is kept under another name. Trouble with the index ends no run: what is
-        missing there stands in the log.
+        somebody has edited since it was written is kept under another name. Later trouble with log or index ends no
+        run: the one has what the other lacks.
 
         Raises:
-            OutputError: the folder is gone; for the first slide, neither log nor index can be written.
+            OutputError: the folder is gone; for the first slide, nothing can be written.
         """
         self._held.check()
-        if first := not self.outcomes:
-            self._set_aside()
         new = {name: info[name] for name in info if self.info.get(name) != info[name]}
         self.info |= new
-        self.outcomes.append(outcome)
-        if first:
+        line, log = line_of(outcome), self._folder / LOG_NAME
+        if not self.outcomes:
+            self._set_aside()
             head = {"schema_version": SCHEMA_VERSION, "package_version": __version__, "disclaimer": DISCLAIMER}
-            logged = self._begin(_json({"log": _NOTE, **head, "run": self.info}), line_of(outcome))
+            write_bytes(log, f"{_json({'log': _NOTE, **head, 'run': self.info})}\n{line}\n".encode())
         else:
-            logged = self._append(*([_json({"run": new})] if new else []), line_of(outcome))
-        if len(self.outcomes) < self._due:
-            return
-        self._due = len(self.outcomes) + len(self.outcomes) // 4 + 1
-        try:
-            _write_index(self._folder, self.info, self.outcomes, finished=False)
-        except OutputError:
-            if first and not logged:
-                raise
+            text = "\n" * self._torn + (f"{_json({'run': new})}\n" if new else "") + f"{line}\n"
+            self._torn = True
+            with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                self._torn = False
+                os.fsync(stream.fileno())
+        self.outcomes.append(outcome)
+        if len(self.outcomes) >= self._due:
+            self._due = len(self.outcomes) + len(self.outcomes) // 4 + 1
+            with contextlib.suppress(OutputError):
+                _write_index(self._folder, self.info, self.outcomes, finished=False)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -136,31 +138,13 @@ class Ledger:
                 self._finish(finished=False)
 
     def _finish(self, finished: bool) -> None:
-        self._tell(_write_index(self._folder, self.info, self.outcomes, finished, elsewhere=True))
+        self._write(self.info, self.outcomes, finished)
         with contextlib.suppress(OSError):
             (self._folder / LOG_NAME).unlink(missing_ok=True)
 
-    def _tell(self, notes: Iterable[str]) -> None:
-        for text in notes:
+    def _write(self, info: Mapping[str, Any], outcomes: Sequence[Outcome], finished: bool) -> None:
+        for text in _write_index(self._folder, info, outcomes, finished, elsewhere=True):
             self._note(text)
-
-    def _begin(self, *lines: str) -> bool:
-        """A new log; whether it is there."""
-        with contextlib.suppress(OutputError):  # the old one may be open elsewhere
-            write_bytes(self._folder / LOG_NAME, "".join(f"{line}\n" for line in lines).encode())
-            return True
-        return False
-
-    def _append(self, *lines: str) -> bool:
-        text = "\n" * self._torn + "".join(f"{line}\n" for line in lines)
-        self._torn = True
-        with contextlib.suppress(OSError), (self._folder / LOG_NAME).open("a", encoding="utf-8") as log:
-            log.write(text)
-            log.flush()
-            self._torn = False
-            os.fsync(log.fileno())
-            return True
-        return False
 
     def _set_aside(self) -> None:
         """Keep what somebody has edited since it was written under another name.

@@ -44,7 +44,9 @@ class Runner(Protocol):
 def serial(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
     """A :class:`Runner`: one job after the other, in order, in this process."""
     for number, job in enumerate(jobs):
-        yield attempt(job, lambda share, number=number: on_part(number + share))  # type: ignore[misc]
+        ended = attempt(job, lambda share, number=number: on_part(number + share))  # type: ignore[misc]
+        on_part(number + 1)
+        yield ended
 
 
 class Shared(Generic[T]):

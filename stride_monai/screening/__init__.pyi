@@ -1,4 +1,5 @@
 from .about import About as About
+from .batch import Tell as Tell
 from .batch import screen_batch as screen_batch
 from .bundle_inference import ScreeningInferer as ScreeningInferer
 from .bundle_inference import SlideInference as SlideInference

@@ -69,18 +69,11 @@ class Here:
         return about(self.batch.screener.models).info()
 
 
-def screen_batch(
-    batch: Batch,
-    slides: Sequence[SlideInput],
-    on_progress: Progress | None = None,
-    on_done: Callable[[Outcome], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
-) -> list[Outcome]:
+def screen_batch(batch: Batch, slides: Sequence[SlideInput], tell: Tell = _NOBODY) -> list[Outcome]:
     """Screen every slide in this process; a bad one never stops the rest, unless a library aborts the process.
 
-    Arguments as of :class:`Tell`; files and errors as for :func:`run_slides`.
+    Files and errors as for :func:`run_slides`.
     """
-    tell = Tell(on_progress, on_done or unheard, on_note or unheard)
     return run_slides(Here(batch), slides, batch.out, batch.command, batch.inputs, tell)
 
 

@@ -21,7 +21,7 @@ from stride_monai.networks.exporting import refuse_exported
 from stride_monai.networks.weights import load_into
 from stride_monai.run_index import Outcome
 from stride_monai.runs.progress import Progress
-from stride_monai.screening.batch import Batch, Writer, screen_batch
+from stride_monai.screening.batch import Batch, Tell, Writer, screen_batch
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
 from stride_monai.screening.inputs import SlideInput, collect, collect_bags, is_bag_path
@@ -173,7 +173,7 @@ class SlideInference:
             _log.info("%s: %s, %s, %s", outcome.slide_id, outcome.status, outcome.call or "no call", said)
             _log.info("%s", progress.step(outcome.slide_id, made=not outcome.resumed))
 
-        outcomes = screen_batch(batch, items, on_done=tell)
+        outcomes = screen_batch(batch, items, Tell(done=tell))
         if failed := [outcome for outcome in outcomes if outcome.status == "failed"]:
             raise SlideError(
                 f"{len(failed)} of {len(outcomes)} slides failed ({failed[0].reason})",

@@ -57,11 +57,10 @@ def test_a_finished_cohort_is_kept_and_an_interrupted_one_completed(cohort: Path
     lost = cohort / "truth" / "phantom-0002.geojson"
     lost.unlink()
     (cohort / "manifest.csv").unlink()
-    calls: list[tuple[int, int]] = []
-    render_cohort(
-        cohort, classes=["NILM", "HSIL", "SCC"], on_progress=lambda done, total: calls.append((done, total)), **TINY
-    )
-    assert calls == [(2, 3), (3, 3)]
+    calls: list[float] = []
+    render_cohort(cohort, classes=["NILM", "HSIL", "SCC"], on_progress=calls.append, **TINY)
+    assert (calls[0], calls[-1]) == (2, 3)
+    assert calls == sorted(calls)
     assert contents(cohort) == before
     changed = [path.stem for path, time in times.items() if path.stat().st_mtime_ns != time]
     assert changed == ["phantom-0002"]

@@ -13,7 +13,7 @@ from fake_screening import FakeScreener, content, run, slides_in, summary, write
 
 from stride_monai.errors import OutputError, SlideError
 from stride_monai.findings import Screened
-from stride_monai.screening.batch import Batch, screen_batch
+from stride_monai.screening.batch import Batch, Tell, screen_batch
 from stride_monai.screening.inputs import SlideInput
 
 
@@ -112,11 +112,11 @@ def test_a_summary_that_somebody_edited_is_kept_beside_the_new_one(tmp_path: Pat
     path.write_text(edited)
     notes: list[str] = []
     batch = Batch(FakeScreener(), tmp_path / "out", {"findings": write_json})  # type: ignore[arg-type]
-    screen_batch(batch, slides_in(tmp_path / "in", "a", "b"), on_note=notes.append)
+    screen_batch(batch, slides_in(tmp_path / "in", "a", "b"), Tell(note=notes.append))
     assert (tmp_path / "out" / "summary (2).csv").read_text() == edited
     assert [row["reason"] for row in summary(tmp_path)] == ["", ""]
     assert "summary (2).csv" in notes[0]
-    screen_batch(batch, slides_in(tmp_path / "in", "a", "b"), on_note=notes.append)
+    screen_batch(batch, slides_in(tmp_path / "in", "a", "b"), Tell(note=notes.append))
     assert len(notes) == 1
     assert not (tmp_path / "out" / "summary (3).csv").exists()
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from stride_monai.errors import OutputError
 from stride_monai.findings import Screened
-from stride_monai.screening.batch import Batch, screen_batch
+from stride_monai.screening.batch import Batch, Tell, screen_batch
 from stride_monai.screening.inputs import SlideInput
 
 
@@ -75,7 +75,7 @@ def test_an_index_that_is_open_elsewhere_ends_no_run(
     monkeypatch.setattr("stride_monai.files._PATIENCE", (0.0,) * 4)
     notes: list[str] = []
     batch = Batch(FakeScreener(), tmp_path / "out", BOTH)  # type: ignore[arg-type]
-    outcomes = screen_batch(batch, slides_in(tmp_path / "in", "a", "b", "c"), on_note=notes.append)
+    outcomes = screen_batch(batch, slides_in(tmp_path / "in", "a", "b", "c"), Tell(note=notes.append))
     assert [outcome.status for outcome in outcomes] == ["ok"] * 3
     stem, suffix = name.split(".")
     there = tmp_path / "out" / (name if times < 10**6 else f"{stem} (2).{suffix}")
@@ -91,7 +91,7 @@ def test_without_locks_a_file_says_who_is_running(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(FileLock, "acquire", none)
     notes: list[str] = []
     batch = Batch(FakeScreener(), tmp_path / "out", BOTH)  # type: ignore[arg-type]
-    screen_batch(batch, slides_in(tmp_path / "in", "a"), on_note=notes.append)
+    screen_batch(batch, slides_in(tmp_path / "in", "a"), Tell(note=notes.append))
     assert "without locks" in notes[0]
     sign = tmp_path / "out" / ".stride_monai.running"
     assert not sign.exists()

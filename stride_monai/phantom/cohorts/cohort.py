@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from stride_monai.errors import BagError, ConfigError, ManifestError, OutputErro
 from stride_monai.files import config_hash, write_bytes
 from stride_monai.phantom.cohorts.bags import check_crops, write_phantom_bag
 from stride_monai.phantom.cohorts.design import Case, CohortDesign, design_of
-from stride_monai.phantom.cohorts.production import Progress, produce
+from stride_monai.phantom.cohorts.production import produce
 from stride_monai.phantom.cohorts.ranking import RankingModel
 from stride_monai.phantom.render import plan_slide, render_slide
 from stride_monai.phantom.scenes.truth import write_truth_geojson
-from stride_monai.runs.jobs import Part
+from stride_monai.runs.jobs import Part, unheard
 from stride_monai.runs.runners import Processes
 
 __all__ = [
@@ -186,8 +186,7 @@ def make_slides(
     workers: int = 1,
     max_negatives: int = 200,
     overwrite: bool = False,
-    on_progress: Progress | None = None,
-    on_part: Part | None = None,
+    on_progress: Part = unheard,
 ) -> Path:
     """Render a cohort folder: ``slides/*.tiff``, ``truth/*.geojson``, ``cells.csv``, ``truth.csv``, ``manifest.csv``.
 
@@ -200,8 +199,7 @@ def make_slides(
         workers: processes.
         max_negatives: at most so many NILM cells of each slide enter ``cells.csv``; up to two thirds are look-alikes.
         overwrite: render every slide again.
-        on_progress: called with (slides done, slides in all).
-        on_part: called with the number of slides done, started ones by their share.
+        on_progress: called with the number of slides done, started ones by their share.
 
     Returns:
         Path of the manifest.
@@ -217,7 +215,7 @@ def make_slides(
     design.refuse_impossible(cases)
     made = [_SlideProduct(case, folder) for case in cases]
     settings = {"made": "slides", "design": design.facts(), "max_negatives": max_negatives}
-    produce(folder, settings, made, max(map(_slide_bytes, cases)), runner, overwrite, on_progress, on_part)
+    produce(folder, settings, made, max(map(_slide_bytes, cases)), runner, overwrite, on_progress)
     cells = (cell for one in made for cell in _annotated(truth_cells(one.truth), one.case, max_negatives))
     CohortFiles(folder).write("cells.csv", lambda path: write_cells(path, cells))
     return _write_tables(folder, [(one.case, one.slide) for one in made])
@@ -230,8 +228,7 @@ def make_bags(
     *,
     workers: int = 1,
     overwrite: bool = False,
-    on_progress: Progress | None = None,
-    on_part: Part | None = None,
+    on_progress: Part = unheard,
 ) -> Path:
     """Make the bags of a cohort without its slides: ``bags/*.bag.arrow``, ``truth.csv`` and ``manifest.csv``.
 
@@ -245,7 +242,7 @@ def make_bags(
     made = [_BagProduct(case, folder, settings) for case in cases]
     facts = {"made": "bags", "design": design.facts(), "bags": asdict(settings)}
     size = settings.top_k * (settings.crop_px**2 * _BYTES_PER_CROP_PX + 1000)
-    produce(folder, facts, made, size, runner, overwrite, on_progress, on_part)
+    produce(folder, facts, made, size, runner, overwrite, on_progress)
     return _write_tables(folder, [(one.case, one.bag) for one in made])
 
 
@@ -288,7 +285,7 @@ def render_cohort(
     workers: int = 1,
     max_negatives: int = 200,
     overwrite: bool = False,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Part = unheard,
     **design: Any,
 ) -> Path:
     """:func:`make_slides` of a design that is given by its attributes (:class:`CohortDesign`).

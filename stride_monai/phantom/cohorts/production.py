@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,18 +15,16 @@ from stride_monai.errors import OutputError
 from stride_monai.files import remove_leftovers, write_bytes
 from stride_monai.ownership import named, refuse_foreign
 from stride_monai.phantom.files.products import is_product
-from stride_monai.runs.jobs import Job, Part
+from stride_monai.runs.jobs import Job, Part, unheard
 from stride_monai.runs.runners import Runner
 
-__all__ = ["SETTINGS_FILE", "TABLES", "Product", "Progress", "check_room", "claim_folder", "free_bytes", "produce"]
+__all__ = ["SETTINGS_FILE", "TABLES", "Product", "check_room", "claim_folder", "free_bytes", "produce"]
 
 SETTINGS_FILE = "cohort.json"
 """What a cohort folder was made from."""
 
 TABLES = ("manifest.csv", "cells.csv", "truth.csv")
 _OWN_FOLDERS = ("slides", "truth", "bags")
-
-Progress = Callable[[int, int], None]
 
 
 class Product(Protocol):
@@ -54,8 +52,7 @@ def produce(
     bytes_each: float,
     runner: Runner,
     overwrite: bool = False,
-    on_progress: Progress | None = None,
-    on_part: Part | None = None,
+    on_progress: Part = unheard,
 ) -> None:
     """Make the products of a cohort that are not there yet.
 
@@ -64,8 +61,7 @@ def produce(
         settings: what it is made from, plain data.
         bytes_each: that a product takes, about.
         overwrite: make all of them, and remove a cohort of other settings that stands there.
-        on_progress: called with (products done, products in all).
-        on_part: called with the number of products done, started ones by their share.
+        on_progress: called with the number of products done, started ones by their share.
 
     Raises:
         OutputError: something that is not ours, or a cohort of other settings, stands there; a file cannot be written,
@@ -80,13 +76,11 @@ def produce(
         remove_leftovers(place)
     for file in (file for product in pending for file in product.files if overwrite):
         file.unlink(missing_ok=True)
-    before, total = len(products) - len(pending), len(products)
-    tell, tell_part = on_progress or (lambda *_: None), on_part or (lambda _: None)
-    tell(before, total)
+    before = len(products) - len(pending)
+    on_progress(before)
     jobs = [Job(product.files[0].name, product.done, product.make) for product in pending]
-    for done, ended in enumerate(runner(jobs, lambda share: tell_part(before + share)), before + 1):
+    for ended in runner(jobs, lambda done: on_progress(before + done)):
         ended.get()
-        tell(done, total)
 
 
 def claim_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
