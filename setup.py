@@ -7,7 +7,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 # Not what trainings leave in a checkout.
-SHIPPED = ("LICENSE", "configs/*.json", "configs/logging.conf", "docs/**/*.*", "models/*.safetensors")
+SHIPPED = ("LICENSE", "overlay.json", "configs/*.json", "configs/logging.conf", "docs/**/*.*", "models/*.safetensors")
 
 
 class BuildWithBundles(build_py):

@@ -42,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # small pictures: more threads wait for each other
     network, load = load_network(arguments.weights), LoadBagd(top_k=ablation.BAGS.top_k)
-    items = datalists.bags(arguments.cohort / "bags", arguments.cohort, "test")
+    items = datalists.slide_bags(arguments.cohort / "bags", arguments.cohort, "test")
     centres = datalists.slide_centres(arguments.cohort)
     chosen = chosen_slides(items, centres, len(ablation.DESIGN.centres), OF_EACH)
     chosen.sort(key=lambda pair: ablation.DESIGN.centres.index(pair[1]))

@@ -106,33 +106,34 @@ class Encoder(NamedTuple):
     """How cell features are made: a run of cell_cls with an overlay.
 
     Attributes:
-        overlay: over train.json, empty for none.
+        overlays: over train.json.
         options: beside those of every run.
         few: whether the labels are few; all of them are an upper bound that no row of slides uses.
         part: where the overrides of the encoder belong in the configuration.
         weights: the file that the run leaves; ``encoder.pt`` has no cell head, which a linear probe then adds.
     """
 
-    overlay: str = ""
+    overlays: tuple[str, ...] = ()
     options: dict[str, Any] = {}  # noqa: RUF012
     few: bool = True
     part: str = "network_def"
     weights: str = "model.pt"
 
 
+SEMI, SELF = "semi_supervised", "self_supervised"
 ENCODERS: dict[str, Encoder] = {
     "few labels": Encoder(options={"max_epochs": 8}),  # without bags a step is cheap
     "all labels": Encoder(options={"max_epochs": 8}, few=False),
-    "Mean Teacher": Encoder("mean_teacher", UNLABELED),
-    "FixMatch": Encoder("fixmatch", UNLABELED),
-    "FlexMatch": Encoder("flexmatch", UNLABELED),
-    "CReST": Encoder("crest", {**UNLABELED, "max_epochs": 1, "cells_per_epoch": CELL_BATCH * STEPS // 6}),
-    "SimCLR": Encoder("simclr", VIEWS, part="classifier", weights="encoder.pt"),
-    "MoCo": Encoder("moco", {**VIEWS, "teacher_momentum": 0.99}, part="classifier", weights="encoder.pt"),
+    "Mean Teacher": Encoder((SEMI, "mean_teacher"), UNLABELED),
+    "FixMatch": Encoder((SEMI, "fixmatch"), UNLABELED),
+    "FlexMatch": Encoder((SEMI, "flexmatch"), UNLABELED),
+    "CReST": Encoder((SEMI, "crest"), {**UNLABELED, "max_epochs": 1, "cells_per_epoch": CELL_BATCH * STEPS // 6}),
+    "SimCLR": Encoder((SELF, "simclr"), VIEWS, part="classifier", weights="encoder.pt"),
+    "MoCo": Encoder((SELF, "moco"), {**VIEWS, "teacher_momentum": 0.99}, part="classifier", weights="encoder.pt"),
     "DINO": Encoder(
-        "dino",
+        (SELF, "dino"),
         # The encoder halves a picture five times: a view of 16 px, as the overlay would take, leaves nothing.
-        {**VIEWS, "teacher_momentum": 0.99, "prototypes": 1024, "local_views": 2, "local_size": 32, "global_size": 48},
+        {**VIEWS, "teacher_momentum": 0.99, "prototypes": 1024, "local_views": 2, "local_px": 32, "global_px": 48},
         part="classifier",
         weights="encoder.pt",
     ),
@@ -282,7 +283,7 @@ def encoder_weights(name: str, work: Path, cohort: Path, seed: int) -> Path:
         options = {"dataset_dir": str(data), "output_dir": str(out), "seed": seed, **encoder.options}
         if encoder.overlay:  # the unlabelled cells are those of the training slides' bags
             options["bag_dir"] = str(cohort / "bags")
-        cell_cls([encoder.overlay] if encoder.overlay else [], encoder.part, **options)
+        cell_cls(encoder.overlays, encoder.part, **options)
         judged = weights
         if encoder.weights != "model.pt":
             probe = {"init_weights": str(weights), "output_dir": str(out / "probe"), "seed": seed}
@@ -300,7 +301,7 @@ def cell_scores(work: Path, cohort: Path, weights: Path, out: Path) -> dict[str,
     for name in ("seen", "held_out"):
         options = {"dataset_dir": str(work / name), "output_dir": str(out / name), "weights": str(weights)}
         # Without cells.csv there is nothing to count.
-        counts = {"validate#handlers#1#training_counts": {}, "train#dataset": None}
+        counts = {"report#training_counts": {}, "train#dataset": None}
         cell_cls(["evaluate"], "network_def", **{**options, **counts})
         scores[name] = json.loads((out / name / "cell_report.json").read_text())["f1_macro"]
     return scores
@@ -308,7 +309,7 @@ def cell_scores(work: Path, cohort: Path, weights: Path, out: Path) -> dict[str,
 
 def cached(split: str, folder: Path) -> dict[str, Any]:
     """The features of a split, made once for an encoder: the runs of all heads read them."""
-    bags = f"$datalists.bags(@bag_dir, @dataset_dir, '{split}', @allow_missing)"
+    bags = f"$data.slide_bags(@bag_dir, @dataset_dir, '{split}', @allow_missing)"
     part = "train" if split == "train" else "validate"
     made = {"_target_": "monai.data.PersistentDataset", "data": bags, "transform": f"@{part}#preprocessing"}
     return {

@@ -41,3 +41,19 @@ def copy(
         copy_place(name, out)  # a misspelt one, or a place that is taken, is refused before any is copied
     for name in wanted:
         _out.print(plain(str(copy_bundle(name, out))), highlight=False)
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="A bundle that repeats another, such as coloradv.")],
+    folder: Annotated[
+        Path | None, typer.Option("--bundles", help="Folder of the bundles; that of the package if none is given.")
+    ] = None,
+) -> None:
+    """Make the files of a bundle anew that come from another, with the changes that its overlay.json names."""
+    from stride_monai.workflows.build import build_bundle
+    from stride_monai.workflows.locate import bundle_root
+
+    root = bundle_root(name) if folder is None else folder / name
+    made = build_bundle(root)
+    _out.print(plain("\n".join(map(str, made)) or f"{root} is as it has to be"), highlight=False)

@@ -11,13 +11,13 @@ from .bags.labeled import write_labeled_bags as write_labeled_bags
 from .cells import CellRecord as CellRecord
 from .cells import read_cells as read_cells
 from .cells import write_cells as write_cells
-from .datalists import bags as bags
 from .datalists import cell_counts as cell_counts
 from .datalists import cell_crops as cell_crops
 from .datalists import class_counts as class_counts
 from .datalists import detection_tiles as detection_tiles
 from .datalists import labeled_bags as labeled_bags
 from .datalists import lesion_slides as lesion_slides
+from .datalists import slide_bags as slide_bags
 from .datalists import slide_centres as slide_centres
 from .datalists import slides as slides
 from .datasets.cells import BagCells as BagCells
@@ -25,6 +25,7 @@ from .datasets.cells import CellBatch as CellBatch
 from .datasets.cells import DescribedBagCells as DescribedBagCells
 from .datasets.cells import GrownCells as GrownCells
 from .datasets.cells import collate_cells as collate_cells
+from .datasets.cells import decode_threads as decode_threads
 from .datasets.encoded import EncodedCells as EncodedCells
 from .datasets.sampling import CellSampler as CellSampler
 from .datasets.sampling import share_of_batch as share_of_batch

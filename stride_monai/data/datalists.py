@@ -26,13 +26,13 @@ from stride_monai.errors import BagError, ManifestError
 from stride_monai.slides import open_slide
 
 __all__ = [
-    "bags",
     "cell_counts",
     "cell_crops",
     "class_counts",
     "detection_tiles",
     "labeled_bags",
     "lesion_slides",
+    "slide_bags",
     "slide_centres",
     "slides",
 ]
@@ -228,7 +228,7 @@ def labeled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> li
     return [{"bag": str(paths[r.slide_id]), "slide_id": r.slide_id} for r in records if r.slide_id in there]
 
 
-def bags(
+def slide_bags(
     bag_dir: Path | str,
     manifest: Path | str,
     split: str | None = None,

@@ -1,16 +1,45 @@
-"""One training on several processes that is the training of one: statistics over the whole batch."""
+"""One training on several processes that is the training of one, each with a device of its own."""
 
 from __future__ import annotations
 
 import logging
+import os
+from typing import Any
 
 import torch
 from ignite import distributed as idist
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["synchronized"]
+__all__ = ["default_device", "distributed", "join_processes", "synchronized"]
 
 _log = logging.getLogger(__name__)
+
+
+def default_device() -> torch.device:
+    """The GPU of this process (torchrun numbers the processes of a machine in ``LOCAL_RANK``), else the CPU."""
+    return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu")
+
+
+def join_processes() -> None:
+    """Join the processes that torchrun has started, by NCCL where there is CUDA, else by Gloo."""
+    idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def distributed(
+    network: nn.Module, device: torch.device | str, synchronize: bool = False, **kwargs: Any
+) -> DistributedDataParallel:
+    """The network on the device of this process, its gradients averaged over all processes.
+
+    Args:
+        network: all that is trained.
+        device: of this process.
+        synchronize: normalise by the batches of all processes, see :func:`synchronized`.
+        kwargs: further arguments of ``DistributedDataParallel``.
+    """
+    device = torch.device(device)
+    module = (synchronized(network, device) if synchronize else network).to(device)
+    return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None, **kwargs)
 
 
 def synchronized(network: nn.Module, device: torch.device | str) -> nn.Module:

@@ -15,7 +15,12 @@ from stride_monai.engines.cell_training import CellTrainer
 from stride_monai.errors import ConfigError
 from stride_monai.networks.encoders.self_supervised import SelfSupervised, cosine
 
-__all__ = ["FeatureEvaluator", "SelfSupervisedTrainer", "clip_each"]
+__all__ = ["FeatureEvaluator", "SelfSupervisedTrainer", "clip_each", "loss_of_views"]
+
+
+def loss_of_views(loss: torch.Tensor, target: None) -> torch.Tensor:
+    """The loss function of networks that make the loss themselves: what the network returned."""
+    return loss
 
 
 class SelfSupervisedTrainer(CellTrainer):
@@ -29,8 +34,7 @@ class SelfSupervisedTrainer(CellTrainer):
         clip_gradient: largest norm of the gradient of each parameter, as in DINO; None for no limit.
         final_weight_decay: to which the weight decay of those parameters that have any rises (or falls) along a cosine;
             None to leave it as it is.
-        otherwise as :class:`~stride_monai.engines.CellTrainer`; ``loss_function`` gets what the network
-            returned, None as target, and should return the former.
+        otherwise as :class:`~stride_monai.engines.CellTrainer`, with :func:`loss_of_views` as ``loss_function``.
 
     Raises:
         ConfigError: the loader has not one batch, or gradients are to be accumulated, which is not the same as a large

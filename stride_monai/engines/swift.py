@@ -27,9 +27,14 @@ from stride_monai.networks.mil.activation import class_activation
 from stride_monai.networks.mil.swift import SwiftOutput, View, encode_in_parts
 from stride_monai.transforms.augmentation import DrawnViews
 
-__all__ = ["SwiftTrainer"]
+__all__ = ["SwiftTrainer", "epochs_for"]
 
 _CELLS, _BAGS, _WEAK = 0, 1, 2  # streams of the random numbers
+
+
+def epochs_for(iterations: int, epoch_length: int) -> int:
+    """Epochs of a training of about so many iterations, one at least."""
+    return max(1, round(iterations / epoch_length))
 
 
 class _Bags(NamedTuple):

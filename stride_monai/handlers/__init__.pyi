@@ -11,6 +11,7 @@ from .epoch import EpochHandler as EpochHandler
 from .epoch import EpochMetric as EpochMetric
 from .epoch import Gathered as Gathered
 from .generations import CrestGenerations as CrestGenerations
+from .generations import epochs_per_generation as epochs_per_generation
 from .metrics import DescriptionF1 as DescriptionF1
 from .metrics import DetectionMap as DetectionMap
 from .metrics import DetectionRecall as DetectionRecall
@@ -22,7 +23,11 @@ from .operating_point import OperatingPointHandler as OperatingPointHandler
 from .pseudo_labels import LabelSources as LabelSources
 from .pseudo_labels import PseudoLabelShares as PseudoLabelShares
 from .resume import TrainingState as TrainingState
+from .scalars import LossScalars as LossScalars
+from .scalars import first_of_every as first_of_every
+from .scalars import loss_of as loss_of
 from .seeding import EpochSeeds as EpochSeeds
+from .seeding import seed_everything as seed_everything
 from .slide_report import SlidePictures as SlidePictures
 from .slide_report import SlideReport as SlideReport
 from .steps import EmaUpdater as EmaUpdater

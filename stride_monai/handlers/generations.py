@@ -22,9 +22,14 @@ from stride_monai.losses.crest import CReST
 from stride_monai.networks.ema import EmaModel
 from stride_monai.transforms.augmentation import ScaleUint8
 
-__all__ = ["CrestGenerations"]
+__all__ = ["CrestGenerations", "epochs_per_generation"]
 
 _log = logging.getLogger(__name__)
+
+
+def epochs_per_generation(epochs: int, generations: int) -> int:
+    """Epochs of each generation of a training of so many in all; the last generation may be shorter."""
+    return -(-epochs // generations)
 
 
 class CrestGenerations:

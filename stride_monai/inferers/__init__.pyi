@@ -18,6 +18,7 @@ from .judge import encode as encode
 from .judge import judge as judge
 from .nms import suppress as suppress
 from .rerank import CellReranker as CellReranker
+from .rerank import proposed as proposed
 from .slide_detection import Detections as Detections
 from .slide_detection import SlideDetectionInferer as SlideDetectionInferer
 from .slide_detection import TileDetectionInferer as TileDetectionInferer

@@ -19,12 +19,17 @@ from stride_monai.errors import BagError, ConfigError
 from stride_monai.inferers.crops import over_crops
 from stride_monai.transforms.topk_patches import CellBag
 
-__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker"]
+__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "proposed"]
 
 CELL_BUNDLE = "cell_cls"
 CANDIDATES_PER_CELL = 4
 """Cells proposed for each that is kept, unless said otherwise. The paper names no number (ours): with K = 1024 the
 detector proposes 4,096 of the about 80,000 cells of a slide."""
+
+
+def proposed(top_k: int, reranker: CellReranker | None) -> int:
+    """Cells that the detector is to propose: the candidates of what re-ranks them, else those that are kept."""
+    return top_k if reranker is None else reranker.candidates
 
 
 class CellReranker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from ignite import distributed as idist
@@ -30,7 +30,8 @@ class CReST(FixMatch):
     (:class:`stride_monai.handlers.CrestGenerations`): of class c the share :func:`keep_rates`.
 
     Args:
-        counts: labelled cells of each class, before any was added. A class without one is never a pseudo-label.
+        counts: labelled cells of each class, in class order (or by class in that order), before any was added. A class
+            without one is never a pseudo-label.
         generations: how many networks are trained one after another.
         alpha: exponent of the share that is kept, 0-1; 0 keeps all.
         lowest_temperature: t of the last generation, 0-1; 1 for plain distribution alignment.
@@ -56,7 +57,7 @@ class CReST(FixMatch):
 
     def __init__(
         self,
-        counts: Sequence[int],
+        counts: Sequence[int] | Mapping[str, int],
         generations: int = 6,
         alpha: float = 1 / 3,
         lowest_temperature: float = 0.5,
@@ -65,6 +66,7 @@ class CReST(FixMatch):
         window: int = 128,
     ) -> None:
         super().__init__(threshold, weight)
+        counts = tuple(counts.values() if isinstance(counts, Mapping) else counts)
         if generations < 1 or window < 1 or sum(counts) < 1:
             raise ConfigError(
                 f"CReST of {generations} generations, {sum(counts)} labelled cells and a window of {window}",

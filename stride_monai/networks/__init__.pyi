@@ -25,6 +25,7 @@ from .encoders.self_supervised import MoCo as MoCo
 from .encoders.self_supervised import SelfSupervised as SelfSupervised
 from .encoders.self_supervised import SimCLR as SimCLR
 from .encoders.self_supervised import cosine as cosine
+from .encoders.self_supervised import moco_queue_size as moco_queue_size
 from .exporting import is_scripting as is_scripting
 from .exporting import is_tracing as is_tracing
 from .exporting import recording as recording
@@ -64,3 +65,4 @@ from .weights import load_initial as load_initial
 from .weights import load_into as load_into
 from .weights import load_weights as load_weights
 from .weights import save_weights as save_weights
+from .weights import trainable as trainable

@@ -17,7 +17,7 @@ from stride_monai.errors import BundleError
 from stride_monai.files import replacing
 from stride_monai.weights_files import kind_of_weights
 
-__all__ = ["UnfitWeightsError", "load_initial", "load_into", "load_weights", "save_weights"]
+__all__ = ["UnfitWeightsError", "load_initial", "load_into", "load_weights", "save_weights", "trainable"]
 
 _PREFERRED = ("ema", "model", "network", "net", "state_dict", "model_state_dict")
 """Names of a network in a checkpoint, the one to take first: the moving average is what training validates."""
@@ -215,11 +215,11 @@ def _difference(state: _State, wanted: Mapping[str, Tensor]) -> str:
 
 def load_initial(
     network: nn.Module,
-    start_from: Path | str | Sequence[Path | str],
+    start_from: Path | str | Sequence[Path | str] = "",
     part: nn.Module | None = None,
     init_weights: Path | str = "",
     init_part: str = "",
-) -> None:
+) -> nn.Module:
     """What a training begins with: a whole network, else a part of it, else the weights that it was made with.
 
     Args:
@@ -229,6 +229,9 @@ def load_initial(
         init_weights: weights of the part, looked at where ``start_from`` is empty; empty for none.
         init_part: take only the part of that file under this name.
 
+    Returns:
+        The network, for what has to be made after its weights are in place (a moving average, a teacher).
+
     Raises:
         BundleError: a file cannot be read or does not fit.
     """
@@ -236,3 +239,9 @@ def load_initial(
         load_into(network, start_from)
     elif init_weights and part is not None:
         load_into(part, init_weights, init_part)
+    return network
+
+
+def trainable(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are to be trained; a frozen encoder's are none."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -25,3 +25,4 @@ from .topk_patches import CellBag as CellBag
 from .topk_patches import TopKCellPatches as TopKCellPatches
 from .topk_patches import TopKCellPatchesd as TopKCellPatchesd
 from .views import CellViews as CellViews
+from .views import view_px as view_px

@@ -31,9 +31,14 @@ from torch.nn import functional
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.augmentation import CellAugmentation, ScaleUint8, Strength, strength_of
 
-__all__ = ["CellViews"]
+__all__ = ["CellViews", "view_px"]
 
 _LUMA = (0.299, 0.587, 0.114)
+
+
+def view_px(crop_px: int, share: float, step: int = 16) -> int:
+    """Side in px of views that show ``share`` of a crop's side, as a multiple of ``step``, the patch of a ViT."""
+    return step * round(crop_px * share / step)
 
 
 class CellViews(Randomizable, Transform):
@@ -44,7 +49,7 @@ class CellViews(Randomizable, Transform):
 
     Args:
         crop_px: side of the crops in px.
-        global_size: side of the large windows in px. local_size: of the small ones.
+        global_px: side of the large windows in px. local_px: of the small ones.
         global_views: how many large windows. local_views: how many small ones.
         strength: of turns, mirrors and colour, as for :class:`~stride_monai.transforms.CellAugmentation`.
         blur: largest standard deviation of the Gaussian blur in px. blur_share: share of the views that are blurred.
@@ -62,8 +67,8 @@ class CellViews(Randomizable, Transform):
     def __init__(
         self,
         crop_px: int = 224,
-        global_size: int = 192,
-        local_size: int = 96,
+        global_px: int = 192,
+        local_px: int = 96,
         global_views: int = 2,
         local_views: int = 0,
         strength: str | Strength = "strong",
@@ -74,7 +79,7 @@ class CellViews(Randomizable, Transform):
         if not (0 <= blur_share <= 1 and 0 <= gray_share <= 1 and blur >= 0):
             raise ConfigError(f"blur {blur}, blur_share {blur_share}, grey_share {gray_share}", "shares are 0 to 1")
         self.blur, self.blur_share, self.gray_share = blur, blur_share, gray_share
-        self.sizes = [global_size] * global_views + [local_size] * local_views
+        self.sizes = [global_px] * global_views + [local_px] * local_views
         self._windows = [CellAugmentation(_window(size, crop_px, strength), size) for size in self.sizes]
         self._sigmas: list[Tensor] = []
         self._grays: list[Tensor] = []

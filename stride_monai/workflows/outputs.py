@@ -34,6 +34,7 @@ _BY_TARGET = {
     "TileCurves": ("tile_curves.json",),
 }
 _IN_OUTPUT = re.compile(r"\$?@output_dir \+ '/([\w.-]+)'")
+_REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
 _ADVICE = "move it elsewhere, or give another --output_dir"
 
 
@@ -151,11 +152,12 @@ def guard_outputs(workflow: ConfigWorkflow) -> None:
     folder = Path(str(workflow.parser.get_parsed_content("output_dir")))
     root = Path(str(workflow.parser.get_parsed_content("bundle_root")))
     outputs = OutputFolder(folder, os.path.realpath(folder) == os.path.realpath(root / "eval"))
-    outputs.refuse(list(_written_by(config)))
+    names = [name for part in _reached(config, config.get("run")) for name in _written_by(part)]
+    outputs.refuse(names)
     run: Callable[[], Any] = workflow.run
 
     def guarded() -> Any:
-        outputs.begin(list(_written_by(config)))
+        outputs.begin(names)
         with watched(outputs):
             try:
                 return run()
@@ -165,17 +167,38 @@ def guard_outputs(workflow: ConfigWorkflow) -> None:
     workflow.run = guarded
 
 
-def _written_by(config: Any) -> Iterator[str]:
-    """Names of files in ``output_dir`` that a configuration's handlers write."""
-    if isinstance(config, dict):
-        target = str(config.get("_target_", "")).rsplit(".", 1)[-1]
-        where = [str(config.get(key, "")) for key in ("save_dir", "output_dir")]
-        if "@output_dir" in where:
-            yield from _BY_TARGET.get(target, ())
-            if isinstance(config.get("final_filename"), str):
-                yield config["final_filename"]
-        if target and isinstance(config.get("path"), str) and (found := _IN_OUTPUT.fullmatch(config["path"])):
-            yield found.group(1)
-    if isinstance(config, dict | list):
-        for value in config.values() if isinstance(config, dict) else config:
-            yield from _written_by(value)
+def _reached(config: dict[str, Any], start: Any) -> Iterator[dict[str, Any]]:
+    """The components of a configuration that a part of it names, or that those name: what a run does not use, such as
+    the handlers of a training in an evaluation, writes nothing."""
+    left, seen = [start], set[str]()
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield value
+        if isinstance(value, dict | list):
+            left += value.values() if isinstance(value, dict) else value
+        new = set(_REFERENCE.findall(value)) - seen if isinstance(value, str) else set()
+        seen |= new
+        left += [_at(config, name) for name in sorted(new)]
+
+
+def _at(config: Any, name: str) -> Any:
+    """What stands under an id of a configuration; None for nothing."""
+    for key in re.split("#|::", name):
+        place: Any = int(key) if isinstance(config, list) and key.isdigit() else key
+        try:
+            config = config[place]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return config
+
+
+def _written_by(part: dict[str, Any]) -> Iterator[str]:
+    """Names of files in ``output_dir`` that a component writes."""
+    target = str(part.get("_target_", "")).rsplit(".", 1)[-1]
+    if "@output_dir" in [str(part.get(key, "")) for key in ("save_dir", "output_dir")]:
+        yield from _BY_TARGET.get(target, ())
+        if isinstance(part.get("final_filename"), str):
+            yield part["final_filename"]
+    if target and isinstance(part.get("path"), str) and (found := _IN_OUTPUT.fullmatch(part["path"])):
+        yield found.group(1)

@@ -1,7 +1,8 @@
 """The order of a bundle's configuration files: a later one replaces what an earlier one says.
 
 Each overlay names under ``_over_`` the files that it is laid over: those that come before it where they are given too.
-In another order the same files would silently be another training.
+In another order the same files would silently be another training. What several overlays have in common is an overlay
+of its own, which they name under ``_needs_``: it has to come before them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from monai.bundle import ConfigParser
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["OVER", "check_order"]
+__all__ = ["NEEDS", "OVER", "check_order"]
 
-OVER = "_over_"
+OVER, NEEDS = "_over_", "_needs_"
 
 
 def check_order(files: Sequence[Path | str]) -> None:
@@ -28,7 +29,8 @@ def check_order(files: Sequence[Path | str]) -> None:
             configurations may stand anywhere.
 
     Raises:
-        ConfigError: an overlay stands before a file that it is laid over, or without any; or two cannot go together.
+        ConfigError: an overlay stands before a file that it is laid over, or without any, or without the one that it
+            needs; or two cannot go together.
     """
     paths = [Path(file) for file in files]
     contents = [ConfigParser.load_config_file(str(path)) for path in paths]
@@ -48,7 +50,18 @@ def check_order(files: Sequence[Path | str]) -> None:
         bases = [one for one, overlay in zip(paths[:place], overlays[:place], strict=True) if not overlay]
         if all(base.parent == path.parent and base.stem not in over for base in bases):
             raise ConfigError(f"{path.name} is laid over {' or '.join(_bases(path, over))}", "give that file before it")
+        if (base := content.get(NEEDS)) and all(other.stem != base for other in paths):
+            names = [*(other.name for other in paths[:place]), f"{base}.json", *(o.name for o in paths[place:])]
+            raise ConfigError(f"{path.name} needs {base}.json", f"give {', '.join(names)}")
+        needing = [other for other in sorted(path.parent.glob("*.json")) if _needs(other) == path.stem]
+        if needing and not any(other in paths for other in needing):
+            names = [other.name for other in needing]
+            raise ConfigError(f"{path.name} is no method of its own", f"give after it one of {', '.join(names)}")
     _check_exclusive([(path, content) for path, content, o in zip(paths, contents, overlays, strict=True) if o])
+
+
+def _needs(path: Path) -> Any:
+    return ConfigParser.load_config_file(str(path)).get(NEEDS)
 
 
 def _bases(path: Path, over: Sequence[str]) -> list[str]:
@@ -81,7 +94,7 @@ def _conflicts(one: Mapping[str, Any], two: Mapping[str, Any]) -> Iterator[str]:
     for key, value in one.items():
         for other, found in two.items():
             a, b = (name.lstrip("+").replace("#", "::") for name in (key, other))
-            if key == OVER or (key == other and (key.startswith("+") or value == found)):
+            if key in {OVER, NEEDS} or (key == other and (key.startswith("+") or value == found)):
                 continue
             if a == b or a.startswith(b + "::") or b.startswith(a + "::"):
                 yield a.replace("::", "#")

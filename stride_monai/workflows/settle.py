@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from monai.utils import ensure_tuple
 
 from stride_monai.errors import ConfigError
-from stride_monai.workflows.overlays import check_order
+from stride_monai.workflows.overlays import NEEDS, check_order
 from stride_monai.workflows.typed import has_comment, parsed
 from stride_monai.workflows.unknown import refuse_unknown
 from stride_monai.workflows.values import file_option, meaning, shielded, the_device
@@ -108,6 +109,8 @@ def settle(workflow: ConfigWorkflow, given: Given, typed: Mapping[str, str | Non
     dumped = _dumped(parser)
     meant = _meant(known, given, typed)
     _apply(parser, known, meant, given.overrides or {})
+    if given.files:
+        _copy_again(parser, known)
     the_device(parser.get("device"))
     if dumped is not None:
         _dump_again(parser, dumped)
@@ -151,6 +154,14 @@ def _apply(
         before, now = parser.get(name), _shielded(value)
         if before != now or type(before) is not type(now):
             _set(parser, name, now)
+
+
+def _copy_again(parser: ConfigParser, known: Mapping[str, Any]) -> None:
+    """Copy anew what macros (``%name``) name: MONAI has copied it before the options in it were as they were typed."""
+    for name, text in _texts(known, ()):
+        copied = parser.get(text[1:]) if re.fullmatch(r"%\w+", text) else None
+        if isinstance(copied, Mapping) and isinstance(parser.get(name), Mapping):
+            parser[name] = deepcopy(copied)
 
 
 def _refuse_lost(
@@ -200,6 +211,7 @@ def _set(parser: ConfigParser, name: str, value: Any) -> None:
 def _all_configs(folder: Path) -> list[str]:
     whole = [folder / "inference.json", folder / "train.json"]  # the others are overlays and come after them
     overlays = [path for path in sorted(folder.glob("*.json")) if path not in whole and path.name != "metadata.json"]
+    overlays.sort(key=lambda path: NEEDS in ConfigParser.load_config_file(str(path)))
     return [str(path) for path in (*whole, *overlays) if path.is_file()]
 
 

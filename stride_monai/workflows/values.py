@@ -231,7 +231,7 @@ def _signature(name: str) -> inspect.Signature | None:
 
 def _kind_of_annotation(annotation: Any) -> str | None:
     words = set(re.findall(r"\w+", annotation.__name__ if isinstance(annotation, type) else str(annotation)))
-    kinds = {TEXT: {"str", "Path", "PathLike"}, TRUTH: {"bool"}, NUMBER: {"int", "float"}}
+    kinds = {TEXT: {"str", "Path", "PathLike", "device"}, TRUTH: {"bool"}, NUMBER: {"int", "float"}}
     found = [kind for kind, names in kinds.items() if words & names]
     return found[0] if len(found) == 1 and not words & {"Sequence", "list", "Mapping", "dict", "Callable"} else None
 

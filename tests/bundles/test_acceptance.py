@@ -221,7 +221,7 @@ def test_an_exported_network_runs_in_inference(
     common |= {"logging_file": False, "config_file": arguments["config_file"], "weights": arguments["ckpt_file"]}
     program: dict[str, Any] = {"network_def": f"$torch.jit.load({export!r})"}
     if root.name not in {"swift_mil", "coloradv"}:
-        program["handlers#0#_disabled_"] = True
+        program["load_weights#_disabled_"] = True
     if root.name not in {"detection", "cell_cls"}:
         with pytest.raises(Exception) as raised:  # noqa: PT011 (MONAI wraps it)
             monai.bundle.run(output_dir=str(tmp_path / "exported"), **common, **program)

@@ -44,7 +44,7 @@ def moved(network: nn.Module) -> dict[str, Tensor]:
     [
         ("detection", ["fcos", "tiny_fcos"], {"backbone": "test_convnext"}, "network_def"),
         ("cell_cls", [], SMALL, "network_def"),
-        ("cell_cls", ["simclr"], SMALL, "classifier"),
+        ("cell_cls", ["self_supervised", "simclr"], SMALL, "classifier"),
         ("swift_mil", [], SMALL, "network_def"),
         ("swift_mil", ["two_stage"], SMALL, "network_def"),
         ("swift_mil", ["init_encoder"], SMALL, "network_def"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in METHODS:
         options = {**SMALL, "generations": 3} if name == "crest" else SMALL
         monai.bundle.run(
-            config_file=files("train", "tiny", name),
+            config_file=files("train", "tiny", "semi_supervised", name),
             logging_file=False,
             bundle_root=str(ROOT),
             dataset_dir=str(cohort),
@@ -90,7 +89,7 @@ def test_state_of_the_methods_is_kept(trained: Path) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_overlays_hold_the_references_numbers(name: str, cohort: Path) -> None:
     options = {"dataset_dir": str(cohort), "random_negatives": 0, "encoder_name": "convnext_atto", "crop_px": 64}
-    parser = parsed("train", name, **options)
+    parser = parsed("train", "semi_supervised", name, **options)
     method = parser.get_parsed_content("method")
     assert parser.get_parsed_content("unlabeled_batch_size") == (128 if name == "mean_teacher" else 7 * 128)
     assert parser.get_parsed_content("ema").decay == 0.999
@@ -108,19 +107,9 @@ def test_overlays_hold_the_references_numbers(name: str, cohort: Path) -> None:
         assert parser.get_parsed_content("train#trainer").state.max_epochs == 600
 
 
-def test_overlays_differ_in_their_method_only() -> None:
-    """Nothing that is copied may drift apart."""
-    own = {"method", "threshold", "generations", "self_training", "consistency_weight", "rampup", "+train#handlers"}
-    own |= {"unlabeled_batch_size", "state#self_training", "train#trainer#max_epochs"}
-    own |= {"generation_epochs", "lr_scheduler#total_iters"}
-    overlays = [json.loads(Path(path).read_text()) for path in files(*METHODS)]
-    common = [{key: value for key, value in overlay.items() if key not in own} for overlay in overlays]
-    assert all(other == common[0] for other in common[1:])
-
-
 @pytest.mark.slow
 def test_two_processes_train_as_one(trained: Path, cohort: Path, tmp_path: Path) -> None:
-    arguments = ["run", "--config_file", str(files("train", "tiny", "flexmatch", "multi_gpu_train"))]
+    arguments = ["run", "--config_file", str(files("train", "tiny", "semi_supervised", "flexmatch", "multi_gpu_train"))]
     options = {**SMALL, "bundle_root": ROOT, "dataset_dir": cohort, "output_dir": tmp_path}
     arguments += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     done = processes.run_ranks(2, "monai.bundle", arguments, cwd=tmp_path)

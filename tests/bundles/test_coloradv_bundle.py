@@ -4,49 +4,34 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from monai.bundle import ConfigParser
 
 from stride_monai.networks.weights import load_weights
+from stride_monai.workflows.build import OVERLAY, built_files
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-OWN = {"spaces", "rho_rgb", "rho_hsv", "adversarial_weight", "adversarial_steps", "random_start"}
 
 
-def config(bundle: str, name: str) -> Any:
-    return json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text())
+def test_the_folder_is_what_its_overlay_makes_of_swift_mil() -> None:
+    made = dict(built_files(BUNDLES / "coloradv"))
+    stale = [path.name for path, content in made.items() if path.read_bytes() != content]
+    assert not stale, f"run: stride-monai bundle build coloradv (for {', '.join(stale)})"
+    there = {path for path in (BUNDLES / "coloradv" / "configs").iterdir() if path.is_file()}
+    assert there == {path for path in made if path.parent.name == "configs"}, "a file that comes from nowhere"
 
 
-@pytest.mark.parametrize("name", ["evaluate", "inference", "calibrate", "tiny_fcos", "multi_gpu_train"])
-def test_shares_what_it_does_not_change(name: str) -> None:
-    assert config("coloradv", name) == config("swift_mil", name)
-
-
-def test_training_is_that_of_swift_but_for_the_trainer() -> None:
-    """A bundle stands alone, so the configuration is whole; here is all that may differ."""
-    ours, theirs = config("coloradv", "train"), config("swift_mil", "train")
-    assert {key: ours.pop(key) for key in OWN}["rho_rgb"] == 0.1
-    for key in ("init_weights", "load_init", "iterations", "learning_rate"):
-        assert ours.pop(key) != theirs.pop(key), key
-    trainers = [whole["train"].pop("trainer") for whole in (ours, theirs)]
-    assert trainers[0].pop("_target_") == "stride_monai.engines.coloradv.ColorAdvTrainer"
-    assert {key: trainers[0].pop(key) for key in OWN} == {key: f"@{key}" for key in OWN}
-    del trainers[1]["_target_"]
-    assert trainers[0] == trainers[1]
-    pictures = ours["train"]["handlers"].pop()
-    assert pictures["_target_"] == "stride_monai.handlers.color_pictures.ColorPictures"
-    assert pictures["_disabled_"] == "$@rank > 0"
-    boards = [
-        handler.pop("output_transform")
-        for whole in (ours, theirs)
-        for handler in whole["train"]["handlers"]
-        if handler["_target_"].endswith("TensorBoardStatsHandler")
-    ]
-    assert boards[0].replace(" 'adversarial_loss': output.get('adversarial_loss', 0.0),", "") == boards[1]
-    assert ours == theirs
+def test_what_coloradv_changes_is_what_coloradv_is() -> None:
+    files = json.loads((BUNDLES / "coloradv" / OVERLAY).read_text())["files"]
+    changed = {name for name, changes in files.items() if changes}
+    assert changed == {"configs/train.json", "configs/tiny.json", "configs/metadata.json"}
+    assert set(files["configs/tiny.json"]) == {"iterations", "learning_rate", "init_weights"}
+    trainer = {key.split("#")[2] for key in files["configs/train.json"] if key.startswith("train#trainer#")}
+    own = {"spaces", "rho_rgb", "rho_hsv", "adversarial_weight", "adversarial_steps", "random_start"}
+    assert trainer == own | {"_target_"}
+    assert own <= set(files["configs/train.json"])
 
 
 @pytest.mark.parametrize("bundle", ["swift_mil", "coloradv"])

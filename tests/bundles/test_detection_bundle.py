@@ -111,5 +111,5 @@ def test_numbers_of_training_and_inference_agree() -> None:
         "torch.optim.lr_scheduler.LinearLR",
         1.0,
         0.0,
-        "@iterations",
+        "@total_steps",
     )

@@ -91,7 +91,7 @@ def test_a_training_killed_and_resumed_ends_with_the_same_bits(
     assert_same_weights(whole, resumed)
 
 
-COLORS = {"train#trainer#_target_": "stride_monai.engines.coloradv.ColorAdvTrainer"}
+COLORS = {"train#trainer#_target_": "stride_monai.engines.ColorAdvTrainer"}
 
 
 @pytest.mark.slow

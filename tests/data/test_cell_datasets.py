@@ -19,7 +19,7 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import datalists
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, decode_crop, encode_crop, write_bag
 from stride_monai.data.bags.labeled import write_labeled_bags
-from stride_monai.data.datasets.cells import BagCells, CellBatch, collate_cells
+from stride_monai.data.datasets.cells import BagCells, CellBatch, collate_cells, decode_threads
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.transforms.loading import LoadBagd, LoadCellCropd
 from stride_monai.units import Box
@@ -264,3 +264,7 @@ def test_a_missing_bag_is_an_error_that_says_what_to_do(cohort: Path, tmp_path: 
 def test_centres_of_slides(cohort: Path) -> None:
     assert datalists.slide_centres(cohort)["test-LSIL"] == "A"
     assert len(datalists.slide_centres(cohort)) == 9
+
+
+def test_processes_that_load_decode_by_one_thread_each() -> None:
+    assert (decode_threads(0), decode_threads(4)) == (None, 1)

@@ -10,7 +10,7 @@ from slide_files import Scene
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.data import BagCell, BagHeader, CellRecord, SlideRecord, encode_crop, write_bag, write_cells
-from stride_monai.data.datalists import bags, cell_crops, class_counts, detection_tiles, slides
+from stride_monai.data.datalists import cell_crops, class_counts, detection_tiles, slide_bags, slides
 from stride_monai.data.manifest import write_manifest
 from stride_monai.errors import BagError, ManifestError, SlideError
 from stride_monai.slides import open_slide
@@ -212,10 +212,10 @@ def _bag(folder: Path, slide_id: str, cells: int) -> Path:
 
 def test_bags_get_the_labels_of_their_slides(cohort: Path, tmp_path: Path) -> None:
     paths = {name: _bag(tmp_path / name, name, 2) for name in ("v", "t", "hsil")}
-    assert bags(tmp_path, cohort, "validation") == [
+    assert slide_bags(tmp_path, cohort, "validation") == [
         {"bag": str(paths["v"]), "label": SLIDE_CLASSES.index("HSIL"), "slide_id": "v"}
     ]
-    assert bags(tmp_path, cohort / "manifest.csv", "test")[0]["label"] == 0
+    assert slide_bags(tmp_path, cohort / "manifest.csv", "test")[0]["label"] == 0
 
 
 def test_missing_empty_and_double_bags(cohort: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,15 +225,15 @@ def test_missing_empty_and_double_bags(cohort: Path, tmp_path: Path, caplog: pyt
     _bag(store, "hsil", 1)
     _bag(store, "lsil", 0)
     with pytest.raises(BagError, match="4 of 5 slides have no bag with cells"):
-        bags(store, folder, "train")
-    assert [item["slide_id"] for item in bags(store, folder, "train", allow_missing=True)] == ["hsil"]
+        slide_bags(store, folder, "train")
+    assert [item["slide_id"] for item in slide_bags(store, folder, "train", allow_missing=True)] == ["hsil"]
     assert "4 slides without a bag" in caplog.text
     with pytest.raises(BagError, match=r"none of the 5 slides has a bag with cells in '.*nowhere'.*--bag_dir"):
-        bags(store / "nowhere", folder, "train", allow_missing=True)
+        slide_bags(store / "nowhere", folder, "train", allow_missing=True)
     with pytest.raises(ManifestError, match=r"no manifest\.csv in .*nowhere, since there is no such folder"):
-        bags(store, folder / "nowhere", "train")
+        slide_bags(store, folder / "nowhere", "train")
     _bag(store / "again", "hsil", 1)
     with pytest.raises(BagError, match="two bags of 'hsil'"):
-        bags(store, folder, "train")
+        slide_bags(store, folder, "train")
     with pytest.raises(ManifestError, match="'plain' has no slide_class"):
-        bags(store, cohort, "train")
+        slide_bags(store, cohort, "train")

@@ -24,8 +24,8 @@ TESTS = Path(__file__).parent
 ROOT = bundle_root("detection")
 OVERLAY = {
     "network_def": {"_target_": "detection_toys.GroupNormYolo", "name": "@detector_name"},
-    "train#dataset#data": "$datalists.detection_tiles(@dataset_dir, 'train', 128, 1.0, 0.5, 0)[:12]",
-    "validate#dataset#data": "$datalists.detection_tiles(@dataset_dir, 'validation', 128, 1.0, 0.5, 0, 0)[:4]",
+    "train#dataset#data": "$data.detection_tiles(@dataset_dir, 'train', 128, 1.0, 0.5, 0)[:12]",
+    "validate#dataset#data": "$data.detection_tiles(@dataset_dir, 'validation', 128, 1.0, 0.5, 0, 0)[:4]",
     "batch_size": 4,
     "max_epochs": 3,
     "val_interval": 1,

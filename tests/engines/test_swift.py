@@ -9,7 +9,7 @@ import torch
 from monai.engines import SupervisedTrainer
 from swift_toys import bag_batches, cells, classifier, literal, trainer
 
-from stride_monai.engines.swift import SwiftTrainer
+from stride_monai.engines.swift import SwiftTrainer, epochs_for
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.losses.swift import SOURCES
 from stride_monai.networks.ema import EmaModel
@@ -140,3 +140,7 @@ def test_wrong_input_is_refused_by_name() -> None:
 
 def test_is_a_monai_trainer() -> None:
     assert issubclass(SwiftTrainer, SupervisedTrainer)
+
+
+def test_epochs_are_about_the_iterations_and_one_at_least() -> None:
+    assert [epochs_for(iterations, 100) for iterations in (20, 140, 160, 32_000)] == [1, 1, 2, 320]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stride_monai.errors import ConfigError, MissingExtraError
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
-from stride_monai.networks.encoders.self_supervised import DINO, MoCo, SelfSupervised, SimCLR, cosine
+from stride_monai.networks.encoders.self_supervised import DINO, MoCo, SelfSupervised, SimCLR, cosine, moco_queue_size
 
 pytest.importorskip("lightly")
 SIDE, CELLS = 32, 6
@@ -236,3 +236,8 @@ def test_without_lightly_one_line_names_the_extra(method: type, monkeypatch: pyt
     with pytest.raises(MissingExtraError, match=r"stride-monai\[ssl\]") as caught:
         method(classifier())
     assert "\n" not in str(caught.value)
+
+
+def test_the_queue_is_whole_batches_of_a_quarter_of_the_cells() -> None:
+    sizes = [moco_queue_size(cells, batch_size=256) for cells in (2_000_000, 20_000, 1024, 10)]
+    assert sizes == [65536, 4864, 256, 256]

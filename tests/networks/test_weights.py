@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stride_monai.errors import BundleError
-from stride_monai.networks.weights import load_into, load_weights, save_weights
+from stride_monai.networks.weights import load_initial, load_into, load_weights, save_weights, trainable
 
 
 @pytest.fixture
@@ -114,3 +114,22 @@ def test_the_same_weights_make_the_same_file(tmp_path: Path) -> None:
     assert metadata == facts
     assert torch.equal(tensors["b"], state["b"].half())
     assert torch.equal(tensors["a"], state["a"].half())
+
+
+def test_what_a_training_begins_with_is_the_network_with_its_weights(tmp_path: Path) -> None:
+    whole = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    start = {key: value + 1 for key, value in whole.state_dict().items()}
+    torch.save(start, tmp_path / "whole.pt")
+    before = whole[0].bias.detach().clone()
+    torch.save({"part": whole[0].state_dict()}, tmp_path / "part.pt")
+    assert load_initial(whole, tmp_path / "whole.pt") is whole
+    assert torch.equal(whole.state_dict()["1.bias"], start["1.bias"])
+    assert load_initial(whole, "", whole[0], tmp_path / "part.pt") is whole
+    assert torch.equal(whole[0].bias, before)
+    assert torch.equal(whole[1].bias, start["1.bias"]), "only the part is loaded"
+    assert load_initial(whole) is whole
+
+
+def test_what_is_frozen_is_not_trained() -> None:
+    network = nn.Sequential(nn.Linear(2, 3).requires_grad_(False), nn.Linear(3, 1))
+    assert trainable(network) == list(network[1].parameters())

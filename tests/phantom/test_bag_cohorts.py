@@ -42,7 +42,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_slide_heads_lists_take_it_as_it_is(cohort: Path) -> None:
     found = []
     for split in ("train", "validation", "test"):
-        items = datalists.bags(cohort / "bags", cohort, split)
+        items = datalists.slide_bags(cohort / "bags", cohort, split)
         assert items
         found += items
     cases = {case.slide_id: case for case in DESIGN.cases()}
@@ -121,7 +121,7 @@ def test_a_killed_run_leaves_nothing_half_written_and_goes_on(tmp_path: Path) ->
     assert not (tmp_path / "manifest.csv").exists()
     times = {path: path.stat().st_mtime_ns for path in done}
     assert processes.run("stride_monai", command).returncode == 0
-    assert len(datalists.bags(tmp_path / "bags", tmp_path)) == 8
+    assert len(datalists.slide_bags(tmp_path / "bags", tmp_path)) == 8
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert not list(tmp_path.glob("bags/.*"))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.augmentation import CellAugmentation, Strength
-from stride_monai.transforms.views import CellViews
+from stride_monai.transforms.views import CellViews, view_px
 
 PLAIN = Strength(rotation="any", flip=True, shift=1 / 8)
 
@@ -103,8 +103,13 @@ def test_blur_and_gray_are_what_they_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"global_size": 65}, {"local_size": 0, "local_views": 1}, {"gray_share": 1.1}, {"strength": "wild"}]
+    "wrong", [{"global_px": 65}, {"local_px": 0, "local_views": 1}, {"gray_share": 1.1}, {"strength": "wild"}]
 )
 def test_wrong_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        CellViews(**{"crop_px": 64, "global_size": 48, "local_size": 32, **wrong})  # type: ignore[arg-type]
+        CellViews(**{"crop_px": 64, "global_px": 48, "local_px": 32, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("crop_px", "share", "side"), [(224, 6 / 7, 192), (224, 3 / 7, 96), (100, 0.5, 48)])
+def test_views_have_whole_patches(crop_px: int, share: float, side: int) -> None:
+    assert view_px(crop_px, share) == side

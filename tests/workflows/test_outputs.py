@@ -12,6 +12,7 @@ from monai.bundle import ConfigWorkflow
 from stride_monai.errors import OutputError
 from stride_monai.files import write_bytes
 from stride_monai.ownership import read_list
+from stride_monai.workflows.outputs import _at, _reached, _written_by
 
 CONFIG = {
     "imports": ["$import pathlib", "$from stride_monai.files import write_bytes"],
@@ -27,6 +28,7 @@ CONFIG = {
     "metrics": {"_target_": "monai.handlers.MetricsSaver", "save_dir": "@output_dir"},
     "initialize": [{"_target_": "stride_monai.workflows.check_overrides"}],
     "run": [
+        "$(@best, @state, @metrics)",
         "$write_bytes(pathlib.Path(@output_dir) / 'model.pt', @content.encode())",
         "$write_bytes(pathlib.Path(@output_dir) / 'slide.json', b'{}')",
         "$(pathlib.Path(@output_dir) / 'metrics.csv').write_text('auc,1')",
@@ -139,3 +141,15 @@ def test_the_bundles_own_folder_for_evaluations_is_ours(tmp_path: Path) -> None:
     (folder / "metrics.csv").write_text("auc,0.5")
     run(tmp_path, output_dir=str(folder))
     assert (folder / "metrics.csv").read_text() == "auc,1"
+
+
+def test_what_a_run_does_not_use_is_not_in_its_way(tmp_path: Path) -> None:
+    """The handlers of the training stand in the configuration of an evaluation, too."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "last.pt").write_bytes(b"mine")
+    config = {**CONFIG, "run": ["$@metrics"]}
+    names = {name for part in _reached(config, config["run"]) for name in _written_by(part)}
+    assert names == {"metrics.csv"}
+    assert _at({"a": [{"b": 1}]}, "a#0::b") == 1
+    assert _at({"a": [1]}, "a#2#c") is None

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from stride_monai.errors import ConfigError
 from stride_monai.workflows.locate import bundle_root
-from stride_monai.workflows.overlays import OVER, check_order
+from stride_monai.workflows.overlays import NEEDS, OVER, check_order
 from stride_monai.workflows.workflow import StrideWorkflow
 
 BUNDLES = ("cell_cls", "coloradv", "detection", "swift_mil", "text_align")
@@ -44,6 +44,7 @@ def test_every_order_that_is_taken_is_the_same_configuration(bundle: str) -> Non
                     continue
                 config = ConfigParser.load_config_files(files(bundle, *order))
                 config.pop(OVER)
+                config.pop(NEEDS, None)
                 config["imports"] = sorted(config["imports"])
                 results.append(config)
             assert all(result == results[0] for result in results), chosen
@@ -62,7 +63,18 @@ def test_every_order_that_is_taken_is_the_same_configuration(bundle: str) -> Non
         ("cell_cls", "tiny train", "tiny.json comes after train.json: give train.json, tiny.json"),
         ("cell_cls", "tiny", "tiny.json is laid over train.json or inference.json or crops.json"),
         ("cell_cls", "inference evaluate", "evaluate.json is laid over train.json: give that file before it"),
-        ("cell_cls", "train fixmatch crest", "fixmatch.json and crest.json cannot go together: both set 'method'"),
+        (
+            "cell_cls",
+            "train semi_supervised fixmatch crest",
+            "fixmatch.json and crest.json cannot go together: both set 'method'",
+        ),
+        (
+            "cell_cls",
+            "train tiny fixmatch evaluate",
+            "fixmatch.json needs semi_supervised.json: give train.json, tiny.json, semi_supervised.json, fixmatch",
+        ),
+        ("cell_cls", "train moco self_supervised", "moco.json comes after self_supervised.json"),
+        ("cell_cls", "train self_supervised", "give after it one of dino.json, moco.json, simclr.json"),
         ("cell_cls", "train inference", "train.json and inference.json cannot go together"),
         ("detection", "train fcos tiny", "fcos.json comes after tiny.json: give train.json, tiny.json, fcos.json"),
         ("detection", "train tiny_fcos fcos", "tiny_fcos.json comes after fcos.json"),

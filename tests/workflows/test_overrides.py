@@ -35,6 +35,7 @@ CONFIG = {
     "weights": ["$@bundle_root + '/a.pt'", "$@bundle_root + '/b.pt'"],
     "device": "$torch.device('cpu')",
     "part": {"_target_": "pathlib.PurePosixPath", "_mode_": "callable", "inner": {"path": "x"}},
+    "copied": ["%part"],
     "count": 3,
     "rate": 0.5,
     "twice": "$2 * @count",
@@ -47,7 +48,7 @@ CONFIG = {
         key: f"@{key}"
         for key in (
             *("dataset_dir", "bag_dir", "cell_dir", "output_dir", "weights", "device", "part::inner::path"),
-            *("count", "rate", "twice", "fast", "spaces", "nothing"),
+            *("copied::0::inner::path", "count", "rate", "twice", "fast", "spaces", "nothing"),
         )
     },
 }
@@ -215,6 +216,12 @@ def test_options_of_monai_itself(home: Path, tmp_path: Path) -> None:
         assert command(home, "run_workflow", "--config_file", "configs#2/train.json")["count"] == 3
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_list_names_by_a_macro_is_what_was_typed(home: Path, way: str) -> None:
+    found = command(home, way, "--part#inner#path", "a#b")
+    assert found["copied::0::inner::path"] == found["part::inner::path"] == "a#b"
+
+
 def test_from_python_a_hash_arrives_too(home: Path) -> None:
     """MONAI replaces '#' by '::' in every text of a configuration."""
     config = str(home / "configs" / "train.json")
@@ -278,7 +285,7 @@ def test_kinds_of_the_bundles_options() -> None:
         "True or False": ["amp", "allow_missing", "use_amp", "optimizer#amsgrad"],
         "a component": ["optimizer", "train#dataset"],
     }
-    kinds["text"] += ["resume", "device", "head", "train#handlers#8#save_dir", "encoder_name"]
+    kinds["text"] += ["resume", "device", "head", "save_state#save_dir", "encoder_name"]
     known = ConfigParser.load_config_files(
         [str(bundle_root("swift_mil") / "configs" / f"{name}.json") for name in ("train", "tiny")]
     )

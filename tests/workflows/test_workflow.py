@@ -39,7 +39,7 @@ FILES = [str(ROOT / "configs" / name) for name in ("train.json", "tiny.json")]
         ({"train::trainer::max_epoch": 1}, "train#trainer#max_epochs"),
         ({"optimizer#weight_decai": 0}, "optimizer#weight_decay"),
         ({"train#dataloader#batchsize": 1}, "train#dataloader#batch_size"),
-        ({"train#handlers#4#interwal": 1}, "train#handlers#4#interval"),
+        ({"validation#interwal": 1}, "validation#interval"),
         ({"+imports": ["$import os"]}, "config files only"),
         ({"weight": "x.pt"}, "weights"),
     ],
@@ -58,7 +58,7 @@ def test_unknown_overrides_are_refused_with_the_nearest_name(override: dict[str,
         {"network_def#drop_path_rate": 0.1},  # CellClassifier hands any argument on to timm
         {"train#trainer#accumulation_steps": 2},
         {"optimizer": {"_target_": "torch.optim.SGD", "params": "$@network_def.parameters()", "lr": 0.1}},
-        {"train#handlers#1#_disabled_": True},
+        {"log_loss#_disabled_": True},
         {"epochs": 3, "max_epochs": "@epochs"},  # new, and something refers to it
         {"_meta_#version": "9"},
     ],

@@ -23,7 +23,16 @@ from stride_monai.data.bags.bag import BagFile
 from stride_monai.data.descriptions import IMPLIED, DescriptionRules
 from stride_monai.errors import BagError
 
-__all__ = ["BagCells", "BlockPool", "CellBatch", "DescribedBagCells", "GrownCells", "collate_cells", "samples_of"]
+__all__ = [
+    "BagCells",
+    "BlockPool",
+    "CellBatch",
+    "DescribedBagCells",
+    "GrownCells",
+    "collate_cells",
+    "decode_threads",
+    "samples_of",
+]
 
 _KEPT_BLOCKS = 2  # a loop still holds its batch while the next is made
 
@@ -75,6 +84,11 @@ class CellBatch(Sequence[dict[str, Any]]):
         if isinstance(place, slice):
             return CellBatch(self.images[place], self.known[place])
         return {"image": self.images[place], **self.known[place]}
+
+
+def decode_threads(num_workers: int) -> int | None:
+    """Threads that decode a batch in each process that loads; None (one a core) where the training process loads."""
+    return 1 if num_workers else None
 
 
 class BagCells(Dataset[dict[str, Any]]):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from stride_monai.errors import ConfigError, MissingExtraError
 from stride_monai.networks.encoders.cell_encoder import CellClassifier, refuse_batch_norm
 
-__all__ = ["DINO", "MoCo", "SelfSupervised", "SimCLR", "cosine"]
+__all__ = ["DINO", "MoCo", "SelfSupervised", "SimCLR", "cosine", "moco_queue_size"]
 
 _log = logging.getLogger(__name__)
 
@@ -137,6 +137,11 @@ class _WithTeacher(SelfSupervised):
         with torch.no_grad():
             self._follow(self.student, self.teacher, momentum)
             self._follow(self.head, self.teacher_head, momentum)
+
+
+def moco_queue_size(cells: int, batch_size: int, most: int = 65536) -> int:
+    """Keys in the queue of :class:`MoCo`: whole batches, at most a quarter of the training cells (but one batch)."""
+    return min(most, max(1, cells // (4 * batch_size)) * batch_size)
 
 
 class MoCo(_WithTeacher):
