@@ -14,7 +14,7 @@ from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler, prediction
 from stride_monai.metrics.slide import at_threshold, positive_scores, specificity_at_sensitivity
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
-__all__ = ["OperatingPointHandler", "detectors_of"]
+__all__ = ["OperatingPointHandler"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +67,9 @@ class OperatingPointHandler(EpochHandler):
 
     def collect(self, engine: Engine) -> None:
         super().collect(engine)
-        self._detectors |= detectors_of(engine.state.batch)
-        if isinstance(batch := engine.state.batch, Mapping) and "mask" in batch:
+        batch = engine.state.batch if isinstance(engine.state.batch, Mapping) else {}
+        self._detectors |= set(batch.get("detector", ()))
+        if "mask" in batch:
             self._bag_size = int(batch["mask"].shape[-1])
 
     def finish(self, engine: Engine) -> None:
@@ -83,11 +84,6 @@ class OperatingPointHandler(EpochHandler):
             point = at_threshold(scores, positive, self.network.operating_point().threshold)
         engine.state.metrics.update(point._asdict())
         _log.info("threshold %.4f: sensitivity %.3f, specificity %.3f (%d slides)", *point, len(labels))
-
-
-def detectors_of(batch: Any) -> set[str]:
-    """SHA-256 of the detectors that chose the cells of a batch of bags; empty where the batch does not say."""
-    return set(batch.get("detector", ())) if isinstance(batch, Mapping) else set()
 
 
 def _only(detectors: set[str]) -> str:

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from stride_monai.bethesda import SLIDE_CLASSES
-from stride_monai.errors import ManifestError
 from stride_monai.evaluation.slides import JudgedSlides, slide_figures, slide_report, slide_table
 from stride_monai.findings import OperatingPoint
-from stride_monai.metrics.slide import at_threshold, auc, f1_macro, roc_curve
+from stride_monai.metrics.slide import at_threshold, auc, f1_macro
 
 
 def judged(count: int = 30) -> JudgedSlides:
@@ -21,20 +20,6 @@ def judged(count: int = 30) -> JudgedSlides:
     label = random.integers(0, len(SLIDE_CLASSES), count) * (random.random(count) < 0.6)
     names = [f"s{k:02d}" for k in random.permutation(count)]
     return JudgedSlides(names, random.dirichlet(np.ones(len(SLIDE_CLASSES)), count), label, np.zeros((5, 5), int))
-
-
-def test_the_roc_curve_is_that_of_every_threshold() -> None:
-    rng = np.random.default_rng(0)
-    scores, positive = rng.integers(0, 6, 40) / 5, rng.random(40) < 0.4
-    false_positives, sensitivity = roc_curve(scores, positive)
-    for threshold, x, y in zip(np.unique(scores)[::-1], false_positives[1:], sensitivity[1:], strict=True):
-        called = scores >= threshold
-        assert x == pytest.approx((called & ~positive).sum() / (~positive).sum())
-        assert y == pytest.approx((called & positive).sum() / positive.sum())
-    assert (false_positives[0], sensitivity[0], false_positives[-1], sensitivity[-1]) == (0, 0, 1, 1)
-    assert np.trapezoid(sensitivity, false_positives) == pytest.approx(auc(scores, positive))
-    with pytest.raises(ManifestError, match="no negative slide"):
-        roc_curve(scores, np.ones(40, bool))
 
 
 def test_every_centre_is_judged_by_itself_and_what_is_not_defined_is_none() -> None:
