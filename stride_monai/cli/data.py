@@ -98,7 +98,7 @@ def _values(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--option '{pair}' is no NAME=VALUE", "e.g. --option part=cropped")
+            raise ConfigError(f"invalid --option '{pair}'", "e.g. --option part=cropped")
         values[name] = value
     return values
 

@@ -178,7 +178,7 @@ def _coordinate(row: Row, name: str) -> float:
     try:
         return row.number(name)
     except ValueError as error:
-        raise ManifestError(f"{name} '{row.get(name)}' is no number") from error
+        raise ManifestError(f"invalid {name} '{row.get(name)}'") from error
 
 
 def _truth(row: Row, name: str) -> bool:

@@ -165,7 +165,7 @@ def _mpp(row: Row) -> float | None:
     try:
         return row.number("mpp")
     except ValueError as error:
-        raise ManifestError(f"um/px '{text}' is no number", "give it in um/px, e.g. 0.25") from error
+        raise ManifestError(f"invalid um/px '{text}'", "give it in um/px, e.g. 0.25") from error
 
 
 def parse_split(text: str) -> str:

@@ -58,7 +58,7 @@ def read_regions(folder: Path | str) -> dict[str, list[Box]]:
         try:
             sides = [row.number(name) for name in COLUMNS[1:]]
         except ValueError as error:
-            problems.add(row.place, f"'{error}' is no number")
+            problems.add(row.place, f"invalid number '{error}'")
             continue
         try:
             record = RegionRecord(row.get("slide_id"), Box(*sides))

@@ -111,4 +111,4 @@ def _measurements(cell: Cell) -> str:
 def _require_finite(cell: Cell, file_name: str) -> None:
     numbers = (*cell.box, *cell.probabilities, cell.score, cell.attention, cell.cam, cell.rerank_score or 0.0)
     if not math.isfinite(sum(numbers)):
-        raise OutputError(f"cell {cell.rank} of {file_name} holds a value that is no number", "check the weights")
+        raise OutputError(f"cell {cell.rank} of {file_name} holds a non-finite value", "check the weights")

@@ -50,9 +50,7 @@ class OperatingPointHandler(EpochHandler):
         force: bool = False,
     ) -> None:
         if not 0 < sensitivity <= 1:
-            raise ConfigError(
-                f"the sensitivity {sensitivity} is no share", "give one above 0 and up to 1, such as 0.95"
-            )
+            raise ConfigError(f"invalid sensitivity {sensitivity}", "give one above 0 and up to 1, such as 0.95")
         super().__init__(output_transform)
         self.network = network
         self.sensitivity = sensitivity

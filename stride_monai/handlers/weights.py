@@ -52,7 +52,7 @@ class BestWeights:
             torch.save(self.network.state_dict(), temporary)
         if best == _NONE_YET:
             engine.logger.warning(
-                "%s holds the weights of epoch %d, which nothing says are the best: the key metric is no number",
+                "%s holds the weights of epoch %d, which nothing says are the best: the key metric is non-finite",
                 self.path,
                 engine.state.epoch,
             )

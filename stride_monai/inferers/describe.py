@@ -61,7 +61,7 @@ class Explainer:
             return [()] * len(classes)
         cosines = _similarities(self.aligner, features)
         if not bool(cosines.isfinite().all()):
-            raise SlideError(f"{slide}: text_align gives similarities that are no numbers", "check its weights")
+            raise SlideError(f"{slide}: text_align gives non-finite similarities", "check its weights")
         keep = self.aligner.keep(cosines).tolist()
         return [
             _descriptions(name, self.aligner.texts, row, kept)

@@ -66,7 +66,7 @@ def judge(
         clock: gets the seconds of the stages ``classify`` and ``decide``.
 
     Raises:
-        SlideError: it gives values that are no numbers.
+        SlideError: it gives non-finite values.
     """
     clock = clock or Clock()
     with clock.stage("classify"):
@@ -74,7 +74,7 @@ def judge(
     with clock.stage("decide"):
         evidence = decide(features, classifier, top_k, activation)
     if not evidence.finite:
-        raise SlideError(f"{name}: the slide classifier gives values that are no numbers", "check its weights")
+        raise SlideError(f"{name}: the slide classifier gives non-finite values", "check its weights")
     return evidence
 
 

@@ -115,9 +115,7 @@ class CellReranker:
         count = int(bag.mask.sum())
         scores = self.scores(bag.images[:count])
         if not bool(scores.isfinite().all()):
-            raise BagError(
-                f"slide '{slide_id}': {self.name} gives a cell a score that is no number", "check its weights"
-            )
+            raise BagError(f"slide '{slide_id}': {self.name} gives a cell a non-finite score", "check its weights")
         order = rank_boxes(bag.boxes[:count].numpy(), scores.numpy(), bag.scores[:count].numpy())[: self.top_k]
         return bag._replace(
             images=padded(bag.images.numpy()[order], self.top_k),

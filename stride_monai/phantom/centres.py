@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import check_name
 from stride_monai.phantom.stain import Centre, tinted
 
 __all__ = ["ANY", "CENTRES", "SITES", "VARIANTS", "any_centre", "centre_named"]
@@ -218,8 +218,7 @@ def centre_named(name: str, seed: int | None = None) -> Centre:
     """
     if name == ANY:
         return Centre(ANY) if seed is None else any_centre(seed)
-    if name not in CENTRES:
-        raise ConfigError(f"there is no phantom centre '{name}'", f"use one of {', '.join([*CENTRES, ANY])}")
+    check_name("phantom centre", name, [*CENTRES, ANY])
     return CENTRES[name]
 
 

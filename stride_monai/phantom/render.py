@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
-from stride_monai.errors import ConfigError, OutputError
+from stride_monai.errors import ConfigError, OutputError, check_name
 from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
@@ -106,8 +106,7 @@ def render_slide(
             or the disk is too small.
     """
     path = Path(path)
-    if file_format not in _WRITERS:
-        raise ConfigError(f"there is no slide format '{file_format}'", f"use {' or '.join(_WRITERS)}")
+    check_name("slide format", file_format, _WRITERS)
     planes = _plane_files(path, z_planes)
     _refuse_present(planes.values(), overwrite)
     plan, parameters = plan_slide(
@@ -142,7 +141,7 @@ def _plane_files(path: Path, z_planes: Sequence[float]) -> dict[float, Path]:
     apart = len({round(z, 1) for z in heights if abs(z) <= 50}) == len(heights)
     if 0.0 not in heights or not apart:
         raise ConfigError(
-            f"{heights} are no planes of a z-stack", "give heights up to 50 um, 0.1 um apart and 0 among them"
+            f"invalid planes of a z-stack {heights}", "give heights up to 50 um, 0.1 um apart and 0 among them"
         )
     stem, dot, suffix = path.name.partition(".")
     files = {z: path.with_name(f"{stem}_z{z:+.1f}{dot}{suffix}") for z in sorted(heights) if z != 0}

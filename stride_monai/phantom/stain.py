@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import ConfigError, check_name
 
 __all__ = [
     "DYES",
@@ -119,8 +119,7 @@ class Centre:
     origin_mm: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        if self.scanner not in SCANNERS:
-            raise ConfigError(f"there is no phantom scanner '{self.scanner}'", f"use one of {', '.join(SCANNERS)}")
+        check_name("phantom scanner", self.scanner, SCANNERS)
         if not (0.1 <= self.mpp <= 1.1 and 1 <= self.jpeg_quality <= 100 and 0 < self.aperture < 1.4):
             raise ConfigError(
                 f"centre '{self.name}' has an impossible scanner",

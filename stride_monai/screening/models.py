@@ -44,7 +44,7 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"'{name}' is no device", "use auto, cpu or cuda") from error
+        raise ConfigError(f"unknown device '{name}'", "use auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError("there is no CUDA device here", "use --device cpu, or see stride-monai doctor")
     return device

@@ -205,7 +205,7 @@ def _set(parser: ConfigParser, name: str, value: Any) -> None:
     try:
         parser[name] = value
     except (KeyError, ValueError, IndexError, TypeError) as error:
-        raise ConfigError(f"there is no option '--{name.replace('::', '#')}'", "it stands in no component") from error
+        raise ConfigError(f"unknown option '--{name.replace('::', '#')}'", "it stands in no component") from error
 
 
 def _all_configs(folder: Path) -> list[str]:

@@ -47,7 +47,7 @@ def refuse_unknown(
         advice = (
             f"did you mean '--{'#'.join((*path, near[0]))}'?" if near else f"known are {', '.join(sorted(choices))}"
         )
-        raise ConfigError(f"there is no option '--{name}'", advice)
+        raise ConfigError(f"unknown option '--{name}'", advice)
 
 
 def _holds(file: Mapping[str, Any], path: Sequence[str]) -> bool:

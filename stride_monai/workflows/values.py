@@ -274,7 +274,7 @@ def the_device(value: Any) -> Any:
     if not there:
         gpus = torch.cuda.device_count()
         raise ConfigError(
-            f"there is no device '{value}'",
+            f"unknown device '{value}'",
             "use cpu" + (f", or cuda:0 to cuda:{gpus - 1}" if gpus else ": no GPU is seen"),
         )
     return value

@@ -57,9 +57,9 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
     message = str(caught.value)
     for part in (
         "line 3: no slide id",
-        "line 4: x0 'zero' is no number",
+        "line 4: invalid x0 'zero'",
         "line 5: box (5.0, 0.0, 5.0, 5.0) is empty",
-        "line 6: y1 'inf' is no number",
+        "line 6: invalid y1 'inf'",
         "line 7: 'CIN3' is not a Bethesda label",
         "line 8: label 'LSIL' contradicts cell class 'AGC'",
         "line 9: no label",

@@ -28,7 +28,7 @@ def test_a_cohort_is_replaced_only_on_request_and_then_wholly(tmp_path: Path) ->
         run_import("cric", source, out)
     before = (out / "cells.csv").read_bytes()
     samples.text(source / "classifications.csv", HEADER + "aa.png,1,LSIL,nan,60\n")
-    with pytest.raises(ManifestError, match="nucleus_x is nan"):
+    with pytest.raises(ManifestError, match="non-finite nucleus_x nan"):
         run_import("cric", source, out, overwrite=True)
     assert (out / "cells.csv").read_bytes() == before  # what is refused destroys nothing
     samples.text(source / "classifications.csv", HEADER + "aa.png,1,LSIL,50,60\n")

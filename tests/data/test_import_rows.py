@@ -42,8 +42,8 @@ def test_every_broken_row_is_listed_with_its_line(tmp_path: Path) -> None:
     with (tmp_path / "out" / "problems.csv").open(newline="") as stream:
         rows = {row["line"]: row for row in csv.DictReader(stream)}
     for line, kind, text in (
-        (3, "row", "nucleus_x is nan"),
-        (4, "row", "nucleus_x 'fifty' is no number"),
+        (3, "row", "non-finite nucleus_x nan"),
+        (4, "row", "invalid nucleus_x 'fifty'"),
         (5, "box", "(499.5, 59.5) is outside the image of 200x200 px"),
         (6, "duplicate", "cell id '1' is that of classifications.csv line 2 too"),
         (8, "contradiction", "'NILM' here, 'LSIL' at classifications.csv line 2"),
@@ -93,10 +93,10 @@ def test_a_clean_import_can_be_called_complete(tmp_path: Path) -> None:
     [
         ("yolo", ("labels/train/a.txt", "0.25 0.6", "25 60"), r"a\.txt line 1: the values are not between 0 and 1"),
         ("yolo", ("labels/train/a.txt", "0.18 0.36", "0.18 0.36 0.9"), r"a\.txt line 1: there are 6 values"),
-        ("yolo", ("labels/train/a.txt", "1 0.1", "1 x"), r"a\.txt line 2: value 'x' is no number"),
+        ("yolo", ("labels/train/a.txt", "1 0.1", "1 x"), r"a\.txt line 2: invalid value 'x'"),
         ("yolo", ("labels/train/a.txt", "0.18 0.36", "0 0.36"), r"a\.txt line 1: box .* is empty"),
         ("voc", ("Annotations/a.xml", ">68<", ">6800<"), r"a\.xml line 5: box .* px outside the image"),
-        ("voc", ("Annotations/a.xml", ">68<", "><"), r"a\.xml line 5: xmax '' is no number"),
+        ("voc", ("Annotations/a.xml", ">68<", "><"), r"a\.xml line 5: invalid xmax ''"),
         ("voc", ("Annotations/a.xml", "</object>", ""), r"a\.xml line 9 is no XML"),
         ("voc", ("Annotations/a.xml", "<width>200", "<width>300"), "is 200x200 px, the data set says 300x200"),
         ("coco", ("annotations/instances_train2017.json", '"id": 9', '"id": 7'), "image 2: image id 7 is that of"),
@@ -113,18 +113,18 @@ def test_a_clean_import_can_be_called_complete(tmp_path: Path) -> None:
         (
             "coco",
             ("annotations/instances_train2017.json", '"category_id": 1', '"category_id": 5'),
-            "there is no category 5",
+            "unknown category 5",
         ),
-        ("coco", ("annotations/instances_train2017.json", "20.5, 20]", "NaN, 20]"), r"\(id 4\): width is nan"),
+        ("coco", ("annotations/instances_train2017.json", "20.5, 20]", "NaN, 20]"), r"\(id 4\): non-finite width nan"),
         (
             "sipakmed",
             ("im_Koilocytotic/im_Koilocytotic/001_cyt01.dat", "60,70", "60;7o"),
-            r"001_cyt01\.dat line 3: y '7o' is no number",
+            r"001_cyt01\.dat line 3: invalid y '7o'",
         ),
-        ("tianchi", ("labels/T1.json", '"x": 45', '"x": "?"'), r"T1\.json entry 3: x '\?' is no number"),
+        ("tianchi", ("labels/T1.json", '"x": 45', '"x": "?"'), r"T1\.json entry 3: invalid x '\?'"),
         ("riva", ("annotations/train.csv", "100.5,90.25", "1000.5,90.25"), r"train\.csv line 2: the point"),
-        ("cervix93", ("dataset/EDF/frame000.csv", ",", ";"), r"frame000\.csv line 1: value '.*' is no number"),
-        ("geojson", ("slide 1.png.geojson", "[80, 80], ", '["a", 80], '), r"feature 2: x 'a' is no number"),
+        ("cervix93", ("dataset/EDF/frame000.csv", ",", ";"), r"frame000\.csv line 1: invalid value '.*'"),
+        ("geojson", ("slide 1.png.geojson", "[80, 80], ", '["a", 80], '), r"feature 2: invalid x 'a'"),
     ],
 )
 def test_broken_rows_of_every_format_are_named(

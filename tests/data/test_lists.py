@@ -68,8 +68,8 @@ def test_one_slide_in_many_spellings(tmp_path: Path, name: str, text: str, encod
         ("nested.json", '[{"path": ["a.svs", "b.svs"]}]', "entry 1: path is a list"),
         ("patients.json", '[{"path": "a.svs", "patient": {"id": 3}}]', "entry 1: patient is an object"),
         ("zeros.csv", "p\0a\0t\0h\0", "zero bytes"),
-        ("thousands.csv", 'path,mpp\na.svs,"1,234"\n', "um/px '1,234' is no number"),
-        ("under_score.csv", "path,mpp\na.svs,0_25\n", "um/px '0_25' is no number"),
+        ("thousands.csv", 'path,mpp\na.svs,"1,234"\n', "invalid um/px '1,234'"),
+        ("under_score.csv", "path,mpp\na.svs,0_25\n", "invalid um/px '0_25'"),
         ("wide.csv", "path,mpp\na.svs,0.25,more\n", "3 cells under 2 columns"),
     ],
 )

@@ -47,9 +47,9 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
     message = str(caught.value)
     for part in (
         "line 3: no path",
-        "line 4: um/px 'fast' is no number",
+        "line 4: invalid um/px 'fast'",
         "line 5: um/px of c is -1.0",
-        "line 6: um/px 'nan'",
+        "line 6: invalid um/px 'nan'",
         "line 7: 'CIN2' is not a Bethesda label",
         "line 8: unknown split 'sometimes'",
         "line 9: slide id 'a' is that of line 2 too",
@@ -117,7 +117,7 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_broken_json_entries_are_named(tmp_path: Path) -> None:
     text = json.dumps({"training": [{"path": "a.svs"}, {"path": "b.svs", "mpp": "?"}]})
-    with pytest.raises(ManifestError, match="entry 2 of 'training': um/px"):
+    with pytest.raises(ManifestError, match="entry 2 of 'training': invalid um/px"):
         read_manifest(_write(tmp_path, text, "m.json"))
 
 

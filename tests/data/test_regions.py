@@ -62,7 +62,7 @@ def test_regions_are_read_as_written_and_absent_ones_are_none(
 
 def test_broken_regions_are_named(tmp_path: Path) -> None:
     (tmp_path / "regions.csv").write_text("slide_id,x0,y0,x1,y1\na,0,0,5,5\na,5,0,5,5\na,nan,0,5,5\n")
-    with pytest.raises(ManifestError, match=r"line 3: region .* is empty.*; line 4: 'nan' is no number"):
+    with pytest.raises(ManifestError, match=r"line 3: region .* is empty.*; line 4: invalid number 'nan'"):
         read_regions(tmp_path)
     (tmp_path / "regions.csv").write_text("slide_id,x0,y0,x1\n")
     with pytest.raises(ManifestError, match="no column y1"):

@@ -140,7 +140,7 @@ def test_what_cannot_work_is_refused() -> None:
         CellReranker(SaysBrightness(), CLASSIFIER, 4, crop_px=64, crop_mpp=0.25).check_crops(64, 0.5)
     network = CellClassifier("test_convnext").eval()
     nn.init.constant_(network.head.bias, torch.nan)
-    with pytest.raises(BagError, match=r"slide 's1': .* no number"):
+    with pytest.raises(BagError, match=r"slide 's1': .* non-finite"):
         reranker(1, 2, network)(
             candidates_of([0.5, 0.4], [1, 2])._replace(images=torch.zeros(2, 3, 32, 32, dtype=torch.uint8)), "s1"
         )

@@ -211,7 +211,7 @@ def test_bags_that_do_not_fit_are_refused_by_name(home: Path, tmp_path: Path) ->
     network = make_classifier()
     nn.init.constant_(network.encoder.encoder.stem[0].bias, torch.nan)
     torch.save(network.state_dict(), tmp_path / "nan.pt")
-    with pytest.raises(SlideError, match=r"slide 'n': .* no numbers"):
+    with pytest.raises(SlideError, match=r"slide 'n': .* non-finite"):
         infer(home, bag(tmp_path / "nan", "n", 5), tmp_path / "out", weights=str(tmp_path / "nan.pt"))
     with pytest.raises(SlideError, match=r"slide 'u' has a cell of class 'HSIL'"):
         infer(home, with_unknown_class(bag(tmp_path / "unknown", "u", 5)), tmp_path / "out")

@@ -135,7 +135,7 @@ def test_similarities_that_are_no_numbers_fail_the_slide() -> None:
     aligner = make_aligner()
     for parameter in aligner.parameters():
         nn.init.constant_(parameter, torch.nan)
-    with pytest.raises(SlideError, match=r"a\.svs: text_align gives similarities that are no numbers"):
+    with pytest.raises(SlideError, match=r"a\.svs: text_align gives non-finite similarities"):
         Explainer(Described(True, "a test", 0.1), aligner).describe(torch.randn(2, 64), ["NILM", "NILM"], "a.svs")
 
 

@@ -175,7 +175,7 @@ def test_ome_xml_in_an_encoding_of_old(tmp_path: Path, encoding: str) -> None:
         ('<BinaryOnly MetadataFile="a.companion.ome" UUID="u"/>', "stands in another file"),
         (ome_image(0, 99, 64), "contradicts itself"),
         (ome_image(0, 64, 64) + "<", "OME-XML is damaged"),
-        (ome_image(0, 64, 64).replace('SizeZ="1"', 'SizeZ="many"'), "SizeZ is no number"),
+        (ome_image(0, 64, 64).replace('SizeZ="1"', 'SizeZ="many"'), "invalid SizeZ"),
         ("", "describes no image"),
     ],
 )

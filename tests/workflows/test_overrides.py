@@ -182,11 +182,11 @@ def test_other_kinds_arrive_as_what_they_are(
         (["--nothing", "[1e3]"], "--nothing .*two ways"),
         (["--output_dir"], "--output_dir' has no value"),
         (["--output_dir", "--count", "3"], "--output_dir' has no value"),
-        (["--output_dir", "-x"], "no option '--x'"),
+        (["--output_dir", "-x"], "unknown option '--x'"),
         (["--output_dir", "-"], "'--output_dir -' is not a value"),
         (["--outputdir", "None"], "did you mean '--output_dir'"),
-        (["--device", "gpu"], "no device 'gpu'"),
-        (["--device", "cuda:99"], "no device 'cuda:99'"),
+        (["--device", "gpu"], "unknown device 'gpu'"),
+        (["--device", "cuda:99"], "unknown device 'cuda:99'"),
     ],
 )
 def test_what_is_not_clear_is_refused_by_name(

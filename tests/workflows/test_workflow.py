@@ -102,7 +102,7 @@ def test_command_line_refuses_and_trains_nothing(way: str, tmp_path: Path) -> No
     done = processes.run("monai.bundle", arguments, cwd=tmp_path)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert last == "error: there is no option '--max_epoch': did you mean '--max_epochs'?"
+    assert last == "error: unknown option '--max_epoch': did you mean '--max_epochs'?"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -139,7 +139,7 @@ def one_line(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
         ({"bundle_root": "nowhere"}, ConfigError, str(Path("nowhere").absolute())),
         ({"output_dir": str(ROOT / "LICENSE" / "out")}, OutputError, f"{ROOT / 'LICENSE'} is no folder"),
         ({"batch_size": 0}, RuntimeError, "batch_size=0"),
-        ({"device": "gpu"}, ConfigError, "there is no device 'gpu'"),
+        ({"device": "gpu"}, ConfigError, "unknown device 'gpu'"),
         ({"tracking": "mlflow"}, RuntimeError, "install mlflow"),
         ({"val_interval": "$open('/no/file')"}, RuntimeError, "/no/file"),
     ],

@@ -139,7 +139,7 @@ def _annotations(
                 continue
             category = _key(entry, "category_id")
             if category not in names:
-                raise ManifestError(f"there is no category {category}")
+                raise ManifestError(f"unknown category {category}")
             box, outline = shape_of(entry, result.tally)
             cell_id = to_id(given, "id")
             result.cells.append(

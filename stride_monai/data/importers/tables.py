@@ -28,7 +28,7 @@ def to_number(value: object, name: str, decimal_comma: bool = False) -> float:
         return number("" if isinstance(value, bool) else text, decimal_comma)
     except ValueError:
         infinite = text.lower().lstrip("+-") in {"nan", "inf", "infinity"}
-        raise ManifestError(f"{name} is {text}" if infinite else f"{name} '{text}' is no number") from None
+        raise ManifestError(f"non-finite {name} {text}" if infinite else f"invalid {name} '{text}'") from None
 
 
 def to_id(value: object, name: str) -> str:

@@ -39,7 +39,7 @@ def line_of(text: str, place: Place, slide_id: str, size: tuple[int, int]) -> Li
     words = text.split()
     class_number = to_number(words[0], "class")
     if class_number != int(class_number) or class_number < 0:
-        raise ManifestError(f"class '{words[0]}' is no number of a class")
+        raise ManifestError(f"invalid class '{words[0]}'")
     return Line(place, slide_id, size, str(int(class_number)), [to_number(word, "value") for word in words[1:]])
 
 

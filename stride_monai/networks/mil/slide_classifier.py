@@ -157,7 +157,7 @@ class SlideClassifier(nn.Module):
         """
         sha256 = bytes.fromhex(detector or _UNKNOWN)
         if len(sha256) != _SHA256_BYTES:
-            raise ValueError(f"'{detector}' is no SHA-256")
+            raise ValueError(f"invalid SHA-256 '{detector}'")
         stored = np.float32(threshold)
         if float(stored) > threshold:  # rounding up would exclude the very slide that the threshold was taken from
             stored = np.nextafter(stored, np.float32(-1))

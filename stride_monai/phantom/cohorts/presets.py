@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import check_name
 from stride_monai.phantom.centres import SITES
 
 __all__ = [
@@ -89,6 +89,5 @@ def preset_named(name: str) -> CohortPreset:
     Raises:
         ConfigError: there is none.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"there is no phantom cohort '{name}'", f"use one of {', '.join(PRESETS)}")
+    check_name("phantom cohort", name, PRESETS)
     return PRESETS[name]

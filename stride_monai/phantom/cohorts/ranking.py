@@ -80,7 +80,7 @@ class RankingModel:
 
     def __post_init__(self) -> None:
         if not 0 <= self.missed <= 1 or not min(self.spread, self.slide_spread, self.jitter_um) >= 0:
-            raise ConfigError(f"{self} is no ranking", "give spreads of 0 or more and a share of missed lesions in 0-1")
+            raise ConfigError(f"invalid ranking {self}", "give spreads of 0 or more and a missed share in 0-1")
 
 
 class RankedCell(NamedTuple):

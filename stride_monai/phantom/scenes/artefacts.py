@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.errors import ConfigError
+from stride_monai.errors import check_name
 from stride_monai.phantom.stain import OD_UNITS
 from stride_monai.units import Box
 
@@ -240,8 +240,7 @@ def make_artefacts(
         ConfigError: a name is not in :data:`ARTEFACTS`.
     """
     for name in names:
-        if name not in ARTEFACTS:
-            raise ConfigError(f"there is no phantom artefact '{name}'", f"use {' or '.join(ARTEFACTS)}")
+        check_name("phantom artefact", name, ARTEFACTS)
     made: list[Artefact] = []
     if "pen" in names:
         half_width = min(350 / mpp, 0.05 * width)

@@ -194,7 +194,7 @@ def _number(element: ElementTree.Element, name: str, default: int) -> int:
     if text is None:
         return default
     if not text.strip().isdecimal() or len(text) > 18:
-        raise TiffError(f"its OME-XML is damaged ({name} is no number)")
+        raise TiffError(f"its OME-XML is damaged (invalid {name})")
     return int(text)
 
 
