@@ -111,5 +111,5 @@ def test_weights_loader_loads_when_the_engine_starts(network: SlideClassifier, t
 
 @pytest.mark.parametrize("wanted", [0, 2, 95])
 def test_a_sensitivity_that_is_no_share_is_refused(wanted: float, network: SlideClassifier) -> None:
-    with pytest.raises(ConfigError, match=f"{wanted} is no share"):
+    with pytest.raises(ConfigError, match=f"invalid sensitivity {wanted}"):
         OperatingPointHandler(network, wanted)
