@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.engine import Engine
 from monai.inferers import Inferer
 from torch import nn
 
@@ -140,6 +141,8 @@ class SlideInference:
         output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
         writers: by name, what to write for each slide.
         inputs: files and folders that were named; nothing is written over them.
+        val_handlers: of MONAI or Ignite, e.g. of an experiment tracker; for them the run is one iteration, whose output
+            are the outcomes.
     """
 
     def __init__(
@@ -149,7 +152,9 @@ class SlideInference:
         output_dir: Path | str,
         writers: Mapping[str, Writer],
         inputs: Any = (),
+        val_handlers: Sequence[Any] = (),
     ) -> None:
+        self.handlers = val_handlers
         self.dataset, self.inferer, self.output_dir, self.writers = dataset, inferer, Path(output_dir), writers
         self.inputs = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
 
@@ -160,6 +165,13 @@ class SlideInference:
             BundleError, ConfigError: see :meth:`ScreeningInferer.screener`.
             SlideError: at the end, slides failed.
         """
+        engine = Engine(lambda engine, _: self._run())
+        for handler in self.handlers:
+            handler.attach(engine)
+        outcomes: list[Outcome] = engine.run([None], max_epochs=1).output
+        return outcomes
+
+    def _run(self) -> list[Outcome]:
         items = [self.dataset[index] for index in range(len(self.dataset))]
         _log.info("%d slides", len(items))
         screener = self.inferer.screener(on_bags=all(is_bag_path(item.path) for item in items))

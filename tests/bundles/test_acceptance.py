@@ -22,7 +22,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.parent.parent.name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
-SCHEMA = Path(__file__).parent / "bundle_schema" / "meta_schema_20240725.json"
+SCHEMA = Path(__file__).parent / "schema" / "meta_schema_20240725.json"
 CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train", "tiny")
 SECTIONS = (
     "Authors",
@@ -293,7 +293,7 @@ def command_line(overrides: dict[str, Any]) -> list[str]:
 
 
 def start(command: list[str], cwd: Path) -> str:
-    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]

@@ -22,7 +22,6 @@ SMALL: dict[str, Any] = {
     "encoder_name": "test_resnet",
     "crop_px": 64,
     "top_k": 12,
-    "num_workers": 0,
 }
 
 
@@ -48,7 +47,7 @@ def run(out: Path, *names: str, **options: Any) -> None:
 @pytest.fixture(scope="module", params=OVERLAYS)
 def trained(request: pytest.FixtureRequest, cohort: Path, cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp(request.param)
-    data = {"dataset_dir": str(cohort), "init_weights": str(cells)}
+    data = {"dataset_dir": str(cohort), "init_weights": str(cells), "num_workers": 0}
     run(out, "train", *OVERLAYS[request.param], max_epochs=3, **data)
     return request.param, out, data
 
@@ -68,7 +67,8 @@ def test_judged_and_run_like_every_other_head(trained: Any, cohort: Path, cells:
     for row in rows:
         cells_of = json.loads((tmp_path / row["slide_id"] / "findings.json").read_text())["cells"]
         attention = [cell["attention"] for cell in cells_of]
-        assert len(attention) == 12
+        assert len(attention) == 16, "every cell of the bag is listed"
+        assert set(attention[12:]) == {0}, "those beyond the twelve that decide have no share"
         assert sorted(set(attention)) == [0, 0.1], "ten cells of twelve"
 
 
