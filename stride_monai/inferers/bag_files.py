@@ -7,12 +7,11 @@ from pathlib import Path
 import torch
 
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
-from stride_monai.data.datasets.tensors import channel_first
+from stride_monai.data.datasets.tensors import crops_of
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import slide_fingerprint
-from stride_monai.transforms.loading import known_classes
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
 
@@ -91,14 +90,10 @@ def read_bag(file: BagFile, crop_px: int | None = None, crop_mpp: float | None =
     Raises:
         BagError: crops are damaged, smaller or of another um/px; or a cell's class is unknown.
     """
-    known_classes(file)
-    cut = file.window(crop_px, crop_mpp)
-    images = torch.zeros((len(file), 3, cut.stop - cut.start, cut.stop - cut.start), dtype=torch.uint8)
-    for row in range(len(file)):  # one at a time: a bag of large crops is never in memory whole
-        images[row] = channel_first(file.image(row)[cut, cut])
+    file.class_indices()
     scores = file.rerank_scores
     return CellBag(
-        images=images,
+        images=crops_of(file, len(file), len(file), crop_px, crop_mpp),
         boxes=torch.tensor(file.boxes),
         scores=torch.tensor(file.scores),
         mask=torch.ones(len(file), dtype=torch.bool),

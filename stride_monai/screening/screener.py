@@ -38,7 +38,6 @@ from stride_monai.screening.models import Models, load_models
 from stride_monai.screening.opening import open_input
 from stride_monai.screening.pictures import pictures_in, pictures_of
 from stride_monai.slides.dicom_header import identity_of
-from stride_monai.transforms.loading import refuse_cut
 from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
 
@@ -140,7 +139,7 @@ class Screener:
             file = BagFile(item.path)
             header = file.header
             if not self.config.force:
-                refuse_cut(file, self._top_k)
+                file.refuse_cut(self._top_k)
             bag = read_bag(file, self._crop_px, self._crop_mpp)
         evidence, words = self._judge(bag, f"slide '{item.slide_id}'", clock)
         cut = len(file) == header.top_k < self._top_k

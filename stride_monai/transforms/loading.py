@@ -15,10 +15,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from numpy.typing import NDArray
 
-from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.data.datasets.encoded import CellEncoder, encode_all
-from stride_monai.data.datasets.tensors import channel_first, padded
+from stride_monai.data.datasets.tensors import channel_first, crops_of, padded
 from stride_monai.errors import BagError
 from stride_monai.slides.cache import cached_slide
 from stride_monai.units import Box
@@ -172,38 +171,19 @@ class LoadBagd(MapTransform):
         if len(bag) == 0:
             raise BagError(f"the bag of slide '{bag.header.slide_id}' holds no cell", "leave this slide out")
         if not self._allow_cut:
-            refuse_cut(bag, self._top_k)
-        cut = bag.window(self._crop_px, self._crop_mpp)
-        side = cut.stop - cut.start
+            bag.refuse_cut(self._top_k)
         k = self._top_k or len(bag)
         count = min(k, len(bag))
         rerank_scores = np.full(len(bag), np.nan) if bag.rerank_scores is None else bag.rerank_scores
-        images = torch.zeros((k, 3, side, side), dtype=torch.uint8)
-        for row in range(count):  # one at a time: a bag of large crops is never in memory whole
-            images[row] = channel_first(bag.image(row)[cut, cut])
         return dict(data) | {
-            "image": images,
+            "image": crops_of(bag, count, k, self._crop_px, self._crop_mpp),
             "mask": torch.arange(k) < count,
             "boxes": padded(bag.boxes[:count], k),
             "scores": padded(bag.scores[:count], k),
-            "truth": padded(known_classes(bag)[:count], k, fill=-1),
+            "truth": padded(bag.class_indices()[:count], k, fill=-1),
             "rerank_scores": padded(rerank_scores[:count], k),
             "detector": bag.header.chosen_by,
         }
-
-
-def refuse_cut(bag: BagFile, top_k: int | None) -> None:
-    """Refuse a bag that was cut to fewer cells than K, which is another K; one of a slide with fewer cells is none.
-
-    Raises:
-        BagError: it was.
-    """
-    header = bag.header
-    if top_k is not None and len(bag) == header.top_k < top_k:
-        raise BagError(
-            f"the bag of slide '{header.slide_id}' was cut to its {header.top_k} best cells, not {top_k}",
-            f"make bags with top_k {top_k} or more, use top_k {header.top_k} throughout, or force it",
-        )
 
 
 class EncodeBagd(Transform):
@@ -228,18 +208,3 @@ class EncodeBagd(Transform):
         features = torch.zeros(len(image), found.shape[1])
         features[mask] = found
         return {**data, "image": features}
-
-
-def known_classes(bag: BagFile) -> NDArray[np.int64]:
-    """Index into CELL_CLASSES of what a bag knows of each cell ``[n]``, -1 where it knows nothing.
-
-    Raises:
-        BagError: a class is unknown.
-    """
-    names = bag.cell_classes()
-    if unknown := sorted({name for name in names if name is not None and name not in CELL_CLASSES}):
-        raise BagError(
-            f"the bag of slide '{bag.header.slide_id}' has a cell of class '{unknown[0]}', which is none",
-            f"use one of {', '.join(CELL_CLASSES)}",
-        )
-    return np.array([-1 if name is None else CELL_CLASSES.index(name) for name in names], np.int64)

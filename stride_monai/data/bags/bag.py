@@ -380,6 +380,33 @@ class BagFile:
         labels: list[str | None] = self._table["cell_label"].to_pylist()
         return labels
 
+    def class_indices(self) -> NDArray[np.int64]:
+        """Index into CELL_CLASSES of what is known of each row's cell ``[n]``, -1 where nothing is.
+
+        Raises:
+            BagError: a class is unknown.
+        """
+        names = self.cell_classes()
+        if unknown := sorted({*names} - {None, *CELL_CLASSES}, key=str):
+            raise BagError(
+                f"the bag of slide '{self.header.slide_id}' has a cell of unknown class '{unknown[0]}'",
+                f"use one of {', '.join(CELL_CLASSES)}",
+            )
+        return np.array([-1 if name is None else CELL_CLASSES.index(name) for name in names], np.int64)
+
+    def refuse_cut(self, top_k: int | None) -> None:
+        """Refuse a bag that was cut to fewer cells than K, which is another K; one of a slide with fewer cells is none.
+
+        Raises:
+            BagError: it was.
+        """
+        kept = self.header.top_k
+        if top_k is not None and len(self) == kept < top_k:
+            raise BagError(
+                f"the bag of slide '{self.header.slide_id}' was cut to its {kept} best cells, not {top_k}",
+                f"make bags with top_k {top_k} or more, use top_k {kept} throughout, or force it",
+            )
+
     def cell_class(self, index: int) -> str | None:
         """The known class of a row's cell, one of :data:`~stride_monai.bethesda.CELL_CLASSES`, or None."""
         label: str | None = self._table["cell_label"][self._row(index)].as_py()

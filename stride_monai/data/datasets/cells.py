@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.data.descriptions import IMPLIED, DescriptionRules
 from stride_monai.errors import BagError
@@ -146,22 +145,20 @@ class BagCells(Dataset[dict[str, Any]]):
         place = len(self._bags)
         self._bags.append(bag)
         self._windows.append(window)
-        labels = bag.cell_classes() if labeled else []
+        labels = bag.class_indices().tolist() if labeled else []
         for row in range(min(len(bag), top_k) if top_k is not None else len(bag)):
             known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1}
             if labeled:
-                name = labels[row]
-                if name is None:
+                if labels[row] < 0:
                     continue
-                known["label"] = CELL_CLASSES.index(name)
+                known["label"] = labels[row]
             self._rows.append((place, row))
             self.data.append(known)
 
     def known_labels(self) -> Tensor:
         """int64 ``[len(self)]``: the cells' indices into CELL_CLASSES, -1 where the bag has no label for a cell."""
-        names = [bag.cell_classes() for bag in self._bags]
-        found = (names[place][row] for place, row in self._rows)
-        return torch.tensor([-1 if name is None else CELL_CLASSES.index(name) for name in found], dtype=torch.int64)
+        labels = [bag.class_indices() for bag in self._bags]
+        return torch.tensor([labels[place][row] for place, row in self._rows], dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self._rows)

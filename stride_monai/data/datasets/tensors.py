@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["channel_first", "detection_collate", "padded", "prepare_described"]
+from stride_monai.data.bags.bag import BagFile
+
+__all__ = ["channel_first", "crops_of", "detection_collate", "padded", "prepare_described"]
 
 
 def channel_first(pixels: NDArray[np.uint8]) -> Tensor:
@@ -23,6 +25,21 @@ def padded(values: NDArray[Any], length: int, fill: float = 0) -> Tensor:
     full = np.full((length, *values.shape[1:]), fill, dtype=values.dtype)
     full[: len(values)] = values
     return torch.from_numpy(full)
+
+
+def crops_of(
+    bag: BagFile, count: int, length: int, crop_px: int | None = None, crop_mpp: float | None = None
+) -> Tensor:
+    """The first ``count`` crops of a bag, uint8 ``[length, 3, S, S]``, zeros after them.
+
+    Args:
+        crop_px, crop_mpp: as of :meth:`~stride_monai.data.BagFile.window`, which says what is refused.
+    """
+    cut = bag.window(crop_px, crop_mpp)
+    images = torch.zeros((length, 3, cut.stop - cut.start, cut.stop - cut.start), dtype=torch.uint8)
+    for row in range(count):  # one at a time: a bag of large crops is never in memory whole
+        images[row] = channel_first(bag.image(row)[cut, cut])
+    return images
 
 
 def detection_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
