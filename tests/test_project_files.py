@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def test_the_citation_is_valid_and_of_this_version() -> None:
     (paper,) = cited["references"]
     assert {"type", "title", "authors"} <= paper.keys()
     assert paper["identifiers"][0]["value"].removeprefix("arXiv:") in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_bundles_ask_for_this_version() -> None:
+    """Their names and keys are those of one version of the package."""
+    for path in (ROOT / "bundles").glob("*/configs/metadata.json"):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        assert meta["required_packages_version"]["stride-monai"] == version()
+        assert next(iter(meta["changelog"])) == meta["version"]
 
 
 def test_links_lead_to_files_that_are_there() -> None:
