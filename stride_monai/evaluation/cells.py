@@ -17,9 +17,9 @@ from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import (
     Reliability,
     brier_score,
+    calibration,
     class_scores,
     confusion_matrix,
-    reliability,
 )
 
 __all__ = [
@@ -62,7 +62,7 @@ def cell_report(
         "(no centre)" if name is None else name: np.array([one == name for one in centres], bool) for name in names
     }
     counts, confusion = training_counts or {}, cell_confusion(probabilities, truth)
-    scores, top, by_class = class_scores(confusion), *_reliability(probabilities, truth, bins)
+    scores, (top, by_class) = class_scores(confusion), calibration(probabilities, truth, bins)
     return {
         **header(SCHEMA_VERSION),
         "weights_sha256": hash_of(weights),
@@ -75,7 +75,7 @@ def cell_report(
                 "precision": plain(scores.precision[k]),
                 "recall": plain(scores.recall[k]),
                 "f1": plain(scores.f1[k]),
-                "ece": plain(by_class[name].error),
+                "ece": plain(by_class[k].error),
             }
             for k, name in enumerate(CELL_CLASSES)
         },
@@ -83,7 +83,7 @@ def cell_report(
         "calibration": {
             "bins": bins,
             "ece": plain(top.error),
-            "classwise_ece": plain(np.mean([one.error for one in by_class.values()])),
+            "classwise_ece": plain(np.mean([one.error for one in by_class])),
             "brier": plain(brier_score(probabilities, truth)),
             "reliability": {
                 "count": top.number.tolist(),
@@ -110,12 +110,6 @@ def _summary(probabilities: Probabilities, truth: Labels) -> dict[str, Any]:
         "accuracy": plain((probabilities.argmax(axis=1) == truth).mean()),
         "f1": dict(zip(CELL_CLASSES, plain_list(scores.f1), strict=True)),
     }
-
-
-def _reliability(probabilities: Probabilities, truth: Labels, bins: int) -> tuple[Reliability, dict[str, Reliability]]:
-    """Of the most probable class, and of each class."""
-    top = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, bins)
-    return top, {name: reliability(probabilities[:, k], truth == k, bins) for k, name in enumerate(CELL_CLASSES)}
 
 
 def cell_table(probabilities: NDArray[Any], scores: NDArray[Any], boxes: NDArray[Any]) -> bytes:
@@ -153,7 +147,7 @@ def cell_figures(
     return {
         "confusion": confusion_figure(confusion, CELL_CLASSES),
         "f1_by_count": f1_by_count_figure(class_scores(confusion).f1.tolist(), counts, where),
-        "reliability": reliability_figure(*_reliability(probabilities, truth, bins)),
+        "reliability": reliability_figure(*calibration(probabilities, truth, bins), CELL_CLASSES),
     }
 
 
@@ -200,7 +194,7 @@ def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: st
     return figure
 
 
-def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) -> Figure:
+def reliability_figure(top: Reliability, by_class: Sequence[Reliability], names: Sequence[str]) -> Figure:
     """Reliability diagrams: on the left the most probable class, on the right the probability of every class.
 
     A well calibrated classifier lies on the diagonal; below it it is surer than it should be. Bars beneath show how
@@ -208,7 +202,7 @@ def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) ->
     """
     figure = Figure(figsize=(10, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(4, 1))
-    classwise = float(np.mean([one.error for one in by_class.values()]))
+    classwise = float(np.mean([one.error for one in by_class]))
     left = figure.add_subplot(
         grid[0, 0], ylabel="share that is right", title=f"most probable class, ECE {top.error:.3f}"
     )
@@ -216,7 +210,7 @@ def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) ->
     right = figure.add_subplot(
         grid[0, 1], ylabel="share that is of the class", title=f"every class, mean ECE {classwise:.3f}"
     )
-    for k, (name, one) in enumerate(by_class.items()):
+    for k, (name, one) in enumerate(zip(names, by_class, strict=True)):
         color = _CLASSES[k % len(_CLASSES)]
         right.plot(one.confidence, one.accuracy, "o-", markersize=4, color=color, label=f"{name} {one.error:.3f}")
     right.legend(loc="upper left", fontsize=8)
@@ -224,7 +218,7 @@ def reliability_figure(top: Reliability, by_class: Mapping[str, Reliability]) ->
         axes.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
-    for place, counts in ((0, top.number), (1, sum(one.number for one in by_class.values()))):
+    for place, counts in ((0, top.number), (1, sum(one.number for one in by_class))):
         bars = figure.add_subplot(
             grid[1, place], xlabel="confidence", ylabel="predictions", xlim=(0, 1), yscale="symlog"
         )

@@ -16,7 +16,6 @@ from stride_monai.metrics.detection import TileResult
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
     Froc,
-    SlideRanks,
     SlideResult,
     froc,
     precision_recall,
@@ -104,7 +103,7 @@ class SlideEvaluation(NamedTuple):
     """
 
     slides: Sequence[SlideResult]
-    ranks: Sequence[SlideRanks]
+    ranks: Sequence[Floats]
     ks: list[int]
     recall: Mapping[str, Floats]
     froc: Froc
@@ -115,7 +114,7 @@ class SlideEvaluation(NamedTuple):
         return {
             **header(SCHEMA_VERSION),
             "slides": len(self.ranks),
-            "lesions": sum(len(one.ranks) for one in self.ranks),
+            "lesions": sum(map(len, self.ranks)),
             "iou": self.iou,
             "top_k_recall": {"k": self.ks, **{name: plain_list(values) for name, values in self.recall.items()}},
             "froc": _froc_record(self.froc, self.iou),
@@ -126,7 +125,7 @@ class SlideEvaluation(NamedTuple):
         names = list(self.recall)
         by_k = [[str(k), *(f"{self.recall[name][row]:.6f}" for name in names)] for row, k in enumerate(self.ks)]
         of_slides = [
-            [s.slide_id, s.slide_class, *map(str, (len(r.ranks), (r.ranks <= self.ks[-1]).sum(), len(s.result.boxes)))]
+            [s.slide_id, s.slide_class, *map(str, (len(r), (r <= self.ks[-1]).sum(), len(s.result.boxes)))]
             for s, r in zip(self.slides, self.ranks, strict=True)
         ]
         return {
@@ -150,10 +149,11 @@ def evaluate_slides(slides: Sequence[SlideResult], top_k: int, iou: float = 0.5)
         slides: boxes best first. top_k: the most boxes that a slide keeps.
         iou: least intersection over union of a box with the lesion that it finds.
     """
-    ranks = [SlideRanks(s.slide_class, ranks_of_truth(s.result.boxes, s.result.truth, iou)) for s in slides]
+    ranks = [ranks_of_truth(s.result.boxes, s.result.truth, iou) for s in slides]
     ks = _powers(top_k)
     free = froc([s.result for s in slides], iou, top_k, background=[s.negative for s in slides])
-    return SlideEvaluation(slides, ranks, ks, top_k_recall(ranks, ks), free, iou)
+    recall = top_k_recall([s.slide_class for s in slides], ranks, ks)
+    return SlideEvaluation(slides, ranks, ks, recall, free, iou)
 
 
 def _powers(most: int) -> list[int]:

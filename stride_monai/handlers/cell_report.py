@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite import distributed as idist
 from ignite.engine import Engine
 
@@ -46,20 +45,16 @@ class CellReport(EpochHandler):
         self.centres = dict(centres or {})
         self.training_counts = dict(training_counts or {})
         self.split, self.bins = split, bins
-        self._names = sorted(set(self.centres.values()))
 
     def collect(self, engine: Engine) -> None:
         logits, labels = self.output_transform(engine.state.output)
-        slides = engine.state.batch["slide_id"] if self._names else [""] * len(labels)
-        centres = (self.centres.get(str(slide_id)) for slide_id in slides)
-        self.gathered.add(
-            logits, labels, torch.tensor([-1 if name is None else self._names.index(name) for name in centres])
-        )
+        slides = map(str, engine.state.batch["slide_id"]) if self.centres else [""] * len(labels)
+        self.gathered.add(logits, labels, list(slides))
 
     def finish(self, engine: Engine) -> None:
-        logits, labels, places = self.gathered.columns()
+        logits, labels, slides = self.gathered.columns()
         found = predictions(logits, labels)
-        centres = [self._names[place] if place >= 0 else None for place in places.tolist()] if self._names else ()
+        centres = [self.centres.get(slide_id) for slide_id in slides] if self.centres else ()
         report = cell_report(*found, centres, self.training_counts, self.split, self.bins, self.weights)
         engine.state.metrics.update(
             {

@@ -105,10 +105,8 @@ def _pictures(image: Tensor) -> NDArray[np.uint8]:
 
 def _feature_gradient(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss) -> Tensor:
     """Gradient ``[K, D]`` of the slide's loss with respect to the features of its cells."""
-    with torch.no_grad():
-        features = torch.cat([network.encoder.encode(_scaled(part)) for part in _parts(network, image)])
     with torch.enable_grad():
-        free = features.requires_grad_()
+        free = _features(network, image, _scaled).requires_grad_()
         loss = slide_loss(network.slide_head(free[None], None)[0], label)
         (gradient,) = torch.autograd.grad(loss, free)
     return gradient
@@ -128,9 +126,13 @@ def _shift_gradient(
 
 
 @torch.no_grad()
+def _features(network: SlideClassifier, image: Tensor, color: Color) -> Tensor:
+    return torch.cat([network.encoder.encode(color(part)) for part in _parts(network, image)])
+
+
+@torch.no_grad()
 def _loss(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss, color: Color) -> float:
-    features = torch.cat([network.encoder.encode(color(part)) for part in _parts(network, image)])
-    return float(slide_loss(network.slide_head(features[None], None)[0], label))
+    return float(slide_loss(network.slide_head(_features(network, image, color)[None], None)[0], label))
 
 
 def _stain(network: SlideClassifier, image: Tensor, color: Color) -> NDArray[np.float32]:

@@ -48,7 +48,8 @@ def _column(values: Tensor | Sequence[Any]) -> Tensor | list[str]:
 
 def _of_all_processes(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], list):
-        return string_list_all_gather([word for part in parts for word in part])
+        # An empty word would not travel between processes.
+        return [word[1:] for word in string_list_all_gather([f"={word}" for part in parts for word in part])]
     return evenly_divisible_all_gather(torch.cat(list(parts)))
 
 

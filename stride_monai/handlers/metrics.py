@@ -5,7 +5,7 @@ As in MONAI, whose Ignite metrics are handlers too, a configuration names them `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
-from stride_monai.data.hashing import digest
 from stride_monai.errors import ManifestError
 from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochMetric, predictions
 from stride_monai.metrics.descriptions import best_threshold, micro_scores
@@ -88,21 +87,14 @@ def nearest_neighbors(features: Tensor, labels: Tensor, slides: Tensor, k: int =
 
 
 class _Features(EpochMetric):
-    """Of features ``[N, D]``, labels ``[N]`` and slides ``[N]`` of an epoch.
+    """Of features ``[N, D]``, labels ``[N]`` and the slide ids of an epoch, as ``FeatureEvaluator`` gives them."""
 
-    Args:
-        output_transform: from the engine's output to a dictionary as ``FeatureEvaluator`` makes it, in a tuple.
-    """
-
-    def __init__(self, output_transform: Callable[[Any], Any] = lambda output: (output,), device: str = "cpu") -> None:
+    def __init__(
+        self,
+        output_transform: Callable[[Any], Any] = lambda o: (o["pred"].float(), o["label"].flatten(), o["slide_id"]),
+        device: str = "cpu",
+    ) -> None:
         super().__init__(output_transform, device)
-
-    def update(self, output: Sequence[Mapping[str, Any]]) -> None:
-        (batch,) = output
-        features = batch["pred"].float()
-        codes = [int.from_bytes(digest(0, name)[:7], "big") for name in batch["slide_id"]]
-        slides = torch.tensor(codes, dtype=torch.int64, device=features.device)
-        super().update((features, batch["label"].long().flatten(), slides))
 
 
 class NeighborF1(_Features):
@@ -116,8 +108,9 @@ class NeighborF1(_Features):
         self.k = k
         super().__init__(**kwargs)
 
-    def value(self, features: Tensor, labels: Tensor, slides: Tensor) -> float:
-        predicted = nearest_neighbors(features, labels, slides, self.k)
+    def value(self, features: Tensor, labels: Tensor, slides: Sequence[str]) -> float:
+        codes = torch.from_numpy(np.unique(slides, return_inverse=True)[1]).to(features.device)
+        predicted = nearest_neighbors(features, labels.long(), codes, self.k)
         return f1_macro(predicted.cpu().numpy(), labels.cpu().numpy())
 
 
@@ -128,7 +121,7 @@ class FeatureSpread(_Features):
     https://arxiv.org/abs/2011.10566, figure 2). Arguments as :class:`_Features`.
     """
 
-    def value(self, features: Tensor, labels: Tensor, slides: Tensor) -> float:
+    def value(self, features: Tensor, labels: Tensor, slides: Sequence[str]) -> float:
         spread = normalize(features, dim=1).std(0, unbiased=False).mean() * features.shape[1] ** 0.5
         return float(spread)
 

@@ -23,8 +23,6 @@ from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 __all__ = ["SlidePictures", "SlideReport"]
 
-_UNKNOWN = "unknown"  # an empty word does not travel between processes
-
 
 class _Collector(EpochHandler):
     """Collects during an evaluation what is known of slides and their cells, whatever the inferer returns of it.
@@ -61,7 +59,7 @@ class _Collector(EpochHandler):
         features, logits, attention = self._last
         pooled = torch.einsum("bk,bkd->bd", attention.float(), features.float())
         slide_ids = [str(slide_id) for slide_id in engine.state.batch["slide_id"]]
-        chosen = [name or _UNKNOWN for name in engine.state.batch.get("detector", [""] * len(slide_ids))]
+        chosen = list(engine.state.batch.get("detector", [""] * len(slide_ids)))
         self.gathered.add(logits, engine.state.output["label"].flatten(), pooled, slide_ids, chosen)
         self.top_k = features.shape[1]
         truth = engine.state.batch.get("truth")
@@ -74,8 +72,7 @@ class _Collector(EpochHandler):
 
     def finish(self, engine: Engine) -> None:
         self._unhook()
-        logits, label, features, slide_ids, chosen = self.gathered.columns()
-        self.chosen_by = ["" if name == _UNKNOWN else name for name in chosen]
+        logits, label, features, slide_ids, self.chosen_by = self.gathered.columns()
         cells = self._cells
         if idist.get_world_size() > 1:
             cells = idist.all_reduce(cells.to(idist.device())).cpu()

@@ -1,20 +1,18 @@
-"""What happens at each step of a trainer's optimizer: clipping, the moving average, the learning rate's plot."""
+"""What happens at each step of a trainer's optimizer: clipping, and the moving average."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 from torch import nn
-from torch.optim import Optimizer
-from torch.utils.tensorboard import SummaryWriter
 
 from stride_monai.errors import ConfigError
 from stride_monai.networks.ema import EmaModel
 
-__all__ = ["EmaUpdater", "GradientClipping", "LearningRateScalar"]
+__all__ = ["EmaUpdater", "GradientClipping"]
 
 
 class GradientClipping:
@@ -72,29 +70,3 @@ def _ends_accumulation(engine: Any) -> bool:
     length = engine.state.epoch_length
     place = engine.state.iteration if length is None else (engine.state.iteration - 1) % length + 1
     return bool(place % accumulated == 0 or place == length)
-
-
-class LearningRateScalar:
-    """Writes the learning rate of each group of parameters at every iteration of a trainer.
-
-    List it before the handler that steps the schedule, so that an iteration stands beside the rate it was made with.
-
-    Args:
-        summary_writer: None writes nothing (another process does).
-        optimizer: whose rates.
-    """
-
-    def __init__(self, summary_writer: SummaryWriter | None, optimizer: Optimizer) -> None:
-        self.writer = summary_writer
-        self.optimizer = optimizer
-
-    def attach(self, engine: Engine) -> None:
-        if self.writer is not None:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        assert self.writer is not None
-        groups = self.optimizer.param_groups
-        for place, group in enumerate(groups):
-            name = "learning_rate" if len(groups) == 1 else f"learning_rate/{place}"
-            self.writer.add_scalar(name, group["lr"], engine.state.iteration)

@@ -1,7 +1,7 @@
 from .cell import ClassScores as ClassScores
 from .cell import Reliability as Reliability
 from .cell import brier_score as brier_score
-from .cell import calibration_error as calibration_error
+from .cell import calibration as calibration
 from .cell import class_scores as class_scores
 from .cell import confusion_matrix as confusion_matrix
 from .cell import reliability as reliability
@@ -27,7 +27,6 @@ from .detection import mean_average_precision as mean_average_precision
 from .detection import precision_at_recalls as precision_at_recalls
 from .detection import ranked_matches as ranked_matches
 from .detection_curves import Froc as Froc
-from .detection_curves import SlideRanks as SlideRanks
 from .detection_curves import SlideResult as SlideResult
 from .detection_curves import froc as froc
 from .detection_curves import precision_recall as precision_recall

@@ -11,7 +11,7 @@ __all__ = [
     "ClassScores",
     "Reliability",
     "brier_score",
-    "calibration_error",
+    "calibration",
     "class_scores",
     "confusion_matrix",
     "reliability",
@@ -126,20 +126,20 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 15) 
     )
 
 
-def calibration_error(probabilities: Floats, truth: Ints, bins: int = 15) -> tuple[float, NDArray[np.float64]]:
-    """Expected calibration error of the most probable class (Guo et al. 2017), and of every class by itself.
+def calibration(probabilities: Floats, truth: Ints, bins: int = 15) -> tuple[Reliability, list[Reliability]]:
+    """Reliability of the most probable class, and of every class by itself.
 
     Args:
         probabilities: ``[N, C]``. truth: class indices ``[N]``. bins: of the confidence.
 
     Returns:
-        The error of the most probable class, and for each class ``[C]`` that of its probability, whether it is the most
-        probable or not; their mean is the classwise error of Kull et al. 2019 (https://arxiv.org/abs/1910.12656).
+        Of the most probable class, whose error is the expected calibration error (Guo et al. 2017), and of the
+        probability of each class, whether it is the most probable or not; the mean of their errors is the classwise
+        error of Kull et al. 2019 (https://arxiv.org/abs/1910.12656).
     """
     probabilities, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(truth)
     top = reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, bins)
-    by_class = [reliability(probabilities[:, c], truth == c, bins).error for c in range(probabilities.shape[1])]
-    return top.error, np.array(by_class)
+    return top, [reliability(probabilities[:, c], truth == c, bins) for c in range(probabilities.shape[1])]
 
 
 def brier_score(probabilities: Floats, truth: Ints) -> float:

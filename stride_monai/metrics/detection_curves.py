@@ -21,7 +21,6 @@ from stride_monai.metrics.detection import (
 __all__ = [
     "FROC_RATES",
     "Froc",
-    "SlideRanks",
     "SlideResult",
     "froc",
     "precision_recall",
@@ -100,13 +99,6 @@ class SlideResult(NamedTuple):
         return self.slide_class == NEGATIVE
 
 
-class SlideRanks(NamedTuple):
-    """One slide: its class, and for each of its true cells the rank [t] of the box that found it, inf for none."""
-
-    slide_class: str
-    ranks: Floats
-
-
 def ranks_of_truth(boxes: Floats, truth: Floats, iou: float = 0.5) -> Floats:
     """The rank, from 1, of the box that finds each true cell [t]; inf where none does.
 
@@ -122,15 +114,16 @@ def ranks_of_truth(boxes: Floats, truth: Floats, iou: float = 0.5) -> Floats:
     return ranks
 
 
-def top_k_recall(slides: Sequence[SlideRanks], ks: Sequence[int]) -> Mapping[str, Floats]:
+def top_k_recall(classes: Sequence[str], ranks: Sequence[Floats], ks: Sequence[int]) -> Mapping[str, Floats]:
     """Share of the true cells found within the K best boxes of their slide, [len(ks)], by slide class and for ``all``.
 
     Every cell counts alike, whichever slide it lies on. Classes without a true cell are left out.
+
+    Args:
+        classes: of the slides. ranks: of the true cells of each, see :func:`ranks_of_truth`. ks: numbers of boxes.
     """
-    groups: dict[str, list[Floats]] = {"all": [slide.ranks for slide in slides]}
-    for slide in slides:
-        groups.setdefault(slide.slide_class, []).append(slide.ranks)
+    groups: dict[str, list[Floats]] = {"all": list(ranks)}
+    for slide_class, of_slide in zip(classes, ranks, strict=True):
+        groups.setdefault(slide_class, []).append(of_slide)
     joined = {name: np.concatenate(parts) for name, parts in groups.items() if parts}
-    return {
-        name: np.array([float((ranks <= k).mean()) for k in ks]) for name, ranks in joined.items() if len(ranks) > 0
-    }
+    return {name: np.array([float((all_ <= k).mean()) for k in ks]) for name, all_ in joined.items() if len(all_) > 0}

@@ -9,7 +9,7 @@ import pytest
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.evaluation.cells import cell_figures, cell_report, cell_table, confusion_figure
-from stride_monai.metrics.cell import calibration_error, confusion_matrix
+from stride_monai.metrics.cell import calibration, confusion_matrix
 
 CENTRES = [("North", "South", None)[k % 3] for k in range(90)]
 
@@ -38,11 +38,11 @@ def test_report() -> None:
     assert [report["classes"][name]["f1"] for name in CELL_CLASSES[:4]] == pytest.approx(f1, abs=1e-6)
     missing = report["classes"]["AGC"]
     assert (missing["cells"], missing["training_cells"], missing["f1"], missing["precision"]) == (0, 2, None, None)
-    top, by_class = calibration_error(probabilities, truth)
-    calibration = report["calibration"]
-    assert calibration["ece"] == pytest.approx(top, abs=1e-6)
-    assert calibration["classwise_ece"] == pytest.approx(by_class.mean(), abs=1e-6)
-    assert sum(calibration["reliability"]["count"]) == 90
+    top, by_class = calibration(probabilities, truth)
+    said = report["calibration"]
+    assert said["ece"] == pytest.approx(top.error, abs=1e-6)
+    assert said["classwise_ece"] == pytest.approx(np.mean([one.error for one in by_class]), abs=1e-6)
+    assert sum(said["reliability"]["count"]) == 90
     assert {name: of["cells"] for name, of in report["centres"].items()} == {
         "North": 30,
         "South": 30,

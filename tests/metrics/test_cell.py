@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stride_monai.metrics.cell import (
     brier_score,
-    calibration_error,
+    calibration,
     class_scores,
     confusion_matrix,
     reliability,
@@ -79,11 +79,11 @@ def slow_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_], bins
 @settings(max_examples=60, deadline=None)
 def test_calibration_follows_its_definition(case: tuple[NDArray[np.float64], NDArray[np.int64]], bins: int) -> None:
     probabilities, truth = case
-    top, by_class = calibration_error(probabilities, truth, bins)
+    top, by_class = calibration(probabilities, truth, bins)
     best = probabilities.max(axis=1)
-    assert top == pytest.approx(slow_error(best, probabilities.argmax(axis=1) == truth, bins), abs=1e-12)
+    assert top.error == pytest.approx(slow_error(best, probabilities.argmax(axis=1) == truth, bins), abs=1e-12)
     for c in range(CLASSES):
-        assert by_class[c] == pytest.approx(slow_error(probabilities[:, c], truth == c, bins), abs=1e-12)
+        assert by_class[c].error == pytest.approx(slow_error(probabilities[:, c], truth == c, bins), abs=1e-12)
     brier = 0.0
     for row, label in zip(probabilities, truth, strict=True):
         brier += sum((p - (c == label)) ** 2 for c, p in enumerate(row)) / len(truth)
@@ -97,7 +97,7 @@ def test_a_calibrated_classifier_has_no_error_and_a_sure_wrong_one_has_all_of_it
     assert honest.error < 0.01
     assert honest.number.sum() == 200_000
     sure = np.tile([0.0, 0.0, 0.0, 1.0], (10, 1))
-    assert calibration_error(sure, np.zeros(10, int))[0] == 1.0
+    assert calibration(sure, np.zeros(10, int))[0].error == 1.0
     assert brier_score(sure, np.zeros(10, int)) == 2.0
     assert brier_score(sure, np.full(10, 3)) == 0.0
 

@@ -12,7 +12,6 @@ from monai.metrics import compute_froc_curve_data, compute_froc_score
 from stride_monai.metrics.detection import TileResult, match_boxes, mean_average_precision
 from stride_monai.metrics.detection_curves import (
     FROC_RATES,
-    SlideRanks,
     froc,
     precision_recall,
     ranks_of_truth,
@@ -65,8 +64,7 @@ def test_top_k_recall_by_hand() -> None:
     boxes = np.array([[60.0, 0, 70, 10], [20, 0, 30, 10], [20, 0, 30, 10], [0, 0, 10, 10]])
     ranks = ranks_of_truth(boxes, truth)
     assert ranks.tolist() == [4, 2, np.inf]
-    slides = [SlideRanks("HSIL", ranks), SlideRanks("NILM", np.zeros(0)), SlideRanks("LSIL", np.array([1.0]))]
-    recall = top_k_recall(slides, [1, 2, 4])
+    recall = top_k_recall(["HSIL", "NILM", "LSIL"], [ranks, np.zeros(0), np.array([1.0])], [1, 2, 4])
     assert {name: values.tolist() for name, values in recall.items()} == {
         "all": [0.25, 0.5, 0.75],
         "HSIL": [0.0, pytest.approx(1 / 3), pytest.approx(2 / 3)],

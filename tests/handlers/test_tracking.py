@@ -7,7 +7,7 @@ from ignite.engine import Engine
 from torch import nn
 
 from stride_monai.handlers.generations import epochs_per_generation
-from stride_monai.handlers.scalars import LossScalars, first_of_every, loss_of
+from stride_monai.handlers.tracking import LossScalars, first_of_every, loss_of
 
 
 def test_the_first_of_every_ten_steps_is_shown() -> None:
