@@ -2,8 +2,8 @@
 
 A runner is called with the jobs and with whom to tell how far they are. It does each job once by
 :func:`~stride_monai.runs.attempt`, wherever and in whatever order, and yields how each ended, as it ends; a job that
-fails stops no other. What is made depends on no runner. Whoever called it keeps the record of the run, and stops it by
-closing the iterator or by raising where it yields: no process may outlive that.
+fails stops no other. What is made depends on no runner. Whoever called it keeps the record of the run, and closes the
+generator when it wants no more (``contextlib.closing``): no process may outlive that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_double
@@ -33,7 +33,7 @@ _AHEAD = 2
 class Runner(Protocol):
     """Does jobs."""
 
-    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Generator[Ended[T], None, None]:
         """How each job ended.
 
         Args:
@@ -41,7 +41,7 @@ class Runner(Protocol):
         """
 
 
-def serial(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+def serial(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Generator[Ended[T], None, None]:
     """A :class:`Runner`: one job after the other, in order, in this process."""
     for number, job in enumerate(jobs):
         ended = attempt(job, lambda share, number=number: on_part(number + share))  # type: ignore[misc]
@@ -95,13 +95,13 @@ class Processes:
             raise ConfigError(f"{workers} workers make nothing", "give 1 or more")
         self.workers = workers
 
-    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Generator[Ended[T], None, None]:
         """See :class:`Runner`."""
         workers = min(self.workers, len(jobs))
         return serial(jobs, on_part) if workers <= 1 else _pooled(jobs, workers, on_part)
 
 
-def _pooled(jobs: Sequence[Job[T]], workers: int, on_part: Part) -> Iterator[Ended[T]]:
+def _pooled(jobs: Sequence[Job[T]], workers: int, on_part: Part) -> Generator[Ended[T], None, None]:
     context = multiprocessing.get_context("spawn")
     places = list(range(_AHEAD * workers))
     shares = context.Array(c_double, len(places) + 1)  # the last one: whether to stop

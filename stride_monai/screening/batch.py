@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -109,10 +110,10 @@ def run_slides(
         remove_leftovers(out)
         # Whether a slide is done is for those to say who know with what it is screened.
         jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in _checked(out, slides)]
-        for ended in runner(jobs):
-            outcome = ended.get()
-            ledger.add(outcome, one.info())
-            tell.done(outcome)
+        with closing(runner(jobs)) as run:
+            for ended in run:
+                ledger.add(outcome := ended.get(), one.info())
+                tell.done(outcome)
         remove_leftovers(out)  # of processes that were ended with a slide
     return ledger.outcomes
 

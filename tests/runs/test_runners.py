@@ -65,7 +65,7 @@ def test_whoever_stops_looking_stops_the_processes(tmp_path: Path) -> None:
     run = Processes(2)(toys(tmp_path, "a", "slow", "slow2", "b", "c"))
     assert next(run).get() == "a"
     start = time.monotonic()
-    run.close()  # type: ignore[attr-defined]
+    run.close()
     assert time.monotonic() - start < 30
     assert {path.name for path in tmp_path.iterdir()} == {"a"}
 

@@ -6,7 +6,7 @@ import json
 import os
 import pickle
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def replacing_name(folder: Path) -> str:
         return temporary.name
 
 
-def elsewhere(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Iterator[Ended[T]]:
+def elsewhere(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Generator[Ended[T], None, None]:
     """A runner that does the jobs where only what can be pickled comes, and in another order."""
     for job in reversed(jobs):
         yield attempt(pickle.loads(pickle.dumps(job)))

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,8 +80,9 @@ def produce(
     before = len(products) - len(pending)
     on_progress(before)
     jobs = [Job(product.files[0].name, product.done, product.make) for product in pending]
-    for ended in runner(jobs, lambda done: on_progress(before + done)):
-        ended.get()
+    with closing(runner(jobs, lambda done: on_progress(before + done))) as run:
+        for ended in run:
+            ended.get()
 
 
 def claim_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
