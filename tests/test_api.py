@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,12 @@ def test_a_slide_in_one_call_with_and_without_files(home: Path, tmp_path: Path) 
     options: dict[str, Any] = {"bundles": home, "profile": "paper", "mpp": 0.5, "device": "cpu"}
     found = sm.screen(home / "one.png", **options)
     assert isinstance(found, sm.Findings)
-    assert found.provenance.requested["mpp"] == 0.5
-    assert found.provenance.requested["bundles"] == home.name, "folders go by their names alone"
+    asked, used = found.provenance.requested, found.provenance.used
+    assert asked["mpp"] == used["mpp"] == 0.5
+    assert asked.keys() == {one.name for one in dataclasses.fields(sm.ScreeningConfig)} <= used.keys(), "none is lost"
+    assert used["weights"] == {name: ["model.safetensors"] for name in used["weights_sha256"]}
+    assert found.provenance.weights == used["weights_sha256"]
+    assert asked["bundles"] == used["bundles"] == home.name, "folders go by their names alone"
     assert str(home) not in found.to_json()
     assert not list(tmp_path.iterdir())
     written = sm.screen(home / "one.png", out=tmp_path / "out", **options)

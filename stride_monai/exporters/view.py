@@ -323,6 +323,8 @@ def _value(value: Any, missing: str = "") -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        return " + ".join(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
 

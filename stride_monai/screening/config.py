@@ -124,7 +124,7 @@ class ScreeningConfig:
             reranker=Path(self.reranker).name,
             weights={name: tuple(Path(file.name) for file in files) for name, files in self.weights.items()},
         )
-        return plain(asdict(named))
+        return plain(asdict(named)) | ({} if self.rerank else {"reranker": None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

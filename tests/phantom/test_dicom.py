@@ -80,7 +80,7 @@ def test_a_series_without_a_patient_names_none(tmp_path: Path) -> None:
 def test_a_series_replaces_only_dicom_files_and_is_complete_or_absent(tmp_path: Path) -> None:
     arguments = {**SMALL, "diameter_mm": 0.2, "file_format": "dicom"}
     folder = tmp_path / "x"
-    with pytest.raises(ConfigError, match="no slide format 'png'"):
+    with pytest.raises(ConfigError, match="unknown slide format 'png'"):
         render_slide(folder, **{**arguments, "file_format": "png"})
 
     def stop(done: int, total: int) -> None:
