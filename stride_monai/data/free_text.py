@@ -73,12 +73,8 @@ def lexical(texts: Sequence[str]) -> NDArray[np.float64]:
     Its columns are the groups that occur in these texts, so features of different calls must not be mixed.
     """
     counts = [Counter(_groups(text)) for text in texts]
-    columns = {group: column for column, group in enumerate(sorted(set().union(*counts)))}
-    features = np.zeros((len(texts), len(columns)))
-    for row, groups in enumerate(counts):
-        for group, count in groups.items():
-            features[row, columns[group]] = count
-    return features
+    groups = sorted(set().union(*counts))
+    return np.array([[own[group] for group in groups] for own in counts], np.float64).reshape(len(texts), len(groups))
 
 
 def _groups(text: str) -> list[str]:

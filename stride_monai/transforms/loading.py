@@ -28,51 +28,34 @@ __all__ = ["EncodeBagd", "LoadBagd", "LoadCellCropd", "LoadSlideRegiond"]
 class LoadSlideRegiond(MapTransform):
     """Replace a slide's path by a region of the slide, read at a fixed um/px.
 
-    Args:
-        keys: of slide paths.
-        mpp: um/px of the result.
-        box_key: of the region, x0, y0, x1, y1 in level-0 px.
-        mpp_key: of the slide's um/px (None or absent: the file's own); afterwards the um/px that was used.
-        boxes_key: of a list of boxes in the region, which becomes a float32 tensor ``[n, 4]``; None or absent for none.
-        limits_key: of a box in level-0 px beyond which the region is painted white, because nothing is known of what is
-            there; None or absent for none.
-        allow_missing_keys: pass over keys that a sample lacks.
+    The sample is one of :func:`stride_monai.data.detection_tiles`: ``box`` is the region, x0, y0, x1, y1 in level-0 px;
+    ``mpp`` the slide's um/px (None or absent: the file's own), afterwards the um/px that was used; ``boxes``, where it
+    is there, a list of boxes in the region, which becomes a float32 tensor ``[n, 4]``; ``limits``, where it is there
+    and not None, a box in level-0 px beyond which the region is painted white: nothing is known of what is there.
 
-    Each key becomes a uint8 tensor ``[3, H, W]``, white beyond the slide's border.
+    Args:
+        keys: of slide paths; each becomes a uint8 tensor ``[3, H, W]``, white beyond the slide's border.
+        mpp: um/px of the result.
 
     Raises (when called):
         SlideError: the slide cannot be opened; RegionError: the region cannot be decoded.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection = "image",
-        mpp: float = 1.0,
-        box_key: str = "box",
-        mpp_key: str = "mpp",
-        boxes_key: str | None = "boxes",
-        limits_key: str = "limits",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self._mpp, self._box_key, self._mpp_key, self._boxes_key = mpp, box_key, mpp_key, boxes_key
-        self._limits_key = limits_key
+    def __init__(self, keys: KeysCollection = "image", mpp: float = 1.0) -> None:
+        super().__init__(keys)
+        self._mpp = mpp
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
-            slide = cached_slide(sample[key], data.get(self._mpp_key))
-            box = Box(*map(float, sample[self._box_key]))
+            slide = cached_slide(sample[key], data.get("mpp"))
+            box = Box(*map(float, sample["box"]))
             pixels = slide.read(box, mpp=self._mpp)
-            if sample.get(self._limits_key) is not None:
-                _whiten(pixels, box, Box(*map(float, sample[self._limits_key])))
-            sample[key] = channel_first(pixels)
-            sample[self._mpp_key] = slide.mpp
-        if self._boxes_key is not None and self._boxes_key in sample:
-            boxes = np.array(sample[self._boxes_key], dtype=np.float32).reshape(
-                -1, 4
-            )  # a copy: the list is the dataset's
-            sample[self._boxes_key] = torch.from_numpy(boxes)
+            if sample.get("limits") is not None:
+                _whiten(pixels, box, Box(*map(float, sample["limits"])))
+            sample |= {key: channel_first(pixels), "mpp": slide.mpp}
+        if "boxes" in sample:  # copied: the list is the dataset's
+            sample["boxes"] = torch.from_numpy(np.array(sample["boxes"], dtype=np.float32).reshape(-1, 4))
         return sample
 
 
@@ -90,40 +73,29 @@ def _whiten(pixels: NDArray[np.uint8], box: Box, limits: Box) -> None:
 class LoadCellCropd(MapTransform):
     """Replace a slide's path by the crop around a cell: a fixed field of view, whatever the cell's size.
 
+    The sample is one of :func:`stride_monai.data.cell_crops`: ``centre`` is the cell's, (x, y) in level-0 px; ``mpp``
+    as for :class:`LoadSlideRegiond`.
+
     Args:
-        keys: of slide paths.
+        keys: of slide paths; each becomes a uint8 tensor ``[3, crop_px, crop_px]``, white beyond the slide's border.
         crop_px: side of the crop in its own px.
         crop_mpp: um/px of the crop.
-        centre_key: of the cell's centre, (x, y) in level-0 px.
-        mpp_key: of the slide's um/px (None or absent: the file's own); afterwards the um/px that was used.
-        allow_missing_keys: pass over keys that a sample lacks.
-
-    Each key becomes a uint8 tensor ``[3, crop_px, crop_px]``, white beyond the slide's border.
 
     Raises (when called):
         SlideError: the slide cannot be opened; RegionError: the region cannot be decoded.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection = "image",
-        crop_px: int = 224,
-        crop_mpp: float = 0.5,
-        centre_key: str = "centre",
-        mpp_key: str = "mpp",
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self._crop_px, self._crop_mpp, self._centre_key, self._mpp_key = crop_px, crop_mpp, centre_key, mpp_key
+    def __init__(self, keys: KeysCollection = "image", crop_px: int = 224, crop_mpp: float = 0.5) -> None:
+        super().__init__(keys)
+        self._crop_px, self._crop_mpp = crop_px, crop_mpp
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
-            slide = cached_slide(sample[key], data.get(self._mpp_key))
-            x, y = map(float, sample[self._centre_key])
+            slide = cached_slide(sample[key], data.get("mpp"))
+            x, y = map(float, sample["centre"])
             box = Box.around(x, y, self._crop_px * self._crop_mpp / slide.mpp)
-            sample[key] = channel_first(slide.read(box, mpp=self._crop_mpp))
-            sample[self._mpp_key] = slide.mpp
+            sample |= {key: channel_first(slide.read(box, mpp=self._crop_mpp)), "mpp": slide.mpp}
         return sample
 
 

@@ -147,15 +147,12 @@ def _checked(boxes: Any, scores: Any, slide_id: str) -> tuple[NDArray[np.float64
 class TopKCellPatchesd(MapTransform):
     """Dictionary twin of :class:`TopKCellPatches`: a slide and its boxes become a bag.
 
+    The sample has ``boxes`` ``[n, 4]`` in level-0 px and ``scores`` ``[n]``, which become those of the bag, and may
+    have ``mpp``, the slide's um/px. It gets ``mask``, ``indices`` and ``unreadable`` as of :class:`CellBag`.
+
     Args:
         keys: one key, of an open slide or a path; gets the crops, uint8 ``[K, 3, crop_px, crop_px]``.
         top_k, crop_px, crop_mpp, workers: as for :class:`TopKCellPatches`.
-        boxes_key: of the boxes ``[n, 4]``, level-0 px; gets those of the bag, float64 ``[K, 4]``.
-        scores_key: of the scores ``[n]``; gets those of the bag, float64 ``[K]``.
-        mpp_key: of the slide's um/px; may be absent or None.
-        mask_key: gets bool ``[K]``, True for cells.
-        indices_key: gets int64 ``[K]``, rows of the boxes given, -1 where padded.
-        unreadable_key: gets the number of cells that could not be decoded.
 
     Raises (when called):
         BagError, SlideError: as :class:`TopKCellPatches`.
@@ -167,29 +164,15 @@ class TopKCellPatchesd(MapTransform):
         top_k: int = 1024,
         crop_px: int = 224,
         crop_mpp: float = 0.5,
-        boxes_key: str = "boxes",
-        scores_key: str = "scores",
-        mpp_key: str = "mpp",
-        mask_key: str = "mask",
-        indices_key: str = "indices",
-        unreadable_key: str = "unreadable",
         workers: int = 2,
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
             raise BagError(f"TopKCellPatchesd got {len(self.keys)} keys", "give the one key of the slide")
         self._patches = TopKCellPatches(top_k, crop_px, crop_mpp, workers)
-        self._boxes_key, self._scores_key, self._mpp_key = boxes_key, scores_key, mpp_key
-        self._mask_key, self._indices_key, self._unreadable_key = mask_key, indices_key, unreadable_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         slide_key = self.keys[0]
-        bag = self._patches(data[slide_key], data[self._boxes_key], data[self._scores_key], mpp=data.get(self._mpp_key))
-        return dict(data) | {
-            slide_key: bag.images,
-            self._boxes_key: bag.boxes,
-            self._scores_key: bag.scores,
-            self._mask_key: bag.mask,
-            self._indices_key: bag.indices,
-            self._unreadable_key: bag.unreadable,
-        }
+        bag = self._patches(data[slide_key], data["boxes"], data["scores"], mpp=data.get("mpp"))
+        names = ("boxes", "scores", "mask", "indices", "unreadable")
+        return {**data, slide_key: bag.images, **{name: getattr(bag, name) for name in names}}
