@@ -11,6 +11,7 @@ from ignite.engine import Engine
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler, predictions
+from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.metrics.slide import at_threshold, positive_scores, specificity_at_sensitivity
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
@@ -34,7 +35,7 @@ class OperatingPointHandler(EpochHandler):
         sensitivity: least share of positive slides to find, (0, 1].
         update: set the threshold, else judge it.
         output_transform: from the engine's output to logits and class indices.
-        force: judge it on cells of another detector all the same.
+        force: the stored threshold is to hold for other bags all the same.
 
     Raises:
         ConfigError: ``sensitivity`` is no share.
@@ -77,11 +78,21 @@ class OperatingPointHandler(EpochHandler):
             point = specificity_at_sensitivity(scores, positive, self.sensitivity)
             self.network.set_operating_point(point.threshold, self._bag_size, _only(self._detectors))
         else:
-            for detector in self._detectors:
-                self.network.check_detector(detector, self.force)
+            self._refuse_others()
             point = at_threshold(scores, positive, self.network.operating_point().threshold)
         engine.state.metrics.update(point._asdict())
         _log.info("threshold %.4f: sensitivity %.3f, specificity %.3f (%d slides)", *point, len(labels))
+
+    def _refuse_others(self) -> None:
+        """Refuse bags that the stored threshold does not hold for: it would be judged by what it says of others."""
+        top_k = self._bag_size or self.network.operating_point().bag_size
+        for chosen_by in sorted(self._detectors):
+            point, why = threshold_for(self.network, top_k, ChosenCells(chosen_by), force=self.force)
+            if not point.holds:
+                raise BagError(
+                    why.partition(": no call")[0],
+                    "set it anew on bags of this detector (calibrate.json of swift_mil), or force it",
+                )
 
 
 def _only(detectors: set[str]) -> str:

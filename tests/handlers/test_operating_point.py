@@ -92,7 +92,7 @@ def test_the_threshold_is_set_and_judged_with_the_detector_of_the_bags(network: 
     assert network.detector_sha256 == one
     bags(one)
     bags("", another, force=True)
-    with pytest.raises(BagError, match="chosen by the detector a0a0"):
+    with pytest.raises(BagError, match=r"does not hold for those of the detector \(a0a0a0a0a0a0\): set it anew"):
         bags(one, another)
     with pytest.raises(BagError, match="different detectors"):
         bags(one, another, update=True)

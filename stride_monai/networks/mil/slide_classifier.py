@@ -202,24 +202,3 @@ class SlideClassifier(nn.Module):
                 f"bags of {top_k} cells, but the slide classifier's operating point holds for {stored}",
                 f"use top_k {stored}, or force it and expect other figures",
             )
-
-    def check_detector(self, sha256: str, force: bool = False, cells: str = "the cells") -> None:
-        """Refuse cells of another detector than the one that the operating point holds for, unless forced.
-
-        Nothing is refused where either is not known (empty): bags of cells that no detector chose have no hash.
-        A detector whose cells were re-ranked counts as another than the same one without.
-
-        Args:
-            sha256: what chose the cells, hexadecimal (:func:`stride_monai.data.bags.bag.chosen_by`).
-            cells: which they are, for the message.
-
-        Raises:
-            BagError: they are of another detector.
-        """
-        stored = self.detector_sha256
-        if sha256 and stored and sha256 != stored and not force:
-            raise BagError(
-                f"{cells} were chosen by the detector {sha256[:12]}, but the slide classifier's operating point holds"
-                f" for {stored[:12]} (a detector with re-ranking counts as another)",
-                "set it anew on bags of this detector (calibrate.json of swift_mil), or force it",
-            )
