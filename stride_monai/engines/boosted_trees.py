@@ -39,7 +39,7 @@ class BoostedTreesTrainer(Trainer):
 
     Raises:
         ConfigError: the slide head has no trees; or there are several processes, each of which would see a part.
-        BagError: when it runs, a slide has features that are not finite.
+        BagError: when it runs, a slide has non-finite features.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class BoostedTreesTrainer(Trainer):
             numbers = self.head.numbers(network.encode(image) if image.ndim == 5 else image, mask)
         for slide_id, row in zip(batchdata["slide_id"], numbers, strict=True):
             if not bool(row.isfinite().all()):
-                raise BagError(f"slide '{slide_id}' has features that are not finite", "check the encoder's weights")
+                raise BagError(f"slide '{slide_id}' has non-finite features", "check the encoder's weights")
         self._rows.append((numbers.cpu(), label.cpu()))
         return {"label": label}
 

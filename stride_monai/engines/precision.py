@@ -22,7 +22,7 @@ def use_amp(wanted: bool, dtype: str, device: torch.device | str) -> bool:
     MONAI's engines know mixed precision on CUDA only and drop it on a CPU without a word; here the word is said.
 
     Raises:
-        ConfigError: the type is no half precision, or the GPU has no bfloat16.
+        ConfigError: the type is not half precision, or the GPU has no bfloat16.
     """
     device = torch.device(device)
     if not wanted:
@@ -42,8 +42,8 @@ def amp_arguments(dtype: str) -> dict[str, Any]:
     """The ``amp_kwargs`` of MONAI's engines.
 
     Raises:
-        ConfigError: the type is no half precision.
+        ConfigError: the type is not half precision.
     """
     if dtype not in AMP_DTYPES:
-        raise ConfigError(f"amp_dtype is '{dtype}'", f"use {' or '.join(AMP_DTYPES)}, or set amp to false")
+        raise ConfigError(f"unknown amp_dtype '{dtype}'", f"use {' or '.join(AMP_DTYPES)}, or set amp to false")
     return {"dtype": AMP_DTYPES[dtype]}

@@ -67,7 +67,7 @@ def refine_labels(
         ConfigError: an unknown treatment of negative bags.
     """
     if negative_bags not in NEGATIVE_BAGS:
-        raise ConfigError(f"negative_bags is '{negative_bags}'", f"use one of {', '.join(NEGATIVE_BAGS)}")
+        raise ConfigError(f"unknown negative_bags '{negative_bags}'", f"use one of {', '.join(NEGATIVE_BAGS)}")
     to_cell = torch.tensor(slide_to_cell_indices(), device=slide_label.device)
     confidence, guess = teacher.max(dim=2)
     by_activation = (activation > activation_threshold) & mask

@@ -280,7 +280,7 @@ def test_slides_that_teach_nothing_are_refused() -> None:
     with pytest.raises(ManifestError, match="one class"):
         head.fit(numbers, torch.tensor([2, 2, 2]))
     numbers[1, 3] = math.nan
-    with pytest.raises(BagError, match="not finite"):
+    with pytest.raises(BagError, match="non-finite"):
         head.fit(numbers, torch.tensor([0, 1, 2]))
 
 

@@ -124,7 +124,7 @@ class ZhuHead(nn.Module):
             Their mean cross-entropy on these slides.
 
         Raises:
-            BagError: a number is not finite. ManifestError: all slides are of one class.
+            BagError: a number is non-finite. ManifestError: all slides are of one class.
         """
         xgboost = _xgboost()
         if len(set(labels.tolist())) < 2:
@@ -141,7 +141,7 @@ class ZhuHead(nn.Module):
     def _matrix(self, numbers: Tensor, labels: NDArray[np.integer] | None = None) -> Any:
         """XGBoost's own kind of table. It would take NaN for a value that is missing, so NaN is refused."""
         if not bool(numbers.isfinite().all()):
-            raise BagError("the features of a slide are not finite", "check the weights of the encoder")
+            raise BagError("non-finite features of a slide", "check the weights of the encoder")
         return _xgboost().DMatrix(numbers.cpu().numpy(), label=labels, feature_names=self.names, nthread=1)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ class ZhuHead(nn.Module):
             mask: ``[B, K]`` bool, true where there is a cell; all true when None.
 
         Raises:
-            BagError: a bag holds no cell, or a feature is not finite. BundleError: there are no trees yet.
+            BagError: a bag holds no cell, or a feature is non-finite. BundleError: there are no trees yet.
         """
         mask = check_bag(features, mask)
         numbers, attention = self._described(features.detach(), mask)
