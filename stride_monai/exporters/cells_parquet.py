@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.exporters.header import header_of
 from stride_monai.files import replacing
 from stride_monai.findings import Findings, Screened
 
@@ -76,22 +77,12 @@ def table_of(findings: Findings) -> Any:
         "description_similarity": [_rounded([text.similarity for text in cell.descriptions]) for cell in cells],
         "description_fits_class": [[text.fits_class for text in cell.descriptions] for cell in cells],
     }
-    return pa.table(columns, schema=SCHEMA.with_metadata(_metadata(findings)))
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for name, value in header_of(findings).items()
+    }
+    return pa.table(columns, schema=SCHEMA.with_metadata(texts))
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
     return [round(float(value), _DECIMALS) for value in values]
-
-
-def _metadata(findings: Findings) -> dict[str, str]:
-    return {
-        "schema_version": findings.schema_version,
-        "package_version": findings.provenance.package_version,
-        "slide_id": findings.slide.slide_id,
-        "mpp": repr(round(findings.slide.mpp, _DECIMALS)),
-        "config_hash": findings.provenance.config_hash,
-        "weights_sha256": json.dumps(dict(findings.provenance.weights), sort_keys=True),
-        "weights_note": findings.provenance.weights_note,
-        "described": json.dumps(findings.described.to_dict(), sort_keys=True),
-        "disclaimer": findings.disclaimer,
-    }

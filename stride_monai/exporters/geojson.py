@@ -16,6 +16,7 @@ from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.errors import OutputError
+from stride_monai.exporters.header import header_of
 from stride_monai.files import write_bytes
 from stride_monai.findings import Cell, Described, Findings, Screened
 
@@ -37,25 +38,11 @@ def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path
 
 def collection_text(findings: Findings) -> str:
     """The GeoJSON FeatureCollection as text, one feature per line in order of rank."""
-    head = json.dumps({"type": "FeatureCollection", "stride_monai": _header(findings)}, sort_keys=True)
-    return head[:-1] + ', "features": [\n' + ",\n".join(_features(findings)) + "\n]}\n"
-
-
-def _header(findings: Findings) -> dict[str, Any]:
     offset = findings.slide.bounds_offset
-    return {
-        "schema_version": findings.schema_version,
-        "package_version": findings.provenance.package_version,
-        "slide_id": findings.slide.slide_id,
-        "mpp": round(findings.slide.mpp, 6),
-        "coordinates": "level-0 px of the content",
-        "bounds_offset": None if offset is None else list(offset),
-        "config_hash": findings.provenance.config_hash,
-        "weights_sha256": dict(findings.provenance.weights),
-        "weights_note": findings.provenance.weights_note,
-        "described": findings.described.to_dict(),
-        "disclaimer": findings.disclaimer,
-    }
+    places = {"coordinates": "level-0 px of the content", "bounds_offset": None if offset is None else list(offset)}
+    made_by = {**header_of(findings), **places}
+    head = json.dumps({"type": "FeatureCollection", "stride_monai": made_by}, sort_keys=True)
+    return head[:-1] + ', "features": [\n' + ",\n".join(_features(findings)) + "\n]}\n"
 
 
 def _features(findings: Findings) -> Iterator[str]:

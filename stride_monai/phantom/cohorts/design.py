@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import NEGATIVE, parse_label, slide_class_of
 from stride_monai.data.manifest import SlideRecord
 from stride_monai.data.splits import split_by_patient
-from stride_monai.errors import ConfigError
+from stride_monai.errors import ConfigError, check_name
 from stride_monai.phantom.centres import SITES, centre_named
 from stride_monai.phantom.cohorts.presets import (
     ADEQUACY_FLOOR_CELLS,
@@ -22,7 +22,7 @@ from stride_monai.phantom.cohorts.presets import (
     INADEQUACIES,
     MISREPORTED,
     POSITIVE_MIX,
-    preset_named,
+    PRESETS,
 )
 from stride_monai.phantom.render import plan_slide
 
@@ -280,15 +280,6 @@ def design_of(preset: str, **changes: Any) -> CohortDesign:
     Raises:
         ConfigError: there is no such preset.
     """
-    named = preset_named(preset)
-    settings: dict[str, Any] = {
-        "classes": named.slides,
-        "prevalence": named.prevalence,
-        "centres": named.centres,
-        "all_test": named.all_test,
-        "repeat_patients": 0.15,
-        "mpp": None,
-        "diameter_mm": None,
-        "name": named.name,
-    }
-    return CohortDesign(**{**settings, **changes})
+    check_name("phantom cohort", preset, PRESETS)
+    common = {"repeat_patients": 0.15, "mpp": None, "diameter_mm": None, "name": preset}
+    return CohortDesign(**{**PRESETS[preset], **common, **changes})

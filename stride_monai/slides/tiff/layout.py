@@ -29,7 +29,7 @@ from stride_monai.slides.tiff.directory import (
     read_directories,
     sub_directories,
 )
-from stride_monai.slides.tiff.page import JPEG, Page, has_picture, read_page
+from stride_monai.slides.tiff.page import JPEG, Page, check_segment_size, has_picture, read_page
 
 __all__ = ["TiffLayout", "open_layout", "read_layout"]
 
@@ -177,7 +177,7 @@ def _gaps(vendor: str, directories: list[Directory]) -> tuple[str, ...]:
     pages = [read_page(directory) for directory in directories if has_picture(directory)]
     tiled = [page for page in pages if page.tiled]
     for page in tiled:
-        page.check_tile_size()
+        check_segment_size(page)
     if not tiled or vendor in ("philips", "hamamatsu"):
         return ()
     absent = max(tiled, key=lambda page: page.area).segments.absent
@@ -201,7 +201,7 @@ def _aperio_layout(pages: list[Page], choice: PictureChoice) -> TiffLayout:
 
 
 def _same_place(page: Page, first: Page) -> bool:
-    return (page.width, page.height) == (first.width, first.height) and page.same_kind(first) and not _set_aside(page)
+    return (page.width, page.height) == (first.width, first.height) and page.kind == first.kind and not _set_aside(page)
 
 
 def _plain_pictures(vendor: str, pages: list[Page]) -> list[_Picture]:
@@ -397,7 +397,7 @@ def _inner(page: Page) -> list[Page]:
 
 
 def _reduces(page: Page, full: Page) -> bool:
-    return page.same_picture(full) and page.same_kind(full)
+    return page.same_picture(full) and page.kind == full.kind
 
 
 def _set_aside(page: Page) -> bool:

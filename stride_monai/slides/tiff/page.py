@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from stride_monai.slides.tiff.directory import Directory, TiffError
 
-__all__ = ["JPEG", "JPEG2000", "Page", "Segments", "has_picture", "read_page"]
+__all__ = ["JPEG", "JPEG2000", "Page", "Segments", "check_segment_size", "has_picture", "read_page"]
 
 JPEG = frozenset({6, 7})
 JPEG2000 = frozenset({33003, 33004, 33005, 34712})
@@ -107,27 +107,11 @@ class Page:
         scale = other.width / self.width
         return scale > 1 and abs(other.height - self.height * scale) <= 2 * scale
 
-    def same_kind(self, other: Page) -> bool:
-        """Whether the samples mean the same, however they are compressed."""
-        return self.kind == other.kind
-
     @property
     def kind(self) -> tuple[object, ...]:
-        """What the samples mean; YCbCr is another way to store RGB."""
+        """What the samples mean, however they are compressed; YCbCr is another way to store RGB."""
         colors = _RGB if self.photometric == _YCBCR else self.photometric
         return colors, self.bits, self.sample_format, self.samples
-
-    def unsupported(self) -> str:
-        """What the pixels are if they cannot be read rightly; "" where they can."""
-        return _unsupported(self)
-
-    def check_tile_size(self) -> None:
-        """Refuse a size of tiles that would take a library's memory.
-
-        Raises:
-            TiffError: the tiles are far larger than the picture, or than what is decoded at once.
-        """
-        _check_segment_size(self)
 
     def check(self) -> None:
         """Refuse now, in one sentence, what could not be read rightly later.
@@ -135,7 +119,7 @@ class Page:
         Raises:
             TiffError: an unsupported kind of pixels, or sizes that contradict each other.
         """
-        why = self.unsupported()
+        why = _unsupported(self)
         if why:
             raise TiffError(why, _CONVERT)
         _ = self.segments
@@ -195,6 +179,7 @@ def _subfile(directory: Directory) -> int:
 
 
 def _unsupported(page: Page) -> str:
+    """What the pixels are if they cannot be read rightly; "" where they can."""
     bits = page.bits[0]
     colors = _SAMPLES.get(page.photometric)
     codecs = JPEG | JPEG2000 | _BYTE_CODECS.keys() | _IMAGE_CODECS.keys()
@@ -253,7 +238,7 @@ def _begins_as_jpeg(page: Page) -> bool:
 
 
 def _segments(page: Page) -> Segments:
-    _check_segment_size(page)
+    check_segment_size(page)
     columns, rows = -(-page.width // page.segment_width), -(-page.height // page.segment_height)
     planes = page.samples if page.planar else 1
     offsets, counts = _stated_places(page, rows, columns, planes)
@@ -268,7 +253,12 @@ def _segments(page: Page) -> Segments:
     return Segments(columns, rows, planes, offsets, counts, absent, bool(absent.any()))
 
 
-def _check_segment_size(page: Page) -> None:
+def check_segment_size(page: Page) -> None:
+    """Refuse a size of tiles that would take a library's memory.
+
+    Raises:
+        TiffError: the tiles are far larger than the picture, or than what is decoded at once.
+    """
     across, down = page.segment_width, page.segment_height
     kind = "tile" if page.tiled else "strip"
     spare = across > max(2 * page.width, _LARGEST_SPARE_TILE) or down > max(2 * page.height, _LARGEST_SPARE_TILE)
