@@ -14,9 +14,9 @@ from slide_files import textured, write_pyramid
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import BagCell, BagFile, BagHeader, encode_crop, write_bag
-from stride_monai.data.datasets.tensors import channel_first, detection_collate
+from stride_monai.data.datasets.tensors import detection_collate
 from stride_monai.errors import BagError
-from stride_monai.slides import cached_slide, open_slide
+from stride_monai.slides import open_slide
 from stride_monai.transforms import (
     CellAugmentationd,
     DetectionAugmentationd,
@@ -54,16 +54,6 @@ def test_no_boxes_are_an_empty_tensor(slide_path: Path) -> None:
     assert sample["boxes"].shape == (0, 4)
 
 
-@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 1, 3), (1, 7, 3), (2, 5, 7, 3)])
-def test_tensors_of_pixels_are_copies(shape: tuple[int, ...]) -> None:
-    pixels = np.zeros(shape, np.uint8)
-    pixels.setflags(write=False)
-    tensor = channel_first(pixels)
-    tensor += 1
-    assert tensor.is_contiguous()
-    assert not pixels.any()
-
-
 def test_the_boxes_of_the_dataset_stay_as_they_are(slide_path: Path) -> None:
     boxes = np.array([[1, 2, 3, 4]], np.float32)
     sample = LoadSlideRegiond()({"image": slide_path, "box": (0, 0, 64, 64), "boxes": boxes})
@@ -81,24 +71,6 @@ def test_a_cell_crop_is_a_fixed_field_of_view_around_its_centre(slide_path: Path
     sample = LoadCellCropd(crop_px=32, crop_mpp=0.25)({"image": slide_path, "centre": (100, 60), "mpp": 0.25})
     np.testing.assert_array_equal(sample["image"], textured(320, 400)[44:76, 84:116].transpose(2, 0, 1))
     assert sample["mpp"] == 0.25
-
-
-def test_slides_stay_open_until_the_file_changes(tmp_path: Path) -> None:
-    path = write_pyramid(tmp_path / "a.tif", textured(64, 64, 1), 0.5, (1,), compression=None)
-    first = cached_slide(path)
-    assert cached_slide(str(path)) is first
-    assert cached_slide(path, 0.25) is not first
-    write_pyramid(path, textured(64, 96, 2), 0.5, (1,), compression=None)
-    assert cached_slide(path).width == 96
-
-
-def test_only_a_few_slides_stay_open(tmp_path: Path) -> None:
-    paths = [write_pyramid(tmp_path / f"{k}.tif", textured(64, 64), 0.5, (1,), compression=None) for k in range(9)]
-    first = cached_slide(paths[0])
-    for path in paths[1:]:
-        cached_slide(path)
-    assert cached_slide(paths[0]) is not first
-    assert first.read(Box(0, 0, 8, 8)).shape == (8, 8, 3)  # whoever still holds it can read on
 
 
 @pytest.mark.parametrize("workers", [0, 2])
