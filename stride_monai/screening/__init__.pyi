@@ -8,9 +8,9 @@ from .config import ResolvedConfig as ResolvedConfig
 from .config import ScreeningConfig as ScreeningConfig
 from .inputs import SlideInput as SlideInput
 from .inputs import collect as collect
+from .loaders import load_models as load_models
+from .loaders import load_reranker as load_reranker
 from .models import Models as Models
-from .models import load_models as load_models
 from .one_slide import Batch as Batch
-from .reranking import load_reranker as load_reranker
 from .screener import Screener as Screener
 from .store import BundleStore as BundleStore

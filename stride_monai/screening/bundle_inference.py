@@ -24,10 +24,9 @@ from stride_monai.run_index import Outcome
 from stride_monai.runs.progress import Progress
 from stride_monai.screening.batch import Batch, Tell, Writer, screen_batch
 from stride_monai.screening.config import ScreeningConfig
-from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
 from stride_monai.screening.inputs import SlideInput, collect, collect_bags, is_bag_path
-from stride_monai.screening.models import Models, join, load_detector, slide_classifier_of
-from stride_monai.screening.reranking import reranker_from
+from stride_monai.screening.loaders import load_detector, load_explainer, reranker_from
+from stride_monai.screening.models import TEXT_BUNDLE, Models, join, slide_classifier_of
 from stride_monai.screening.screener import Screener
 from stride_monai.screening.store import BundleStore, Choice, Chosen
 from stride_monai.workflows.load import LoadedBundle, hash_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +117,12 @@ class ScreeningConfig:
         Args:
             mpp: that of the slide, from its manifest; None for what was asked of all.
         """
-        named = replace(
-            self,
-            mpp=mpp or self.mpp,
-            bundles=None if self.bundles is None else Path(self.bundles.absolute().name),
-            reranker=Path(self.reranker).name,
-            weights={name: tuple(Path(file.name) for file in files) for name, files in self.weights.items()},
-        )
-        return plain(asdict(named)) | ({} if self.rerank else {"reranker": None})
+        return asdict(self) | {
+            "mpp": mpp or self.mpp,
+            "bundles": None if self.bundles is None else self.bundles.absolute().name,
+            "reranker": Path(self.reranker).name if self.rerank else None,
+            "weights": {name: [file.name for file in files] for name, files in self.weights.items()},
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,19 +181,6 @@ class ResolvedConfig:
     mpp: float | None = None
     mpp_source: str | None = None
     reader: str | None = None
-
-
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as JSON has them: paths are texts, sequences are lists."""
-    return {name: _plain(value) for name, value in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return plain(value)
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:

@@ -248,7 +248,7 @@ def _weights() -> list[Check]:
 def _screening(config: ScreeningConfig) -> list[Check]:
     """Which detector and slide classifier screening uses, with what weights, and whether it describes the cells."""
     from stride_monai.screening.config import CLASSIFIERS
-    from stride_monai.screening.models import load_models
+    from stride_monai.screening.loaders import load_models
     from stride_monai.screening.store import BundleStore, check_config
 
     check_config(config)

@@ -13,10 +13,11 @@ from stride_monai.errors import SlideError, StrideError
 from stride_monai.files import files_below
 from stride_monai.names import found, name_key, readable, why_no_folder_name
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
-from stride_monai.slides import is_slide_path
+from stride_monai.screening.config import ScreeningConfig
+from stride_monai.slides import Slide, is_slide_path, open_slide
 from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_fingerprint, slide_of_folder
 
-__all__ = ["SlideInput", "collect", "collect_bags", "is_bag_path", "one_input", "slide_fingerprint_of"]
+__all__ = ["SlideInput", "collect", "collect_bags", "is_bag_path", "one_input", "open_input", "slide_fingerprint_of"]
 
 _RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
 _UNREADABLE = frozenset(
@@ -137,6 +138,16 @@ def collect_bags(places: Sequence[Path]) -> list[SlideInput]:
 
     bags = [SlideInput(Path(bag["bag"]), str(bag["slide_id"])) for bag in bag_files(list(places))]
     return [replace(item, problem=_wrong_id(item, 1)) for item in bags]
+
+
+def open_input(item: SlideInput, config: ScreeningConfig) -> Slide:
+    """The slide, opened as the configuration says.
+
+    Raises:
+        SlideError: it cannot be opened or its um/px is not known.
+    """
+    mpp = item.mpp or config.mpp
+    return open_slide(item.path, mpp=mpp, reader=config.reader, image=config.image, plane=config.plane)
 
 
 class _Views:

@@ -1,53 +1,26 @@
-"""The networks that screening runs, loaded once from their bundles, and whether they fit together."""
+"""The networks that screening runs together, and whether they fit."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from stride_monai.errors import BundleError, ConfigError, MissingExtraError, StrideError
+from stride_monai.errors import BundleError
 from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.describe import Explainer
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
 from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
-from stride_monai.screening.explain import TEXT_BUNDLE, load_explainer
-from stride_monai.screening.reranking import reranker_from
-from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin
+from stride_monai.screening.store import Choice, Chosen, Origin
 
-__all__ = [
-    "Models",
-    "choose_device",
-    "join",
-    "load_classifier",
-    "load_detector",
-    "load_models",
-    "slide_classifier_of",
-]
+__all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
 
+TEXT_BUNDLE = "text_align"
 _NO_WORDS = Explainer(Described(False, "not asked for"))
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU if there is one, else the CPU; any other name must exist.
-
-    Raises:
-        ConfigError: the device is unknown or absent; nothing falls back in silence.
-    """
-    if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device '{name}'", "use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("there is no CUDA device here", "use --device cpu, or see stride-monai doctor")
-    return device
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,99 +52,6 @@ class Models:
     explainer: Explainer = _NO_WORDS
     origins: Mapping[str, Origin] = field(default_factory=dict)
     threshold_source: str = "stored with the weights"
-
-
-def load_models(config: ScreeningConfig) -> Models:
-    """Load detection, a slide classifier, text_align where there is one, and with ``rerank`` a cell classifier.
-
-    What came with the package never fails for a ``text_align`` of another encoder unless something was asked for: the
-    cells are not described then.
-
-    Raises:
-        BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
-            cells of another detector, or text_align was trained on another image encoder.
-        ConfigError: the detector is unknown, the device is not there, or the classifier does not take such crops.
-        MissingExtraError: the detector needs a package that is not installed.
-    """
-    device = choose_device(config.device)
-    store = BundleStore.of(config, device)
-    detection = load_detector(store, config.detector)
-    reranker, again = None, store[CELL_BUNDLE]
-    if config.rerank:
-        top_k = detection.bundle.numbers["top_k"]
-        reranker, again = reranker_from(store, top_k, config.candidates, config.reranker)
-    slides = load_classifier(store, detection, config.classifier, reranker, config.force)
-    words = store[TEXT_BUNDLE]
-    # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
-    strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))
-    explainer = load_explainer(store, slide_classifier_of(slides).encoder, config.descriptions, strict)
-    models = join(detection, slides, reranker, device, config.force, explainer)
-    if reranker is None:
-        return models
-    return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))})
-
-
-def load_detector(store: BundleStore, detector: str = "auto") -> Chosen:
-    """The detector of that name (:meth:`~stride_monai.screening.BundleStore.choose_detector`) with its weights.
-
-    Where its weights were named and it was not, it is the one that they fit. Errors as for :func:`load_models`.
-    """
-    source, choice = store["detection"], store.choose_detector(detector)
-    choices = [choice]
-    if detector == "auto" and source.how != "shipped":
-        others = [name for name in source.detectors() if name != choice.name]
-        choices += [Choice(name, "the one that its weights fit") for name in others]
-    refused: StrideError | None = None
-    for choice in choices:
-        try:
-            return Chosen(choice, store.load(source, choice.name), source.how)
-        except (BundleError, MissingExtraError) as error:
-            refused = refused or error
-    assert refused is not None
-    raise refused
-
-
-def load_classifier(
-    store: BundleStore,
-    detection: Chosen,
-    name: str = "auto",
-    reranker: CellReranker | None = None,
-    force: bool = False,
-) -> Chosen:
-    """The slide classifier of that name.
-
-    Args:
-        store: where the stages come from.
-        detection: what finds the cells.
-        name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is the one whose weights were named; else, of those of
-            the user's bundles where there are such, ``coloradv`` where it has weights, for the cells of this detector,
-            and else ``swift_mil``.
-        reranker: what chooses among the cells, if anything does.
-        force: as for :func:`join`; weights for the cells of any detector will do.
-
-    Raises:
-        BundleError: the bundle or its weights are missing or do not fit together.
-    """
-    (best, other), finder = CLASSIFIERS, detection.choice.name
-
-    def load(name: str, why: str) -> Chosen:
-        return Chosen(Choice(name, why), store.load(name, finder), store[name].how)
-
-    if name != "auto":
-        return load(name, "as asked for")
-    if named := [name for name in CLASSIFIERS if name in store.weights]:
-        return load(named[0], "its weights were given")
-    own = [name for name in CLASSIFIERS if store[name].own]
-    if len(own) == 1 and not store[own[0]].lacks(finder):
-        return load(own[0], "the one in the bundles that were given")
-    if not (why := store[best].lacks(finder)):
-        chosen = load(best, "default where it has weights")
-        stored = slide_classifier_of(chosen).detector_sha256
-        cells = _chosen_by(detection, reranker)
-        if force or stored in {"", cells.detector, cells.sha256}:
-            return chosen
-        why = f"the threshold of {best} was set for another detector than {finder}"
-    return load(other, why)
 
 
 def slide_classifier_of(slides: Chosen) -> SlideClassifier:
@@ -224,7 +104,7 @@ def join(
         chosen.bundle.network.eval().requires_grad_(False)
     source = slides.bundle.metadata.get("operating_point", "stored with the weights")
     mixed = detection is None or "given" in {detection.how, slides.how} or detection.how != slides.how
-    cells = _chosen_by(detection, reranker)
+    cells = cells_of(detection, reranker)
     point, caveat = threshold_for(
         classifier, slides.bundle.numbers["top_k"], cells, source, force, mixed, slides.choice.name
     )
@@ -263,7 +143,7 @@ def _with_own_top_k(slides: Chosen, force: bool) -> Chosen:
     return slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "top_k": own}))
 
 
-def _chosen_by(detection: Chosen | None, reranker: CellReranker | None) -> ChosenCells:
+def cells_of(detection: Chosen | None, reranker: CellReranker | None) -> ChosenCells:
     if detection is None:
         return ChosenCells("")
     cells = ChosenCells(detection.bundle.weights_sha256, name=detection.choice.name)

@@ -32,10 +32,10 @@ from stride_monai.inferers.judge import Evidence, judge
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.networks.mil.activation import ACTIVATIONS
-from stride_monai.screening.config import ResolvedConfig, ScreeningConfig, plain
-from stride_monai.screening.inputs import SlideInput, is_bag_path, one_input, slide_fingerprint_of
-from stride_monai.screening.models import Models, load_models
-from stride_monai.screening.opening import open_input
+from stride_monai.screening.config import ResolvedConfig, ScreeningConfig
+from stride_monai.screening.inputs import SlideInput, is_bag_path, one_input, open_input, slide_fingerprint_of
+from stride_monai.screening.loaders import load_models
+from stride_monai.screening.models import Models
 from stride_monai.screening.pictures import pictures_in, pictures_of
 from stride_monai.slides.dicom_header import identity_of
 from stride_monai.transforms.topk_patches import CellBag
@@ -198,7 +198,7 @@ class Screener:
                 config_hash=self.config_hash(item),
                 weights=seen.weights,
                 requested=self.config.for_findings(item.mpp),
-                used=plain(asdict(used)),
+                used=asdict(used),
                 weights_note=seen.note,
             ),
         )
@@ -246,7 +246,7 @@ class Screener:
             bag_size=self._top_k,
             weights={name: [file.name for file in origin.files] for name, origin in models.origins.items()},
             weights_from={name: origin.how for name, origin in models.origins.items()},
-            weights_sha256=models.weights,
+            weights_sha256=dict(models.weights),
             version=stride_monai.__version__,
             image=config.image,
             plane=config.plane,

@@ -12,9 +12,8 @@ from stride_monai.run_index import Outcome
 from stride_monai.runs.jobs import Job, attempt, never
 from stride_monai.screening.about import About, about
 from stride_monai.screening.config import ScreeningConfig
-from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.inputs import SlideInput, open_input
 from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
-from stride_monai.screening.opening import open_input
 
 __all__ = ["Load", "Look", "Screen", "worker"]
 

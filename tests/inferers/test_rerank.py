@@ -28,8 +28,8 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
+from stride_monai.screening.loaders import load_reranker
 from stride_monai.screening.models import Models, join
-from stride_monai.screening.reranking import load_reranker
 from stride_monai.screening.store import Choice, Chosen
 from stride_monai.transforms.loading import LoadBagd
 from stride_monai.transforms.topk_patches import CellBag

@@ -36,8 +36,7 @@ from stride_monai.inferers.describe import Explainer
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.config import ScreeningConfig
-from stride_monai.screening.explain import load_explainer
-from stride_monai.screening.models import load_models
+from stride_monai.screening.loaders import load_explainer, load_models
 from stride_monai.screening.store import BundleStore
 from stride_monai.slides import Slide
 from stride_monai.units import Box

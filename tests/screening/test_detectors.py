@@ -19,7 +19,7 @@ from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.screening import store as bundle_store
 from stride_monai.screening.config import ScreeningConfig
-from stride_monai.screening.models import load_models
+from stride_monai.screening.loaders import load_models
 from stride_monai.screening.store import BundleStore
 from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root

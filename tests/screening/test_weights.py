@@ -28,7 +28,7 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, save_weights
 from stride_monai.screening.config import ScreeningConfig, parse_weights
 from stride_monai.screening.doctor import examine
-from stride_monai.screening.models import load_models
+from stride_monai.screening.loaders import load_models
 from stride_monai.screening.store import BundleStore, Source, check_config
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.load import untrained_network
