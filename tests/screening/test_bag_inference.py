@@ -213,7 +213,7 @@ def test_bags_that_do_not_fit_are_refused_by_name(home: Path, tmp_path: Path) ->
     torch.save(network.state_dict(), tmp_path / "nan.pt")
     with pytest.raises(SlideError, match=r"slide 'n': .* non-finite"):
         infer(home, bag(tmp_path / "nan", "n", 5), tmp_path / "out", weights=str(tmp_path / "nan.pt"))
-    with pytest.raises(SlideError, match=r"slide 'u' has a cell of class 'HSIL'"):
+    with pytest.raises(SlideError, match=r"slide 'u' has a cell of unknown class 'HSIL'"):
         infer(home, with_unknown_class(bag(tmp_path / "unknown", "u", 5)), tmp_path / "out")
     (tmp_path / "unknown" / "broken.bag.arrow").write_bytes(b"ARROW1")
     with pytest.raises(SlideError, match=r"2 of 2 slides failed \(.*broken\.bag\.arrow is no bag or is damaged"):
