@@ -43,11 +43,20 @@ def refuse_unknown(
             continue
         if any(_holds(other, (*path, key)) for other in others):
             continue
-        near = difflib.get_close_matches(key, choices, n=1)
-        advice = (
-            f"did you mean '--{'#'.join((*path, near[0]))}'?" if near else f"known are {', '.join(sorted(choices))}"
-        )
+        near = _nearest(key, choices)
+        advice = f"did you mean '--{'#'.join((*path, near))}'?" if near else f"known are {', '.join(sorted(choices))}"
         raise ConfigError(f"unknown option '--{name}'", advice)
+
+
+def _nearest(key: str, choices: Sequence[str]) -> str | None:
+    """The choice that was probably meant, if any: ``crop_px`` by ``crop_size`` rather than ``batch_size``."""
+
+    def likeness(name: str) -> float:
+        same_word = key.split("_")[0] == name.split("_")[0]
+        return difflib.SequenceMatcher(None, name, key).ratio() + 0.1 * same_word
+
+    best = max(sorted(choices), key=likeness, default="")
+    return best if likeness(best) >= 0.6 else None
 
 
 def _holds(file: Mapping[str, Any], path: Sequence[str]) -> bool:

@@ -50,6 +50,20 @@ def test_unknown_overrides_are_refused_with_the_nearest_name(override: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("bundle", "old", "new"),
+    [
+        ("cell_cls", "crop_size", "crop_px"),
+        ("swift_mil", "crop_size", "crop_px"),
+        ("detection", "tile_size", "tile_px"),
+    ],
+)
+def test_names_of_before_are_refused_with_those_of_now(bundle: str, old: str, new: str) -> None:
+    config = str(bundle_root(bundle) / "configs" / "inference.json")
+    with pytest.raises(ConfigError, match=f"did you mean '--{new}'"):
+        StrideWorkflow(config_file=config, logging_file=False, **{old: 96})
+
+
+@pytest.mark.parametrize(
     "override",
     [
         {"max_epochs": 1},
