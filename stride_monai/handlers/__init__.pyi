@@ -22,6 +22,7 @@ from .metrics import SlideAUC as SlideAUC
 from .operating_point import OperatingPointHandler as OperatingPointHandler
 from .pseudo_labels import LabelSources as LabelSources
 from .pseudo_labels import PseudoLabelShares as PseudoLabelShares
+from .resume import Attach as Attach
 from .resume import TrainingState as TrainingState
 from .seeding import EpochSeeds as EpochSeeds
 from .seeding import seed_everything as seed_everything

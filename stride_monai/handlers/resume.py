@@ -17,10 +17,24 @@ from stride_monai.errors import BundleError, ConfigError
 from stride_monai.files import replacing
 from stride_monai.handlers.validation import EarlyStop
 
-__all__ = ["AUTO", "LAST_NAME", "TrainingState", "wind_on"]
+__all__ = ["AUTO", "LAST_NAME", "Attach", "TrainingState", "wind_on"]
 
 LAST_NAME = "last.pt"
 AUTO = "auto"
+
+
+class Attach:
+    """Attaches a handler that the state of a training knows, too.
+
+    In a configuration both then refer to the one object (``@early_stop``), and the list of handlers still holds
+    components alone, as MONAI's check of a bundle's properties wants it.
+    """
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+
+    def attach(self, engine: Engine) -> None:
+        self.handler.attach(engine)
 
 
 class TrainingState:

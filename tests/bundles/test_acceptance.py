@@ -18,6 +18,7 @@ import pytest
 import torch
 import tracker
 from bundle_cohort import make_cohort
+from bundle_files import config_files as files
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,10 +64,6 @@ REDUCED: dict[str, dict[str, dict[str, Any]]] = {
 }
 REDUCED["coloradv"] = REDUCED["swift_mil"]
 REDUCED["text_align"] = {"train": {"batch_size": 8, EPOCHS: 1}, "evaluate": {}, "inference": {}}
-
-
-def files(root: Path, *names: str) -> list[str]:
-    return [str(root / "configs" / f"{name}.json") for name in names]
 
 
 def strings(value: Any) -> Iterator[tuple[str, str]]:

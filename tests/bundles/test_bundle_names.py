@@ -63,4 +63,4 @@ def test_handlers_have_names(path: Path) -> None:
     config = json.loads(path.read_text())
     lists = [value for key, value in config.items() if key.endswith("handlers")]
     lists += [part["handlers"] for part in config.values() if isinstance(part, dict) and "handlers" in part]
-    assert all(re.fullmatch(r"[@%]\w+", entry) for handlers in lists for entry in handlers), lists
+    assert all(re.fullmatch(r"%\w+", entry) for handlers in lists for entry in handlers), lists

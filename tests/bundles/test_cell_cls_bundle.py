@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
+from bundle_files import config_files
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -35,8 +37,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def files(*names: str) -> list[str]:
-    return [str(ROOT / "configs" / f"{name}.json") for name in names]
+files = partial(config_files, ROOT)
 
 
 def workflow(*names: str, **overrides: Any) -> ConfigWorkflow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
+from bundle_files import config_files
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
@@ -29,8 +31,7 @@ METHOD: dict[str, dict[str, Any]] = {"simclr": {}, "moco": {}, "dino": {"prototy
 SMALL: dict[str, Any] = {"crop_px": 64, "batch_size": 8, "cells_per_epoch": 16, "max_epochs": 1, "val_interval": 1}
 
 
-def files(*names: str) -> list[str]:
-    return [str(ROOT / "configs" / f"{name}.json") for name in names]
+files = partial(config_files, ROOT)
 
 
 def options(name: str, component: str, cohort: Path, out: Path) -> dict[str, Any]:

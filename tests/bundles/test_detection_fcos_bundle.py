@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import monai.bundle
 import pytest
 import torch
 from bundle_cohort import make_cohort
+from bundle_files import config_files
 from monai.bundle import ConfigParser
 
 from stride_monai.data.bags.bag import BagFile
@@ -22,8 +24,7 @@ ROOT = bundle_root("detection")
 SMALL: dict[str, Any] = {"tile_px": 128, "batch_size": 4, "max_epochs": 1, "val_interval": 1, "warmup_iterations": 2}
 
 
-def files(*names: str) -> list[str]:
-    return [str(ROOT / "configs" / f"{name}.json") for name in names]
+files = partial(config_files, ROOT)
 
 
 def run(*names: str, **overrides: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
+from bundle_files import config_files
 from monai.bundle import ConfigParser
 
 from stride_monai.handlers.resume import TrainingState
@@ -29,8 +31,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def files(*names: str) -> list[str]:
-    return [str(ROOT / "configs" / f"{name}.json") for name in names]
+files = partial(config_files, ROOT)
 
 
 @pytest.fixture(scope="module")

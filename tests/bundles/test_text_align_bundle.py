@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import processes
 import pytest
 import torch
 from bundle_cohort import make_cohort
+from bundle_files import config_files
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from tiny_roberta import write_roberta
@@ -41,8 +43,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def files(*names: str) -> list[str]:
-    return [str(ROOT / "configs" / f"{name}.json") for name in names]
+files = partial(config_files, ROOT)
 
 
 def workflow(*names: str, **overrides: Any) -> ConfigWorkflow:

@@ -23,7 +23,7 @@ from stride_monai.data.datasets.seeded import SeededCacheDataset
 from stride_monai.engines.precision import amp_arguments, use_amp
 from stride_monai.engines.processes import synchronized
 from stride_monai.errors import BundleError, ConfigError
-from stride_monai.handlers.resume import TrainingState, wind_on
+from stride_monai.handlers.resume import Attach, TrainingState, wind_on
 from stride_monai.handlers.seeding import EpochSeeds, seed_everything
 from stride_monai.handlers.steps import EmaUpdater
 from stride_monai.handlers.validation import EarlyStop
@@ -338,3 +338,19 @@ def test_shares_of_a_batch(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
     assert synchronized(network, "cpu") is network
     assert "share of one process" in caplog.text
     assert any(isinstance(m, nn.SyncBatchNorm) for m in synchronized(network, "cuda").modules())
+
+
+def test_a_handler_that_the_state_knows_is_attached_itself() -> None:
+    class Counts:
+        epochs = 0
+
+        def attach(self, engine: Engine) -> None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+        def __call__(self) -> None:
+            self.epochs += 1
+
+    known, engine = Counts(), Engine(lambda engine, batch: None)
+    Attach(known).attach(engine)
+    engine.run([0], max_epochs=3)
+    assert known.epochs == 3
