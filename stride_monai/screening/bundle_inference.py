@@ -164,6 +164,8 @@ class SlideInference:
             BundleError, ConfigError: see :meth:`ScreeningInferer.screener`.
             SlideError: at the end, slides failed.
         """
+        if not self.handlers:  # an engine would log twice what went wrong
+            return self._run()
         engine = Engine(lambda engine, _: self._run())
         for handler in self.handlers:
             handler.attach(engine)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from stride_monai.screening.store import Choice, Chosen, Origin
 __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
 
 TEXT_BUNDLE = "text_align"
+_THRESHOLD = "threshold"
 _NO_WORDS = Explainer(Described(False, "not asked for"))
 
 
@@ -37,6 +38,7 @@ class Models:
         explainer: describes the cells, or says why it does not.
         origins: where the weights of each bundle were taken from.
         threshold_source: where the stored threshold comes from, in words.
+        notes: ``note`` by bundle, and what concerns the threshold.
     """
 
     detector: TileDetector | None
@@ -52,6 +54,22 @@ class Models:
     explainer: Explainer = _NO_WORDS
     origins: Mapping[str, Origin] = field(default_factory=dict)
     threshold_source: str = "stored with the weights"
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def without_detector(self) -> Models:
+        """Those that judge cells of bag files, each of which says what chose them; nothing of what finds cells."""
+        finding = {"detection", CELL_BUNDLE, _THRESHOLD}
+        notes = {name: note for name, note in self.notes.items() if name not in finding}
+        return replace(
+            self,
+            detector=None,
+            detector_choice=None,
+            reranker=None,
+            weights={name: sha256 for name, sha256 in self.weights.items() if name not in finding},
+            origins={name: origin for name, origin in self.origins.items() if name not in finding},
+            notes=notes,
+            note=_joined(notes),
+        )
 
 
 def slide_classifier_of(slides: Chosen) -> SlideClassifier:
@@ -90,16 +108,16 @@ def join(
     parts = {**({"detection": detection} if detection else {}), slides.choice.name: slides}
     weights = {name: chosen.bundle.weights_sha256 for name, chosen in parts.items()}
     origins = {name: Origin(chosen.how, chosen.bundle.files) for name, chosen in parts.items()}
-    notes = [chosen.bundle.metadata.get("note", "") for chosen in parts.values()]
+    notes = {name: chosen.bundle.metadata.get("note", "") for name, chosen in parts.items()}
     if reranker is not None:
         reranker.check_crops(slides.bundle.numbers["crop_px"], slides.bundle.numbers["crop_mpp"])
         weights[CELL_BUNDLE] = reranker.weights
-        notes.append(reranker.note)
+        notes[CELL_BUNDLE] = reranker.note
     if explainer.facts.made:
         weights[TEXT_BUNDLE] = explainer.weights
         if explainer.origin is not None:
             origins[TEXT_BUNDLE] = Origin(*explainer.origin)
-        notes.append(explainer.note)
+        notes[TEXT_BUNDLE] = explainer.note
     for chosen in parts.values():
         chosen.bundle.network.eval().requires_grad_(False)
     source = slides.bundle.metadata.get("operating_point", "stored with the weights")
@@ -109,7 +127,7 @@ def join(
         classifier, slides.bundle.numbers["top_k"], cells, source, force, mixed, slides.choice.name
     )
     if detection is not None:  # else it depends on the bag
-        notes.append(caveat)
+        notes[_THRESHOLD] = caveat
     return Models(
         detector=None if detection is None else _detector_of(detection),
         detector_choice=None if detection is None else detection.choice,
@@ -118,13 +136,18 @@ def join(
         operating_point=point,
         numbers={name: chosen.bundle.numbers for name, chosen in parts.items()},
         weights=weights,
-        note=" ".join(dict.fromkeys(note for note in notes if note)),
+        note=_joined(notes),
         device=device,
         reranker=reranker,
         explainer=explainer,
         origins=origins,
         threshold_source=source,
+        notes=notes,
     )
+
+
+def _joined(notes: Mapping[str, str]) -> str:
+    return " ".join(dict.fromkeys(note for note in notes.values() if note))
 
 
 def _detector_of(detection: Chosen) -> TileDetector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,11 @@ class Screener:
 
     def config_hash(self, item: SlideInput) -> str:
         """Names everything but the slide that decides the findings: what was asked and what is used."""
-        settings = {"requested": self.config.for_findings(item.mpp), "used": asdict(self._resolved)}
-        return config_hash(settings | ({"bag": fingerprint(item.path)} if is_bag_path(item.path) else {}))
+        asked = self.config.for_findings(item.mpp)
+        if is_bag_path(item.path):
+            used = asdict(self._for_bags._resolved)
+            return config_hash({"requested": asked, "used": used, "bag": fingerprint(item.path)})
+        return config_hash({"requested": asked, "used": asdict(self._resolved)})
 
     def screen(self, slide: SlideInput | Path | str, progress: Callable[[int, int], None] | None = None) -> Screened:
         """Screen one slide.
@@ -114,10 +118,16 @@ class Screener:
         """
         item, clock = one_input(slide), Clock()
         if is_bag_path(item.path):
-            return Screened(self._findings(item, seen := self._in_bag(item, clock)), seen.pictures, clock.seconds)
+            seen = self._for_bags._in_bag(item, clock)
+            return Screened(self._for_bags._findings(item, seen), seen.pictures, clock.seconds)
         seen = self._on_slide(item, clock, progress)
         source = SlideSource(item.path, identity_of(item.path))
         return Screened(self._findings(item, seen), seen.pictures, clock.seconds, source)
+
+    @cached_property
+    def _for_bags(self) -> Screener:
+        """What says nothing of a detector that did not choose the cells."""
+        return self if self.finder is None else Screener(self.config, self.models.without_detector())
 
     def _on_slide(self, item: SlideInput, clock: Clock, progress: Callable[[int, int], None] | None) -> _Seen:
         models, name = self.models, item.path.name

@@ -87,6 +87,7 @@ def test_a_slide_and_its_bag_are_decided_alike(
     assert "bag file" in bag.slide.reason
     assert slide.slide.reason == ""
     assert bag.provenance.weights == slide.provenance.weights
+    assert on_slides.screen(SlideInput(path, "one")).findings.provenance.weights == bag.provenance.weights
     if reranked:  # the note of the classifier that re-ranked is not in the bag
         assert ("forced" in bag.provenance.weights_note) == force
     for name in ("rerank", "candidates", "top_k", "bag_size", "activation", "force", "crop_px"):
@@ -189,6 +190,19 @@ def test_bag_files_are_written_as_slides_are(home: Path, tmp_path: Path) -> None
     assert [row["resumed"] for row in rows] == ["True", "False", "True"]
     infer(home, [str(tmp_path / "bags" / f"{name}.bag.arrow") for name in ("many", "few")], tmp_path / "listed")
     assert findings_in(tmp_path / "listed", "many") == found["many"]
+
+
+def test_a_screener_with_a_detector_takes_bags_and_says_nothing_of_it(home: Path, tmp_path: Path) -> None:
+    path = bag(tmp_path, "b", 5, detector_sha256="ab" * 32)
+    both = screener(home, home / "model.pt", on_bags=False, rerank=True)
+    one = both.screen(path).findings
+    other = screener(home, home / "model.pt", on_bags=True).screen(path).findings
+    assert replace(one, provenance=other.provenance) == other
+    assert one.provenance.weights == other.provenance.weights
+    assert one.provenance.weights["detection"] == "ab" * 32
+    assert one.provenance.weights_note == other.provenance.weights_note
+    assert one.provenance.used == other.provenance.used
+    assert both.config_hash(SlideInput(path, "b")) == one.provenance.config_hash
 
 
 def test_a_bag_of_larger_crops_shows_what_the_networks_saw(home: Path, tmp_path: Path) -> None:
