@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from stride_monai.cli.terminal import console, plain
+from stride_monai.cli.terminal import plain, say
 
 __all__ = ["app"]
 
 app = typer.Typer(name="bundle", help="The MONAI bundles: where they lie, a copy of your own.", no_args_is_help=True)
-_out = console(soft_wrap=True)
 
 
 @app.command("list")
@@ -22,8 +21,8 @@ def list_() -> None:
 
     for facts in list_bundles():
         weights = ", ".join(facts.weights) or "none: train it"
-        _out.print(f"[bold]{facts.name}[/bold] {facts.version}  {plain(facts.title)}", highlight=False)
-        _out.print(f"  weights {plain(weights)}\n  folder  {plain(str(facts.root))}", highlight=False)
+        say(f"[bold]{facts.name}[/bold] {facts.version}  {plain(facts.title)}")
+        say(f"  weights {plain(weights)}\n  folder  {plain(str(facts.root))}")
 
 
 @app.command()
@@ -40,7 +39,7 @@ def copy(
     for name in wanted:
         copy_place(name, out)  # a misspelt one, or a place that is taken, is refused before any is copied
     for name in wanted:
-        _out.print(plain(str(copy_bundle(name, out))), highlight=False)
+        say(plain(str(copy_bundle(name, out))))
 
 
 @app.command()
@@ -56,4 +55,4 @@ def build(
 
     root = bundle_root(name) if folder is None else folder / name
     made = build_bundle(root)
-    _out.print(plain("\n".join(map(str, made)) or f"{root} is as it has to be"), highlight=False)
+    say(plain("\n".join(map(str, made)) or f"{root} is as it has to be"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from stride_monai.cli.terminal import console, plain
+from stride_monai.cli.terminal import err_console, out_console, plain, say
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.guard import if_stopped
 
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(name="data", help="Annotated data: import, split, audit, typed descriptions.", no_args_is_help=True)
-_out = console()
-_err = console(stderr=True)
 
 Cohort = Annotated[Path, typer.Argument(help="Cohort folder: manifest.csv, cells.csv.")]
 
@@ -80,7 +78,7 @@ def import_(
     options = ImportOptions(
         mpp, point_um, images, centre, complete, patient_from, slide_from, encoding, _values(option or []), labels_on
     )
-    with if_stopped("nothing is half-imported; give the same command again"), _err.status("reading"):
+    with if_stopped("nothing is half-imported; give the same command again"), err_console.status("reading"):
         report = import_dataset(
             source,
             out,
@@ -108,7 +106,7 @@ def _show(report: ImportReport) -> None:
     for label, target in report.labels.items():
         lossy = "[yellow]lossy[/yellow]" if target["lossy"] else ""
         table.add_row(plain(label), str(target["count"]), target["label"], plain(target["subtype"]), lossy)
-    _out.print(table)
+    out_console.print(table)
     counts = report.counts
     classes = ", ".join(f"{name} {count}" for name, count in counts["cells_by_class"].items())
     regions = f"{counts['annotated_regions']} annotated regions"
@@ -118,13 +116,11 @@ def _show(report: ImportReport) -> None:
     if counts["cells_excluded"]:
         _say(f"excluded by the map: {_listed(counts['cells_excluded'])}")
     for warning in report.warnings:
-        _out.print(f"[yellow]note[/yellow] {plain(warning)}", highlight=False, soft_wrap=True)
+        say(f"[yellow]note[/yellow] {plain(warning)}")
     if report.problems:
-        _out.print(
+        say(
             f"[yellow]problems[/yellow] {plain(_listed(report.problems))}: "
             f"all in {plain(str(report.folder / 'problems.csv'))}",
-            highlight=False,
-            soft_wrap=True,
         )
     _say(f"licence: {report.license}")
     _say(f"cohort {report.folder}")
@@ -135,7 +131,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _say(text: str) -> None:
-    _out.print(plain(text), highlight=False, soft_wrap=True)
+    say(plain(text))
 
 
 @app.command()
@@ -157,12 +153,12 @@ def split(
     table = Table("split", "images", "cells by class")
     for name, count in facts["images"].items():
         table.add_row(name, str(count), _listed(facts["cells"][name]))
-    _out.print(table)
+    out_console.print(table)
     _say(f"kept together: {_listed(facts['groups'])}")
     for name, kinds in facts["lacking"].items():
-        _out.print(f"[yellow]note[/yellow] {name} has no {', no '.join(kinds)}", highlight=False, soft_wrap=True)
+        say(f"[yellow]note[/yellow] {name} has no {', no '.join(kinds)}")
     if facts["warning"]:
-        _out.print(f"[bold red]LEAKS[/bold red] {plain(facts['warning'])}", highlight=False, soft_wrap=True)
+        say(f"[bold red]LEAKS[/bold red] {plain(facts['warning'])}")
     if facts["manifest_before"]:
         _say(f"your own manifest is kept as {cohort / facts['manifest_before']}")
     _say(f"manifest {cohort / 'manifest.csv'}")
@@ -180,13 +176,13 @@ def audit(
     """
     from stride_monai.data.audit import audit_cohort
 
-    with _err.status("looking at the images"):
+    with err_console.status("looking at the images"):
         result = audit_cohort(cohort, looks)
     if as_json:
         typer.echo(json.dumps(result.to_dict(), indent=1))
     else:
         for finding in result.findings:
-            _out.print(f"[red]{finding.kind}[/red] {plain(finding.what)}", highlight=False, soft_wrap=True)
+            say(f"[red]{finding.kind}[/red] {plain(finding.what)}")
         found = f"{len(result.findings)} findings" if result.findings else "no leak found"
         compared = f"; the looks of {result.cells} cells compared" if looks else "; looks not compared"
         _say(f"{found} in {_listed(result.images)} images{compared}")
@@ -219,7 +215,7 @@ def descriptions(
         far = "[yellow]far[/yellow]" if match.far else ""
         table.add_row(plain(match.text), str(match.cells), plain(match.nearest), f"{match.distance:.3f}", far)
     if matches:
-        _out.print(table)
+        out_console.print(table)
     _say(f"{len(matches)} typed texts, {sum(match.far for match in matches)} of them far from all known ones")
     _say(f"embedding: {name}")
     _say(f"table {out}")

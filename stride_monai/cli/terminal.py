@@ -16,10 +16,10 @@ __all__ = ["console", "err_console", "forgive", "out_console", "plain", "progres
 _WIDTH_OF_A_FILE = 200  # Rich takes 80 columns for a pipe or a file, where nothing is gained by cutting names short
 
 
-def console(stderr: bool = False, soft_wrap: bool = False) -> Console:
+def console(stderr: bool = False) -> Console:
     """A console that takes ``:name:`` for text."""
     wide = stderr or sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, width=None if wide else _WIDTH_OF_A_FILE, emoji=False, soft_wrap=soft_wrap)
+    return Console(stderr=stderr, width=None if wide else _WIDTH_OF_A_FILE, emoji=False)
 
 
 def plain(text: str) -> str:
