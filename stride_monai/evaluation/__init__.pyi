@@ -14,10 +14,8 @@ from .descriptions import description_figures as description_figures
 from .descriptions import description_report as description_report
 from .detections import SlideEvaluation as SlideEvaluation
 from .detections import TileEvaluation as TileEvaluation
-from .detections import draw_tile as draw_tile
 from .detections import evaluate_slides as evaluate_slides
 from .detections import evaluate_tiles as evaluate_tiles
-from .detections import picture_grid as picture_grid
 from .reports import save_figures as save_figures
 from .reports import write_report as write_report
 from .slides import JudgedSlides as JudgedSlides

@@ -1,4 +1,4 @@
-"""How well a detector finds cells, on tiles and on whole slides: curves as numbers, tables and figures; pictures."""
+"""How well a detector finds cells, on tiles and on whole slides: curves as numbers, tables and figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from stride_monai.data.tables import table_text
 from stride_monai.evaluation.reports import header, new_axes, plain, plain_list
@@ -23,27 +22,10 @@ from stride_monai.metrics.detection_curves import (
     top_k_recall,
 )
 
-__all__ = [
-    "FOUND_COLOR",
-    "IGNORED_COLOR",
-    "TRUTH_COLOR",
-    "SlideEvaluation",
-    "TileEvaluation",
-    "draw_tile",
-    "evaluate_slides",
-    "evaluate_tiles",
-    "froc_figure",
-    "picture_grid",
-    "precision_recall_figure",
-    "top_k_figure",
-]
+__all__ = ["SlideEvaluation", "TileEvaluation", "evaluate_slides", "evaluate_tiles"]
 
 SCHEMA_VERSION = "1.0"
-TRUTH_COLOR = (0, 160, 60)
-IGNORED_COLOR = (150, 150, 150)
-FOUND_COLOR = (220, 30, 30)
 Floats = NDArray[np.float64]
-Picture = NDArray[np.uint8]
 
 
 class TileEvaluation(NamedTuple):
@@ -78,8 +60,8 @@ class TileEvaluation(NamedTuple):
     def figures(self) -> dict[str, Figure]:
         """``precision_recall`` and ``tile_froc``."""
         return {
-            "precision_recall": precision_recall_figure(self.precision_recall),
-            "tile_froc": froc_figure({f"tiles, IoU {self.iou:.2f}": self.froc}),
+            "precision_recall": _precision_recall_figure(self.precision_recall),
+            "tile_froc": _froc_figure(f"tiles, IoU {self.iou:.2f}", self.froc),
         }
 
 
@@ -136,8 +118,8 @@ class SlideEvaluation(NamedTuple):
     def figures(self) -> dict[str, Figure]:
         """``top_k_recall`` and ``slide_froc``."""
         return {
-            "top_k_recall": top_k_figure(self.ks, self.recall),
-            "slide_froc": froc_figure({f"slides, IoU {self.iou:.2f}": self.froc}),
+            "top_k_recall": _top_k_figure(self.ks, self.recall),
+            "slide_froc": _froc_figure(f"slides, IoU {self.iou:.2f}", self.froc),
         }
 
 
@@ -170,70 +152,30 @@ def _froc_record(free: Froc, iou: float) -> dict[str, Any]:
     }
 
 
-def draw_tile(image: Picture, result: TileResult, min_score: float) -> Picture:
-    """A tile with boxes: green what is there, gray what the border cuts, red with its score what was found.
-
-    Args:
-        image: ``[H, W, 3]``. result: of the tile, in its pixels.
-        min_score: detections below it are not drawn; a detector that is asked for recall has hundreds of them.
-    """
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    ignored = np.zeros(len(result.truth), bool) if result.ignored is None else result.ignored
-    shown = result.scores >= min_score
-    _draw_boxes(draw, result.truth[ignored], IGNORED_COLOR)
-    _draw_boxes(draw, result.truth[~ignored], TRUTH_COLOR)
-    _draw_boxes(draw, result.boxes[shown], FOUND_COLOR, [f"{score:.2f}" for score in result.scores[shown]])
-    return np.asarray(picture)
-
-
-def _draw_boxes(draw: Any, boxes: Floats, color: tuple[int, int, int], labels: Sequence[str] = ()) -> None:
-    # A detector may give a box of no width at first; Pillow draws none with its corners swapped.
-    ordered = np.hstack([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])])
-    for place, box in enumerate(ordered.astype(np.int64).tolist()):
-        draw.rectangle(box, outline=color, width=2)
-        if labels:
-            draw.text((box[0] + 3, box[1] + 3), labels[place], fill=color, font=ImageFont.load_default())
-
-
-def picture_grid(pictures: Sequence[Picture], columns: int = 4, margin: int = 2) -> Picture:
-    """Pictures ``[H, W, 3]`` of one size side by side on white, row by row; a single one without a margin."""
-    if len(pictures) == 1:
-        return pictures[0]
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    height, width = (side + margin for side in pictures[0].shape[:2])
-    grid = np.full((height * rows + margin, width * columns + margin, 3), 255, np.uint8)
-    for place, picture in enumerate(pictures):
-        y, x = (place // columns) * height + margin, (place % columns) * width + margin
-        grid[y : y + height - margin, x : x + width - margin] = picture
-    return grid
-
-
-def precision_recall_figure(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
+def _precision_recall_figure(curves: Mapping[str, tuple[Floats, Floats]]) -> Figure:
     """Precision against recall; ``curves`` holds (recall, precision) by name."""
-    figure, axes = new_axes("Recall", "Precision")
+    figure, axes = new_axes("Recall", "Precision", xlim=(0, 1), ylim=(0, 1.02))
     for name, (recall, precision) in curves.items():
         axes.plot(recall, precision, label=name)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    return _with_legend(figure, axes, "lower left")
+    axes.legend(loc="lower left")
+    return figure
 
 
-def froc_figure(curves: Mapping[str, Froc]) -> Figure:
-    """Sensitivity against false positives per image (logarithmic), by name; dots where the score is read."""
-    figure, axes = new_axes("False positives per image", "Sensitivity")
-    for name, curve in curves.items():
-        if len(curve.rates):
-            (line,) = axes.plot(curve.rates, curve.sensitivity, label=f"{name}: score {curve.score:.3f}")
-            read = np.interp(FROC_RATES, curve.rates, curve.sensitivity)
-            axes.plot(FROC_RATES, read, "o", color=line.get_color(), markersize=4)
-    axes.set_xscale("log")
-    most = max((float(curve.rates[-1]) for curve in curves.values() if len(curve.rates)), default=0.0)
-    axes.set(xlim=(0.05, max(most, 16.0)), ylim=(0, 1.02))
-    return _with_legend(figure, axes, "lower right")
+def _froc_figure(name: str, curve: Froc) -> Figure:
+    """Sensitivity against false positives per image (logarithmic); dots where the score is read."""
+    figure, axes = new_axes("False positives per image", "Sensitivity", xscale="log")
+    most = 16.0
+    if len(curve.rates):
+        (line,) = axes.plot(curve.rates, curve.sensitivity, label=f"{name}: score {curve.score:.3f}")
+        read = np.interp(FROC_RATES, curve.rates, curve.sensitivity)
+        axes.plot(FROC_RATES, read, "o", color=line.get_color(), markersize=4)
+        axes.legend(loc="lower right")
+        most = max(most, float(curve.rates[-1]))
+    axes.set(xlim=(0.05, most), ylim=(0, 1.02))
+    return figure
 
 
-def top_k_figure(ks: list[int], recall: Mapping[str, Floats]) -> Figure:
+def _top_k_figure(ks: list[int], recall: Mapping[str, Floats]) -> Figure:
     """Share of the lesions within the K best boxes of a slide against K (logarithmic), by slide class."""
     figure, axes = new_axes("K, best boxes of a slide", "Lesions found")
     for name, values in recall.items():
@@ -242,10 +184,6 @@ def top_k_figure(ks: list[int], recall: Mapping[str, Floats]) -> Figure:
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
     axes.set(xlim=(min(ks), max(ks)), ylim=(0, 1.02))
-    return _with_legend(figure, axes, "lower right")
-
-
-def _with_legend(figure: Figure, axes: Any, place: str) -> Figure:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=place)
+    if recall:
+        axes.legend(loc="lower right")
     return figure

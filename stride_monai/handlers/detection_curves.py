@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imagecodecs
-import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine
-from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import draw_bounding_boxes, make_grid
 
-from stride_monai.evaluation.detections import draw_tile, evaluate_slides, evaluate_tiles, picture_grid
+from stride_monai.evaluation.detections import evaluate_slides, evaluate_tiles
 from stride_monai.evaluation.reports import save_figures, write_report
 from stride_monai.files import write_bytes
 from stride_monai.handlers.epoch import EpochHandler
@@ -22,6 +22,10 @@ from stride_monai.metrics.detection import TileResult
 from stride_monai.metrics.detection_curves import SlideResult
 
 __all__ = ["DetectionPictures", "SlideCurves", "TileCurves"]
+
+TRUTH_COLOR = (0, 160, 60)
+IGNORED_COLOR = (150, 150, 150)
+FOUND_COLOR = (220, 30, 30)
 
 
 class TileCurves(EpochHandler):
@@ -89,14 +93,15 @@ class SlideCurves(EpochHandler):
 
 
 class DetectionPictures(EpochHandler):
-    """Draws the first tiles that show a lesion, the same ones at every validation.
+    """Draws the first tiles that show a lesion, the same ones at every validation: green what is there, gray what the
+    tile's border cuts, red with its score what was found.
 
     Goes to an evaluator whose output is that of :class:`~stride_monai.engines.DetectionEvaluator`. The
     pictures go to TensorBoard as ``predictions``, and with ``path`` into a PNG file, which is replaced every time.
 
     Args:
         count: tiles to draw.
-        min_score: least score of a detection to draw.
+        min_score: least score of a detection to draw; a detector that is asked for recall has hundreds of them.
         summary_writer: None for none.
         path: of the PNG file; None for none.
     """
@@ -117,7 +122,7 @@ class DetectionPictures(EpochHandler):
             super().attach(engine)
 
     def start(self, engine: Engine) -> None:
-        self._pictures: list[NDArray[np.uint8]] = []
+        self._pictures: list[Tensor] = []
 
     def collect(self, engine: Engine) -> None:
         if len(self._pictures) >= self.count:
@@ -126,14 +131,30 @@ class DetectionPictures(EpochHandler):
         for image, result in zip(output["image"], tile_results(output["pred"], output["label"]), strict=True):
             if len(self._pictures) < self.count and len(result.truth):
                 pixels = (image.detach().float().clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-                self._pictures.append(draw_tile(pixels.permute(1, 2, 0).numpy(), result, self.min_score))
+                self._pictures.append(_drawn(pixels, result, self.min_score))
 
     def finish(self, engine: Engine) -> None:
         if not self._pictures:
             return
-        grid = picture_grid(self._pictures)
+        grid = make_grid(self._pictures, nrow=4, pad_value=255)
         if self.writer is not None:
-            self.writer.add_image("predictions", grid, engine.state.epoch, dataformats="HWC")
+            self.writer.add_image("predictions", grid, engine.state.epoch)
             self.writer.flush()
         if self.path is not None:
-            write_bytes(self.path, bytes(imagecodecs.png_encode(grid)))
+            write_bytes(self.path, bytes(imagecodecs.png_encode(grid.permute(1, 2, 0).contiguous().numpy())))
+
+
+def _drawn(tile: Tensor, result: TileResult, min_score: float) -> Tensor:
+    """A tile ``[3, H, W]`` with the boxes of its result."""
+    shown = result.scores >= min_score
+    parts = (
+        (result.truth[~result.asked], IGNORED_COLOR, None),
+        (result.truth[result.asked], TRUTH_COLOR, None),
+        (result.boxes[shown], FOUND_COLOR, [f"{score:.2f}" for score in result.scores[shown]]),
+    )
+    for boxes, color, labels in parts:
+        if len(boxes):
+            corners = torch.from_numpy(boxes).view(-1, 2, 2)  # an untrained detector may give them swapped
+            ordered = torch.cat((corners.amin(1), corners.amax(1)), 1)
+            tile = draw_bounding_boxes(tile, ordered, labels, [color] * len(boxes), width=2)
+    return tile

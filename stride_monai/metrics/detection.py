@@ -51,9 +51,14 @@ class TileResult(NamedTuple):
     ignored: Flags | None = None
 
     @property
+    def asked(self) -> Flags:
+        """Which true boxes are asked for, [t]."""
+        return np.ones(len(self.truth), bool) if self.ignored is None else ~self.ignored
+
+    @property
     def wanted(self) -> int:
         """Number of true boxes that are asked for."""
-        return len(self.truth) - (0 if self.ignored is None else int(self.ignored.sum()))
+        return int(self.asked.sum())
 
 
 class Matches(NamedTuple):
@@ -84,9 +89,8 @@ def box_iou(a: Floats, b: Floats) -> Floats:
 def match_boxes(result: TileResult, max_detections: int, ious: Sequence[float]) -> Matches:
     """Match the best detections of an image to its true boxes by COCO's rules, at each IoU threshold on its own."""
     order = np.argsort(-result.scores, kind="stable")[:max_detections]
-    ignored = np.zeros(len(result.truth), bool) if result.ignored is None else result.ignored
     boxes = result.boxes[order]
-    overlap, inside = box_iou(boxes, result.truth[~ignored]), _inside(boxes, result.truth[ignored])
+    overlap, inside = box_iou(boxes, result.truth[result.asked]), _inside(boxes, result.truth[~result.asked])
     hits = np.zeros((len(ious), len(order)), bool)
     counted = np.ones_like(hits)
     for row, iou in enumerate(ious):

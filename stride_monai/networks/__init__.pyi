@@ -52,6 +52,7 @@ from .mil.slide_classifier import SlideClassifier as SlideClassifier
 from .mil.slide_head import AttentionPooling as AttentionPooling
 from .mil.slide_head import AttentionSlideHead as AttentionSlideHead
 from .mil.slide_head import DenseMLP as DenseMLP
+from .mil.slide_head import SlideHead as SlideHead
 from .mil.slide_head import blanked as blanked
 from .mil.slide_head import check_bag as check_bag
 from .mil.slide_head import drop_cells as drop_cells

@@ -1,51 +1,14 @@
-"""Curves of tiles and slides as report, tables and figures; pictures against torchvision's drawing."""
+"""Curves of tiles and slides as report, tables and figures."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from detection_scenes import scene, with_ignored
-from torchvision.utils import draw_bounding_boxes, make_grid
+from detection_scenes import scene
 
-from stride_monai.evaluation.detections import (
-    FOUND_COLOR,
-    IGNORED_COLOR,
-    TRUTH_COLOR,
-    draw_tile,
-    evaluate_slides,
-    evaluate_tiles,
-    picture_grid,
-)
+from stride_monai.evaluation.detections import evaluate_slides, evaluate_tiles
 from stride_monai.metrics.detection import TileResult, mean_average_precision
 from stride_monai.metrics.detection_curves import SlideResult
-
-
-def test_tiles_are_drawn_as_torchvision_draws_them() -> None:
-    random = np.random.default_rng(0)
-    for seed, result in enumerate(with_ignored(scene(3, tiles=5), 3)):
-        boxes = result.boxes.copy()
-        boxes[:1] = boxes[:1, [2, 3, 0, 1]]  # as an untrained detector may give them
-        image = random.integers(0, 256, (96, 110, 3), dtype=np.uint8)
-        expected = torch.from_numpy(image).permute(2, 0, 1)
-        shown = result.scores >= 0.4
-        assert result.ignored is not None
-        for part, color, labels in (
-            (result.truth[result.ignored], IGNORED_COLOR, None),
-            (result.truth[~result.ignored], TRUTH_COLOR, None),
-            (result.boxes[shown], FOUND_COLOR, [f"{score:.2f}" for score in result.scores[shown]]),
-        ):
-            if len(part):
-                expected = draw_bounding_boxes(expected, torch.from_numpy(part), labels, [color] * len(part), width=2)
-        drawn = draw_tile(image, result._replace(boxes=boxes), 0.4)
-        assert np.array_equal(drawn, expected.permute(1, 2, 0).numpy()), seed
-
-
-@pytest.mark.parametrize("count", [1, 3, 4, 7])
-def test_pictures_stand_in_rows_as_torchvision_puts_them(count: int) -> None:
-    pictures = np.random.default_rng(count).integers(0, 256, (count, 5, 9, 3), dtype=np.uint8)
-    expected = make_grid(torch.from_numpy(pictures).permute(0, 3, 1, 2), nrow=4, pad_value=255).permute(1, 2, 0)
-    assert np.array_equal(picture_grid(list(pictures)), expected.numpy())
 
 
 def test_curves_of_tiles_say_what_their_metrics_say() -> None:

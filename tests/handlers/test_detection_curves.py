@@ -13,8 +13,14 @@ from ignite.engine import Engine
 from PIL import Image
 
 from stride_monai.engines.detection import TileTruth
-from stride_monai.evaluation.detections import FOUND_COLOR, IGNORED_COLOR, TRUTH_COLOR
-from stride_monai.handlers.detection_curves import DetectionPictures, SlideCurves, TileCurves
+from stride_monai.handlers.detection_curves import (
+    FOUND_COLOR,
+    IGNORED_COLOR,
+    TRUTH_COLOR,
+    DetectionPictures,
+    SlideCurves,
+    TileCurves,
+)
 from stride_monai.metrics.detection import TileResult
 from stride_monai.metrics.detection_curves import (
     SlideResult,
@@ -43,6 +49,10 @@ def test_pictures_show_truth_and_what_was_found(tmp_path: Path) -> None:
     assert {TRUTH_COLOR, FOUND_COLOR, IGNORED_COLOR} <= seen
     with Image.open(tmp_path / "tiles.png") as picture:
         assert picture.size == (2 * 64 + 3 * 2, 64 + 2 * 2)  # two tiles: those without a lesion are not drawn
+    swapped = batch()  # corners, as an untrained detector may give them
+    swapped["pred"] = [TileDetections(torch.tensor([[31.0, 5, 5, 31]]), torch.tensor([0.8]))] * 2
+    engine.run([swapped])
+    assert FOUND_COLOR in colors(tmp_path / "tiles.png")
     lower = batch()
     lower["pred"] = [TileDetections(torch.rand(3, 4) * 60, torch.full((3,), 0.2))] * 2
     engine.run([lower])

@@ -10,12 +10,12 @@ from torch.nn import functional
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.networks.exporting import is_scripting, recording
 from stride_monai.networks.mil.lesion_ranking import LESIONS, LesionRanking, by_lesion, lesion_probability, shares
-from stride_monai.networks.mil.slide_head import blanked, check_bag
+from stride_monai.networks.mil.slide_head import SlideHead
 
 __all__ = ["ChengHead"]
 
 
-class ChengHead(nn.Module):
+class ChengHead(SlideHead):
     """An RNN over the features of the cells with the highest lesion probability, in that order (baseline).
 
     S. Cheng et al.: Robust whole slide image analysis for cervical cancer screening using deep learning. Nature
@@ -33,7 +33,8 @@ class ChengHead(nn.Module):
     networks over the best 10, 20 and 30 cells; the cells are those that this project's detector found; the mean of
     the ResNet's last feature map where they take the maximum; bags of fewer cells are shorter sequences.
 
-    The result depends on the order of the cells in the bag only where lesion probabilities tie.
+    The attention is 1/n for the n cells of the sequence, 0 for all others. The result depends on the order of the cells
+    in the bag only where lesion probabilities tie.
 
     Args:
         feature_dim: D, width of the cell features.
@@ -55,10 +56,9 @@ class ChengHead(nn.Module):
         shuffle: float = 0.5,
         pool: int = 20,
     ) -> None:
-        super().__init__()
+        super().__init__(feature_dim, num_classes)
         if not 1 <= cells <= pool:
             raise ValueError(f"cells ({cells}) must be at least 1 and at most pool ({pool})")
-        self.feature_dim, self.num_classes = feature_dim, num_classes
         self.cells, self.shuffle, self.pool, self.hidden = cells, shuffle, pool, hidden
         self.ranking = LesionRanking(cell_head)
         # Cell by cell: cuDNN's layer has no gradient in eval mode, where class activations need one.
@@ -69,18 +69,7 @@ class ChengHead(nn.Module):
         nn.init.zeros_(self.rnn.bias_ih)
         nn.init.zeros_(self.rnn.bias_hh)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Slide logits ``[B, C]`` and attention ``[B, K]``: 1/n for the n cells of the sequence, 0 for all others.
-
-        Args:
-            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
-            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
-
-        Raises:
-            BagError: a bag holds no cell.
-        """
-        mask = check_bag(features, mask)
-        features = blanked(features, mask)
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         order = self._order(features, mask)
         if self.training and self.shuffle > 0:
             order = self._shuffled(order, mask)

@@ -7,7 +7,7 @@ from torch.func import functional_call
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import ConfigError
 from stride_monai.networks.exporting import is_scripting, recording
-from stride_monai.networks.mil.slide_head import AttentionPooling, blanked, check_bag
+from stride_monai.networks.mil.slide_head import AttentionPooling, SlideHead
 
 __all__ = ["DTFDHead"]
 
@@ -32,7 +32,7 @@ class _Tier1(nn.Module):
         return pooled, self.classifier(pooled), attention
 
 
-class DTFDHead(nn.Module):
+class DTFDHead(SlideHead):
     """Double-tier feature distillation, with aggregated features (AFS) handed to the second tier.
 
     The cells of a slide are dealt out to ``pseudo_bags`` parts whose sizes differ by one at most: at random in
@@ -40,6 +40,7 @@ class DTFDHead(nn.Module):
     each part by gated attention and is trained by its own loss on the slide's label; the second tier pools the parts.
     The loss of the second tier never reaches the parameters of the first, as in the authors' code, which zeroes those
     gradients; here one backward pass of the summed loss does it, and gradients reach the features through both tiers.
+    The attention is the product of both tiers' attentions.
 
     Args:
         feature_dim: D, width of the cell features.
@@ -60,27 +61,17 @@ class DTFDHead(nn.Module):
         embed: int = 512,
         hidden: int = 128,
     ) -> None:
-        super().__init__()
+        super().__init__(feature_dim, num_classes)
         if pseudo_bags < 1:
             raise ConfigError(f"DTFD with {pseudo_bags} pseudo-bags", "use at least 1; the paper has 4")
-        self.feature_dim, self.num_classes, self.pseudo_bags = feature_dim, num_classes, pseudo_bags
+        self.pseudo_bags = pseudo_bags
         self.tier1 = _Tier1(feature_dim, num_classes, embed, hidden)
         self.tier2 = AttentionPooling(embed, hidden, dropout=0.0, gated=True)
         self.classifier = nn.Linear(embed, num_classes)
         self.tier1_logits: Tensor | None = None
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Slide logits ``[B, C]`` and attention ``[B, K]`` (product of both tiers' attentions, sums to 1).
-
-        Args:
-            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
-            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
-
-        Raises:
-            BagError: a bag holds no cell.
-        """
-        mask = check_bag(features, mask)
-        features, groups = blanked(features, mask), self._groups(mask)
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        groups = self._groups(mask)
         filled = groups.any(dim=2)
         parts, within = self._parts(features, groups, filled)
         pooled, between = self.tier2(parts, filled)

@@ -1,6 +1,6 @@
 """Slide heads: from the features of a slide's cells to its class (METHOD section 5).
 
-Every head has the same call, ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
+Every head has the call of :class:`SlideHead`.
 """
 
 import torch
@@ -10,7 +10,7 @@ from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import BagError
 from stride_monai.networks.exporting import is_scripting, recording
 
-__all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "blanked", "check_bag", "drop_cells"]
+__all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "SlideHead", "blanked", "check_bag", "drop_cells"]
 
 
 def check_bag(features: Tensor, mask: Tensor | None) -> Tensor:
@@ -45,6 +45,35 @@ def drop_cells(mask: Tensor, rate: float) -> Tensor:
 def blanked(features: Tensor, mask: Tensor) -> Tensor:
     """Features ``[B, K, D]`` with zeros where there is no cell: padding may hold anything, and 0 * nan is nan."""
     return features.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+class SlideHead(nn.Module):
+    """Base of the slide heads, which says what all of them share.
+
+    Args:
+        feature_dim: D, width of the cell features. num_classes: C, number of slide classes.
+    """
+
+    def __init__(self, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.feature_dim, self.num_classes = feature_dim, num_classes
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slide logits ``[B, C]`` and attention ``[B, K]``, 0 where masked; the sum of a bag's attention is 1.
+
+        Args:
+            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
+            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
+
+        Raises:
+            BagError: a bag holds no cell.
+        """
+        mask = check_bag(features, mask)
+        return self.judge(blanked(features, mask), mask)
+
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, of features that are 0 where masked, in bags that hold a cell."""
+        raise NotImplementedError
 
 
 class AttentionPooling(nn.Module):
@@ -103,7 +132,7 @@ class DenseMLP(nn.Module):
         return x
 
 
-class AttentionSlideHead(nn.Module):
+class AttentionSlideHead(SlideHead):
     """STRIDE's slide head: attention pooling, a densely connected MLP and a linear classifier on all its outputs.
 
     The result does not depend on the order of the cells.
@@ -124,23 +153,11 @@ class AttentionSlideHead(nn.Module):
         layers: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.feature_dim = feature_dim
-        self.num_classes = num_classes
+        super().__init__(feature_dim, num_classes)
         self.pooling = AttentionPooling(feature_dim, hidden, dropout)
         self.mlp = DenseMLP(feature_dim, hidden, layers)
         self.classifier = nn.Linear(self.mlp.out_features, num_classes)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Slide logits ``[B, C]`` and attention ``[B, K]`` (sums to 1, 0 where masked).
-
-        Args:
-            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
-            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
-
-        Raises:
-            BagError: a bag holds no cell.
-        """
-        mask = check_bag(features, mask)
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         pooled, attention = self.pooling(features, mask)
         return self.classifier(self.mlp(pooled)), attention

@@ -10,12 +10,12 @@ from torch.nn import functional
 from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.errors import ConfigError
 from stride_monai.networks.exporting import compiled, is_scripting, is_tracing, recording
-from stride_monai.networks.mil.slide_head import blanked, check_bag
+from stride_monai.networks.mil.slide_head import SlideHead
 
 __all__ = ["TransMILHead"]
 
 
-class TransMILHead(nn.Module):
+class TransMILHead(SlideHead):
     """Embedding, class token, attention layer, positions by convolution (PPEG), attention layer, classifier.
 
     The cells of a bag, in their order, fill a square grid row by row; the grid is filled up by repeating the first
@@ -24,7 +24,8 @@ class TransMILHead(nn.Module):
 
     Attention is exact. The authors approximate it (Nystroem, 256 landmarks) for bags of 10,000 patches; at the
     256 to 1024 cells of a bag the exact one is cheap. Their convolution of the values along the sequence (33 places)
-    is kept. The order of the cells matters: it is the detector's ranking.
+    is kept. The order of the cells matters: it is the detector's ranking. The attention is that of the class token in
+    the last layer, mean over heads.
 
     Args:
         feature_dim: D, width of the cell features.
@@ -45,10 +46,9 @@ class TransMILHead(nn.Module):
         heads: int = 8,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
+        super().__init__(feature_dim, num_classes)
         if embed % heads:
             raise ConfigError(f"TransMIL with tokens of {embed} and {heads} heads", "make the width a multiple of them")
-        self.feature_dim, self.num_classes = feature_dim, num_classes
         self.embed = nn.Sequential(nn.Linear(feature_dim, embed), nn.ReLU())
         self.class_token = nn.Parameter(torch.randn(embed) * 1e-6)
         self.first = _AttentionLayer(embed, heads, dropout)
@@ -57,19 +57,9 @@ class TransMILHead(nn.Module):
         self.norm = nn.LayerNorm(embed)
         self.classifier = nn.Linear(embed, num_classes)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Slide logits ``[B, C]`` and attention ``[B, K]``: that of the class token in the last layer, mean over heads.
-
-        Args:
-            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
-            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
-
-        Raises:
-            BagError: a bag holds no cell.
-        """
-        mask = check_bag(features, mask)
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         grid = _grid(mask)
-        cells = self.embed(blanked(features, mask))
+        cells = self.embed(features)
         cells = cells.gather(1, grid.source.unsqueeze(-1).expand(-1, -1, cells.shape[-1]))
         tokens = torch.cat([self.class_token.expand(cells.shape[0], 1, -1), cells], dim=1)
         one = torch.ones_like(mask[:, :1])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.errors import BagError, BundleError, ManifestError, MissingExtraError
 from stride_monai.networks.mil.lesion_ranking import LesionRanking, shares
-from stride_monai.networks.mil.slide_head import blanked, check_bag
+from stride_monai.networks.mil.slide_head import SlideHead, blanked, check_bag
 
 __all__ = ["QUANTILES", "ZhuHead"]
 
@@ -31,7 +31,7 @@ def _xgboost() -> Any:
     return xgboost
 
 
-class ZhuHead(nn.Module):
+class ZhuHead(SlideHead):
     """XGBoost over counts, means and quantiles of a slide's cell probabilities, and pooled features (baseline).
 
     X. Zhu et al.: Hybrid AI-assistive diagnostic model permits rapid TBS classification of cervical liquid-based
@@ -58,9 +58,9 @@ class ZhuHead(nn.Module):
     def __init__(
         self, feature_dim: int, cell_head: nn.Module, num_classes: int = len(SLIDE_CLASSES), cells: int = 10
     ) -> None:
-        super().__init__()
+        super().__init__(feature_dim, num_classes)
         _xgboost()  # said now, and not after hours of encoding
-        self.feature_dim, self.num_classes, self.cells = feature_dim, num_classes, cells
+        self.cells = cells
         self.ranking = LesionRanking(cell_head)
         self._trees: Any = None
 
@@ -84,11 +84,11 @@ class ZhuHead(nn.Module):
         Raises:
             BagError: a bag holds no cell.
         """
-        return self._described(features, mask)[0]
-
-    def _described(self, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         mask = check_bag(features, mask)
-        features = blanked(features, mask).float()
+        return self._described(blanked(features, mask), mask)[0]
+
+    def _described(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        features = features.float()
         ranked = self.ranking(features, mask)
         best = ranked.order[:, : self.cells]
         attention = shares(best, mask.gather(1, best), mask)
@@ -144,27 +144,22 @@ class ZhuHead(nn.Module):
             raise BagError("non-finite features of a slide", "check the weights of the encoder")
         return _xgboost().DMatrix(numbers.cpu().numpy(), label=labels, feature_names=self.names, nthread=1)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Slide logits ``[B, C]`` and attention ``[B, K]``: 1/n for the n cells whose features are averaged, else 0.
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """As of the base; the attention is 1/n for the n cells whose features are averaged, else 0.
 
         The softmax of the logits is the probabilities of the trees. All cells count, through the other numbers; the
         attention only says which ones are shown as the most suspicious.
 
-        Args:
-            features: cell features ``[B, K, D]``; what stands at masked places does not matter.
-            mask: ``[B, K]`` bool, true where there is a cell; all true when None.
-
         Raises:
-            BagError: a bag holds no cell, or a feature is non-finite. BundleError: there are no trees yet.
+            BagError: a feature is non-finite. BundleError: there are no trees yet.
         """
-        mask = check_bag(features, mask)
         numbers, attention = self._described(features.detach(), mask)
         if self._trees is None:
             raise BundleError("the baseline of Zhu et al. 2021 has no trees yet", "train it, or load its weights")
         probabilities = torch.from_numpy(self._trees.predict(self._matrix(numbers))).to(features.device)
         logits = probabilities.clamp(min=math.exp(-50)).log()
         if features.requires_grad:  # of trees it is 0, wherever there is one; class activations ask for it
-            logits = logits + 0 * blanked(features, mask).sum()
+            logits = logits + 0 * features.sum()
         return logits, attention
 
     def trees_json(self) -> bytes:
