@@ -281,7 +281,7 @@ def encoder_weights(name: str, work: Path, cohort: Path, seed: int) -> Path:
 
     def job() -> dict[str, Any]:
         options = {"dataset_dir": str(data), "output_dir": str(out), "seed": seed, **encoder.options}
-        if encoder.overlay:  # the unlabelled cells are those of the training slides' bags
+        if encoder.overlays:  # the unlabelled cells are those of the training slides' bags
             options["bag_dir"] = str(cohort / "bags")
         cell_cls(encoder.overlays, encoder.part, **options)
         judged = weights
