@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from stride_monai.guard.memory import memory_in_use, memory_limit
 from stride_monai.guard.process import Guard, Limits, OverMemoryError, OverTimeError, ProcessEndedError, UnexpectedError
-from stride_monai.guard.stops import Stopped, if_stopped, signals_held, stoppable
+from stride_monai.guard.stops import Stopped, if_stopped, signals_held, stoppable, unbroken
 
 __all__ = [
     "Guard",
@@ -22,4 +22,5 @@ __all__ = [
     "memory_limit",
     "signals_held",
     "stoppable",
+    "unbroken",
 ]

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stopped", "if_stopped", "signals_held", "stoppable"]
+__all__ = ["Stopped", "if_stopped", "signals_held", "stoppable", "unbroken"]
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_held: list[Stopped] = []
+_unbroken = False
 
 
 class Stopped(BaseException):
@@ -52,7 +54,10 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         begun = True
-        raise Stopped(number)
+        if _unbroken:
+            _held.append(Stopped(number))
+        else:
+            raise Stopped(number)
 
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
@@ -63,6 +68,20 @@ def stoppable() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """:class:`Stopped` is raised after the block and not within: what belongs together is done whole. A second signal
+    kills at once all the same."""
+    global _unbroken
+    _unbroken = True
+    try:
+        yield
+    finally:
+        _unbroken = False
+        if _held:
+            raise _held.pop()
 
 
 @contextmanager

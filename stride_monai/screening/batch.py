@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stride_monai.files import remove_leftovers
+from stride_monai.guard import unbroken
 from stride_monai.ownership import refuse_inputs, refuse_within
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome
 from stride_monai.runs.claims import held
@@ -112,8 +113,10 @@ def run_slides(
         jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in _checked(out, slides)]
         with closing(runner(jobs)) as run:
             for ended in run:
-                ledger.add(outcome := ended.get(), one.info())
-                tell.done(outcome)
+                outcome = ended.get()
+                with unbroken():
+                    ledger.add(outcome, one.info())
+                    tell.done(outcome)
         remove_leftovers(out)  # of processes that were ended with a slide
     return ledger.outcomes
 

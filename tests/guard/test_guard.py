@@ -21,8 +21,11 @@ from stride_monai.guard import (
     OverMemoryError,
     OverTimeError,
     ProcessEndedError,
+    Stopped,
     UnexpectedError,
     memory_limit,
+    stoppable,
+    unbroken,
 )
 from stride_monai.guard import memory as memory_module
 
@@ -297,3 +300,20 @@ def test_who_guards_needs_nothing_heavy() -> None:
     code = "import json, sys, stride_monai.guard; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "monai", "numpy", "pyarrow"} & set(json.loads(done.stdout))
+
+
+@POSIX
+def test_what_belongs_together_is_done_whole_before_a_stop() -> None:
+    done = []
+
+    def work() -> None:
+        with stoppable():
+            with unbroken():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("both")
+            done.append("more")
+
+    pytest.raises(Stopped, work)
+    assert done == ["both"]
+    with stoppable(), unbroken():
+        pass  # nothing is left of the stop
