@@ -313,7 +313,8 @@ def test_what_belongs_together_is_done_whole_before_a_stop() -> None:
                 done.append("both")
             done.append("more")
 
-    pytest.raises(Stopped, work)
+    with pytest.raises(Stopped):
+        work()
     assert done == ["both"]
     with stoppable(), unbroken():
         pass  # nothing is left of the stop
