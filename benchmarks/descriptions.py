@@ -172,7 +172,7 @@ class Reader:
     def __call__(self, pairs: Pairs) -> Cosines:
         crops = torch.from_numpy(pairs.crops.reshape(-1, *pairs.crops.shape[2:])).permute(0, 3, 1, 2)
         features = torch.cat([self.encoder.encode(part) for part in crops.split(64)])
-        found = self.aligner.similarities(features).numpy().reshape(len(pairs.crops), 2, -1)
+        found = self.aligner(features).numpy().reshape(len(pairs.crops), 2, -1)
         called = self.encoder.head(features).argmax(dim=1).numpy().reshape(-1, 2)
         return Cosines(found[:, 0], found[:, 1], called, probe(features.reshape(len(pairs.crops), 2, -1).double()))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ class ColorAdvTrainer(SwiftTrainer):
         self.adversarial_weight, self._color_seed = adversarial_weight, seed
         if adversarial_weight:
             train_handlers = [_AfterBackward(self._adversarial_pass), *(train_handlers or [])]
-            additional_metrics = {"adversarial_loss": Average(_adversarial_loss), **(additional_metrics or {})}
+            mean = Average(itemgetter("adversarial_loss"))
+            additional_metrics = {"adversarial_loss": mean, **(additional_metrics or {})}
         super().__init__(
             *args, seed=seed, train_handlers=train_handlers, additional_metrics=additional_metrics, **kwargs
         )
@@ -119,23 +121,13 @@ class ColorAdvTrainer(SwiftTrainer):
     def _adversarial_pass(self) -> None:
         """Between the clean backward pass and the optimizer's step: the shift, and the gradients of the second loss."""
         assert self._shift.grad is not None, "the clean pass has just been through the shift"
-        shift = self._search(self._shift.grad)
+        # Data parallelism waits for gradients of parameters, which a search does not take.
+        bare: Any = getattr(self.network, "module", self.network)
+        shift = self.attack(lambda shift: self._loss_of_slides(shift, bare), self._shift.detach(), self._shift.grad)
         loss = self._loss_of_slides(shift, self.network)
         weighted = self.adversarial_weight * loss / self.accumulation_steps
         (self.scaler.scale(weighted) if self.scaler is not None else weighted).backward()
         self.state.output |= {"adversarial_loss": loss.detach(), "color_shift": shift}
-
-    def _search(self, gradient: Tensor) -> Tensor:
-        """The shifts ``[B, 3]``, given the gradient at 0."""
-        attack, start = self.attack, torch.zeros_like(gradient)
-        # Data parallelism waits for gradients of parameters, which a search does not take.
-        bare: Any = getattr(self.network, "module", self.network)
-        if attack.random_start:
-            return attack(lambda shift: self._loss_of_slides(shift, bare), start)
-        shift = attack.step(start, gradient)
-        for _ in range(attack.steps - 1):
-            shift = attack.step(shift, attack.gradient(lambda shift: self._loss_of_slides(shift, bare), shift))
-        return shift
 
     def _loss_of_slides(self, shift: Tensor, network: nn.Module) -> Tensor:
         images, mask = self._bags.images, self._bags.mask
@@ -149,10 +141,6 @@ class ColorAdvTrainer(SwiftTrainer):
             if self.semi_weight:
                 loss = loss + self.semi_weight * self._semi_loss(found.cells, self._pseudo)
         return loss
-
-
-def _adversarial_loss(output: Mapping[str, Any]) -> Any:
-    return output["adversarial_loss"]
 
 
 class _AfterBackward:

@@ -9,7 +9,6 @@ import torch
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
-from torch.nn.parallel import DistributedDataParallel
 
 from stride_monai.engines.cell_training import CellTrainer
 from stride_monai.errors import ConfigError
@@ -53,11 +52,11 @@ class SelfSupervisedTrainer(CellTrainer):
                 "lower batch_size instead",
             )
         self.clip_gradient, self.final_weight_decay = clip_gradient, final_weight_decay
-        inner = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        inner: Any = getattr(self.network, "module", self.network)  # not its data-parallel wrapper
         self.method: SelfSupervised = inner
         self.add_event_handler(Events.ITERATION_STARTED, self._decay_weights)
         self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self._before_step)
-        self.add_event_handler(IterationEvents.MODEL_COMPLETED, self._after_step)
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, lambda: self.method.after_step(self.progress))
 
     @property
     def progress(self) -> float:
@@ -78,9 +77,6 @@ class SelfSupervisedTrainer(CellTrainer):
                 self.scaler.unscale_(self.optimizer)
             clip_each([p.grad for p in self.method.parameters() if p.grad is not None], self.clip_gradient)
         self.method.before_step(self.state.epoch - 1)
-
-    def _after_step(self) -> None:
-        self.method.after_step(self.progress)
 
 
 @torch.no_grad()

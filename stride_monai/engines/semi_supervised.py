@@ -79,7 +79,8 @@ class SemiSupervisedTrainer(CellTrainer):
         self.method = method.to(self.state.device)
         on_gpu = torch.device(self.state.device).type == "cuda"
         self._stream = EndlessStream(unlabeled, unlabeled_batch_size, seed, num_workers, pin_memory=on_gpu)
-        self._truth = _known_labels(unlabeled).to(self.state.device)
+        known = unlabeled.known_labels() if hasattr(unlabeled, "known_labels") else torch.full((len(unlabeled),), -1)
+        self._truth = known.to(self.state.device)
         self.add_event_handler(Events.COMPLETED, self._stream.close)
 
     @property
@@ -115,10 +116,3 @@ class SemiSupervisedTrainer(CellTrainer):
         output[PSEUDO_LABELS] = (found.label, found.accepted, self._truth[self._index])
         total: Tensor = supervised + found.loss
         return total
-
-
-def _known_labels(cells: Any) -> Tensor:
-    if hasattr(cells, "known_labels"):
-        labels: Tensor = cells.known_labels()
-        return labels
-    return torch.full((len(cells),), -1, dtype=torch.int64)

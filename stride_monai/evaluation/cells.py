@@ -22,15 +22,7 @@ from stride_monai.metrics.cell import (
     confusion_matrix,
 )
 
-__all__ = [
-    "cell_confusion",
-    "cell_figures",
-    "cell_report",
-    "cell_table",
-    "confusion_figure",
-    "f1_by_count_figure",
-    "reliability_figure",
-]
+__all__ = ["cell_confusion", "cell_figures", "cell_report", "cell_table", "confusion_figure"]
 
 SCHEMA_VERSION = "1.0"
 _ALL = "#1f4e79"
@@ -146,8 +138,8 @@ def cell_figures(
         where = f"judged, {split}"
     return {
         "confusion": confusion_figure(confusion, CELL_CLASSES),
-        "f1_by_count": f1_by_count_figure(class_scores(confusion).f1.tolist(), counts, where),
-        "reliability": reliability_figure(*calibration(probabilities, truth, bins), CELL_CLASSES),
+        "f1_by_count": _f1_by_count_figure(class_scores(confusion).f1.tolist(), counts, where),
+        "reliability": _reliability_figure(*calibration(probabilities, truth, bins), CELL_CLASSES),
     }
 
 
@@ -172,7 +164,7 @@ def confusion_figure(confusion: NDArray[np.integer], names: Sequence[str]) -> Fi
     return figure
 
 
-def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: str) -> Figure:
+def _f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: str) -> Figure:
     """F1 of each class against its number of cells, on a logarithmic axis.
 
     Args:
@@ -194,7 +186,7 @@ def f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: st
     return figure
 
 
-def reliability_figure(top: Reliability, by_class: Sequence[Reliability], names: Sequence[str]) -> Figure:
+def _reliability_figure(top: Reliability, by_class: Sequence[Reliability], names: Sequence[str]) -> Figure:
     """Reliability diagrams: on the left the most probable class, on the right the probability of every class.
 
     A well calibrated classifier lies on the diagonal; below it it is surer than it should be. Bars beneath show how

@@ -24,15 +24,7 @@ from stride_monai.metrics.descriptions import (
     threshold_curve,
 )
 
-__all__ = [
-    "JudgedCells",
-    "allowed_texts",
-    "described_cells",
-    "description_figures",
-    "description_report",
-    "scores_figure",
-    "threshold_figure",
-]
+__all__ = ["JudgedCells", "described_cells", "description_figures", "description_report"]
 
 SCHEMA_VERSION = "1.0"
 _CURVE_POINTS = 101
@@ -64,7 +56,7 @@ class JudgedCells(NamedTuple):
         return threshold_curve(self.similarity, self.right, thresholds)
 
 
-def allowed_texts(texts: Sequence[str]) -> Bools:
+def _allowed_texts(texts: Sequence[str]) -> Bools:
     """Which of the texts each class lists: bool ``[cell classes, N]``."""
     return np.array([[text in DESCRIPTIONS_BY_CLASS[name] for text in texts] for name in CELL_CLASSES])
 
@@ -86,7 +78,7 @@ def description_report(
         split: name of what is judged. undescribed: what was done with cells without descriptions.
         weights: the aligner's file.
     """
-    allowed = allowed_texts(texts)
+    allowed = _allowed_texts(texts)
 
     def summary(cells: JudgedCells) -> dict[str, Any]:
         """What is said of all cells, of those of each class, and of those whose class is right or wrong."""
@@ -145,7 +137,7 @@ def described_cells(
         scores: ``[n]``, of the detector. boxes: ``[n, 4]``.
         texts: ``N``.
     """
-    allowed, described = allowed_texts(texts), []
+    allowed, described = _allowed_texts(texts), []
     for k, (similarity, predicted) in enumerate(zip(cells.similarity, cells.predicted.tolist(), strict=True)):
         nearest = sorted(np.flatnonzero(cells.right[k]).tolist(), key=lambda n: -similarity[n])
         known = int(cells.truth[k])
@@ -174,12 +166,12 @@ def description_figures(judged: JudgedCells, texts: Sequence[str], threshold: fl
     """``description_curves`` and ``description_scores``; arguments as of :func:`description_report`."""
     scores = text_scores(judged.similarity, judged.right, threshold)
     return {
-        "description_curves": threshold_figure(judged.curve, threshold),
-        "description_scores": scores_figure(texts, scores),
+        "description_curves": _threshold_figure(judged.curve, threshold),
+        "description_scores": _scores_figure(texts, scores),
     }
 
 
-def threshold_figure(curve: ThresholdCurve, threshold: float) -> Figure:
+def _threshold_figure(curve: ThresholdCurve, threshold: float) -> Figure:
     """Scores over the threshold on the cosine, with the stored one marked; precision against recall on the right."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -195,7 +187,7 @@ def threshold_figure(curve: ThresholdCurve, threshold: float) -> Figure:
     return figure
 
 
-def scores_figure(texts: Sequence[str], scores: TextScores) -> Figure:
+def _scores_figure(texts: Sequence[str], scores: TextScores) -> Figure:
     """F1 and average precision of each text, the worst at the bottom; texts of no cell are left out."""
     order = [int(k) for k in np.argsort(scores.f1) if scores.support[k]]
     figure = Figure(figsize=(10, 1.5 + 0.4 * len(order)), layout="constrained")

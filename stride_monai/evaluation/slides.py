@@ -26,7 +26,7 @@ from stride_monai.metrics.slide import (
     specificity_at_sensitivity,
 )
 
-__all__ = ["JudgedSlides", "roc_figure", "slide_figures", "slide_report", "slide_table"]
+__all__ = ["JudgedSlides", "slide_figures", "slide_report", "slide_table"]
 
 SCHEMA_VERSION = "1.0"
 Floats = NDArray[np.float64]
@@ -165,26 +165,20 @@ def slide_figures(slides: JudgedSlides, point: Threshold | None = None) -> dict[
     if slides.cells.sum():
         drawn["cell_confusion"] = confusion_figure(slides.cells, CELL_CLASSES)
     if slides.both_kinds:
-        name = f"positive or not: AUC {auc(slides.scores, slides.positive):.3f}, {len(slides.label):,} slides"
-        points = {} if point is None else {"threshold": point}
-        drawn["roc"] = roc_figure({name: roc_curve(slides.scores, slides.positive)}, points)
+        drawn["roc"] = _roc_figure(slides, point)
     return drawn
 
 
-def roc_figure(curves: Mapping[str, tuple[Floats, Floats]], points: Mapping[str, Threshold]) -> Figure:
-    """Receiver operating characteristics; grey is chance.
-
-    Args:
-        curves: (false positive rate, sensitivity) by name, see :func:`stride_monai.metrics.roc_curve`.
-        points: thresholds to mark, by name.
-    """
+def _roc_figure(slides: JudgedSlides, point: Threshold | None) -> Figure:
+    """Receiver operating characteristic of positive or not, with a threshold that is marked; gray is chance."""
     sides = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
     figure, axes = new_axes("1 - specificity", "sensitivity", (5.6, 5.6), **sides)
     axes.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
-    for name, (false_positives, sensitivity) in curves.items():
-        axes.plot(false_positives, sensitivity, label=name)
-    for name, point in points.items():
-        text = f"{name}: sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}"
+    area = auc(slides.scores, slides.positive)
+    label = f"positive or not: AUC {area:.3f}, {len(slides.label):,} slides"
+    axes.plot(*roc_curve(slides.scores, slides.positive), label=label)
+    if point is not None:
+        text = f"threshold: sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}"
         axes.plot(1 - point.specificity, point.sensitivity, "o", color="black", markersize=5, label=text)
     axes.legend(loc="lower right", fontsize=8)
     return figure

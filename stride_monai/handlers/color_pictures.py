@@ -187,13 +187,9 @@ class ColorPictures:
         slides_per_centre: int = 1,
         cells: int = 3,
     ) -> None:
-        self.network, self.dataset, self.writer, self.times = network, dataset, summary_writer, times
-        self._how: dict[str, Any] = {
-            "rho_rgb": rho_rgb,
-            "rho_hsv": rho_hsv,
-            "slide_loss": slide_loss or functional.cross_entropy,
-            "cells": cells,
-        }
+        self.dataset, self.writer, self.times = dataset, summary_writer, times
+        loss = slide_loss or functional.cross_entropy
+        self._attacked = partial(attacked, network, rho_rgb=rho_rgb, rho_hsv=rho_hsv, slide_loss=loss, cells=cells)
         self._chosen = chosen_slides(dataset.data, centres, most_centres, slides_per_centre)
 
     def attach(self, engine: Engine) -> None:
@@ -206,6 +202,6 @@ class ColorPictures:
         if epoch * self.times // last == (epoch - 1) * self.times // last:
             return
         assert self.writer is not None
-        slides = [attacked(self.network, self.dataset[k], centre, **self._how) for k, centre in self._chosen]
+        slides = [self._attacked(self.dataset[k], centre) for k, centre in self._chosen]
         self.writer.add_figure("adversarial_colors", triplets_figure(slides), epoch)
         self.writer.add_figure("stain", stain_figure(slides), epoch)

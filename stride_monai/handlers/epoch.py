@@ -97,8 +97,8 @@ class EpochMetric(Metric):
             count those element by element.
     """
 
-    def __init__(self, output_transform: Callable[[Any], Any] = PRED_AND_LABEL, device: str = "cpu") -> None:
-        super().__init__(output_transform=output_transform, device=device)
+    def __init__(self, output_transform: Callable[[Any], Any] = PRED_AND_LABEL) -> None:
+        super().__init__(output_transform=output_transform)
 
     def reset(self) -> None:
         self._gathered = Gathered()

@@ -6,12 +6,15 @@ As in MONAI, whose Ignite metrics are handlers too, a configuration names them `
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import torch
 from ignite.distributed import all_gather, get_world_size
 from ignite.metrics import Metric
+from monai.utils import convert_to_numpy
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _TEMPERATURE, _BLOCK = 0.07, 1024
+_array = partial(convert_to_numpy, dtype=np.float64)
 
 
 class MacroF1(EpochMetric):
@@ -89,24 +93,20 @@ def nearest_neighbors(features: Tensor, labels: Tensor, slides: Tensor, k: int =
 class _Features(EpochMetric):
     """Of features ``[N, D]``, labels ``[N]`` and the slide ids of an epoch, as ``FeatureEvaluator`` gives them."""
 
-    def __init__(
-        self,
-        output_transform: Callable[[Any], Any] = lambda o: (o["pred"].float(), o["label"].flatten(), o["slide_id"]),
-        device: str = "cpu",
-    ) -> None:
-        super().__init__(output_transform, device)
+    def __init__(self) -> None:
+        super().__init__(lambda o: (o["pred"].float(), o["label"].flatten(), o["slide_id"]))
 
 
 class NeighborF1(_Features):
     """F1-macro of :func:`nearest_neighbors`: how well classes lie apart, from slide to slide.
 
     Args:
-        k: neighbors. Others as :class:`_Features`.
+        k: neighbors.
     """
 
-    def __init__(self, k: int = 20, **kwargs: Any) -> None:
+    def __init__(self, k: int = 20) -> None:
         self.k = k
-        super().__init__(**kwargs)
+        super().__init__()
 
     def value(self, features: Tensor, labels: Tensor, slides: Sequence[str]) -> float:
         codes = torch.from_numpy(np.unique(slides, return_inverse=True)[1]).to(features.device)
@@ -118,7 +118,7 @@ class FeatureSpread(_Features):
     """Standard deviation of the features, each of length 1, times the root of their number; mean over dimensions.
 
     About 1 where features fill their space evenly, 0 where they have collapsed to one (SimSiam,
-    https://arxiv.org/abs/2011.10566, figure 2). Arguments as :class:`_Features`.
+    https://arxiv.org/abs/2011.10566, figure 2).
     """
 
     def value(self, features: Tensor, labels: Tensor, slides: Sequence[str]) -> float:
@@ -151,26 +151,13 @@ def gathered_results(results: Sequence[TileResult]) -> list[TileResult]:
     return [part[place] for place in range(max(map(len, parts))) for part in parts if place < len(part)]
 
 
-def _array(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, np.float64)
-
-
 class _TileMetric(Metric):
-    """A metric of the tiles of an epoch, of all processes.
+    """A metric of the tiles of an epoch, of all processes, from the output of
+    :class:`~stride_monai.engines.DetectionEvaluator`."""
 
-    Args:
-        output_transform: from the engine's output to the detections of each tile (objects with ``boxes`` and
-            ``scores``) and the truth of each tile, as :func:`tile_results` takes them; the output of
-            :class:`~stride_monai.engines.DetectionEvaluator` needs none.
-    """
-
-    def __init__(
-        self,
-        max_detections: int,
-        output_transform: Callable[[Any], tuple[Sequence[Any], Sequence[Any]]] = lambda o: (o["pred"], o["label"]),
-    ) -> None:
+    def __init__(self, max_detections: int) -> None:
         self.max_detections = max_detections
-        super().__init__(output_transform=output_transform)
+        super().__init__(output_transform=itemgetter("pred", "label"))
 
     def reset(self) -> None:
         self._results: list[TileResult] = []
@@ -186,8 +173,8 @@ class DetectionMap(_TileMetric):
         max_detections: as there; 100 is COCO's.
     """
 
-    def __init__(self, max_detections: int = 100, **kwargs: Any) -> None:
-        super().__init__(max_detections, **kwargs)
+    def __init__(self, max_detections: int = 100) -> None:
+        super().__init__(max_detections)
 
     def compute(self) -> float:
         return mean_average_precision(gathered_results(self._results), self.max_detections)
@@ -197,9 +184,9 @@ class DetectionRecall(_TileMetric):
     """:func:`~stride_monai.metrics.detection_recall` at one IoU threshold, of detections at whatever least score the
     detector ran with."""
 
-    def __init__(self, iou: float = 0.5, max_detections: int = 500, **kwargs: Any) -> None:
+    def __init__(self, iou: float = 0.5, max_detections: int = 500) -> None:
         self.iou = iou
-        super().__init__(max_detections, **kwargs)
+        super().__init__(max_detections)
 
     def compute(self) -> float:
         return detection_recall(gathered_results(self._results), self.max_detections, self.iou)
@@ -214,13 +201,10 @@ class DescriptionF1(EpochMetric):
     """
 
     def __init__(
-        self,
-        aligner: DescriptionAligner | None = None,
-        output_transform: Callable[[Any], Any] = PRED_AND_LABEL,
-        device: str = "cpu",
+        self, aligner: DescriptionAligner | None = None, output_transform: Callable[[Any], Any] = PRED_AND_LABEL
     ) -> None:
         self.aligner = aligner
-        super().__init__(output_transform, device)
+        super().__init__(output_transform)
 
     def value(self, similarity: Tensor, target: Tensor) -> float:
         values, right = judged_texts(similarity, target)

@@ -98,13 +98,10 @@ class LabelSources(_Counts):
 
     The engine's output holds under ``label_sources`` three tensors ``[M]``: the sources (index), the labels, and the
     true classes, -1 where unknown.
-
-    Args:
-        sources: their names by index; the first stands for cells without a label.
     """
 
-    def __init__(self, sources: Sequence[str] = SOURCES) -> None:
-        super().__init__(LABEL_SOURCES, sources, groups=3)
+    def __init__(self) -> None:
+        super().__init__(LABEL_SOURCES, SOURCES, groups=3)
 
     def update(self, output: tuple[Tensor, Tensor, Tensor]) -> None:
         source, label, truth = output
@@ -113,7 +110,7 @@ class LabelSources(_Counts):
     def compute(self) -> dict[str, float]:
         cells, known, right = self.totals().tolist()
         values = {f"from_{name}": count / sum(cells) for name, count in zip(self.names, cells, strict=True)}
-        for name, of, hits in zip(self.names[1:], known[1:], right[1:], strict=True):
+        for name, of, hits in zip(self.names[1:], known[1:], right[1:], strict=True):  # the first has no label
             if of:
                 values[f"agreement_{name}"] = hits / of
         return values

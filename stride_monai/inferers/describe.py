@@ -77,7 +77,7 @@ def _similarities(aligner: DescriptionAligner, features: Tensor) -> Tensor:
     for part in torch.split(features, _ROWS) if len(features) else ():
         full = torch.zeros((_ROWS, features.shape[1]), dtype=features.dtype, device=features.device)
         full[: len(part)] = part
-        parts.append(aligner.similarities(full)[: len(part)].float().cpu())
+        parts.append(aligner(full)[: len(part)].float().cpu())
     return torch.cat(parts)
 
 

@@ -62,13 +62,11 @@ class FlexMatch(FixMatch):
         """As of the base; the labels that are sure are remembered."""
         # As float32, so that a class that is learnt best has FixMatch's own comparison, to the last bit.
         accepted = confidence >= self.thresholds().to(confidence.dtype)[label]
-        self._remember(index, torch.where(confidence >= self.threshold, label, -1))
-        return accepted
-
-    def _remember(self, index: Tensor, label: Tensor) -> None:
-        """Keep the latest label of each cell; -1 leaves what is known."""
-        both: Tensor = torch.stack((index.to(label.device), label), dim=1)
+        # All cells, for processes have to gather equally many; those with -1 leave what is known.
+        sure = torch.where(confidence >= self.threshold, label, -1)
+        both: Tensor = torch.stack((index.to(label.device), sure), dim=1)
         if idist.get_world_size() > 1:
             both = idist.all_gather(both)
         both = both[both[:, 1] >= 0]
         self.latest[both[:, 0]] = both[:, 1]
+        return accepted

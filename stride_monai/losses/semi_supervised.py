@@ -57,12 +57,12 @@ class SemiSupervisedLoss(nn.Module):
         raise NotImplementedError
 
 
-def check_share(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
-    """The value, if it lies in ``low`` to ``high``.
+def check_share(name: str, value: float, high: float = 1.0) -> float:
+    """The value, if it lies in 0 to ``high``.
 
     Raises:
         ConfigError: it does not.
     """
-    if not low <= value <= high:
-        raise ConfigError(f"{name} is {value:g}", f"use {low:g} to {high:g}")
+    if not 0 <= value <= high:
+        raise ConfigError(f"{name} is {value:g}", f"use 0 to {high:g}")
     return value

@@ -254,7 +254,7 @@ def load_explainer(
 
 def _refuse_unusable(aligner: DescriptionAligner, encoder: CellClassifier) -> None:
     try:
-        aligner.similarities(torch.zeros((1, encoder.feature_dim), device=aligner.threshold.device))
+        aligner(torch.zeros((1, encoder.feature_dim), device=aligner.threshold.device))
     except RuntimeError as error:
         raise BundleError(
             f"{TEXT_BUNDLE} does not take the {encoder.feature_dim} features of the image encoder",

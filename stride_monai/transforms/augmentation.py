@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -101,19 +101,11 @@ class ScaleUint8(Transform):
 class ScaleUint8d(MapTransform):
     """Dictionary twin of :class:`ScaleUint8`."""
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self._scale = ScaleUint8()
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[key] = self._scale(sample[key])
-        return sample
+        return {**data, **{key: ScaleUint8()(data[key]) for key in self.key_iterator(data)}}
 
 
-@dataclass(frozen=True, slots=True)
-class _Draw:
+class _Draw(NamedTuple):
     """The random numbers of one batch: matrices ``[N, 2, 2]``, shifts ``[N, 2]`` in shares of the side, and colour."""
 
     matrix: Tensor
@@ -122,8 +114,8 @@ class _Draw:
     saturation: Tensor
     value: Tensor
 
-    def parts(self) -> tuple[Tensor, ...]:
-        return tuple(getattr(self, part.name) for part in fields(self))
+    def of(self, chosen: Tensor | slice) -> _Draw:
+        return _Draw(*(part[chosen] for part in self))
 
 
 def _draw(
@@ -167,7 +159,7 @@ class CellAugmentation(Randomizable, Transform):
     def __init__(self, strength: str | Strength = "strong", size: int | None = None) -> None:
         self.strength = strength_of(strength)
         self.size = size
-        self._drawn: _Draw | None = None
+        self._drawn: DrawnViews | None = None
 
     def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
         """Draw anew for ``data`` images.
@@ -175,7 +167,7 @@ class CellAugmentation(Randomizable, Transform):
         Of several processes with the same random state, each with ``data`` images, every one draws its share (each
         ``world_size``-th, from ``rank``) of what one process with all images would draw.
         """
-        self._drawn = _draw(self.R, data * world_size, self.strength, slice(rank, None, world_size))
+        self._drawn = self.drawn(data * world_size, slice(rank, None, world_size))
 
     def drawn(self, count: int, share: slice | NDArray[np.int64] = slice(None)) -> DrawnViews:
         """Draw anew for ``count`` images, of which those of ``share`` are wanted, and apply it part by part."""
@@ -207,7 +199,7 @@ class CellAugmentation(Randomizable, Transform):
         shape = (*image.shape[:-2], size, size)
         if len(batch) == 0:
             return image.new_zeros(shape)
-        return _augmented(batch, self._drawn, size, self.strength).reshape(shape)
+        return self._drawn(batch).reshape(shape)
 
 
 class DrawnViews:
@@ -225,30 +217,25 @@ class DrawnViews:
         return len(self._drawn.hue)
 
     def __getitem__(self, chosen: Tensor | slice) -> DrawnViews:
-        drawn = _Draw(*(part[chosen] for part in self._drawn.parts()))
-        return DrawnViews(drawn, self._strength, self._size)
+        return DrawnViews(self._drawn.of(chosen), self._strength, self._size)
 
     def __add__(self, other: DrawnViews) -> DrawnViews:
-        pairs = zip(self._drawn.parts(), other._drawn.parts(), strict=True)
+        pairs = zip(self._drawn, other._drawn, strict=True)
         return DrawnViews(_Draw(*(torch.cat(pair) for pair in pairs)), self._strength, self._size)
 
     def __call__(self, images: Tensor, place: slice = slice(None)) -> Tensor:
         """float32 0..1 of uint8 or float crops ``[n, 3, S, S]``, which are the images at ``place`` of the batch."""
-        drawn = self[place]._drawn
-        return _augmented(ScaleUint8()(images), drawn, self._size or images.shape[-1], self._strength)
-
-
-def _augmented(batch: Tensor, drawn: _Draw, size: int, strength: Strength) -> Tensor:
-    """The whole batch at once on a GPU; on a CPU a few crops at a time, which stay in its cache."""
-    part = len(batch) if batch.device.type != "cpu" else _CPU_PART
-    if len(batch) <= part:
-        return _recolored(_moved(batch, drawn, size), drawn, strength)
-    out = batch.new_empty((*batch.shape[:2], size, size))
-    for start in range(0, len(batch), part):
-        place = slice(start, start + part)
-        some = _Draw(*(numbers[place] for numbers in drawn.parts()))
-        out[place] = _recolored(_moved(batch[place], some, size), some, strength)
-    return out
+        batch, drawn = ScaleUint8()(images), self._drawn.of(place)
+        size = self._size or batch.shape[-1]
+        # The whole batch at once on a GPU; on a CPU a few crops at a time, which stay in its cache.
+        if batch.device.type != "cpu" or len(batch) <= _CPU_PART:
+            return _recolored(_moved(batch, drawn, size), drawn, self._strength)
+        out = batch.new_empty((*batch.shape[:2], size, size))
+        for start in range(0, len(batch), _CPU_PART):
+            part = slice(start, start + _CPU_PART)
+            some = drawn.of(part)
+            out[part] = _recolored(_moved(batch[part], some, size), some, self._strength)
+        return out
 
 
 def _moved(batch: Tensor, drawn: _Draw, size: int) -> Tensor:
@@ -282,15 +269,9 @@ class CellAugmentationd(Randomizable, MapTransform):
         MapTransform.__init__(self, keys, allow_missing_keys)
         self._augment = CellAugmentation(strength)
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
-        super().set_random_state(seed, state)
-        self._augment.set_random_state(seed, state)
-        return self
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
-        first = True
-        for key in self.key_iterator(sample):
-            sample[key] = self._augment(sample[key], randomize=first)
-            first = False
+        self._augment.set_random_state(state=self.R)
+        for place, key in enumerate(self.key_iterator(sample)):
+            sample[key] = self._augment(sample[key], randomize=place == 0)
         return sample

@@ -104,10 +104,8 @@ class ColorPerturbationd(MapTransform):
         self._perturb = ColorPerturbation(space)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[key] = self._perturb(sample[key], sample[self.shift_key])
-        return sample
+        shift = data[self.shift_key]
+        return {**data, **{key: self._perturb(data[key], shift) for key in self.key_iterator(data)}}
 
 
 class AdversarialColorPerturbation(Randomizable, Transform):
@@ -183,24 +181,26 @@ class AdversarialColorPerturbation(Randomizable, Transform):
         outside = moved.norm(dim=1, keepdim=True) > rho
         return torch.where(outside, scaled_to(moved, rho, moved), moved)
 
-    def __call__(self, loss: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    def __call__(self, loss: Callable[[Tensor], Tensor], like: Tensor, gradient_at_0: Tensor | None = None) -> Tensor:
         """Search in the space that was drawn.
 
         Args:
             loss: of the shifts ``[B, 3]``, a scalar. Gradients are taken with respect to the shifts alone: none is left
                 in a network's parameters.
             like: ``[B, 3]`` of the type and device of the result.
+            gradient_at_0: ``[B, 3]``, where it is known, for a search that begins there.
 
         Returns:
             shifts ``[B, 3]`` without a graph.
         """
         shift = self.start(like)
+        known = None if self.random_start else gradient_at_0
         for _ in range(self.steps):
-            shift = self.step(shift, self.gradient(loss, shift))
+            shift, known = self.step(shift, self._gradient(loss, shift) if known is None else known), None
         return shift
 
     @staticmethod
-    def gradient(loss: Callable[[Tensor], Tensor], shift: Tensor) -> Tensor:
+    def _gradient(loss: Callable[[Tensor], Tensor], shift: Tensor) -> Tensor:
         """Of the loss with respect to the shifts alone."""
         with torch.enable_grad():
             free = shift.detach().requires_grad_()

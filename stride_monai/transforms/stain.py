@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,18 +121,13 @@ class StainAugmentation(Randomizable, Transform):
         self.amount, self.offset, self.dyes = amount, offset, dyes
         self._drawn: StainViews | None = None
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
-        super().set_random_state(seed, state)
-        self._base.set_random_state(state=self.R)
-        return self
-
     def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
         """Draw anew for ``data`` images, as :meth:`.CellAugmentation.randomize`."""
         self._drawn = self.drawn(data * world_size, slice(rank, None, world_size))
 
     def drawn(self, count: int, share: slice | NDArray[np.int64] = slice(None)) -> StainViews:
         """Draw anew for ``count`` images, of which those of ``share`` are wanted, and apply it part by part."""
-        base = self._base.drawn(count, share)
+        base = self._base.set_random_state(state=self.R).drawn(count, share)
         factor, offset = torch.as_tensor(self.R.uniform(-1, 1, (2, count, 3))[:, share], dtype=torch.float32)
         return StainViews(base, 1 + self.amount * factor, self.offset * offset, self.dyes)
 

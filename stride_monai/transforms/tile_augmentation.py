@@ -9,7 +9,7 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -142,7 +142,9 @@ class DetectionAugmentation(Randomizable, Transform):
         given = boxes if isinstance(boxes, Tensor) else np.asarray(boxes, dtype=np.float32)
         placed = convert_to_tensor(given, track_meta=False).float().reshape(-1, 4)
         image, placed = _placed(image, placed, self._drawn.mirrored, self._drawn.turns)
-        image = _recolored(image, self._drawn, self.strength)
+        if self.strength.hue or self.strength.saturation or self.strength.value:
+            drawn = (self._drawn.hue, self._drawn.saturation, self._drawn.value)
+            image = jitter_hsv(image.unsqueeze(0), *map(torch.tensor, drawn))[0]
         if self.look is not None:
             image = _seen_anew(image, self.look, np.random.RandomState(self._drawn.seed))
         return image.contiguous(), placed
@@ -168,15 +170,10 @@ class DetectionAugmentationd(Randomizable, MapTransform):
         self._image_key, self._box_key = image_key, box_key
         self._augment = DetectionAugmentation(strength, look)
 
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
-        super().set_random_state(seed, state)
-        self._augment.set_random_state(seed, state)
-        return self
-
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        sample = dict(data)
-        image, boxes = self._augment(sample[self._image_key], sample[self._box_key])
-        return sample | {self._image_key: image, self._box_key: boxes}
+        self._augment.set_random_state(state=self.R)
+        image, boxes = self._augment(data[self._image_key], data[self._box_key])
+        return {**data, self._image_key: image, self._box_key: boxes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,13 +212,6 @@ def _placed(image: Tensor, boxes: Tensor, mirrored: bool, turns: int) -> tuple[T
         width = image.shape[2]
         image, boxes = image.rot90(1, (1, 2)), torch.stack((y0, width - x1, y1, width - x0), 1)
     return image, boxes
-
-
-def _recolored(image: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
-    if not (strength.hue or strength.saturation or strength.value):
-        return image
-    factors = (torch.tensor([number]) for number in (drawn.hue, drawn.saturation, drawn.value))
-    return jitter_hsv(image.unsqueeze(0), *factors)[0]
 
 
 def _seen_anew(image: Tensor, look: Look, random: np.random.RandomState) -> Tensor:

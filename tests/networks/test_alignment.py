@@ -71,7 +71,7 @@ def test_similarities_are_cosines_with_the_stored_texts() -> None:
     aligner, features, texts = DescriptionAligner(D, DIM), torch.randn(3, D), 7 * torch.randn(N, DIM)
     aligner.store_texts(texts)
     torch.testing.assert_close(aligner.text_features.norm(dim=1), torch.ones(N))
-    similarity = aligner.similarities(features)
+    similarity = aligner(features)
     image = aligner.image_projection(features).detach()
     for i in range(3):
         for n in range(N):
@@ -133,8 +133,8 @@ def test_stored_weights_screen_without_a_text_encoder(crops: Tensor, tmp_path: P
     features = network.encoder.encode(crops)
     with torch.no_grad():
         live = network.aligner.cosines(features, network.text_branch())
-        torch.testing.assert_close(network.aligner.similarities(features), live)
-        torch.testing.assert_close(loaded.similarities(features), live, rtol=0, atol=5e-3)
+        torch.testing.assert_close(network.aligner(features), live)
+        torch.testing.assert_close(loaded(features), live, rtol=0, atol=5e-3)
     assert float(loaded.threshold) == 0.125
     assert loaded.encoder_sha256 == encoder_sha256(network.encoder)
 

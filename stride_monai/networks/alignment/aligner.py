@@ -95,13 +95,9 @@ class DescriptionAligner(nn.Module):
             wide = torch.float64 if image.dtype == torch.float64 else torch.float32
             return normalize(image.to(wide), dim=-1) @ normalize(texts.to(wide), dim=-1).mT
 
-    def similarities(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Cosines ``[B, N]`` of image features ``[B, D]`` with the stored texts, columns as in :attr:`texts`."""
         return self.cosines(features, self.text_features)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """:meth:`similarities`."""
-        return self.similarities(features)
 
     def logits(self, cosines: Tensor) -> Tensor:
         """What the loss takes: ``scale * cosine + bias``; the cosines themselves unless the scale is learnt."""

@@ -26,7 +26,7 @@ from torchvision.ops import batched_nms, box_convert
 from stride_monai.errors import ConfigError, MissingExtraError
 from stride_monai.networks.exporting import recording, unit_range
 
-__all__ = ["TileDetections", "TileDetector", "YoloDetector", "detect", "detect_on_tiles"]
+__all__ = ["BoxDetector", "TileDetections", "TileDetector", "YoloDetector", "detect", "detect_on_tiles"]
 
 LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 """Weights of the parts of the loss: the defaults of the network's authors."""
@@ -85,7 +85,39 @@ def detect(
     return found
 
 
-class YoloDetector(nn.Module):
+class BoxDetector(nn.Module):
+    """Base of the detectors that are trained here: their calls, and what follows from them."""
+
+    def forward(self, image: Tensor, boxes: Sequence[Tensor] | None = None) -> Tensor | dict[str, Tensor]:
+        """Predictions; or, given the true ``boxes`` of each image, the parts of the loss (see :meth:`training_loss`).
+
+        The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
+        and its parts are this process's share: summed over the processes they are those of the whole batch.
+        """
+        raise NotImplementedError
+
+    def training_loss(self, image: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network's own detection loss.
+
+        Args:
+            image: [B, 3, H, W], float 0-1 or uint8 0-255.
+            boxes: for each image [n, 4] xyxy in px; n may be 0. All of class 0.
+
+        Returns:
+            the scalar to minimise, summed over the batch (so that the learning rate of METHOD, given for a batch of
+            64, means what it meant there), and its detached parts per image.
+        """
+        parts: dict[str, Tensor] = self(image, boxes)
+        return parts.pop("loss"), parts
+
+    def detect(
+        self, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
+    ) -> list[TileDetections]:
+        """See :func:`detect_on_tiles`."""
+        return detect_on_tiles(self, image, min_score, max_per_tile, nms_iou)
+
+
+class YoloDetector(BoxDetector):
     """A YOLO of ultralytics as a plain network: no trainer, no callbacks, no settings file, no network access.
 
     Args:
@@ -98,6 +130,9 @@ class YoloDetector(nn.Module):
         image [B, 3, H, W], float 0-1 or uint8 0-255, H and W multiples of 32. Output
         [B, 4 + num_classes, A]: for each of the A = HW/64 + HW/256 + HW/1024 places the box (x0, y0, x1, y1 in px) and
         the probability of each class.
+
+    Its loss is ultralytics' own; the parts are ``box``, ``cls`` and ``dfl`` (``l1`` where the network predicts
+    distances, no distribution over them).
 
     Raises:
         MissingExtraError: ultralytics is not installed.
@@ -113,11 +148,6 @@ class YoloDetector(nn.Module):
         self.yolo = _build(name, num_classes).to(memory_format=self.memory_format)
 
     def forward(self, image: Tensor, boxes: Sequence[Tensor] | None = None) -> Tensor | dict[str, Tensor]:
-        """Predictions; or, given the true ``boxes`` of each image, the parts of the loss (see :meth:`training_loss`).
-
-        The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
-        and its parts are this process's share: summed over the processes they are those of the whole batch.
-        """
         image = self._input(image)
         self._check_size(image)
         if boxes is not None:
@@ -127,27 +157,6 @@ class YoloDetector(nn.Module):
             output = self.yolo.model[-1]._inference(output)
         prediction: Tensor = output
         return prediction
-
-    def training_loss(self, image: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The network's own detection loss.
-
-        Args:
-            image: [B, 3, H, W], float 0-1 or uint8 0-255.
-            boxes: for each image [n, 4] xyxy in px; n may be 0. All of class 0.
-
-        Returns:
-            the scalar to minimise, summed over the batch (so that the learning rate of METHOD, given for a batch of
-            64, means what it meant there), and its detached parts per image: ``box``, ``cls`` and ``dfl`` (``l1``
-            where the network predicts distances, no distribution over them).
-        """
-        parts = self._loss(self._input(image), boxes)
-        return parts.pop("loss"), parts
-
-    def detect(
-        self, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
-    ) -> list[TileDetections]:
-        """See :func:`detect_on_tiles`."""
-        return detect_on_tiles(self, image, min_score, max_per_tile, nms_iou)
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What ``torch.jit.script`` takes instead of ultralytics' code, which does not compile."""

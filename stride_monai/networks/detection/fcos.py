@@ -25,7 +25,7 @@ from torch.nn import functional
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou, complete_box_iou_loss
 
 from stride_monai.errors import ConfigError, check_name
-from stride_monai.networks.detection.detector import TileDetections, detect_on_tiles
+from stride_monai.networks.detection.detector import BoxDetector
 from stride_monai.networks.exporting import is_scripting, unit_range
 
 __all__ = ["Aligned", "FcosDetector", "aligned", "decoded", "places"]
@@ -36,7 +36,7 @@ _GROUP = 8  # channels that are normalised together
 _PRIOR = 0.01  # probability of a cell that every place starts from
 
 
-class FcosDetector(nn.Module):
+class FcosDetector(BoxDetector):
     """A one-class cell detector with the interface of :class:`~stride_monai.networks.YoloDetector`.
 
     Args:
@@ -51,6 +51,10 @@ class FcosDetector(nn.Module):
     Shapes:
         image [B, 3, H, W], float 0-1 or uint8 0-255, H and W multiples of the coarsest stride. Output [B, 5, A]:
         for each of the A places of all levels the box (x0, y0, x1, y1 in px) and the probability of a cell.
+
+    The loss is binary cross-entropy of every place against its alignment with the cell that it is to find (``cls``),
+    and one minus the complete IoU (https://arxiv.org/abs/1911.08287) of the places that have one, weighted by that
+    alignment (``box``); both divided by the sum of all alignments of the batch.
 
     Raises:
         ConfigError: timm has no such model, or it has no feature map of a stride.
@@ -77,11 +81,6 @@ class FcosDetector(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, image: Tensor, boxes: Sequence[Tensor] | None = None) -> Tensor | dict[str, Tensor]:
-        """Predictions; or, given the true ``boxes`` of each image, the parts of the loss (see :meth:`training_loss`).
-
-        The loss is reached through ``forward`` so that DistributedDataParallel sees it. On several processes the loss
-        and its parts are this process's share: summed over the processes they are those of the whole batch.
-        """
         if boxes is None:
             return self._found(image)
         return self._loss(*self._predict(image), boxes)
@@ -92,30 +91,6 @@ class FcosDetector(nn.Module):
         script._modules = dict(self._modules)
         script.__class__ = _Predictions
         return script
-
-    def training_loss(self, image: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The detection loss.
-
-        Binary cross-entropy of every place against its alignment with the cell that it is to find, and one minus the
-        complete IoU (https://arxiv.org/abs/1911.08287) of the places that have one, weighted by that alignment; both
-        divided by the sum of all alignments of the batch.
-
-        Args:
-            image: [B, 3, H, W], float 0-1 or uint8 0-255.
-            boxes: for each image [n, 4] xyxy in px; n may be 0.
-
-        Returns:
-            the scalar to minimise, summed over the batch, and its detached parts per image: ``cls``, ``box``.
-        """
-        found, logits, points = self._predict(image)
-        parts = self._loss(found, logits, points, boxes)
-        return parts.pop("loss"), parts
-
-    def detect(
-        self, image: Tensor, min_score: float = 0.001, max_per_tile: int = 500, nms_iou: float = 0.5
-    ) -> list[TileDetections]:
-        """See :func:`~stride_monai.networks.detect_on_tiles`."""
-        return detect_on_tiles(self, image, min_score, max_per_tile, nms_iou)
 
     def _predict(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes [B, A, 4] xyxy in px, logits [B, A] and places [A, 2] of all levels."""

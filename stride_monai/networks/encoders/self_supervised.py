@@ -183,10 +183,7 @@ class MoCo(_WithTeacher):
         self.momentum = momentum
         self.loss = _lightly().loss.NTXentLoss(temperature, (queue_size, output_dim), gather_distributed=True)
         bank = self.loss.memory_bank
-        for name in (
-            "bank",
-            "bank_ptr",
-        ):  # lightly leaves them out of the state dict, and a resumed run would lose them
+        for name in ("bank", "bank_ptr"):  # lightly leaves them out of the state, and a resumed run would lose them
             bank.register_buffer(name, getattr(bank, name), persistent=True)
         _log.info("MoCo: a queue of %d keys", queue_size)
 
