@@ -45,7 +45,7 @@ from record import Record, make_parser
 from torch import Tensor
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
-from stride_monai.data.bags.bag import BAG_SUFFIX
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
 from stride_monai.files import replacing, write_bytes
 from stride_monai.metrics.slide import auc, specificity_at_sensitivity

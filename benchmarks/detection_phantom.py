@@ -21,11 +21,12 @@ from train_weights import bundle
 
 from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import detection_tiles
-from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import make_slides
+from stride_monai.phantom.cohorts.design import CohortDesign
 
 # Training tiles of 256 px show the same cells at a quarter of the cost of 512; evaluation is at the paper's 512.
 SETTINGS: dict[str, Any] = {"tile_px": 256, "batch_size": 16, "max_epochs": 10, "val_interval": 5, "resume": "auto"}
-LABELS = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
+LABELS = ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC")
 TRAINING_LESIONS = 60  # of its own label on each positive training slide; the test slides have natural numbers
 PAPER = {"val_map": 0.484, "val_recall": 0.989}
 SHOWN_K = (16, 64, 256)
@@ -33,19 +34,19 @@ SHOWN_K = (16, 64, 256)
 
 def render(work: Path) -> None:
     if not (work / "train" / "manifest.csv").exists():
-        render_cohort(
-            work / "train",
-            classes=[*LABELS, "NILM"] * 20,
+        design = CohortDesign(
+            classes=(*LABELS, "NILM") * 20,
             diameter_mm=1.2,
             seed=4343,
             test_fraction=0.0,
             validation_fraction=0.15,
-            max_negatives=40,
             lesions=TRAINING_LESIONS,
             name="train",
         )
+        make_slides(work / "train", design, max_negatives=40)
     if not (work / "test" / "manifest.csv").exists():
-        render_cohort(work / "test", classes=LABELS * 3, diameter_mm=1.6, seed=4242, all_test=True, name="test")
+        design = CohortDesign(classes=LABELS * 3, diameter_mm=1.6, seed=4242, all_test=True, name="test")
+        make_slides(work / "test", design)
 
 
 def sizes(work: Path, seed: int) -> str:

@@ -20,12 +20,13 @@ from record import Record, make_parser
 from train_weights import DETECTORS, bundle
 
 from stride_monai.data.datalists import detection_tiles
-from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import make_slides
+from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.transforms.loading import LoadSlideRegiond
 from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root
 
-LABELS = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
+LABELS = ("NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC")
 TILE_PX, TOP_K, SEED = 512, 256, 4242
 
 
@@ -74,7 +75,8 @@ def main() -> None:
     arguments = parser.parse_args()
     cohort, work = arguments.cohort.absolute(), arguments.work.absolute()
     if not (cohort / "manifest.csv").exists():
-        render_cohort(cohort, classes=LABELS * 3, diameter_mm=1.6, seed=SEED, all_test=True, name="test")
+        design = CohortDesign(classes=LABELS * 3, diameter_mm=1.6, seed=SEED, all_test=True, name="test")
+        make_slides(cohort, design)
     figures = {detector: quality(detector, cohort, work / detector) for detector in DETECTORS}
     seconds = seconds_per_tile(cohort, arguments.tiles)
     for detector in DETECTORS:

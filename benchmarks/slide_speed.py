@@ -16,7 +16,8 @@ import torch
 from record import Record, make_parser
 
 from stride_monai.exporters.writers import load_writers
-from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import make_slides
+from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Screener
@@ -28,7 +29,7 @@ READ_TILES, DETECTED_TILES, BATCH = 400, 80, 4  # of reading alone and of detect
 def slide_of(work: Path, diameter: float) -> Path:
     folder = work / f"speed-{diameter:g}mm"
     if not (folder / "manifest.csv").exists():
-        render_cohort(folder, classes=["HSIL"], diameter_mm=diameter, seed=7)
+        make_slides(folder, CohortDesign(classes=("HSIL",), diameter_mm=diameter, seed=7))
     return next((folder / "slides").iterdir())
 
 

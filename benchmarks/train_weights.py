@@ -36,7 +36,8 @@ from stride_monai.findings import Findings
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom.centres import ANY, SITES
-from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import make_slides
+from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.slides import open_slide
 from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root
@@ -157,9 +158,9 @@ def mine_negatives(cells: Path, mined: Path) -> None:
     write_manifest(mined / "manifest.csv", records)
 
 
-def render(folder: Path, labels: list[str], **design: Any) -> None:
+def render(folder: Path, labels: list[str], max_negatives: int = 200, **design: Any) -> None:
     if not (folder / "manifest.csv").exists():
-        render_cohort(folder, classes=labels, workers=2, **design)
+        make_slides(folder, CohortDesign(classes=tuple(labels), **design), workers=2, max_negatives=max_negatives)
 
 
 def train(name: str, folder: Path, overlays: tuple[str, ...] = (), file: str = "tiny", **data: Path) -> None:
@@ -203,7 +204,7 @@ def make(work: Path, seed: int) -> None:
     tiles, dense, mined, slides = (work / name for name in ("tiles", "dense", "mined", "slides"))
     small: dict[str, Any] = {"diameter_mm": 1.2, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
-    every_laboratory = [name for site in SITES for name in (ANY, site)]
+    every_laboratory = tuple(name for site in SITES for name in (ANY, site))
     render(tiles, labels * 12, lesions=12, mpp=0.5, centres=every_laboratory, **small)
     render(dense, labels * 20, lesions=30, **small)
     labels = ["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]

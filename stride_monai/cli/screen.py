@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["screen"]
 
-_Slides = Annotated[list[Path], typer.Argument(help="Slide files, folders of slides, or manifests (CSV, JSON).")]
+_Slides = Annotated[
+    list[Path], typer.Argument(help="Slide files, folders of slides, manifests (CSV, JSON), or bag files.")
+]
 _Out = Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")]
 _Reader = Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

@@ -1,10 +1,10 @@
 from .audit import audit_cohort as audit_cohort
-from .bags.bag import BAG_SUFFIX as BAG_SUFFIX
 from .bags.bag import BagCell as BagCell
 from .bags.bag import BagFile as BagFile
 from .bags.bag import BagHeader as BagHeader
 from .bags.bag import encode_crop as encode_crop
 from .bags.bag import write_bag as write_bag
+from .bags.folder import BAG_SUFFIX as BAG_SUFFIX
 from .bags.folder import bag_files as bag_files
 from .bags.folder import holds_bags as holds_bags
 from .bags.labeled import write_labeled_bags as write_labeled_bags

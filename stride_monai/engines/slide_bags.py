@@ -17,7 +17,8 @@ from typing import Any
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
-from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile, is_bag
+from stride_monai.data.bags.bag import BagFile, is_bag
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.errors import BagError, OutputError, SlideError
 from stride_monai.files import config_hash, remove_leftovers, sha256_of
 from stride_monai.inferers.bag_files import make_bag

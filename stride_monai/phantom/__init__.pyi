@@ -2,7 +2,6 @@ from .centres import CENTRES as CENTRES
 from .centres import SITES as SITES
 from .cohorts.cohort import make_bags as make_bags
 from .cohorts.cohort import make_slides as make_slides
-from .cohorts.cohort import render_cohort as render_cohort
 from .cohorts.design import CohortDesign as CohortDesign
 from .cohorts.design import design_of as design_of
 from .cohorts.ranking import RankingModel as RankingModel

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.data.manifest import LIST_SUFFIXES, read_manifest
 from stride_monai.errors import SlideError, StrideError
 from stride_monai.files import files_below
@@ -69,7 +70,7 @@ def collect(arguments: Sequence[Path]) -> list[SlideInput]:
     A file is one slide, however often and by whatever path or link it is named: a list says its id and um/px, whichever
     comes first. Two lists, or two rows, that say different things of one file are refused. The files of a slide of
     several files are that slide (:mod:`stride_monai.slides.parts`); the files of one DICOM series are named after their
-    folder.
+    folder. A bag file, where it is named itself, stands for its slide.
 
     A slide id names the output folder, so two different slides with one id are both refused: nobody could tell later
     whose findings they are. So is the name of a file of the run itself, and one that names no folder.
@@ -114,8 +115,6 @@ def one_input(slide: SlideInput | Path | str) -> SlideInput:
 
 def is_bag_path(path: Path) -> bool:
     """Whether it is named as a bag file is: a slide's cells in the place of the slide."""
-    from stride_monai.data.bags.bag import BAG_SUFFIX  # Arrow is not loaded to list slides
-
     return path.name.endswith(BAG_SUFFIX)
 
 
@@ -253,7 +252,8 @@ def _claim(path: Path, views: _Views, listed: tuple[str, float | None] | None = 
         aside = None  # whoever writes a list of slides knows that it is one
     if aside is not None and aside.slide is None:
         return replace(_problem(path, aside.why, _ITS_SLIDE), skipped=not listed)
-    slide, name, given = path, readable(path.stem), None
+    slide, given = path, None
+    name = readable(path.name.removesuffix(BAG_SUFFIX) if is_bag_path(path) else path.stem)
     if whole is not None and (path == whole.main or whole.any_part_opens):
         slide, name = whole.main, whole.name or name
     elif whole is not None:

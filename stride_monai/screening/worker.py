@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stride_monai.data.bags.bag import BagFile
 from stride_monai.run_index import Outcome
-from stride_monai.runs.jobs import Job, attempt, never
+from stride_monai.runs.jobs import Job, Part, attempt, never
 from stride_monai.screening.about import About, about
 from stride_monai.screening.config import ScreeningConfig
-from stride_monai.screening.inputs import SlideInput, open_input
+from stride_monai.screening.inputs import SlideInput, is_bag_path, open_input
 from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
 
 __all__ = ["Load", "Look", "Screen", "worker"]
@@ -70,7 +71,13 @@ def worker(
 
 
 def _look(item: SlideInput, config: ScreeningConfig, out: Path) -> Outcome | None:
-    ended = attempt(Job(item.slide_id, never, lambda _: open_input(item, config).close()))
+    def look(_: Part) -> None:
+        if is_bag_path(item.path):
+            BagFile(item.path)
+        else:
+            open_input(item, config).close()
+
+    ended = attempt(Job(item.slide_id, never, look))
     return None if ended.error is None else failed_by(out, item, ended)
 
 

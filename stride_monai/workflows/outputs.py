@@ -13,7 +13,8 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from stride_monai.data.bags.bag import BAG_SUFFIX, is_bag
+from stride_monai.data.bags.bag import is_bag
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.errors import OutputError
 from stride_monai.files import TEMPORARY, watched
 from stride_monai.ownership import LIST_NAME, FileList, named, read_list, written

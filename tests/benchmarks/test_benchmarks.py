@@ -23,7 +23,8 @@ import torch
 from bundle_cohort import make_cohort
 from extras import needs
 
-from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import make_slides
+from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("detection").parent.parent
@@ -159,7 +160,8 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two synthetic slides for testing."""
     folder = tmp_path_factory.mktemp("phantoms") / "slides"
-    render_cohort(folder, classes=["NILM", "HSIL"], diameter_mm=0.2, seed=3, all_test=True, name="test")
+    design = CohortDesign(classes=("NILM", "HSIL"), diameter_mm=0.2, seed=3, all_test=True, name="test")
+    make_slides(folder, design)
     return folder
 
 

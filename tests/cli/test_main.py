@@ -17,9 +17,12 @@ import pytest
 from PIL import Image
 
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.data.bags.bag import BagCell, BagHeader, encode_crop, write_bag
 from stride_monai.data.cells import read_cells
 from stride_monai.findings import Findings
-from stride_monai.phantom.cohorts.cohort import render_cohort
+from stride_monai.phantom.cohorts.cohort import make_slides
+from stride_monai.phantom.cohorts.design import CohortDesign
+from stride_monai.units import Box
 
 
 def stride(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -35,7 +38,7 @@ def summary(out: Path) -> dict[str, dict[str, str]]:
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A negative and an HSIL slide, 0.8 mm across."""
     folder = tmp_path_factory.mktemp("cohort")
-    render_cohort(folder, classes=["NILM", "HSIL"], diameter_mm=0.8, seed=11)
+    make_slides(folder, CohortDesign(classes=("NILM", "HSIL"), diameter_mm=0.8, seed=11))
     return folder
 
 
@@ -71,6 +74,22 @@ def test_a_rendered_slide_is_screened_and_agrees_with_the_truth(cohort: Path, tm
     scores = {slide_id: float(row["score"]) for slide_id, row in rows.items()}
     negative = next(s for s in scores if not any(c.slide_id == s and c.cell_class != "NILM" for c in truth))
     assert scores[negative] == min(scores.values())
+
+
+def test_a_bag_file_that_is_named_is_screened_in_the_place_of_its_slide(tmp_path: Path) -> None:
+    crops = np.random.default_rng(0).integers(0, 255, (3, 224, 224, 3), dtype=np.uint8)
+    cells = [BagCell(1 - k / 9, Box(k, k, k + 9, k + 9), encode_crop(crop)) for k, crop in enumerate(crops)]
+    write_bag(tmp_path / "x.bag.arrow", BagHeader("x", 0.25, 0.5, 224, 256), cells)
+    (tmp_path / "bad.bag.arrow").write_bytes(b"ARROW1")
+    bags = [tmp_path / "x.bag.arrow", tmp_path / "bad.bag.arrow"]
+    done = stride("screen", *bags, "--out", tmp_path / "out", "--detector", "fcos", "--writers", "findings,report")
+    assert done.returncode == 1, done.stderr
+    rows = summary(tmp_path / "out")
+    assert {slide_id: row["status"] for slide_id, row in rows.items()} == {"x": "ok", "bad": "failed"}
+    assert rows["bad"]["reason"].startswith("bad.bag.arrow")
+    findings = Findings.from_json((tmp_path / "out" / "x" / "findings.json").read_text())
+    assert (len(findings.cells), findings.slide.mpp_source) == (3, "bag")
+    assert (tmp_path / "out" / "x" / "report.html").read_text().count('alt="Cell ') == 3
 
 
 def _seen(x: float, y: float, boxes: np.ndarray) -> bool:

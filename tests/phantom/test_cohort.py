@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 from stride_monai.phantom.cohorts import cohort as module
 from stride_monai.phantom.cohorts import production
-from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags, make_slides, render_cohort, truth_cells
+from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags, make_slides, truth_cells
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.phantom.cohorts.presets import POSITIVE_MIX
 
-TINY = {"diameter_mm": 0.3, "seed": 3, "mpp": 0.5, "max_negatives": 30}
+TINY = CohortDesign(classes=("NILM", "HSIL", "SCC"), diameter_mm=0.3, seed=3, mpp=0.5)
+MAX_NEGATIVES = 30
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -30,7 +32,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
-    render_cohort(folder, classes=["NILM", "HSIL", "SCC"], **TINY)
+    make_slides(folder, TINY, max_negatives=MAX_NEGATIVES)
     return folder
 
 
@@ -45,7 +47,7 @@ def test_manifest_and_cells_agree_with_the_slides(cohort: Path) -> None:
         assert record.split in {"train", "validation", "test"}
         mine = [cell for cell in cells if cell.slide_id == record.slide_id]
         assert slide_class_of(most_severe([cell.label for cell in mine])) == record.slide_class
-        assert 0 < sum(not cell.positive for cell in mine) <= TINY["max_negatives"]
+        assert 0 < sum(not cell.positive for cell in mine) <= MAX_NEGATIVES
         truth = truth_cells(cohort / "truth" / f"{record.slide_id}.geojson")
         assert {cell for cell in truth if cell.positive} == {cell for cell in mine if cell.positive}
         assert set(mine) <= set(truth)
@@ -58,7 +60,7 @@ def test_a_finished_cohort_is_kept_and_an_interrupted_one_completed(cohort: Path
     lost.unlink()
     (cohort / "manifest.csv").unlink()
     calls: list[float] = []
-    render_cohort(cohort, classes=["NILM", "HSIL", "SCC"], on_progress=calls.append, **TINY)
+    make_slides(cohort, TINY, max_negatives=MAX_NEGATIVES, on_progress=calls.append)
     assert (calls[0], calls[-1]) == (2, 3)
     assert calls == sorted(calls)
     assert contents(cohort) == before
@@ -68,17 +70,18 @@ def test_a_finished_cohort_is_kept_and_an_interrupted_one_completed(cohort: Path
 
 @pytest.mark.slow
 def test_workers_do_not_change_a_byte(cohort: Path, tmp_path: Path) -> None:
-    render_cohort(tmp_path, classes=["NILM", "HSIL", "SCC"], workers=2, **TINY)
+    make_slides(tmp_path, TINY, workers=2, max_negatives=MAX_NEGATIVES)
     assert contents(tmp_path) == contents(cohort)
 
 
 def test_other_arguments_need_overwrite(cohort: Path, tmp_path: Path) -> None:
-    render_cohort(tmp_path, classes=["NILM"], **TINY)
+    one = replace(TINY, classes=("NILM",))
+    make_slides(tmp_path, one)
     before = contents(tmp_path)
     with pytest.raises(OutputError, match="other arguments"):
-        render_cohort(tmp_path, classes=["NILM"], **{**TINY, "seed": 4})
+        make_slides(tmp_path, replace(one, seed=4))
     assert contents(tmp_path) == before
-    render_cohort(tmp_path, classes=["NILM"], overwrite=True, **{**TINY, "seed": 4})
+    make_slides(tmp_path, replace(one, seed=4), overwrite=True)
     assert contents(tmp_path) != before
 
 
@@ -96,18 +99,19 @@ def test_a_number_of_slides_is_mixed_by_prevalence() -> None:
 def test_wrong_arguments_render_nothing(tmp_path: Path) -> None:
     for error, arguments in (
         (ConfigError, {"classes": 0}),
-        (ConfigError, {"classes": []}),
-        (ManifestError, {"classes": ["CIN2"]}),
+        (ConfigError, {"classes": ()}),
+        (ManifestError, {"classes": ("CIN2",)}),
         (ConfigError, {"classes": 3, "prevalence": 2.0}),
         (ConfigError, {"classes": 3, "diameter_mm": 0.0}),
-        (ConfigError, {"classes": 3, "centres": ["moon"]}),
-        (ConfigError, {"classes": 3, "workers": 0}),
-        (ConfigError, {"classes": 3, "artefacts": ["coffee"]}),
-        (ManifestError, {"classes": 3, "held_out_centres": ["moon"]}),
+        (ConfigError, {"classes": 3, "centres": ("moon",)}),
+        (ConfigError, {"classes": 3, "artefacts": ("coffee",)}),
+        (ManifestError, {"classes": 3, "held_out_centres": ("moon",)}),
     ):
         with pytest.raises(error) as caught:
-            render_cohort(tmp_path / "c", **{**TINY, **arguments})
+            make_slides(tmp_path / "c", replace(TINY, **arguments))
         assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="0 workers"):
+        make_slides(tmp_path / "c", TINY, workers=0)
     assert not (tmp_path / "c").exists()
 
 

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from stride_monai import __version__
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.errors import BagError
 from stride_monai.files import replacing
 from stride_monai.findings import Quality
 from stride_monai.units import Box
 
 __all__ = [
-    "BAG_SUFFIX",
     "JPEG_QUALITY",
     "SCHEMA_VERSION",
     "BagCell",
@@ -43,7 +43,6 @@ __all__ = [
     "write_bag",
 ]
 
-BAG_SUFFIX = ".bag.arrow"
 SCHEMA_VERSION = "1.3"
 JPEG_QUALITY = 90
 
@@ -197,7 +196,7 @@ def write_bag(path: Path | str, header: BagHeader, cells: Sequence[BagCell]) -> 
     """Write a bag; what stood at ``path`` before is replaced only when the new bag is complete.
 
     Args:
-        path: ends in :data:`BAG_SUFFIX`.
+        path: ends in :data:`~stride_monai.data.BAG_SUFFIX`.
         cells: best first. The rank of a cell is its place here; none is re-ordered, so that ranks agree with those of
             the findings. With ``reranker_sha256`` in the header every cell has a rerank score, else none has.
 

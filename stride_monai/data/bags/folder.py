@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data.bags.bag import BAG_SUFFIX
 from stride_monai.errors import BagError
 
-__all__ = ["bag_files", "bag_paths", "by_slide", "holds_bags"]
+__all__ = ["BAG_SUFFIX", "bag_files", "bag_paths", "by_slide", "holds_bags"]
+
+BAG_SUFFIX = ".bag.arrow"
 
 
 def holds_bags(path: Any) -> bool:

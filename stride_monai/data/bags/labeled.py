@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.data.bags.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.data.cells import CellRecord, read_cells
 from stride_monai.data.datalists import cell_crops
 from stride_monai.data.manifest import SPLITS, read_manifest

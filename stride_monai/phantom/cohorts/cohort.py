@@ -10,7 +10,8 @@ from typing import Any
 
 from stride_monai import __version__
 from stride_monai.bethesda import NEGATIVE
-from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile
+from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.data.cohort_files import CohortFiles
 from stride_monai.data.manifest import SlideRecord, write_manifest
@@ -33,7 +34,6 @@ __all__ = [
     "design_of",
     "make_bags",
     "make_slides",
-    "render_cohort",
     "truth_cells",
 ]
 
@@ -276,34 +276,6 @@ def _write_tables(folder: Path, made: Sequence[tuple[Case, Path]]) -> Path:
     # The manifest comes last: where it stands, the cohort is complete.
     files.write("manifest.csv", lambda path: write_manifest(path, records))
     return folder / "manifest.csv"
-
-
-def render_cohort(
-    folder: Path | str,
-    *,
-    classes: Sequence[str] | int,
-    workers: int = 1,
-    max_negatives: int = 200,
-    overwrite: bool = False,
-    on_progress: Part = unheard,
-    **design: Any,
-) -> Path:
-    """:func:`make_slides` of a design that is given by its attributes (:class:`CohortDesign`).
-
-    Args:
-        classes: the Bethesda label of each slide, or a number of slides of mixed classes.
-        design: other attributes; lists stand for tuples.
-    """
-    settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in design.items()}
-    settings["classes"] = classes if isinstance(classes, int) else tuple(classes)
-    return make_slides(
-        folder,
-        CohortDesign(**settings),
-        workers=workers,
-        max_negatives=max_negatives,
-        overwrite=overwrite,
-        on_progress=on_progress,
-    )
 
 
 def _document(path: Path) -> dict[str, Any]:

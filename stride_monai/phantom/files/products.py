@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stride_monai.data.bags.bag import BAG_SUFFIX, is_bag
+from stride_monai.data.bags.bag import is_bag
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.ownership import read_json
 
 __all__ = ["SIGNATURE", "is_dicom", "is_picture", "is_product", "is_slide", "is_truth"]
