@@ -22,10 +22,10 @@ from stride_monai.names import printable
 
 if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
-    from stride_monai.screening.about import About
     from stride_monai.screening.config import ScreeningConfig
     from stride_monai.screening.guarded import Allowance
     from stride_monai.screening.inputs import SlideInput
+    from stride_monai.screening.store import About
 
 __all__ = ["screen"]
 

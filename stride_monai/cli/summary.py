@@ -12,7 +12,7 @@ from stride_monai.cli.terminal import out_console, plain, say
 
 if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
-    from stride_monai.screening.about import About
+    from stride_monai.screening.store import About
 
 __all__ = ["summarize"]
 
@@ -58,9 +58,9 @@ def _say_what_screened(about: About) -> None:
         said = f"{part} {choice.name} ({choice.why}), {_which_weights(about, bundle or choice.name)}"
         say(plain(said))
     if about.reranked is not None:
-        how = plain(f"{about.reranked.name}, {_which_weights(about, 'cell_cls')}")
-        kept = f"the best {about.reranked.top_k} of {about.reranked.candidates} candidates"
-        say(f"re-ranked by {how}: {kept}")
+        name, kept, candidates = about.reranked
+        how = plain(f"{name}, {_which_weights(about, 'cell_cls')}")
+        say(f"re-ranked by {how}: the best {kept} of {candidates} candidates")
     words = about.descriptions
     if words.made:
         how = plain(f"cosine above {words.threshold:.3f}, {_which_weights(about, 'text_align')}")

@@ -9,13 +9,14 @@ from .bags import Similarities as Similarities
 from .clock import Clock as Clock
 from .cpu import each_on_one_thread as each_on_one_thread
 from .cpu import one_thread as one_thread
-from .crops import over_crops as over_crops
+from .cpu import over_crops as over_crops
 from .describe import Explainer as Explainer
 from .find import CellFinder as CellFinder
 from .judge import Evidence as Evidence
 from .judge import decide as decide
 from .judge import encode as encode
 from .judge import judge as judge
+from .nms import BoxStream as BoxStream
 from .nms import suppress as suppress
 from .rerank import CellReranker as CellReranker
 from .rerank import proposed as proposed
@@ -26,4 +27,3 @@ from .threshold import ChosenCells as ChosenCells
 from .threshold import threshold_for as threshold_for
 from .tile_quality import count_nuclei as count_nuclei
 from .tile_quality import sharpness as sharpness
-from .top_k import BoxStream as BoxStream

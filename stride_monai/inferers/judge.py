@@ -12,8 +12,7 @@ from torch import Tensor
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import SlideError
 from stride_monai.inferers.clock import Clock
-from stride_monai.inferers.cpu import one_thread
-from stride_monai.inferers.crops import over_crops
+from stride_monai.inferers.cpu import one_thread, over_crops
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.topk_patches import CellBag
 

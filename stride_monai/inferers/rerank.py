@@ -16,7 +16,7 @@ from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
 from stride_monai.data.datasets.tensors import padded
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, ConfigError
-from stride_monai.inferers.crops import over_crops
+from stride_monai.inferers.cpu import over_crops
 from stride_monai.transforms.topk_patches import CellBag
 
 __all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "proposed"]

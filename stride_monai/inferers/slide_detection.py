@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from stride_monai.errors import ConfigError, RegionError
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.cpu import each_on_one_thread
-from stride_monai.inferers.nms import suppress
+from stride_monai.inferers.nms import BoxStream, suppress
 from stride_monai.inferers.tile_quality import count_nuclei, sharpness
-from stride_monai.inferers.top_k import BoxStream
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, detect
 from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
 from stride_monai.slides.foreground import Foreground, find_foreground

@@ -1,4 +1,3 @@
-from .about import About as About
 from .batch import Tell as Tell
 from .batch import screen_batch as screen_batch
 from .bundle_inference import ScreeningInferer as ScreeningInferer
@@ -13,4 +12,5 @@ from .loaders import load_reranker as load_reranker
 from .models import Models as Models
 from .one_slide import Batch as Batch
 from .screener import Screener as Screener
+from .store import About as About
 from .store import BundleStore as BundleStore

@@ -18,16 +18,12 @@ from stride_monai.runs.claims import held
 from stride_monai.runs.jobs import Job, Part, never, unheard
 from stride_monai.runs.ledger import Ledger
 from stride_monai.runs.runners import Runner, serial
-from stride_monai.screening.about import about
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.one_slide import Batch, Writer, screen_one
+from stride_monai.screening.one_slide import Batch, Progress, Writer
 from stride_monai.screening.results import ResultFolder
 from stride_monai.slides.parts import own_folders
 
-__all__ = ["Batch", "Here", "OneByOne", "Progress", "Tell", "Writer", "run_slides", "screen_batch"]
-
-Progress = Callable[[SlideInput, int, int], None]
-"""Told of a slide's tiles: done, and in all."""
+__all__ = ["Batch", "OneByOne", "Progress", "Tell", "Writer", "run_slides", "screen_batch"]
 
 
 class OneByOne(Protocol):
@@ -58,25 +54,12 @@ class Tell:
 _NOBODY = Tell()
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
-    """Screens in this process."""
-
-    batch: Batch
-
-    def __call__(self, item: SlideInput, on_progress: Progress | None) -> Outcome:
-        return screen_one(self.batch, item, on_progress)
-
-    def info(self) -> Mapping[str, object]:
-        return about(self.batch.screener.models).info()
-
-
 def screen_batch(batch: Batch, slides: Sequence[SlideInput], tell: Tell = _NOBODY) -> list[Outcome]:
     """Screen every slide in this process; a bad one never stops the rest, unless a library aborts the process.
 
     Files and errors as for :func:`run_slides`.
     """
-    return run_slides(Here(batch), slides, batch.out, batch.command, batch.inputs, tell)
+    return run_slides(batch, slides, batch.out, batch.command, batch.inputs, tell)
 
 
 def run_slides(

@@ -22,12 +22,11 @@ from stride_monai.guard import (
 )
 from stride_monai.names import readable
 from stride_monai.run_index import Outcome
-from stride_monai.screening.about import About
-from stride_monai.screening.batch import Progress
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.one_slide import Writer, failed_slide, not_tried
+from stride_monai.screening.one_slide import Progress, Writer, failed_slide, not_tried
 from stride_monai.screening.results import FINDINGS_FILE
+from stride_monai.screening.store import About
 from stride_monai.screening.worker import Load, Look, Screen
 
 __all__ = ["Allowance", "GuardedScreening"]
@@ -137,7 +136,10 @@ class GuardedScreening:
             return
         self._on_load(True)
         try:
-            self.about = self._first_answer()
+            try:
+                self.about = self._guard.call(Load())
+            except ProcessEndedError:  # once more
+                self.about = self._guard.call(Load())
         except ProcessEndedError as error:
             raise BundleError(
                 f"the networks cannot be loaded: the process ends ({error.how})",
@@ -148,13 +150,6 @@ class GuardedScreening:
         finally:
             self._on_load(False)
         self._loaded = self._guard.process
-
-    def _first_answer(self) -> About:
-        try:
-            answer: About = self._guard.call(Load())
-        except ProcessEndedError:
-            answer = self._guard.call(Load())
-        return answer
 
     def _ask(
         self,

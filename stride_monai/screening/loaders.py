@@ -18,7 +18,6 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
 from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin, Source
-from stride_monai.workflows.load import LoadedBundle
 
 __all__ = [
     "choose_device",
@@ -28,7 +27,6 @@ __all__ = [
     "load_models",
     "load_reranker",
     "reranker_from",
-    "reranker_of",
 ]
 
 _log = logging.getLogger(__name__)
@@ -183,27 +181,18 @@ def reranker_from(
     if str(named) != CELL_BUNDLE:
         other = Source(CELL_BUNDLE, path, store.profile, own=True)
         source = other if path.is_dir() else source._replace(given=(path,))
-    return reranker_of(store.load(source), top_k, candidates, path.name), source
-
-
-def reranker_of(
-    loaded: LoadedBundle, top_k: int, candidates: int | None = None, name: str = CELL_BUNDLE
-) -> CellReranker:
-    """The re-ranker of a loaded bundle of the kind of ``cell_cls``; arguments as for :class:`CellReranker`.
-
-    Raises:
-        ConfigError: fewer candidates than ``top_k``.
-    """
-    return CellReranker(
+    loaded = store.load(source)
+    reranker = CellReranker(
         loaded.network.eval().requires_grad_(False),
         loaded.weights_sha256,
         top_k,
         candidates,
         crop_px=int(loaded.numbers["crop_px"]),
         crop_mpp=float(loaded.numbers["crop_mpp"]),
-        name=name,
+        name=path.name,
         note=loaded.metadata.get("note", ""),
     )
+    return reranker, source
 
 
 def load_explainer(

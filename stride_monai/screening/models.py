@@ -15,7 +15,7 @@ from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
 from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
-from stride_monai.screening.store import Choice, Chosen, Origin
+from stride_monai.screening.store import About, Choice, Chosen, Origin
 
 __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
 
@@ -33,12 +33,11 @@ class Models:
         classifier_choice: the bundle of the slide classifier and why it was chosen.
         numbers: the inference settings of both bundles, by bundle name.
         weights: SHA-256 of each bundle's weights file.
-        note: what the weights say of themselves, and what is to be known of the threshold.
         reranker: chooses among the detector's cells; None for the detector's own order.
         explainer: describes the cells, or says why it does not.
         origins: where the weights of each bundle were taken from.
         threshold_source: where the stored threshold comes from, in words.
-        notes: ``note`` by bundle, and what concerns the threshold.
+        notes: what the weights of each bundle say of themselves, and what concerns the threshold.
     """
 
     detector: TileDetector | None
@@ -48,7 +47,6 @@ class Models:
     operating_point: OperatingPoint
     numbers: Mapping[str, Mapping[str, Any]]
     weights: Mapping[str, str]
-    note: str
     device: torch.device
     reranker: CellReranker | None = None
     explainer: Explainer = _NO_WORDS
@@ -56,10 +54,29 @@ class Models:
     threshold_source: str = "stored with the weights"
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def note(self) -> str:
+        """What the weights say of themselves, and what is to be known of the threshold."""
+        return " ".join(dict.fromkeys(note for note in self.notes.values() if note))
+
+    @property
+    def about(self) -> About:
+        """What is to be said of these networks."""
+        again = self.reranker
+        return About(
+            self.detector_choice,
+            self.classifier_choice,
+            self.explainer.facts,
+            dict(self.weights),
+            self.note,
+            self.operating_point.holds,
+            None if again is None else (again.name, again.top_k, again.candidates),
+            dict(self.origins),
+        )
+
     def without_detector(self) -> Models:
         """Those that judge cells of bag files, each of which says what chose them; nothing of what finds cells."""
         finding = {"detection", CELL_BUNDLE, _THRESHOLD}
-        notes = {name: note for name, note in self.notes.items() if name not in finding}
         return replace(
             self,
             detector=None,
@@ -67,8 +84,7 @@ class Models:
             reranker=None,
             weights={name: sha256 for name, sha256 in self.weights.items() if name not in finding},
             origins={name: origin for name, origin in self.origins.items() if name not in finding},
-            notes=notes,
-            note=_joined(notes),
+            notes={name: note for name, note in self.notes.items() if name not in finding},
         )
 
 
@@ -136,7 +152,6 @@ def join(
         operating_point=point,
         numbers={name: chosen.bundle.numbers for name, chosen in parts.items()},
         weights=weights,
-        note=_joined(notes),
         device=device,
         reranker=reranker,
         explainer=explainer,
@@ -144,10 +159,6 @@ def join(
         threshold_source=source,
         notes=notes,
     )
-
-
-def _joined(notes: Mapping[str, str]) -> str:
-    return " ".join(dict.fromkeys(note for note in notes.values() if note))
 
 
 def _detector_of(detection: Chosen) -> TileDetector:

@@ -21,9 +21,11 @@ from stride_monai.screening.results import ResultFolder
 if TYPE_CHECKING:  # the process that only watches needs no networks
     from stride_monai.screening.screener import Screener
 
-__all__ = ["Batch", "Writer", "failed_by", "failed_slide", "not_tried", "screen_one"]
+__all__ = ["Batch", "Progress", "Writer", "failed_by", "failed_slide", "not_tried"]
 
 _ERROR_HEAD = "stride-monai: a defect met on the slide "
+Progress = Callable[[SlideInput, int, int], None]
+"""Told of a slide's tiles: done, and in all."""
 Writer = Callable[[Screened, Path, Mapping[str, Any]], Path]
 """Writes one file of a slide into its folder. Passed in, because exporters and screening do not know each other."""
 
@@ -49,21 +51,21 @@ class Batch:
     inputs: Sequence[Path] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def __call__(self, item: SlideInput, on_progress: Progress | None = None) -> Outcome:
+        """Screen one slide and write its results; whatever happens to it is its outcome."""
+        if item.problem:
+            return not_tried(self.out, item)
+        done = never if self.overwrite else partial(_earlier, self, item)
+        progress = None if on_progress is None else partial(on_progress, item)
+        ended = attempt(Job(item.slide_id, done, lambda _: _screened(self, item, progress)))
+        if ended.error is not None:
+            return failed_by(self.out, item, ended)
+        _errors(self.out).forget(item.slide_id)
+        return replace(ended.get(), seconds=ended.seconds)
 
-def screen_one(
-    batch: Batch, item: SlideInput, on_progress: Callable[[SlideInput, int, int], None] | None = None
-) -> Outcome:
-    """Screen one slide and write its results; whatever happens to it is its outcome."""
-    if item.problem:
-        return not_tried(batch.out, item)
-    done = never if batch.overwrite else partial(_earlier, batch, item)
-    progress = None if on_progress is None else partial(on_progress, item)
-    job = Job(item.slide_id, done, lambda _: _screened(batch, item, progress))
-    ended = attempt(job)
-    if ended.error is not None:
-        return failed_by(batch.out, item, ended)
-    _errors(batch.out).forget(item.slide_id)
-    return replace(ended.get(), seconds=ended.seconds)
+    def info(self) -> Mapping[str, object]:
+        """What screens, for the index of the run."""
+        return self.screener.models.about.info()
 
 
 def _earlier(batch: Batch, item: SlideInput) -> Outcome | None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from stride_monai.errors import BundleError, check_name
+from stride_monai.findings import Described
 from stride_monai.screening.config import STAGES, ScreeningConfig
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.locate import bundle_root
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from stride_monai.workflows.load import LoadedBundle
 
-__all__ = ["BundleStore", "Choice", "Chosen", "Origin", "Source", "check_config"]
+__all__ = ["About", "BundleStore", "Choice", "Chosen", "Origin", "Source", "check_config"]
 
 _MODEL = "model.pt"
 _PAPER, _FREE = "yolo", "fcos"
@@ -66,6 +67,42 @@ class Origin(NamedTuple):
 
     how: str
     files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What screens, without the networks: for people, for ``run.json``, and for a process that has none loaded.
+
+    Attributes:
+        detector: None where cells come from bag files.
+        descriptions: whether cells are described, and why.
+        weights: SHA-256 of each bundle's weights file; ``origins`` where they were taken from.
+        note: see :class:`~stride_monai.screening.Models`.
+        holds: whether the threshold holds for these cells, so that calls are made.
+        reranked: the name of what re-ranks, the cells that it keeps, and of how many; None without.
+    """
+
+    detector: Choice | None
+    classifier: Choice
+    descriptions: Described
+    weights: Mapping[str, str]
+    note: str
+    holds: bool
+    reranked: tuple[str, int, int] | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def info(self) -> dict[str, object]:
+        """For ``run.json``."""
+        return {
+            "detector": None if self.detector is None else self.detector._asdict(),
+            "classifier": self.classifier._asdict(),
+            "descriptions": self.descriptions.to_dict(),
+            "weights": dict(self.weights),
+            "weights_from": {
+                name: {"from": origin.how, "files": [str(file.absolute()) for file in origin.files]}
+                for name, origin in self.origins.items()
+            },
+        }
 
 
 class Source(NamedTuple):

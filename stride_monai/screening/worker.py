@@ -11,10 +11,10 @@ from typing import Any
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.run_index import Outcome
 from stride_monai.runs.jobs import Job, Part, attempt, never
-from stride_monai.screening.about import About, about
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, is_bag_path, open_input
-from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
+from stride_monai.screening.one_slide import Batch, Writer, failed_by
+from stride_monai.screening.store import About
 
 __all__ = ["Load", "Look", "Screen", "worker"]
 
@@ -63,9 +63,9 @@ def worker(
 
                 writers = load_writers()
                 batches.append(Batch(Screener(config), out, writers, overwrite=overwrite))
-                return about(batches[-1].screener.models)
+                return batches[-1].screener.models.about
             case Screen(item):
-                return screen_one(batches[-1], item, _seldom(report))
+                return batches[-1](item, _seldom(report))
 
     return handle
 

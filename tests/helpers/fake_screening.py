@@ -14,10 +14,9 @@ from findings_samples import make_findings
 from stride_monai.errors import SlideError
 from stride_monai.files import fingerprint
 from stride_monai.findings import Described, Pictures, Screened, SlideSource, SlideStatus
-from stride_monai.inferers.describe import Explainer
 from stride_monai.screening.batch import Batch, screen_batch
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.store import Choice
+from stride_monai.screening.store import About, Choice
 
 
 @dataclass
@@ -28,14 +27,14 @@ class FakeScreener:
     screened: list[str] = field(default_factory=list)
     models: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(
-            weights={"detection": "ff"},
-            detector_choice=Choice("fcos", "asked for"),
-            classifier_choice=Choice("coloradv", "default"),
-            explainer=Explainer(Described(False, "no weights")),
-            note="",
-            operating_point=SimpleNamespace(holds=True),
-            reranker=None,
-            origins={},
+            about=About(
+                detector=Choice("fcos", "asked for"),
+                classifier=Choice("coloradv", "default"),
+                descriptions=Described(False, "no weights"),
+                weights={"detection": "ff"},
+                note="",
+                holds=True,
+            )
         )
     )
 

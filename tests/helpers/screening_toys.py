@@ -19,11 +19,10 @@ from stride_monai.files import fingerprint
 from stride_monai.findings import Described, Pictures, Screened
 from stride_monai.run_index import Outcome
 from stride_monai.runs import Ended
-from stride_monai.screening.about import About
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.one_slide import Batch, Writer, failed_by, screen_one
-from stride_monai.screening.store import Choice
+from stride_monai.screening.one_slide import Batch, Writer, failed_by
+from stride_monai.screening.store import About, Choice
 from stride_monai.screening.worker import Load, Look, Screen
 
 WEIGHTS = {"detection": "aa", "coloradv": "bb"}
@@ -108,7 +107,7 @@ def worker(
                 batches.append(Batch(ToyScreener(notes), out, load_writers(), overwrite=overwrite))  # type: ignore[arg-type]
                 return ABOUT
             case Screen(item):
-                return screen_one(batches[-1], item, lambda _, done, total: report(done, total))
+                return batches[-1](item, lambda _, done, total: report(done, total))
         return None
 
     return handle

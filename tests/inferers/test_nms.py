@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from stride_monai.inferers.nms import suppress
+from stride_monai.inferers.nms import BoxStream, suppress
 from stride_monai.inferers.slide_detection import _CUT_MARGIN
-from stride_monai.inferers.top_k import BoxStream
 from stride_monai.slides.grid import TileGrid
 
 Floats = NDArray[np.float64]

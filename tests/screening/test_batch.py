@@ -19,7 +19,7 @@ from stride_monai.files import replacing
 from stride_monai.findings import Findings, Screened
 from stride_monai.runs import Ended, Job, attempt
 from stride_monai.runs.jobs import Part, T, unheard
-from stride_monai.screening.batch import Batch, Here, run_slides, screen_batch
+from stride_monai.screening.batch import Batch, run_slides, screen_batch
 from stride_monai.screening.inputs import SlideInput
 
 
@@ -123,7 +123,7 @@ def elsewhere(jobs: Sequence[Job[T]], on_part: Part = unheard) -> Generator[Ende
 def test_another_runner_screens_the_same(tmp_path: Path) -> None:
     items = slides_in(tmp_path / "in", "a", "bad", "b")
     batch = Batch(FakeScreener(), tmp_path / "out", {"findings": write_json})  # type: ignore[arg-type]
-    outcomes = run_slides(Here(batch), items, batch.out, runner=elsewhere)
+    outcomes = run_slides(batch, items, batch.out, runner=elsewhere)
     assert {one.slide_id: one.status for one in outcomes} == {"a": "ok", "bad": "failed", "b": "ok"}
     assert [row["slide_id"] for row in summary(tmp_path)] == ["b", "bad", "a"], "as they ended"
     assert run(tmp_path, FakeScreener(), ("a", "b")) == ["ok", "ok"]
