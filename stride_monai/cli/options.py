@@ -1,4 +1,4 @@
-"""Options that several commands have, and what all of them say on the terminal."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 

@@ -29,65 +29,54 @@ if TYPE_CHECKING:
 
 __all__ = ["screen"]
 
-_Slides = Annotated[
-    list[Path], typer.Argument(help="Slide files, folders of slides, manifests (CSV, JSON), or bag files.")
-]
-_Out = Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")]
-_Reader = Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-_Profile = Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")]
-_Detector = Annotated[
-    str, typer.Option(help="auto (yolo where its extra is installed, else fcos), yolo, fcos, or another of yours.")
-]
-_Rerank = Annotated[bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")]
-_Reranker = Annotated[str, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it.")]
-_Candidates = Annotated[
-    int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
-]
-_Classifier = Annotated[
-    str, typer.Option(help="auto (coloradv where it has weights, else swift_mil), coloradv or swift_mil.")
-]
-_Descriptions = Annotated[
-    bool | None, typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights.")
-]
-_Timeout = Annotated[
-    float | None,
-    typer.Option(help="Seconds after which a slide fails, 0 for never; an hour, or 10 s a tile if that is more."),
-]
-_Memory = Annotated[
-    float | None,
-    typer.Option(help="GiB of memory above which a slide fails, 0 for any; 80 % of this machine's, 4 at least."),
-]
-_Writers = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME,...", help="Files of each slide: findings, cells, overlay, report, or a plug-in's; all."
-    ),
-]
-_Overwrite = Annotated[bool, typer.Option(help="Screen again what is already done.")]
-
 
 def screen(
-    slides: _Slides,
-    out: _Out,
+    slides: Annotated[
+        list[Path], typer.Argument(help="Slide files, folders of slides, manifests (CSV, JSON), or bag files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")],
     mpp: MppOption = None,
     image: ImageOption = None,
     plane: PlaneOption = None,
-    reader: _Reader = "auto",
-    device: _Device = "auto",
-    profile: _Profile = "tiny",
-    detector: _Detector = "auto",
-    rerank: _Rerank = False,
-    reranker: _Reranker = "cell_cls",
-    candidates: _Candidates = None,
-    classifier: _Classifier = "auto",
-    descriptions: _Descriptions = None,
+    reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
+    detector: Annotated[
+        str, typer.Option(help="auto (yolo where its extra is installed, else fcos), yolo, fcos, or another of yours.")
+    ] = "auto",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")
+    ] = False,
+    reranker: Annotated[
+        str, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it.")
+    ] = "cell_cls",
+    candidates: Annotated[
+        int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
+    ] = None,
+    classifier: Annotated[
+        str, typer.Option(help="auto (coloradv where it has weights, else swift_mil), coloradv or swift_mil.")
+    ] = "auto",
+    descriptions: Annotated[
+        bool | None,
+        typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights."),
+    ] = None,
     bundles: BundlesOption = None,
     weights: WeightsOption = None,
-    slide_timeout: _Timeout = None,
-    slide_memory: _Memory = None,
-    writers: _Writers = None,
-    overwrite: _Overwrite = False,
+    slide_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after which a slide fails, 0 for never; an hour, or 10 s a tile if that is more."),
+    ] = None,
+    slide_memory: Annotated[
+        float | None,
+        typer.Option(help="GiB of memory above which a slide fails, 0 for any; 80 % of this machine's, 4 at least."),
+    ] = None,
+    writers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...", help="Files of each slide: findings, cells, overlay, report, or a plug-in's; all."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
 

@@ -30,6 +30,7 @@ from stride_monai.inferers.bag_files import read_bag
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
 from stride_monai.inferers.judge import Evidence, judge
+from stride_monai.inferers.rerank import proposed
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.inferers.threshold import ChosenCells, threshold_for
 from stride_monai.networks.mil.activation import ACTIVATIONS
@@ -44,7 +45,7 @@ from stride_monai.units import Box
 
 __all__ = ["Screener"]
 
-_OF_DETECTION = ("tile_px", "tile_mpp", "overlap_px", "origin", "min_score", "max_per_tile", "nms_iou")
+_OF_DETECTION = ("tile_px", "tile_mpp", "overlap_px", "min_score", "max_per_tile", "nms_iou")
 _NO_FILE = "The cells come from a bag file, which does not say what the slide's file is."
 _NO_QUALITY = "The bag file says nothing of the slide's quality: adequacy is not assessed."
 
@@ -218,15 +219,8 @@ class Screener:
         if models.detector is None:
             return None
         detection = models.numbers["detection"]
-        inferer = SlideDetectionInferer(
-            tile_px=detection["tile_px"],
-            tile_mpp=detection["tile_mpp"],
-            overlap_px=detection["overlap_px"],
-            top_k=detection["top_k"] if models.reranker is None else models.reranker.candidates,
-            min_score=detection["min_score"],
-            max_per_tile=detection["max_per_tile"],
-            nms_iou=detection["nms_iou"],
-        )
+        settings = {name: detection[name] for name in _OF_DETECTION}
+        inferer = SlideDetectionInferer(**settings, top_k=proposed(detection["top_k"], models.reranker))
         return CellFinder(models.detector, inferer, self._crop_px, self._crop_mpp, models.reranker)
 
     def _resolve(self) -> ResolvedConfig:
@@ -249,7 +243,7 @@ class Screener:
             description_threshold=words.threshold if words.made else None,
             activation=self._activation,
             force=config.force,
-            **{name: getattr(inferer, name, None) for name in _OF_DETECTION},
+            **{name: getattr(inferer, name, None) for name in (*_OF_DETECTION, "origin")},
             top_k=models.numbers["detection"]["top_k"] if inferer else None,
             crop_px=self._crop_px,
             crop_mpp=self._crop_mpp,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data.bags.bag import BagFile
 from stride_monai.run_index import Outcome
 from stride_monai.runs.jobs import Job, Part, attempt, never
 from stride_monai.screening.config import ScreeningConfig
@@ -73,6 +72,8 @@ def worker(
 def _look(item: SlideInput, config: ScreeningConfig, out: Path) -> Outcome | None:
     def look(_: Part) -> None:
         if is_bag_path(item.path):
+            from stride_monai.data.bags.bag import BagFile  # the process that watches needs no Arrow
+
             BagFile(item.path)
         else:
             open_input(item, config).close()
