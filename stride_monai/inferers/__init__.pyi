@@ -1,5 +1,3 @@
-from .adequacy import quality_of as quality_of
-from .adequacy import why_unsatisfactory as why_unsatisfactory
 from .bag_files import make_bag as make_bag
 from .bag_files import read_bag as read_bag
 from .bags import BagInferer as BagInferer
@@ -12,6 +10,8 @@ from .cpu import one_thread as one_thread
 from .cpu import over_crops as over_crops
 from .describe import Explainer as Explainer
 from .find import CellFinder as CellFinder
+from .find import quality_of as quality_of
+from .find import why_unsatisfactory as why_unsatisfactory
 from .judge import Evidence as Evidence
 from .judge import decide as decide
 from .judge import encode as encode

@@ -68,7 +68,7 @@ def test_a_slide_and_its_bag_are_decided_alike(
 
     monkeypatch.setattr("stride_monai.inferers.bag_files.encode_crop", lossless)
     if unsatisfactory:  # a slide has a floor of cells, a field has none
-        monkeypatch.setattr("stride_monai.inferers.adequacy._FIELD_READER", "none")
+        monkeypatch.setattr("stride_monai.inferers.find._FIELD_READER", "none")
     detector = sha256_of(home / "detection" / "model.safetensors")
     network = make_classifier()
     network.set_operating_point(threshold, detector=detector)

@@ -13,7 +13,7 @@ import toy_reader
 from PIL import Image
 from slide_files import textured, write_pyramid
 
-from stride_monai.inferers.adequacy import quality_of
+from stride_monai.inferers.find import quality_of
 from stride_monai.phantom import render_slide
 from stride_monai.screening.doctor import Check, examine_slide, examine_slide_guarded
 

@@ -19,7 +19,7 @@ from stride_monai.data.tables import table_text
 from stride_monai.errors import BagError, ConfigError, ManifestError, OutputError
 from stride_monai.files import config_hash, write_bytes
 from stride_monai.phantom.cohorts.bags import check_crops, write_phantom_bag
-from stride_monai.phantom.cohorts.design import Case, CohortDesign, design_of
+from stride_monai.phantom.cohorts.design import Case, CohortDesign
 from stride_monai.phantom.cohorts.production import produce
 from stride_monai.phantom.cohorts.ranking import RankingModel
 from stride_monai.phantom.render import plan_slide, render_slide
@@ -30,8 +30,6 @@ from stride_monai.runs.runners import Processes
 __all__ = [
     "TRUTH_COLUMNS",
     "BagSettings",
-    "CohortDesign",
-    "design_of",
     "make_bags",
     "make_slides",
     "truth_cells",
