@@ -6,12 +6,13 @@ slide can end in training.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELED, cell_class_of, parse_label
-from stride_monai.data.tables import Problems, Row, number, read_table, table_text
+from stride_monai.data.tables import Row, number, read_table, refuse, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box
@@ -111,24 +112,24 @@ def read_cells(path: Path | str) -> list[CellRecord]:
     if missing or not present & {"label", "cell_class"}:
         named = ", ".join(missing or ["label"])
         raise ManifestError(f"{path.absolute()} has no column {named}", f"columns are {', '.join(COLUMNS)}")
-    problems = Problems(path.name, "correct the listed lines")
+    problems: list[str] = []
     records: list[CellRecord] = []
     place_of: dict[tuple[str, str], str] = {}
-    count_of: dict[str, int] = {}
+    count_of: Counter[str] = Counter()
     for row in rows:
         slide_id = row.get("slide_id")
-        count_of[slide_id] = count_of.get(slide_id, 0) + 1
+        count_of[slide_id] += 1
         try:
             record = _record(row, str(count_of[slide_id]))
         except ManifestError as error:
-            problems.add(row.place, str(error))
+            problems.append(f"{row.place}: {error}")
             continue
         key = (record.slide_id, record.cell_id)
         if key in place_of:
-            problems.add(row.place, f"cell id '{record.cell_id}' of '{slide_id}' is that of {place_of[key]} too")
+            problems.append(f"{row.place}: cell id '{record.cell_id}' of '{slide_id}' is that of {place_of[key]} too")
         place_of.setdefault(key, row.place)
         records.append(record)
-    problems.raise_if_any()
+    refuse(problems, path.name)
     return records
 
 
@@ -156,14 +157,10 @@ def cells_of(folder: Path, slide_ids: Collection[str]) -> list[CellRecord]:
 def _record(row: Row, default_id: str) -> CellRecord:
     if not row.get("slide_id"):
         raise ManifestError("no slide id")
-    x0, y0, x1, y1 = (_coordinate(row, name) for name in ("x0", "y0", "x1", "y1"))
     return CellRecord(
-        slide_id=row.get("slide_id"),
-        cell_id=row.get("cell_id") or default_id,
-        x0=x0,
-        y0=y0,
-        x1=x1,
-        y1=y1,
+        row.get("slide_id"),
+        row.get("cell_id") or default_id,
+        *(row.number(name) for name in ("x0", "y0", "x1", "y1")),
         label=_label(row),
         descriptions=tuple(text.strip() for text in row.get("descriptions").split(_SEPARATOR) if text.strip()),
         raw_label=row.get("raw_label"),
@@ -172,13 +169,6 @@ def _record(row: Row, default_id: str) -> CellRecord:
         outline=_polygon(row, "outline"),
         nucleus=_polygon(row, "nucleus"),
     )
-
-
-def _coordinate(row: Row, name: str) -> float:
-    try:
-        return row.number(name)
-    except ValueError as error:
-        raise ManifestError(f"invalid {name} '{row.get(name)}'") from error
 
 
 def _truth(row: Row, name: str) -> bool:

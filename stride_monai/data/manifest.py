@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
-from stride_monai.data.tables import LIST_SUFFIXES, Problems, Row, other_columns, read_table, table_text
+from stride_monai.data.tables import LIST_SUFFIXES, Row, other_columns, read_table, refuse, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.names import found, name_key, readable, why_no_folder_name
@@ -113,7 +113,7 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
     if not rows:
         raise ManifestError(f"{path.absolute()} lists no slide", "give it a line for each slide")
     folder = path.resolve().parent
-    problems = Problems(path.name, "correct the listed lines")
+    problems: list[str] = []
     records: list[SlideRecord] = []
     place_of: dict[str, str] = {}
     for row in rows:
@@ -121,15 +121,15 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
             record = _record(row, folder)
         except ManifestError as error:
             slide_id = row.get("slide_id") or readable(Path(row.get("path")).stem)
-            problems.add(row.place, f"{error} (slide '{slide_id}')" if slide_id else str(error))
+            problems.append(f"{row.place}: {error}" + (f" (slide '{slide_id}')" if slide_id else ""))
             continue
         key = name_key(record.slide_id)  # ids name files, and some file systems take A and a for one
         if key in place_of:
             what = f"slide id '{record.slide_id}' is that of {place_of[key]} too"
-            problems.add(row.place, f"{what} (give each slide its own slide_id)")
+            problems.append(f"{row.place}: {what} (give each slide its own slide_id)")
         place_of.setdefault(key, row.place)
         records.append(record)
-    problems.raise_if_any()
+    refuse(problems, path.name)
     return records
 
 
@@ -141,7 +141,7 @@ def _record(row: Row, folder: Path) -> SlideRecord:
     return SlideRecord(
         slide_id=row.get("slide_id") or readable(Path(path.name.rsplit("\\", 1)[-1]).stem),
         path=path,
-        mpp=_mpp(row),
+        mpp=row.number("mpp", "um/px", "give it in um/px, e.g. 0.25") if row.get("mpp") else None,
         patient=row.get("patient") or None,
         centre=row.get("centre") or None,
         slide_class=slide_class_of(label) if label else None,
@@ -156,16 +156,6 @@ def _located(folder: Path, text: str) -> Path:
         return found(folder / Path(text).expanduser())
     except RuntimeError:  # ~name of nobody
         return found(folder / text)
-
-
-def _mpp(row: Row) -> float | None:
-    text = row.get("mpp")
-    if not text:
-        return None
-    try:
-        return row.number("mpp")
-    except ValueError as error:
-        raise ManifestError(f"invalid um/px '{text}'", "give it in um/px, e.g. 0.25") from error
 
 
 def parse_split(text: str) -> str:

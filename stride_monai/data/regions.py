@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.data.tables import Problems, read_table, table_text
+from stride_monai.data.tables import read_table, refuse, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box
@@ -52,21 +52,17 @@ def read_regions(folder: Path | str) -> dict[str, list[Box]]:
         raise ManifestError(
             f"{path.absolute()} has no column {', '.join(missing)}", f"columns are {', '.join(COLUMNS)}"
         )
-    problems = Problems(path.name, "correct the listed lines")
+    problems: list[str] = []
     regions: dict[str, list[Box]] = {}
     for row in rows:
         try:
-            sides = [row.number(name) for name in COLUMNS[1:]]
-        except ValueError as error:
-            problems.add(row.place, f"invalid number '{error}'")
-            continue
-        try:
-            record = RegionRecord(row.get("slide_id"), Box(*sides))
+            box = Box(*(row.number(name, "number") for name in COLUMNS[1:]))
+            record = RegionRecord(row.get("slide_id"), box)
         except ManifestError as error:
-            problems.add(row.place, str(error))
+            problems.append(f"{row.place}: {error}")
             continue
         regions.setdefault(record.slide_id, []).append(record.box)
-    problems.raise_if_any()
+    refuse(problems, path.name)
     return regions
 
 

@@ -25,7 +25,6 @@ __all__ = [
     "LIST_SUFFIXES",
     "MARKS",
     "NOT_KNOWN",
-    "Problems",
     "Row",
     "first_of",
     "json_content",
@@ -33,6 +32,7 @@ __all__ = [
     "numbered_lines",
     "read_table",
     "read_text",
+    "refuse",
     "table_text",
 ]
 
@@ -75,32 +75,26 @@ class Row(NamedTuple):
         """The cell of a column, empty where the table has no such column."""
         return self.cells.get(name, "")
 
-    def number(self, name: str) -> float:
+    def number(self, name: str, called: str = "", advice: str = "") -> float:
         """The cell of a column as a finite number.
 
         Raises:
-            ValueError: it is none; holds its text.
+            ManifestError: it is none; says what it is called, by default as the column.
         """
-        return number(self.get(name), self.decimal_comma)
+        try:
+            return number(self.get(name), self.decimal_comma)
+        except ValueError as error:
+            raise ManifestError(f"invalid {called or name} '{self.get(name)}'", advice) from error
 
 
-class Problems:
-    """Collects what is wrong with a table, so that a user can mend all of it at once."""
+def refuse(problems: Sequence[str], file_name: str, advice: str = "correct the listed lines") -> None:
+    """Refuse a table for all that is wrong with it, so that a user can mend it at once.
 
-    def __init__(self, file_name: str, advice: str) -> None:
-        self._file_name = file_name
-        self._advice = advice
-        self._found: list[str] = []
-
-    def add(self, place: str, what: str) -> None:
-        self._found.append(f"{place}: {what}")
-
-    def raise_if_any(self) -> None:
-        """Raises:
-        ManifestError: naming the first ten problems and the number of the others.
-        """
-        if self._found:
-            raise ManifestError(f"{self._file_name}: {first_of(self._found)}", self._advice)
+    Raises:
+        ManifestError: there is a problem; names the first ten and the number of the others.
+    """
+    if problems:
+        raise ManifestError(f"{file_name}: {first_of(problems)}", advice)
 
 
 def first_of(problems: Sequence[object]) -> str:
@@ -109,15 +103,15 @@ def first_of(problems: Sequence[object]) -> str:
     return "; ".join(map(str, problems[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")
 
 
-def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
-    """A text file's content; a byte-order mark is passed over, and says the encoding where it is another one.
+def read_text(path: Path) -> str:
+    """A text file's content, in UTF-8 unless a byte-order mark says another encoding.
 
     Raises:
         ManifestError: missing, or not of that encoding, naming the first line that is not.
     """
     try:
         content = path.read_bytes()
-        encoding = next((name for mark, name in MARKS if content.startswith(mark)), encoding)
+        encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8-sig")
         text = content.decode(encoding)
     except FileNotFoundError as error:
         raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
@@ -131,7 +125,7 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
             f"{path.absolute()} cannot be read as text: line {line} is not {encoding.removesuffix('-sig').upper()}",
             "save it as UTF-8, or name its encoding where that can be given",
         ) from error
-    except (OSError, LookupError) as error:
+    except OSError as error:
         raise ManifestError(f"{path.absolute()} cannot be read as text ({error})", "save it as UTF-8") from error
     if "\0" in text:
         raise ManifestError(f"{path.absolute()} cannot be read as text: it holds zero bytes", "save it as UTF-8")
@@ -158,9 +152,9 @@ def read_table(
     names = {*known, *aliases}
     header, rows = _read_json(path) if path.suffix.lower() == ".json" else _read_csv(path, names)
     columns = _columns(header, known, aliases, path.name)
-    problems = Problems(path.name, "correct the listed entries")
+    problems: list[str] = []
     named = [_renamed(row, columns, path.name, may_be_unknown, problems) for row in rows]
-    problems.raise_if_any()
+    refuse(problems, path.name, "correct the listed entries")
     return set(columns.values()), named
 
 
@@ -235,7 +229,7 @@ def _read_csv(path: Path, names: Collection[str]) -> tuple[list[str], list[Row]]
     delimiter, lines = numbered_lines(text, path.name, names)
     header: list[str] = []
     rows: list[Row] = []
-    problems = Problems(path.name, "correct the listed lines")
+    problems: list[str] = []
     for place, values in lines:
         cells = [as_typed(value.strip()) for value in values]
         while len(cells) > len(header) > 0 and not cells[-1]:
@@ -245,12 +239,12 @@ def _read_csv(path: Path, names: Collection[str]) -> tuple[list[str], list[Row]]
         if not header:
             header = _header(cells, names)
         elif len(cells) > len(header):
-            problems.add(place, f"{len(cells)} cells under {len(header)} columns")
+            problems.append(f"{place}: {len(cells)} cells under {len(header)} columns")
         else:
             rows.append(Row(place, _by_heading(header, cells), delimiter == ";"))
     if not header:
         raise ManifestError(f"{path.absolute()} is empty", "give it a header line with the column names")
-    problems.raise_if_any()
+    refuse(problems, path.name)
     return header, rows
 
 
@@ -286,18 +280,18 @@ def _read_json(path: Path) -> tuple[list[str], list[Row]]:
         raise ManifestError(
             f"{path.absolute()} holds no list of slides", "use a JSON list of objects, or lists by split"
         )
-    problems = Problems(path.name, "correct the listed entries")
+    problems: list[str] = []
     rows: list[Row] = []
     for name, items in lists.items():
         for number_, item in enumerate(items, start=1):
             place = f"entry {number_}" + (f" of '{name}'" if name else "")
             entry = {"path": item} if _is_text(item) else item
             if not isinstance(entry, dict):
-                problems.add(place, "is no object")
+                problems.append(f"{place}: is no object")
                 continue
             cells = {"split": name} | entry if name else entry
             rows.append(Row(place, {key: _cell(value) for key, value in cells.items()}))
-    problems.raise_if_any()
+    refuse(problems, path.name, "correct the listed entries")
     return list(dict.fromkeys(key for row in rows for key in row.cells)), rows
 
 
@@ -370,7 +364,7 @@ def _columns(header: Sequence[str], known: Sequence[str], aliases: Mapping[str, 
 
 
 def _renamed(
-    row: Row, columns: Mapping[str, str], file_name: str, may_be_unknown: Collection[str], problems: Problems
+    row: Row, columns: Mapping[str, str], file_name: str, may_be_unknown: Collection[str], problems: list[str]
 ) -> Row:
     cells: dict[str, str] = {}
     for raw, text in row.cells.items():
@@ -378,7 +372,7 @@ def _renamed(
         if name is None:
             continue
         if text.startswith(_NESTED):
-            problems.add(row.place, f"{raw} is {text.removeprefix(_NESTED)}, not one value")
+            problems.append(f"{row.place}: {raw} is {text.removeprefix(_NESTED)}, not one value")
         if name in may_be_unknown and text.lower() in NOT_KNOWN:
             text = ""
         if name != "path":  # of one patient, spelt in two ways, there are not two; a file is found under both
