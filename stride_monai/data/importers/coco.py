@@ -9,7 +9,7 @@ from typing import Any
 from stride_monai.data.importers.coco_shapes import shape_of
 from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.labels import BETHESDA
-from stride_monai.data.importers.problems import ProblemLog
+from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import split_named, stated_split
@@ -36,26 +36,27 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     result = Source()
     other: dict[Path, str] = {}
     for table in tables:
-        content = load_json(table, options.encoding)
+        content, file = load_json(table, options.encoding), place_of(table, source)
         if what := _wrong(content):
             if json_of(content) or _parts(content) or not content:
-                problems.add(place_of(table, source), "file", what, table.stem)
+                problems.add(file, "file", what, table.stem)
             else:
                 other[table] = what
             continue
         marked = bool(content.get("annotations"))
         complete = None if marked or options.complete else False
-        by_id = _images(content["images"], table, source, index, complete, problems)
+        by_id = _images(content["images"], table, file, index, complete, problems)
         for image in by_id.values():
             first = images.setdefault(image.slide_id, image)
             if first is not image:
                 what = f"image '{image.slide_id}' is named by {first.place} too"
                 problems.add(image.place, "duplicate", what, image.slide_id)
         if by_id and complete is False:
-            what = f"{len(by_id)} images are of {place_of(table, source)}, which holds no annotation, and count as"
+            what = f"{len(by_id)} images are of {file}, which holds no annotation, and count as"
             result.notes.append(f"{what} unlabelled, not as negative (say --complete if they hold no lesion)")
         if marked:
-            _annotations(content, table, source, by_id, images, result, problems)
+            names = _names(content["categories"], table.stem, file, problems)
+            _annotations(content["annotations"], file, names, by_id, images, result, problems)
     for table, what in other.items():
         if len(other) < len(tables):
             result.notes.append(f"{place_of(table, source)} is passed over: {what}")
@@ -83,17 +84,12 @@ def _wrong(content: Any) -> str:
 
 
 def _images(
-    entries: list[Any],
-    table: Path,
-    source: Path,
-    index: ImageIndex,
-    complete: bool | None,
-    problems: ProblemLog,
+    entries: list[Any], table: Path, file: Place, index: ImageIndex, complete: bool | None, problems: ProblemLog
 ) -> dict[str, SourceImage]:
     split = split_named(table.stem)
     found: dict[str, SourceImage] = {}
     for number, entry in enumerate(entries, start=1):
-        place = place_of(table, source, f"image {number}")
+        place = file._replace(where=f"image {number}")
         with problems.catching(place, "image"):
             if not isinstance(entry, dict) or not entry.get("file_name"):
                 raise ManifestError("the entry names no file")
@@ -116,18 +112,17 @@ def _images(
 
 
 def _annotations(
-    content: dict[str, Any],
-    table: Path,
-    source: Path,
+    entries: list[Any],
+    file: Place,
+    names: dict[str, str],
     by_id: dict[str, SourceImage],
     images: dict[str, SourceImage],
     result: Source,
     problems: ProblemLog,
 ) -> None:
-    names = _names(content["categories"], table, source, problems)
-    for number, entry in enumerate(content["annotations"], start=1):
+    for number, entry in enumerate(entries, start=1):
         given = entry.get("id") if isinstance(entry, dict) else None
-        place = place_of(table, source, f"annotation {number}" + ("" if given is None else f" (id {given})"))
+        place = file._replace(where=f"annotation {number}" + ("" if given is None else f" (id {given})"))
         image = by_id.get(_shown_key(entry, "image_id"))
         with problems.catching(place, "row", image.slide_id if image else ""):
             if image is None:
@@ -167,7 +162,7 @@ def _shown_key(entry: Any, name: str) -> str:
         return ""
 
 
-def _names(categories: list[Any], table: Path, source: Path, problems: ProblemLog) -> dict[str, str]:
+def _names(categories: list[Any], stem: str, file: Place, problems: ProblemLog) -> dict[str, str]:
     """Id of a category -> its name.
 
     Raises:
@@ -175,8 +170,7 @@ def _names(categories: list[Any], table: Path, source: Path, problems: ProblemLo
     """
     names: dict[str, str] = {}
     for number, entry in enumerate(categories, start=1):
-        place = place_of(table, source, f"category {number}")
-        with problems.catching(place, "row", table.stem):
+        with problems.catching(file._replace(where=f"category {number}"), "row", stem):
             if not isinstance(entry, dict):
                 raise ManifestError("the entry is no object")
             key, name = _key(entry, "id"), str(entry.get("name") or "").strip()

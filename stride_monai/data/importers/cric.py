@@ -7,7 +7,6 @@ from typing import Any
 
 from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import pixel_center
-from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
@@ -113,14 +112,7 @@ FORMAT = Format(
     title="CRIC Cervix",
     layout="classifications.json, classifications.csv or points.csv, and the images anywhere below",
     unit="field",
-    labels={
-        "Negative for intraepithelial lesion": MappedLabel("NILM"),
-        "ASC-US": MappedLabel("ASC-US"),
-        "LSIL": MappedLabel("LSIL"),
-        "ASC-H": MappedLabel("ASC-H"),
-        "HSIL": MappedLabel("HSIL"),
-        "SCC": MappedLabel("SCC"),
-    },
+    labels={},  # all are of the Bethesda System
     read=read,
     license="CC BY 4.0",
     citation="Rezende et al., Scientific Data 8:151 (2021), doi 10.1038/s41597-021-00933-8; figshare c.4960286",

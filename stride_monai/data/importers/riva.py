@@ -16,10 +16,10 @@ from stride_monai.errors import ManifestError
 
 __all__ = ["FORMAT", "read"]
 
-_NUMBERS = ("x", "y", "width", "height")
+_SIDES = ("x", "y", "width", "height")
 _COLUMNS = {
     "image": ("image_filename",),
-    **{name: (name,) for name in _NUMBERS},
+    **{name: (name,) for name in _SIDES},
     "label": ("class_name",),  # the numbers in the column 'class' differ between editions
     "split": ("split",),
 }
@@ -54,10 +54,7 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
                 first = images.setdefault(slide_id, SourceImage(slide_id, path, place, split=own))
                 if first.split != own:
                     raise ManifestError(f"image '{slide_id}' is in another split too, {first.place}", "leave it in one")
-                x, y, width, height = (
-                    to_number(row.get(n), n, row.decimal_comma) for n in ("x", "y", "width", "height")
-                )
-                box = from_center(x, y, width, height)
+                box = from_center(*(to_number(row.get(name), name, row.decimal_comma) for name in _SIDES))
                 result.cells.append(SourceCell(slide_id, row.get("label"), place, box=box, fixed=True))
     result.images = list(images.values())
     result.notes = index.remarks(image.path for image in result.images)
@@ -73,15 +70,9 @@ FORMAT = Format(
     title="RIVA",
     layout="train.csv, val.csv, test.csv (image_filename, x, y, width, height, class_name) and the images below",
     unit="field",
-    labels={
-        "NILM": MappedLabel("NILM"),
+    labels={  # and those of the Bethesda System
         "ENDO": MappedLabel("NILM", False, "endocervical"),
         "INFL": MappedLabel("NILM", False, "inflammatory"),
-        "ASCUS": MappedLabel("ASC-US"),
-        "LSIL": MappedLabel("LSIL"),
-        "ASCH": MappedLabel("ASC-H"),
-        "HSIL": MappedLabel("HSIL"),
-        "SCC": MappedLabel("SCC"),
     },
     read=read,
     license="CC BY 4.0",

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import yaml  # type: ignore[import-untyped]
 
-from stride_monai.data.tables import MARKS
 from stride_monai.errors import ManifestError
 
 __all__ = ["DEFAULT_ENCODING", "decoded", "load_json", "load_xml", "load_yaml", "parsed_json", "text_of"]
@@ -77,16 +76,8 @@ def decoded(content: bytes, name: str, encoding: str = DEFAULT_ENCODING) -> str:
 
 def _shown(content: bytes) -> str:
     """The encoding that the first bytes show; empty where they show none."""
-    for mark, name in MARKS:
-        if content.startswith(mark):
-            return name
-    zeros = tuple(byte == 0 for byte in content[:4])
-    if len(zeros) == 4 and not all(zeros):
-        if zeros[:2] == (False, True):
-            return "utf-32-le" if zeros[2:] == (True, True) else "utf-16-le"
-        if zeros[0]:
-            return "utf-32-be" if zeros[1] else "utf-16-be"
-    return ""
+    shown = json.detect_encoding(content) if any(content[:4]) else "utf-8"
+    return "" if shown == "utf-8" else shown
 
 
 def _declared(declared: str, content: bytes, name: str, asked: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from stride_monai.bethesda import ABNORMAL
 from stride_monai.data.importers.foreign import json_of
@@ -70,15 +69,11 @@ def _slide(stem: str, index: ImageIndex, kfb: dict[str, Path]) -> Path:
     if stem in kfb and kfb[stem] in index.ids:  # a reader that is installed can open it
         return kfb[stem]
     if stem in kfb:
-        raise ManifestError(_kfb_text(stem))
+        raise ManifestError(
+            f"{stem}.kfb cannot be read here: convert it with the scanner maker's software to a tiled TIFF, SVS or "
+            f"plain image named '{stem}', with the pixels of 20x, and put it beside (or in --images)"
+        )
     raise ManifestError(f"there is no slide '{stem}'", "add it, or give its folder with --images")
-
-
-def _kfb_text(stem: str) -> str:
-    return (
-        f"{stem}.kfb cannot be read here: convert it with the scanner maker's software to a tiled TIFF, SVS or plain "
-        f"image named '{stem}', with the pixels of 20x, and put it beside (or in --images)"
-    )
 
 
 def _entries(
@@ -91,7 +86,10 @@ def _entries(
     for number, entry in enumerate(content, start=1):
         place = file._replace(where=f"entry {number}")
         with problems.catching(place, "row", table.stem):
-            boxes.append((place, *_entry(entry, scale)))
+            if not isinstance(entry, dict):
+                raise ManifestError("the entry is no object")
+            box = from_corner(*(to_number(entry.get(name), name) * scale for name in ("x", "y", "w", "h")))
+            boxes.append((place, str(entry.get("class") or ""), box))
     regions = [(place, box) for place, label, box in boxes if label.lower() == _ROI]
     result.regions += [SourceRegion(table.stem, box, place) for place, box in regions]
     for place, label, box in boxes:
@@ -103,24 +101,13 @@ def _entries(
             problems.note(place, "region", f"the {label} lies in no roi: no detector is trained on it")
 
 
-def _entry(entry: Any, scale: float) -> tuple[str, Box]:
-    if not isinstance(entry, dict):
-        raise ManifestError("the entry is no object")
-    x, y, width, height = (to_number(entry.get(name), name) * scale for name in ("x", "y", "w", "h"))
-    return str(entry.get("class") or ""), from_corner(x, y, width, height)
-
-
 FORMAT = Format(
     name="tianchi",
     title="Tianchi 2019 cervical cancer risk",
     layout="<slide>.json (x, y, w, h, class; roi and lesions) and the slide, converted from KFB, of the same stem",
     unit="slide",
-    labels={
+    labels={  # and those of the Bethesda System
         "pos": MappedLabel(ABNORMAL, True),
-        "ASC-US": MappedLabel("ASC-US"),
-        "LSIL": MappedLabel("LSIL"),
-        "ASC-H": MappedLabel("ASC-H"),
-        "HSIL": MappedLabel("HSIL"),
         "Candida": MappedLabel("NILM", False, "Candida"),
         "Trichomonas": MappedLabel("NILM", False, "Trichomonas"),
         _NEGATIVE: MappedLabel("NILM"),

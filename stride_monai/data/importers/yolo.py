@@ -40,11 +40,12 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     files = files_below(source)
     data = yolo_data(source, files, index, options, problems)
     result = Source(lists=data.lists, notes=data.notes)
-    labels = _Labels(source, [path for path in files if _can_be_labels(path)], index)
+    can_be = [path for path in files if path.suffix.lower() == ".txt" and path.name.lower() not in NAME_FILES]
+    labels = _label_files(source, can_be, index)
     lines: list[Line] = []
     without: list[Path] = []
     for path in index.paths:
-        slide_id, table = index.id_of(path), labels.of(path)
+        slide_id, table = index.id_of(path), labels.get(path)
         place = place_of(table, source) if table else place_of(path, index.folder)
         complete = None if table or options.complete else False
         result.images.append(SourceImage(slide_id, path, place, complete=complete))
@@ -53,7 +54,7 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
             continue
         with problems.catching(place, "file", slide_id):
             lines += _lines(table, place, path, slide_id, options, problems)
-    for table in labels.unused():
+    for table in sorted({*can_be} - {*labels.values()}):
         if _looks_like_labels(table, source, options.encoding):
             problems.add(place_of(table, source), "image", "the label file has no image", table.stem)
     if without and len(without) == len(index.paths):
@@ -77,54 +78,26 @@ def _without_labels(images: Sequence[Path], complete: bool) -> str:
     )
 
 
-def _can_be_labels(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" and path.name.lower() not in NAME_FILES
-
-
-class _Labels:
-    """Label files by the images that they are of.
-
-    Args:
-        source: folder of the data set.
-        files: that can be label files.
-        index: the images.
-    """
-
-    def __init__(self, source: Path, files: Sequence[Path], index: ImageIndex) -> None:
-        self._files = list(files)
-        by_real = {path.resolve(): path for path in files}
-        known = set(files)
-        self._of: dict[Path, Path] = {}
-        for image in index.paths:
-            for place in _label_places(image, index.folder, source):
-                if place in known or place.is_file():
-                    self._of[image] = place if place in known else by_real.get(place.resolve(), place)
-                    break
-        self._add_in_another_case(source, index)
-
-    def _add_in_another_case(self, source: Path, index: ImageIndex) -> None:
-        """Files whose names differ in case or accents from what they should be, where nothing else has that name."""
-        by_key: dict[str, list[Path]] = {}
-        for path in self.unused():
-            by_key.setdefault(_key(path), []).append(path)
-        for image in index.paths:
-            if image in self._of:
-                continue
-            places = _label_places(image, index.folder, source)
-            found = next((by_key[key] for place in places if (key := _key(place)) in by_key), [])
-            if len(found) > 1:
-                named = " and ".join(place_of(path, source).file for path in found[:2])
-                raise ManifestError(f"{named} could both be the labels of {image.name}", "keep one of them")
-            if found:
-                self._of[image] = found[0]
-
-    def of(self, image: Path) -> Path | None:
-        """Beside the image, or at the same place below ``labels`` instead of ``images``; by whatever link."""
-        return self._of.get(image)
-
-    def unused(self) -> list[Path]:
-        """Files that are of no image."""
-        return sorted(set(self._files) - set(self._of.values()))
+def _label_files(source: Path, files: Sequence[Path], index: ImageIndex) -> dict[Path, Path]:
+    """Label files by their images: beside the image, or at the same place below ``labels`` instead of ``images``; by
+    whatever link. A name that differs in case or accents from what it should be counts where nothing else has it."""
+    known, by_real = set(files), {path.resolve(): path for path in files}
+    places = {image: _label_places(image, index.folder, source) for image in index.paths}
+    labels: dict[Path, Path] = {}
+    for image, own in places.items():
+        if place := next((place for place in own if place in known or place.is_file()), None):
+            labels[image] = place if place in known else by_real.get(place.resolve(), place)
+    by_key: dict[str, list[Path]] = {}
+    for path in sorted({*files} - {*labels.values()}):
+        by_key.setdefault(_key(path), []).append(path)
+    for image in [image for image in places if image not in labels]:
+        found = next((by_key[key] for place in places[image] if (key := _key(place)) in by_key), [])
+        if len(found) > 1:
+            named = " and ".join(place_of(path, source).file for path in found[:2])
+            raise ManifestError(f"{named} could both be the labels of {image.name}", "keep one of them")
+        if found:
+            labels[image] = found[0]
+    return labels
 
 
 def _key(path: Path) -> str:
