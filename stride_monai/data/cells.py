@@ -157,10 +157,11 @@ def cells_of(folder: Path, slide_ids: Collection[str]) -> list[CellRecord]:
 def _record(row: Row, default_id: str) -> CellRecord:
     if not row.get("slide_id"):
         raise ManifestError("no slide id")
+    box = Box(*(row.number(name) for name in ("x0", "y0", "x1", "y1")))
     return CellRecord(
         row.get("slide_id"),
         row.get("cell_id") or default_id,
-        *(row.number(name) for name in ("x0", "y0", "x1", "y1")),
+        *box,
         label=_label(row),
         descriptions=tuple(text.strip() for text in row.get("descriptions").split(_SEPARATOR) if text.strip()),
         raw_label=row.get("raw_label"),

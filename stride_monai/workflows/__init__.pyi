@@ -8,5 +8,5 @@ from .locate import bundle_root as bundle_root
 from .locate import copy_bundle as copy_bundle
 from .locate import list_bundles as list_bundles
 from .locate import neighbor as neighbor
-from .overrides import check_overrides as check_overrides
 from .workflow import StrideWorkflow as StrideWorkflow
+from .workflow import check_overrides as check_overrides

@@ -3,14 +3,14 @@ from .cohort import import_dataset as import_dataset
 from .labels import EXCLUDED as EXCLUDED
 from .labels import LabelMap as LabelMap
 from .labels import MappedLabel as MappedLabel
+from .problems import Place as Place
 from .problems import Problem as Problem
 from .problems import ProblemLog as ProblemLog
+from .records import IMPORTERS as IMPORTERS
 from .records import Format as Format
 from .records import ImportOptions as ImportOptions
-from .records import Place as Place
 from .records import Source as Source
 from .records import SourceCell as SourceCell
 from .records import SourceImage as SourceImage
 from .records import SourceRegion as SourceRegion
-from .registry import IMPORTERS as IMPORTERS
-from .registry import load_format as load_format
+from .records import load_format as load_format

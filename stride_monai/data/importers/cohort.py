@@ -17,6 +17,7 @@ from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
 from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, MappedLabel
+from stride_monai.data.importers.pictures import LABELS_ON, labels_upright
 from stride_monai.data.importers.problems import PROBLEMS_NAME, ProblemLog
 from stride_monai.data.importers.reading import data_folder
 from stride_monai.data.importers.records import (
@@ -29,7 +30,6 @@ from stride_monai.data.importers.records import (
     Unit,
 )
 from stride_monai.data.importers.split_lists import with_splits
-from stride_monai.data.importers.upright import LABELS_ON, labels_upright
 from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.data.regions import RegionRecord, write_regions
 from stride_monai.data.splits import leak_warning
@@ -84,7 +84,7 @@ def import_dataset(
     Args:
         source: folder or file of the data set.
         out: folder to write to.
-        form: of the data set (:func:`~stride_monai.data.importers.registry.load_format`).
+        form: of the data set (:func:`~stride_monai.data.importers.records.load_format`).
         options: what the user says of it.
         own_map: labels that are mapped otherwise than by the format.
         skip_broken: go on without broken rows and images; by default one is enough to refuse.

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stride_monai.data.importers.foreign import json_of
 from stride_monai.data.importers.geometry import pixel_center
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import stated_split
 from stride_monai.data.importers.tables import csv_rows, to_id, to_number
-from stride_monai.data.importers.texts import load_json
+from stride_monai.data.importers.texts import json_of, load_json
 from stride_monai.data.tables import NOT_KNOWN
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from stride_monai.data.importers.foreign import tool_of
 from stride_monai.data.importers.problems import Place
 from stride_monai.data.importers.split_names import split_in_path, split_named
+from stride_monai.data.importers.texts import tool_of
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below
 from stride_monai.ownership import LIST_NAME, read_list

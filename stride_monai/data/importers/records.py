@@ -12,9 +12,13 @@ from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.errors import ManifestError
+from stride_monai.plugins import Plugins
 from stride_monai.units import Box
 
-__all__ = ["Format", "ImportOptions", "Listed", "Place", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"]
+__all__ = [
+    *("IMPORTERS", "Format", "ImportOptions", "Listed", "Source", "SourceCell", "SourceImage", "SourceRegion", "Unit"),
+    "load_format",
+]
 
 Unit = Literal["slide", "field", "cell"]
 """What one image is: a whole slide, a field of view with many cells, or the crop of one cell."""
@@ -187,3 +191,20 @@ class Format:
     complete: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     bethesda: bool = True
+
+
+IMPORTERS: Plugins[Format] = Plugins(
+    "importer",
+    "stride_monai.importers",
+    {
+        name: f"stride_monai.data.importers.{name}:FORMAT"
+        for name in (
+            *("cric", "riva", "herlev", "sipakmed", "cervix93", "tianchi"),
+            *("coco", "yolo", "voc", "geojson", "folder"),
+        )
+    },
+    fits=lambda loaded: isinstance(loaded, Format),
+)
+"""An entry point names a :class:`Format`."""
+
+load_format = IMPORTERS.load

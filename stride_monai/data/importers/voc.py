@@ -10,14 +10,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from stride_monai.data.cells import Polygon
-from stride_monai.data.importers.foreign import xml_of
 from stride_monai.data.importers.geometry import TURNED, from_center, from_voc, hull, turned
 from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of, plain_name
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.tables import to_number
-from stride_monai.data.importers.texts import load_xml
+from stride_monai.data.importers.texts import load_xml, xml_of
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stride_monai.data.importers.foreign import tool_of
 from stride_monai.data.importers.labels import BETHESDA
+from stride_monai.data.importers.pictures import label_size
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, place_of, plain_name
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
-from stride_monai.data.importers.texts import text_of
-from stride_monai.data.importers.upright import label_size
+from stride_monai.data.importers.texts import text_of, tool_of
 from stride_monai.data.importers.yolo_data import NAME_FILES, YoloData, yolo_data
 from stride_monai.data.importers.yolo_lines import Line, keypoint_lines, line_of, shape_of
 from stride_monai.errors import ConfigError, ManifestError
