@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -100,8 +101,7 @@ def audit_cohort(folder: Path | str, looks: bool = True, on_image: Callable[[int
     if len({record.split for record in records}) < 2:
         raise ManifestError("manifest.csv has fewer than two splits", "split the cohort first: stride-monai data split")
     audit = Audit({name or "none": count for name, count in counts.items() if count})
-    audit.findings += _shared("patient", records, lambda record: record.patient)
-    audit.findings += _shared("specimen", records, lambda record: record.specimen)
+    audit.findings += _shared("patient", records) + _shared("specimen", records)
     same = _same_content(records, audit)
     if looks:
         cells = cells_of(folder, {record.slide_id for record in everything})
@@ -113,21 +113,20 @@ def _order(record: SlideRecord) -> tuple[int, str]:
     return SPLITS.index(record.split or SPLITS[0]), record.slide_id
 
 
-def _shared(
-    kind: Literal["patient", "specimen"], records: Iterable[SlideRecord], name: Callable[[SlideRecord], str | None]
-) -> list[Finding]:
+def _shared(kind: Literal["patient", "specimen"], records: Iterable[SlideRecord]) -> list[Finding]:
     groups: dict[str, list[SlideRecord]] = defaultdict(list)
     for record in records:
-        key = name(record)
-        if key:
+        if key := getattr(record, kind):
             groups[key].append(record)
-    findings = []
-    for key, members in sorted(groups.items()):
-        if len({record.split for record in members}) > 1:
-            members.sort(key=_order)
-            listed = ", ".join(f"{record.slide_id} ({record.split})" for record in members)
-            findings.append(_finding(kind, members, f"{kind} '{key}' is in two splits: {listed}"))
-    return findings
+    return [found for key in sorted(groups) for found in _torn(kind, groups[key], f"{kind} '{key}' is in two splits")]
+
+
+def _torn(kind: Literal["patient", "specimen", "content"], members: list[SlideRecord], what: str) -> list[Finding]:
+    """A finding where images that belong together are in several splits; puts them in the order of these."""
+    members.sort(key=_order)
+    listed = ", ".join(f"{record.slide_id} ({record.split})" for record in members)
+    several = len({record.split for record in members}) > 1
+    return [_finding(kind, members, f"{what}: {listed}")] if several else []
 
 
 def _finding(kind: Any, members: Sequence[SlideRecord], what: str, **facts: Any) -> Finding:
@@ -146,11 +145,8 @@ def _same_content(records: Sequence[SlideRecord], audit: Audit) -> set[frozenset
             audit.findings.append(_finding("unreadable", [record], what))
     same: set[frozenset[str]] = set()
     for members in by_hash.values():
-        members.sort(key=_order)
-        same |= {frozenset((a.slide_id, b.slide_id)) for k, a in enumerate(members) for b in members[:k]}
-        if len({record.split for record in members}) > 1:
-            listed = ", ".join(f"{record.slide_id} ({record.split})" for record in members)
-            audit.findings.append(_finding("content", members, f"the same file in two splits: {listed}"))
+        same |= {frozenset((a.slide_id, b.slide_id)) for a, b in combinations(members, 2)}
+        audit.findings += _torn("content", members, "the same file in two splits")
     return same
 
 

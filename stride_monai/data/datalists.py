@@ -49,7 +49,7 @@ def slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, 
     Raises:
         ManifestError: no manifest, a broken one, or no slide in the split.
     """
-    return _slide_items(_records(Path(dataset_dir), split))
+    return [_slide_item(record) for record in _records(Path(dataset_dir), split)]
 
 
 def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, Any]]:
@@ -74,12 +74,14 @@ def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dic
     for record in records:
         if record.slide_class is None:
             raise ManifestError(f"slide '{record.slide_id}' has no slide_class", "label every slide that evaluates")
-    facts = zip(_slide_items(records), records, boxes.values(), strict=True)
-    return [{**item, "slide_class": record.slide_class, "boxes": own} for item, record, own in facts]
+    return [
+        {**_slide_item(record), "slide_class": record.slide_class, "boxes": boxes[record.slide_id]}
+        for record in records
+    ]
 
 
-def _slide_items(records: Iterable[SlideRecord]) -> list[dict[str, Any]]:
-    return [{"image": str(record.path), "mpp": record.mpp, "slide_id": record.slide_id} for record in records]
+def _slide_item(record: SlideRecord) -> dict[str, Any]:
+    return {"image": str(record.path), "mpp": record.mpp, "slide_id": record.slide_id}
 
 
 def detection_tiles(
@@ -335,11 +337,4 @@ def _shared_out(sources: Sequence[SlideRecord], count: int, split: str) -> Itera
 
 
 def _crop_item(record: SlideRecord, centre: tuple[float, float], label: int, cell_id: str) -> dict[str, Any]:
-    return {
-        "image": str(record.path),
-        "mpp": record.mpp,
-        "centre": centre,
-        "label": label,
-        "slide_id": record.slide_id,
-        "cell_id": cell_id,
-    }
+    return {**_slide_item(record), "centre": centre, "label": label, "cell_id": cell_id}

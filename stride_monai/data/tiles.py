@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from stride_monai.bethesda import NEGATIVE, UNLABELED
@@ -75,11 +76,7 @@ class SlideTiles:
 
     def deposit_points(self, count: int) -> list[tuple[float, float]]:
         """So many points on the deposit, level-0 px; fewer where it is hardly there."""
-        points: list[tuple[float, float]] = []
-        for _, x, y in self._places(_TRIES * count):
-            points.append((x, y))
-            if len(points) == count:
-                break
+        points = [(x, y) for _, x, y in islice(self._places(_TRIES * count), count)]
         self._say_if_fewer(len(points), count)
         return points
 
@@ -91,8 +88,7 @@ class SlideTiles:
             if any(tile.intersection(box).area >= box.area for tile in chosen):
                 continue
             jitter = [unit_interval(self._seed, cell.slide_id, cell.cell_id, axis) for axis in ("x", "y")]
-            x0 = _shifted(box.x0, box.x1, side, jitter[0])
-            y0 = _shifted(box.y0, box.y1, side, jitter[1])
+            x0, y0 = _shifted(box.x0, box.x1, side, jitter[0]), _shifted(box.y0, box.y1, side, jitter[1])
             chosen.append(_within(Box(x0, y0, x0 + side, y0 + side), field))
         return chosen
 

@@ -20,6 +20,7 @@ from stride_monai.files import TEMPORARY, watched
 from stride_monai.ownership import LIST_NAME, FileList, named, read_list, written
 from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
 from stride_monai.runs.claims import JobClaims
+from stride_monai.workflows.values import at
 
 __all__ = ["OutputFolder", "guard_outputs"]
 
@@ -180,18 +181,7 @@ def _reached(config: dict[str, Any], start: Any) -> Iterator[dict[str, Any]]:
             left += value.values() if isinstance(value, dict) else value
         new = set(_REFERENCE.findall(value)) - seen if isinstance(value, str) else set()
         seen |= new
-        left += [_at(config, name) for name in sorted(new)]
-
-
-def _at(config: Any, name: str) -> Any:
-    """What stands under an id of a configuration; None for nothing."""
-    for key in re.split("#|::", name):
-        place: Any = int(key) if isinstance(config, list) and key.isdigit() else key
-        try:
-            config = config[place]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return config
+        left += [at(config, name) for name in sorted(new)]
 
 
 def _written_by(part: dict[str, Any]) -> Iterator[str]:

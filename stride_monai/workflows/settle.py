@@ -31,6 +31,7 @@ OPTIONS = {
 }
 """What MONAI itself reads: ``config_file``, ``run_id`` ... Everything else overrides the configuration."""
 
+_TRACKED = "stride_monai.handlers.tracking.Tracked"
 _HANDLERS = {"trainer": "train#handlers", "validator": "validate#handlers", "evaluator": "handlers"}
 _DUMPED = re.compile(r"config_\d{8}_\d{6}\.json")
 
@@ -72,7 +73,7 @@ def settled(given: Given, typed: Mapping[str, str | None]) -> dict[str, Any]:
         if not re.match("_meta_(#|::)", name):  # of metadata.json, which is not read yet
             _set(parser, name, value)
     refuse_unknown(parser.get(), _with_tracking(known, parser.get(), given))
-    return {name: _shielded(value) for name, value in _meant(known, given, typed).items()}
+    return {name: shielded(value) for name, value in _meant(known, given, typed).items()}
 
 
 def settle(workflow: ConfigWorkflow, given: Given, typed: Mapping[str, str | None]) -> dict[str, Any]:
@@ -149,9 +150,9 @@ def _apply(
         if text != shielded(text) and parser.get(name) in (text, text.replace("#", "::")):
             parser[name] = shielded(text)
     for name, value in meant.items():
-        if isinstance(value, Mapping) and _shielded(value) == overrides.get(name):
+        if isinstance(value, Mapping) and shielded(value) == overrides.get(name):
             continue  # what was given within a component by an override of its own stays
-        before, now = parser.get(name), _shielded(value)
+        before, now = parser.get(name), shielded(value)
         if before != now or type(before) is not type(now):
             _set(parser, name, now)
 
@@ -191,14 +192,6 @@ def _texts(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, item in items:
         yield from _texts(item, (*path, str(key)))
-
-
-def _shielded(value: Any) -> Any:
-    if isinstance(value, str):
-        return shielded(value)
-    if isinstance(value, Mapping):
-        return {key: _shielded(item) for key, item in value.items()}
-    return [_shielded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _set(parser: ConfigParser, name: str, value: Any) -> None:
@@ -250,14 +243,8 @@ def _adapt_tracking(parser: ConfigParser, known: Mapping[str, Any], given: Given
             handler = handlers[place]
             if isinstance(handler, dict) and handler.get("_target_") != _TRACKED:
                 inner = {key: value for key, value in handler.items() if key != "_disabled_"}
-                handlers[place] = {
-                    "_target_": _TRACKED,
-                    "_disabled_": handler.get("_disabled_", False),
-                    "handler": inner,
-                }
-
-
-_TRACKED = "stride_monai.handlers.tracking.Tracked"
+                disabled = handler.get("_disabled_", False)
+                handlers[place] = {"_target_": _TRACKED, "_disabled_": disabled, "handler": inner}
 
 
 def _dumped(parser: ConfigParser) -> Path | None:

@@ -17,7 +17,7 @@ import torch
 from stride_monai.errors import ConfigError
 from stride_monai.workflows.typed import parsed, reads_as_typed
 
-__all__ = ["file_option", "kind_of", "meaning", "shielded", "the_device"]
+__all__ = ["at", "file_option", "kind_of", "meaning", "shielded", "the_device"]
 
 TEXT, NUMBER, TRUTH, LIST, COMPONENT = "text", "a number", "True or False", "a list", "a component"
 _HOW = {
@@ -55,13 +55,17 @@ def meaning(name: str, text: str | None, known: Mapping[str, Any]) -> Any:
         return _quoted_list(text) or text
     value = parsed(text)
     if kind is NUMBER:
-        return _number(name, text, value, of=_at(known, name))
-    if kind is TRUTH:
+        if value is None:
+            return None
+        if isinstance(value, int | float) and not isinstance(value, bool) and "#" not in text:
+            whole = isinstance(at(known, name), int) and isinstance(value, float) and value.is_integer()
+            return int(value) if whole else value
+    elif kind is TRUTH:
         truths = {"true": True, "false": False, "1": True, "0": False, "none": None}
         if text.strip().lower() in truths:
             return truths[text.strip().lower()]
     elif kind is LIST:
-        texts = all(isinstance(item, str) for item in _at(known, name) or [None])
+        texts = all(isinstance(item, str) for item in at(known, name) or [None])
         if isinstance(value, list | tuple) and _is_certain(text, value, texts):
             return list(value)
         if _quoted(text) is None and not texts and value is None:
@@ -78,16 +82,6 @@ def meaning(name: str, text: str | None, known: Mapping[str, Any]) -> Any:
             f"'--{name} {text}' can be read in two ways", f"write '\"{text}\"' for a text, or {value!r} for that value"
         )
     raise ConfigError(f"'--{name} {text}': the option takes {kind}", _HOW.get(kind, "").format(name))
-
-
-def _number(name: str, text: str, value: Any, of: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or "#" in text:
-        raise ConfigError(f"'--{name} {text}': the option takes a number", "")
-    if isinstance(of, int) and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
 
 
 def _is_certain(text: str, value: Any, texts: bool) -> bool:
@@ -129,9 +123,9 @@ def file_option(text: str | None) -> Any:
 def kind_of(name: str, known: Mapping[str, Any]) -> str | None:
     """Of what kind an option of a configuration is; None where nothing says."""
     parts = re.split("#|::", name)
-    if (kind := _kind(_at(known, name), known, {name})) is not None:
+    if (kind := _kind(at(known, name), known, {name})) is not None:
         return kind
-    return _annotated(_at(known, "#".join(parts[:-1])), parts[-1]) or _used_as(known, "@" + "::".join(parts))
+    return _annotated(at(known, "#".join(parts[:-1])), parts[-1]) or _used_as(known, "@" + "::".join(parts))
 
 
 def _kind(value: Any, known: Mapping[str, Any], seen: set[str]) -> str | None:
@@ -161,7 +155,7 @@ def _kind(value: Any, known: Mapping[str, Any], seen: set[str]) -> str | None:
 def _kind_of_reference(name: str, known: Mapping[str, Any], seen: set[str]) -> str | None:
     if name in seen:
         return None
-    value = _at(known, name)
+    value = at(known, name)
     return None if value is None else _kind(value, known, {*seen, name})
 
 
@@ -191,7 +185,7 @@ def _kind_of_node(node: ast.expr, known: Mapping[str, Any], seen: set[str]) -> s
             return None
 
 
-def _at(config: Any, name: str) -> Any:
+def at(config: Any, name: str) -> Any:
     """The value at a path, or None."""
     for part in re.split("#|::", name) if name else []:
         if isinstance(config, list) and part.isdigit() and int(part) < len(config):
@@ -248,9 +242,13 @@ def _used_as(config: Any, reference: str) -> str | None:
     return None
 
 
-def shielded(value: str) -> str:
-    """A text as the configuration has to hold it: MONAI replaces ``#`` by ``::`` in every text, also in paths."""
-    if value.startswith(("$", "@", "%")) or not re.search("#|[@%]::", value):
+def shielded(value: Any) -> Any:
+    """A value as the configuration has to hold it: MONAI replaces ``#`` by ``::`` in every text, also in paths."""
+    if isinstance(value, Mapping):
+        return {key: shielded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shielded(item) for item in value]
+    if not isinstance(value, str) or value.startswith(("$", "@", "%")) or not re.search("#|[@%]::", value):
         return value
     escaped = repr(value)
     for letter in "#@%":
