@@ -95,16 +95,15 @@ class FileList:
         Raises:
             OutputError: it cannot be written.
         """
-        content: dict[str, object] = {
+        content = {
             "schema_version": _SCHEMA_VERSION,
             "package_version": __version__,
             "note": _NOTE,
             "of": self.of,
             "complete": self.complete,
             "files": {name: written._asdict() for name, written in sorted(self.files.items())},
+            **({"writers": list(self.writers)} if self.writers else {}),
         }
-        if self.writers:
-            content["writers"] = list(self.writers)
         write_bytes(
             folder / LIST_NAME,
             (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogateescape"),

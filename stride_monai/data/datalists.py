@@ -258,7 +258,8 @@ def slide_bags(
     if unlabeled and labeled:
         raise ManifestError(f"slide '{unlabeled[0]}' has no slide_class", "label every slide that trains or evaluates")
     paths = by_slide(bag_paths(Path(bag_dir)))
-    unusable = [record.slide_id for record in records if not _has_cells(paths.get(record.slide_id))]
+    bags = {record.slide_id: paths.get(record.slide_id) for record in records}
+    unusable = [slide_id for slide_id, path in bags.items() if path is None or not len(BagFile(path))]
     if unusable and not allow_missing:
         raise BagError(
             f"{len(unusable)} of {len(records)} slides have no bag with cells, e.g. '{unusable[0]}'",
@@ -280,10 +281,6 @@ def slide_bags(
         for record in records
         if record.slide_id not in set(unusable)
     ]
-
-
-def _has_cells(path: Path | None) -> bool:
-    return path is not None and len(BagFile(path)) > 0
 
 
 def _records(manifest: Path, split: str | None) -> list[SlideRecord]:

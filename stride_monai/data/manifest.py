@@ -81,14 +81,6 @@ class SlideRecord:
         if self.split is not None and self.split not in SPLITS:
             raise ManifestError(f"unknown split '{self.split}'", f"use one of {', '.join(SPLITS)}, or leave it out")
 
-    @property
-    def group(self) -> str:
-        """What must not be torn apart by a split: the patient; the specimen where the patient is not known; the slide
-        itself where neither is."""
-        if self.patient:
-            return f"patient:{self.patient}"
-        return f"specimen:{self.specimen}" if self.specimen else f"slide:{self.slide_id}"
-
 
 def read_manifest(path: Path | str) -> list[SlideRecord]:
     """Read a manifest.

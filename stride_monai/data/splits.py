@@ -82,7 +82,8 @@ def split_by_patient(
         group = group_of[record.slide_id]
         if group not in held_out:
             own = [record.slide_class] if record.slide_class else (labels or {}).get(record.slide_id, ())
-            strata[group] = _most_severe([strata.get(group, ""), *own])
+            known = [strata.get(group, ""), *own]  # the most severe of them
+            strata[group] = max(known, key=lambda label: (_RANKS.get(label, -1), label))
     groups = sorted(strata, key=lambda group: (strata[group], digest(seed, group)))
     test = _every_nth(groups, test_fraction) | held_out
     validation = _every_nth([group for group in groups if group not in test], validation_fraction)
@@ -121,11 +122,6 @@ def labels_by_slide(cells: Iterable[CellRecord]) -> dict[str, list[str]]:
 
 
 _RANKS: Mapping[str, int] = {**SEVERITY, cell_class_of("HSIL"): SEVERITY["HSIL"], ABNORMAL: SEVERITY["ASC-US"]}
-
-
-def _most_severe(labels: Iterable[str]) -> str:
-    """The label of highest severity; empty where none is known."""
-    return max(labels, key=lambda label: (_RANKS.get(label, -1), label))
 
 
 def leak_warning(records: Sequence[SlideRecord]) -> str:

@@ -275,7 +275,11 @@ def _read_json(path: Path) -> tuple[list[str], list[Row]]:
     if isinstance(content, list):
         lists[""] = content
     elif isinstance(content, dict):
-        lists = {name: items for name, items in content.items() if isinstance(items, list) and _are_entries(items)}
+        lists = {
+            name: items
+            for name, items in content.items()
+            if isinstance(items, list) and all(_is_text(item) or isinstance(item, dict) for item in items)
+        }
     if not lists:
         raise ManifestError(
             f"{path.absolute()} holds no list of slides", "use a JSON list of objects, or lists by split"
@@ -335,10 +339,6 @@ def json_content(text: str, file_name: str) -> Any:
         raise ManifestError(f"{file_name} line {error.lineno} is not JSON ({error.msg})", "correct it") from error
     except RecursionError as error:
         raise ManifestError(f"{file_name} is nested too deeply", "use a JSON list of objects") from error
-
-
-def _are_entries(items: Sequence[Any]) -> bool:
-    return all(_is_text(item) or isinstance(item, dict) for item in items)
 
 
 def _is_text(value: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -56,12 +55,10 @@ def list_bundles() -> list[BundleFacts]:
 def _shipped() -> dict[str, Path]:
     package = Path(stride_monai.__file__).parent
     homes = (package.parent / "bundles", package / "bundles")  # a wheel's own come last and win
-    found = {file.parent.parent.name: file.parent.parent for home in homes for file in _metadata_in(home)}
+    found = {
+        file.parent.parent.name: file.parent.parent for home in homes for file in home.glob("*/configs/metadata.json")
+    }
     return dict(sorted(found.items()))
-
-
-def _metadata_in(home: Path) -> Iterable[Path]:
-    return home.glob("*/configs/metadata.json")
 
 
 def _facts(name: str, root: Path) -> BundleFacts:

@@ -53,7 +53,8 @@ def test_no_patient_straddles_and_the_shares_are_right(
     result = split_by_patient(records, test, validation, seed)
     assert [r.slide_id for r in result] == [r.slide_id for r in records]
     refuse_straddling(result, "m.csv")
-    split_of = {record.group: record.split for record in result}
+    group_of = leak_groups(result)
+    split_of = {group_of[record.slide_id]: record.split for record in result}
     counts = Counter(split_of.values())
     assert abs(counts["test"] - test * len(split_of)) <= 0.5 + 1e-9
     assert abs(counts["validation"] - validation * (len(split_of) - counts["test"])) <= 0.5 + 1e-9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,7 @@ class EndlessBatches(Sampler[list[int]]):
         return [int(index) for index in whole[idist.get_rank() :: idist.get_world_size()]]
 
     def __iter__(self) -> Iterator[list[int]]:
-        step = self.first
-        while True:
-            yield self.batch(step)
-            step += 1
+        return map(self.batch, count(self.first))
 
 
 def _edges(weights: Tensor, size: int) -> NDArray[np.float64]:

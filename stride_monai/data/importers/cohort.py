@@ -168,7 +168,9 @@ def _checked(form: Format, read: Source, options: ImportOptions, labels: LabelMa
     cells, excluded = _cell_records(boxed, labels, {slide.slide_id: slide.slide_class for slide in slides}, problems)
     complete = form.complete if options.complete is None else options.complete
     unit = read.unit or form.unit
-    regions = whole_regions(read, images, complete and unit != "cell", _doubtful(problems), problems)
+    # Of which images a cell was left out, by id or stem; an empty name where nobody knows of which.
+    doubtful = {p.image for p in problems.fatal if p.kind not in {"region", "patient", "slide", "split"}}
+    regions = whole_regions(read, images, complete and unit != "cell", doubtful, problems)
     return _Cohort(slides, cells, regions, unit, excluded)
 
 
@@ -294,11 +296,6 @@ def _cell_records(
         else:
             records.append(record)
     return records, excluded
-
-
-def _doubtful(problems: ProblemLog) -> set[str]:
-    """Images, by id or stem, of which a cell was left out; an empty name where nobody knows of which."""
-    return {problem.image for problem in problems.fatal if problem.kind not in {"region", "patient", "slide", "split"}}
 
 
 def _counts(cohort: _Cohort) -> dict[str, Any]:

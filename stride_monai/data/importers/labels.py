@@ -13,7 +13,7 @@ from stride_monai.data.importers.texts import parsed_json
 from stride_monai.data.tables import read_text
 from stride_monai.errors import ManifestError
 
-__all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "MappedLabel", "benign", "read_map"]
+__all__ = ["BETHESDA", "EXCLUDED", "LabelMap", "MappedLabel", "read_map"]
 
 EXCLUDED = "exclude"
 """MappedLabel of a label whose cells are not imported; they are counted."""
@@ -34,11 +34,6 @@ class MappedLabel(NamedTuple):
     label: str
     lossy: bool = False
     subtype: str = ""
-
-
-def benign(*subtypes: str, lossy: bool = False) -> dict[str, MappedLabel]:
-    """Labels that are NILM with the label as subtype."""
-    return {name: MappedLabel("NILM", lossy, name) for name in subtypes}
 
 
 BETHESDA: Mapping[str, MappedLabel] = {
@@ -167,7 +162,8 @@ def read_map(path: Path | str) -> dict[str, MappedLabel]:
             wrong.append(f"'{label}': {value!r}")
             continue
         try:
-            name = _target_label(str(entry.get("label", "")))
+            name = str(entry.get("label", ""))
+            name = name if name in TARGETS else parse_label(name)
         except ManifestError:
             wrong.append(f"'{label}': '{entry.get('label')}'")
             continue
@@ -177,7 +173,3 @@ def read_map(path: Path | str) -> dict[str, MappedLabel]:
             f"{path.name} maps to what is no target: {', '.join(wrong)}", f"use one of {', '.join(TARGETS)}"
         )
     return targets
-
-
-def _target_label(name: str) -> str:
-    return name if name in TARGETS else parse_label(name)

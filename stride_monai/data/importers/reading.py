@@ -19,7 +19,7 @@ from stride_monai.slides import is_slide_path
 
 __all__ = [
     *("PLAIN_SUFFIXES", "ImageIndex", "NameFinder", "files_in"),
-    *("data_folder", "image_ids", "only_table", "place_of", "plain_name"),
+    *("data_folder", "image_ids", "only_table", "parts_of", "place_of", "plain_name"),
 ]
 
 PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp"})
@@ -97,6 +97,12 @@ def plain_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def parts_of(name: str) -> tuple[str, ...]:
+    """The folders and the file of a path as others write it, on whatever machine."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return tuple(part for part in parts if part not in {"/", ".", ".."})
+
+
 def place_of(path: Path, source: Path, where: str = "") -> Place:
     """Where something stands in a data set: the path from its folder, since several files may have one name."""
     return Place(path.relative_to(source).as_posix() if source in path.parents else path.name, where)
@@ -133,8 +139,7 @@ class NameFinder:
         Raises:
             ManifestError: several are meant.
         """
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        parts = tuple(part for part in parts if part not in {"/", ".", ".."})
+        parts = parts_of(name)
         if not parts:
             return None
         base = plain_name(parts[-1])

@@ -9,7 +9,7 @@ from pathlib import Path
 from stride_monai.bethesda import ABNORMAL
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.geometry import hull
-from stride_monai.data.importers.labels import MappedLabel, benign
+from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
@@ -108,7 +108,7 @@ FORMAT = Format(
     layout="im_<Class>/.../NNN.bmp with NNN_cytMM.dat and NNN_nucMM.dat, or CROPPED/NNN_MM.bmp (--option part=cropped)",
     unit="field",
     labels={
-        **benign("Superficial-Intermediate", "Parabasal", "Metaplastic"),
+        **{name: MappedLabel("NILM", False, name) for name in ("Superficial-Intermediate", "Parabasal", "Metaplastic")},
         "Koilocytotic": MappedLabel("LSIL", False, "koilocytotic"),
         "Dyskeratotic": MappedLabel(ABNORMAL, True, "dyskeratotic"),
     },

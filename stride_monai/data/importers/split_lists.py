@@ -47,7 +47,7 @@ class _Splits:
     """Gathers what lists say of images."""
 
     def __init__(self, images: Sequence[SourceImage], root: Path, problems: ProblemLog) -> None:
-        self._names = NameFinder([image.path for image in images], root)
+        self.names = NameFinder([image.path for image in images], root)
         self._root = root
         self._problems = problems
         self.said: dict[Path, tuple[str, Place]] = {}
@@ -64,7 +64,7 @@ class _Splits:
         entries, missing = list(entries), []
         for entry in entries:
             try:
-                path = self.image(entry.name, near)
+                path = _found(self.names, entry.name, near)
             except ManifestError as error:
                 self._problems.add(entry.place, "split", str(error))
                 continue
@@ -90,15 +90,6 @@ class _Splits:
             return any(_found(names, entry.name, near) for entry in entries)
         except ManifestError:  # several are meant, and none of them is imported
             return True
-
-    @property
-    def paths(self) -> list[Path]:
-        """Of the images that are imported."""
-        return self._names.paths
-
-    def image(self, name: str, near: Path | None) -> Path | None:
-        """The image that a line names."""
-        return _found(self._names, name, near)
 
     def _put(self, path: Path, split: str, entry: Listed) -> None:
         first, place = self.said.setdefault(path, (split, entry.place))
@@ -198,7 +189,7 @@ def _from_files(
         found += files_below(root, links=links)
     found = [path for path in found if path.suffix.lower() in suffixes]
     notes = _from_links(links, folder, splits, problems)
-    both: list[Path] = []
+    both: list[tuple[Path, list[Listed]]] = []
     for place, lists in _by_folder(found).items():
         plain = [path for path in lists if _bare(path) or path.stem.lower() == _BOTH]
         for path in plain or lists:
@@ -211,19 +202,17 @@ def _from_files(
                 if not entries or _numbers(entries[0].name):
                     continue  # a label file of an image that is named so
                 if is_both:
-                    both.append(path)
+                    both.append((path, entries))
                 elif split:
-                    splits.add(split, entries, place, strict=_is_image_set(place))
-    for path in both:
-        notes += _train_or_val(path, folder, encoding, splits)
-    return notes
+                    splits.add(split, entries, place, strict="imagesets" in map(str.lower, place.parts[-2:]))
+    return [*notes, *(note for path, entries in both for note in _train_or_val(path, folder, entries, splits))]
 
 
 def _from_links(links: Mapping[Path, Path], folder: Path, splits: _Splits, problems: ProblemLog) -> list[str]:
     """Take linked folders that are named after a split and lead to one with another name; returns a note on links."""
     for link, target in sorted(links.items()):
         if split := split_in_path(link / "_", folder):
-            inside = [path for path in splits.paths if target in path.parents]
+            inside = [path for path in splits.names.paths if target in path.parents]
             if any(split_in_path(path, folder) not in {None, split} for path in inside):
                 what = f"the link leads to {place_of(target, folder).file}, which is of another split"
                 problems.add(place_of(link, folder), "split", what)
@@ -245,22 +234,17 @@ def _by_folder(lists: Iterable[Path]) -> dict[Path, list[Path]]:
     return {place: paths for place, paths in found.items() if place.parent not in main or place.name.lower() == "main"}
 
 
-def _is_image_set(folder: Path) -> bool:
-    return "imagesets" in {folder.name.lower(), folder.parent.name.lower()}
-
-
 def _bare(path: Path) -> bool:
     """Whether a list is of a split, not of a class in one."""
     return split_named(path.stem) is not None and len(path.stem.replace("-", "_").split("_")) == 1
 
 
-def _train_or_val(path: Path, folder: Path, encoding: str, splits: _Splits) -> list[str]:
+def _train_or_val(path: Path, folder: Path, entries: Sequence[Listed], splits: _Splits) -> list[str]:
     """Images of ``trainval`` that no other list names are training's, where no list says which of them are."""
     name = place_of(path, folder).file
-    entries = list_entries(path, folder, encoding)
     has_train = any(split == "train" for split, _ in splits.said.values())
     before = set(splits.said)
-    images = {image for entry in entries if (image := splits.image(entry.name, path.parent))}
+    images = {image for entry in entries if (image := _found(splits.names, entry.name, path.parent))}
     new = sorted(images - before)
     if not new:
         return []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.reading import ImageIndex, NameFinder, place_of, plain_name
+from stride_monai.data.importers.reading import ImageIndex, NameFinder, parts_of, place_of, plain_name
 from stride_monai.data.importers.records import ImportOptions, Listed
 from stride_monai.data.importers.split_lists import list_entries
 from stride_monai.data.importers.split_names import split_in_path
@@ -197,14 +197,9 @@ class _Lists:
         return [f"{place}: {what}, and no image is in this split by it" for place in self._dead]
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    parts = PurePosixPath(text.replace("\\", "/")).parts
-    return tuple(part for part in parts if part not in {"/", ".", ".."} and "*" not in part)
-
-
 def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
     """The folder with images that a text means: where it says, else the only one that has the most of its end."""
-    parts = _parts(text)
+    parts = [part for part in parts_of(text) if "*" not in part]
     if not parts:
         return base if index.inside(base) else None
     for start in (base / text, index.folder / text):

@@ -88,7 +88,7 @@ def keypoint_lines(lines: Sequence[Line], problems: ProblemLog) -> tuple[set[Pla
     if 2 * len(points) <= len(long) or len({len(line.values) for line in long}) > 1:
         return set(), ""
     sure = [line for line in points if _with_visibility(line.values) or not _fits_polygon(line.values)]
-    if not sure and len(points) == len(long) and not all(_simple(line) for line in points[:_LOOKED_AT]):
+    if not sure and len(points) == len(long) and not all(simple(_pairs(line.values)) for line in points[:_LOOKED_AT]):
         sure = points
     for line in sure:
         what = f"the {len(line.values) + 1} values look like a box with key points, not like a polygon"
@@ -136,7 +136,3 @@ def _fits_polygon(values: Sequence[float]) -> bool:
     around = hull([first, *rest])
     reach = max(around.width, around.height)
     return around.x0 - reach <= second[0] <= around.x1 + reach and around.y0 - reach <= second[1] <= around.y1 + reach
-
-
-def _simple(line: Line) -> bool:
-    return simple(_pairs(line.values))
