@@ -12,7 +12,8 @@ from monai.bundle import ConfigWorkflow
 from stride_monai.errors import OutputError
 from stride_monai.files import write_bytes
 from stride_monai.ownership import read_list
-from stride_monai.workflows.outputs import _at, _reached, _written_by
+from stride_monai.workflows.outputs import _reached, _written_by
+from stride_monai.workflows.values import at
 
 CONFIG = {
     "imports": ["$import pathlib", "$from stride_monai.files import write_bytes"],
@@ -151,5 +152,5 @@ def test_what_a_run_does_not_use_is_not_in_its_way(tmp_path: Path) -> None:
     config = {**CONFIG, "run": ["$@metrics"]}
     names = {name for part in _reached(config, config["run"]) for name in _written_by(part)}
     assert names == {"metrics.csv"}
-    assert _at({"a": [{"b": 1}]}, "a#0::b") == 1
-    assert _at({"a": [1]}, "a#2#c") is None
+    assert at({"a": [{"b": 1}]}, "a#0::b") == 1
+    assert at({"a": [1]}, "a#2#c") is None

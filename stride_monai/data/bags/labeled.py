@@ -12,7 +12,7 @@ from typing import Any
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
 from stride_monai.data.bags.folder import BAG_SUFFIX
-from stride_monai.data.cells import CellRecord, read_cells
+from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import cell_crops
 from stride_monai.data.manifest import SPLITS, read_manifest
 from stride_monai.errors import BagError, ManifestError
@@ -70,7 +70,10 @@ def write_labeled_bags(
     marked = {(cell.slide_id, cell.cell_id): cell for cell in read_cells(folder / "cells.csv")}
     by_slide = sorted(items, key=lambda item: str(item["slide_id"]))  # stable: cells keep their order
     for slide_id, group in groupby(by_slide, key=lambda item: str(item["slide_id"])):
-        cells = [_with_facts(item, marked.get((slide_id, item["cell_id"]))) for item in group]
+        cells = []
+        for item in group:  # a random negative has neither box nor descriptions
+            cell = marked.get((slide_id, item["cell_id"]))
+            cells.append({**item, "box": cell and cell.box, "descriptions": cell.descriptions if cell else ()})
         made_from = [{key: value for key, value in cell.items() if key != "image"} for cell in cells]
         made_from_hash = config_hash({"cells": made_from, "crop_px": crop_px, "crop_mpp": crop_mpp})
         path = out / f"{slide_id}{BAG_SUFFIX}"
@@ -79,11 +82,6 @@ def write_labeled_bags(
             _write(path, cells, crop_px, crop_mpp, facts, read_threads)
     _log.info("%d labelled crops in %s", len(items), out.name)
     return len(items)
-
-
-def _with_facts(item: Mapping[str, Any], cell: CellRecord | None) -> dict[str, Any]:
-    """A crop with what is known of its cell: a random negative has neither box nor descriptions."""
-    return {**item, "box": cell and cell.box, "descriptions": cell.descriptions if cell else ()}
 
 
 def _made_from(path: Path) -> str | None:

@@ -82,7 +82,8 @@ def _feature(
     shapes = list(_shapes(feature["geometry"]))
     if not shapes:
         raise ManifestError("the feature's geometry is empty")
-    if _plane(feature["geometry"]):
+    plane = feature["geometry"].get("plane")
+    if isinstance(plane, dict) and any(str(plane.get(axis) or 0) != "0" for axis in ("z", "t")):
         result.tally["objects lie on another focal plane or time than the first, and are taken for that"] += 1
     if label.lower() in regions:
         if _has_hole(feature["geometry"]):
@@ -109,12 +110,6 @@ def _feature(
             result.cells.append(
                 SourceCell(slide_id, label, place, box=hull(shape), cell_id=cell_id, outline=shape, nucleus=nucleus)
             )
-
-
-def _plane(geometry: dict[str, Any]) -> bool:
-    """Whether an object is drawn on another plane of a stack than the first."""
-    plane = geometry.get("plane")
-    return isinstance(plane, dict) and any(str(plane.get(axis) or 0) != "0" for axis in ("z", "t"))
 
 
 def _has_hole(geometry: dict[str, Any]) -> bool:

@@ -33,7 +33,8 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     if not folder.is_dir():
         raise ManifestError(f"{folder} is no folder", "name the folder that holds a folder per class")
     index = ImageIndex(folder, skip=_MASKS)
-    masks = {path.with_suffix("").as_posix().lower(): path for path in files_below(folder) if _is_mask(path)}
+    files = [path for path in files_below(folder) if path.suffix.lower() in PLAIN_SUFFIXES]
+    masks = {stem: path for path in files if (stem := path.with_suffix("").as_posix().lower()).endswith("-d")}
     result = Source()
     pictures = {path.with_suffix("").as_posix().lower() for path in index.paths}
     for stem, mask in sorted(masks.items()):
@@ -42,28 +43,21 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     for path in index.paths:
         slide_id, place = index.id_of(path), place_of(path, folder)
         mask_of = masks.get(f"{path.with_suffix('').as_posix()}-d".lower())
-        if mask_of is None:
-            result.images.append(SourceImage(slide_id, path, place))
-            problems.note(place, "mask", "there is no mask: the whole picture is taken for the cell")
-            result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1"))
-            continue
         size: tuple[int, int] | None = None
-        with problems.catching(place_of(mask_of, folder), "mask", slide_id):
-            size, (box, cell, nucleus) = _outlines(mask_of, path)
-            result.cells.append(
-                SourceCell(slide_id, path.parent.name, place, box=box, cell_id="1", outline=cell, nucleus=nucleus)
-            )
+        shape: dict[str, Any] = {}
+        with problems.catching(place_of(mask_of or path, folder), "mask", slide_id):
+            if mask_of is None:
+                problems.note(place, "mask", "there is no mask: the whole picture is taken for the cell")
+            else:
+                size, shape = _outlines(mask_of, path)
+            result.cells.append(SourceCell(slide_id, path.parent.name, place, cell_id="1", **shape))
         result.images.append(SourceImage(slide_id, path, place, size=size))
     result.notes = index.remarks(index.paths)
     return result
 
 
-def _is_mask(path: Path) -> bool:
-    return path.suffix.lower() in PLAIN_SUFFIXES and path.stem.lower().endswith("-d")
-
-
-def _outlines(mask: Path, picture: Path) -> tuple[tuple[int, int], tuple[Box, Polygon, Polygon]]:
-    """Size of the mask; box of the cell, outline of the cell and of its nucleus."""
+def _outlines(mask: Path, picture: Path) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Size of the mask; box of the cell, outline of the cell and of its nucleus, by their names in a SourceCell."""
     shown, facts = header(mask), header(picture)
     size = shown.upright
     if size not in {facts.stored, facts.upright}:  # which of them it is, is for the labels of all pictures
@@ -74,7 +68,8 @@ def _outlines(mask: Path, picture: Path) -> tuple[tuple[int, int], tuple[Box, Po
         raise ManifestError("the mask shows no cell", "nucleus and cytoplasm are blue in it")
     rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
     box = Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-    return size, (box, _contour(blue), _contour(blue & (pixels[..., 2] >= _NUCLEUS)))
+    nucleus = _contour(blue & (pixels[..., 2] >= _NUCLEUS))
+    return size, {"box": box, "outline": _contour(blue), "nucleus": nucleus}
 
 
 def _contour(mask: npt.NDArray[np.bool_]) -> Polygon:

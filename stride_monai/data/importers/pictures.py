@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stride_monai.data.cells import Polygon
 from stride_monai.data.importers.reading import PLAIN_SUFFIXES
@@ -66,9 +66,7 @@ def header(path: Path) -> Header:
         raise ManifestError(f"the image {path.name} does not exist", "add it, or give its folder with --images")
     try:
         return _plain_header(path) if path.suffix.lower() in PLAIN_SUFFIXES else _slide_header(path)
-    except SlideError as error:
-        raise ManifestError(f"the image {path.name} cannot be read ({error})", "copy it again") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
+    except (SlideError, OSError, SyntaxError, ValueError, EOFError, TypeError) as error:
         raise ManifestError(f"the image {path.name} cannot be read ({error})", "copy it again") from error
 
 
@@ -138,7 +136,9 @@ def labels_upright(read: Source, labels_on: str) -> None:
             )
         labels_on = next(iter(shown.values()), "")
     if labels_on == "stored":
-        read.images[:] = [_upright_size(i, turned[i.slide_id]) if i.slide_id in turned else i for i in read.images]
+        for k, image in enumerate(read.images):
+            if image.slide_id in turned and image.size:
+                read.images[k] = replace(image, size=turned[image.slide_id].orientation.size(*image.size))
         read.cells[:] = [_upright_cell(c, turned[c.slide_id]) if c.slide_id in turned else c for c in read.cells]
         read.regions[:] = [
             r._replace(box=_box(r.box, turned[r.slide_id])) if r.slide_id in turned else r for r in read.regions
@@ -180,10 +180,6 @@ def _shown(image: SourceImage, facts: Header) -> str:
         return ""
     stated = round(image.size[0]), round(image.size[1])
     return {facts.upright: "upright", facts.stored: "stored"}.get(stated, "")
-
-
-def _upright_size(image: SourceImage, facts: Header) -> SourceImage:
-    return replace(image, size=None if image.size is None else facts.orientation.size(*image.size))
 
 
 def _upright_cell(cell: SourceCell, facts: Header) -> SourceCell:

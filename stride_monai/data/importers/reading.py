@@ -39,17 +39,14 @@ def files_in(source: Path, *patterns: str) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise ManifestError(f"{source} does not exist", "check the path")
-    found = _not_ours(files_below(source))
+    found = files_below(source)
+    lists = {path.parent: own for path in found if path.name == LIST_NAME and (own := read_list(path.parent))}
+    ours = {folder / name for folder, own in lists.items() for name in (LIST_NAME, *own.files)}
+    found = [path for path in found if path not in ours]
     kept = [path for path in found if any(fnmatchcase(path.name.lower(), end) for end in patterns)]
     if not kept:
         raise ManifestError(f"{source.name} holds no {' or '.join(patterns)}", tool_of(found) or "check the folder")
     return kept
-
-
-def _not_ours(paths: Sequence[Path]) -> list[Path]:
-    lists = {path: read_list(path.parent) for path in paths if path.name == LIST_NAME}
-    ours = {path.parent / name for path, own in lists.items() if own for name in (LIST_NAME, *own.files)}
-    return [path for path in paths if path not in ours]
 
 
 def data_folder(source: Path) -> Path:

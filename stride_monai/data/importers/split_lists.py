@@ -74,7 +74,7 @@ class _Splits:
             self._put(path, split, entry)
         if entries and len(missing) == len(entries):
             what = f"the list for '{split}' names none of the images that are imported, e.g. not '{entries[0].name}'"
-            lost = strict or any(_looks_like_image(entry.name) for entry in entries)
+            lost = strict or any(is_slide_path(Path(entry.name.split()[0].split(",")[0])) for entry in entries)
             if lost and not self._known_otherwise(entries, near):
                 self._problems.add(entries[0].place, "split", what)
             else:
@@ -118,10 +118,6 @@ def _found(names: NameFinder, name: str, near: Path | None) -> Path | None:
     texts += [" ".join(words[:-1])] if len(words) > 1 and words[-1] in _FLAGS else []
     texts += [name.split(mark)[0].strip() for mark in (",", ";", "\t", " ") if mark in name]
     return next((path for text in texts if text and (path := names.search(text.strip("'\""), near))), None)
-
-
-def _looks_like_image(name: str) -> bool:
-    return is_slide_path(Path(name.split()[0].split(",")[0]))
 
 
 def with_splits(read: Source, source: Path, images_root: Path, encoding: str, problems: ProblemLog) -> None:

@@ -29,7 +29,9 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     negative as a whole where its folder's name begins with ``neg``. KFB files cannot be read here: a slide or image of
     the same stem that was converted from one must lie in the folder (or in ``--images``).
     """
-    scale = _scale(options)
+    scale = to_number(options.values.get("scale", "1"), "scale")
+    if scale <= 0:
+        raise ConfigError(f"scale is {scale:g}", "give level-0 px of the converted slides per px of the annotations")
     root = options.images or (source if source.is_dir() else source.parent)
     index = ImageIndex(root)
     kfb = {path.stem: path for path in files_below(root) if path.suffix.lower() == ".kfb"}
@@ -49,13 +51,6 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
             result.images.append(SourceImage(stem, _slide(stem, index, kfb), place, label=_NEGATIVE))
     result.notes = index.remarks(image.path for image in result.images)
     return result
-
-
-def _scale(options: ImportOptions) -> float:
-    scale = to_number(options.values.get("scale", "1"), "scale")
-    if scale <= 0:
-        raise ConfigError(f"scale is {scale:g}", "give level-0 px of the converted slides per px of the annotations")
-    return scale
 
 
 def _slide(stem: str, index: ImageIndex, kfb: dict[str, Path]) -> Path:

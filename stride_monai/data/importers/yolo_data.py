@@ -206,7 +206,8 @@ def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
         place = Path(*(part for part in start.parts if "*" not in part))
         if place.is_dir() and index.inside(place):
             return place
-    folders = {folder for place in {image.parent for image in index.paths} for folder in _folders(place, index.folder)}
+    root, places = index.folder, {image.parent for image in index.paths}
+    folders = {up for place in places for up in (place, *place.parents) if up == root or root in up.parents}
     # What is in the folder of another split than the text says is not meant: that split is not there.
     split = split_in_path(Path(*parts, "_"), Path())
     folders = {place for place in folders if not split or split_in_path(place / "_", index.folder) in {None, split}}
@@ -216,8 +217,3 @@ def _folder(text: str, base: Path, index: ImageIndex) -> Path | None:
         if len(found) == 1:
             return found[0]
     return None
-
-
-def _folders(place: Path, root: Path) -> list[Path]:
-    """A folder and those that it lies in, up to the root."""
-    return [folder for folder in (place, *place.parents) if folder == root or root in folder.parents]
