@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -83,13 +83,12 @@ class _Look(NamedTuple):
     side: float
 
 
-def audit_cohort(folder: Path | str, looks: bool = True, on_image: Callable[[int, int], None] | None = None) -> Audit:
+def audit_cohort(folder: Path | str, looks: bool = True) -> Audit:
     """Look for leakage between the splits of a cohort folder.
 
     Args:
         folder: cohort folder whose manifest has splits.
         looks: compare the pictures of the marked cells as well; every image is then read.
-        on_image: called with the number of images looked at, and of all.
 
     Raises:
         ManifestError: broken tables, or fewer than two splits.
@@ -105,7 +104,7 @@ def audit_cohort(folder: Path | str, looks: bool = True, on_image: Callable[[int
     same = _same_content(records, audit)
     if looks:
         cells = cells_of(folder, {record.slide_id for record in everything})
-        _near_duplicates(records, cells, same, audit, on_image)
+        _near_duplicates(records, cells, same, audit)
     return audit
 
 
@@ -151,11 +150,7 @@ def _same_content(records: Sequence[SlideRecord], audit: Audit) -> set[frozenset
 
 
 def _near_duplicates(
-    records: Sequence[SlideRecord],
-    cells: Iterable[CellRecord],
-    same: set[frozenset[str]],
-    audit: Audit,
-    on_image: Callable[[int, int], None] | None,
+    records: Sequence[SlideRecord], cells: Iterable[CellRecord], same: set[frozenset[str]], audit: Audit
 ) -> None:
     """Images whose cells look the same, one finding for a pair of images; pairs of one content are known already."""
     marked: dict[str, list[CellRecord]] = defaultdict(list)
@@ -163,7 +158,7 @@ def _near_duplicates(
         marked[cell.slide_id].append(cell)
     unreadable = {finding.images[0] for finding in audit.findings if finding.kind == "unreadable"}
     chosen = [record for record in records if marked[record.slide_id] and record.slide_id not in unreadable]
-    looks = _looks(chosen, marked, THUMB_MPP, audit, on_image)
+    looks = _looks(chosen, marked, THUMB_MPP, audit)
     audit.cells = sum(len(look.thumbs) for look in looks)
     pairs: _Pairs = defaultdict(dict)
     large = [look for look in looks if look.side >= THUMB_PX * THUMB_MPP]
@@ -179,24 +174,18 @@ def _near_duplicates(
 
 
 def _looks(
-    records: Sequence[SlideRecord],
-    marked: Mapping[str, Sequence[CellRecord]],
-    mpp: float,
-    audit: Audit,
-    on_image: Callable[[int, int], None] | None = None,
+    records: Sequence[SlideRecord], marked: Mapping[str, Sequence[CellRecord]], mpp: float, audit: Audit
 ) -> list[_Look]:
     """The images that can be read, with thumbnails of their cells; the others go to the audit."""
     looks: list[_Look] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         jobs = pool.map(lambda record: _look(record, marked[record.slide_id], mpp), records)
-        for done, (record, result) in enumerate(zip(records, jobs, strict=True), start=1):
+        for record, result in zip(records, jobs, strict=True):
             if isinstance(result, str):
                 what = f"{record.slide_id} ({record.split}) cannot be read ({result})"
                 audit.findings.append(_finding("unreadable", [record], what))
             else:
                 looks.append(result)
-            if on_image:
-                on_image(done, len(records))
     return looks
 
 

@@ -85,7 +85,7 @@ class CohortFiles:
         refuse_foreign(self.folder, [*names, LIST_NAME], self.own, "move it elsewhere, or choose another folder")
 
     @contextmanager
-    def replacing(self, names: Iterable[str], last: str = "manifest.csv") -> Iterator[Path]:
+    def replacing(self, names: Iterable[str]) -> Iterator[Path]:
         """A folder to write files to, which take the place of ours of these names when the block ends without an error.
 
         Files of these names that are not written are removed. The list says at any moment what is complete.
@@ -101,7 +101,7 @@ class CohortFiles:
                 yield made
                 others = {name: one for name, one in self._listed().items() if name not in names}
                 earlier = FileList({name: written(self.folder / name) for name in names if self.own(name)})
-                hand_over(made, self.folder, "cohort", earlier, last)
+                hand_over(made, self.folder, "cohort", earlier, last="manifest.csv")
                 new = read_list(self.folder) or FileList()
                 self._list = FileList({**others, **new.files}, "cohort")
                 self._list.write(self.folder)

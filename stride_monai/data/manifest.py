@@ -22,6 +22,7 @@ __all__ = [
     "COLUMNS",
     "LIST_SUFFIXES",
     "SPLITS",
+    "SPLIT_NAMES",
     "SlideRecord",
     "own_columns",
     "parse_split",
@@ -41,7 +42,11 @@ _COLUMN_ALIASES = {
     "slide": "slide_id",
 }
 _MAY_BE_UNKNOWN = ("slide_id", "patient", "centre", "slide_class", "split", "specimen")
-_SPLIT_ALIASES = {"training": "train", "val": "validation", "valid": "validation", "testing": "test"}
+SPLIT_NAMES = {
+    **{split: split for split in SPLITS},
+    **{"training": "train", "val": "validation", "valid": "validation", "testing": "test"},
+}
+"""A split's names, in lower case, as people write them -> the name in :data:`SPLITS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +161,9 @@ def parse_split(text: str) -> str:
     Raises:
         ManifestError: it names none.
     """
-    split = _SPLIT_ALIASES.get(text.lower(), text.lower())
-    if split not in SPLITS:
+    if text.lower() not in SPLIT_NAMES:
         raise ManifestError(f"unknown split '{text}'", f"use one of {', '.join(SPLITS)}")
-    return split
+    return SPLIT_NAMES[text.lower()]
 
 
 def own_columns(path: Path | str) -> dict[str, list[str]]:

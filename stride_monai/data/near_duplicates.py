@@ -14,6 +14,7 @@ and that of different cells was below 0.88.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -85,14 +86,13 @@ def find_twins(thumbs: _Bytes, parts: npt.NDArray[np.int64]) -> list[Twins]:
     for turn in _TURNS:
         turned = np.ascontiguousarray(turn(thumbs))
         others = _unit((_amplitudes(turned)[0] - mean) / spread)
-        for low, ours in enumerate(groups):
-            for theirs in groups[low + 1 :]:
-                for first, second in _candidates(vectors, others, ours, theirs):
-                    upright = _correlation(thumbs[first], turned[second])
-                    match = np.maximum(upright, _correlation(thumbs[first], turned[second][:, ::-1, ::-1]))
-                    for k in np.flatnonzero(match >= _MIN_CORRELATION):
-                        pair = int(first[k]), int(second[k])
-                        found[pair] = max(found.get(pair, 0.0), float(match[k]))
+        for ours, theirs in combinations(groups, 2):
+            for first, second in _candidates(vectors, others, ours, theirs):
+                upright = _correlation(thumbs[first], turned[second])
+                match = np.maximum(upright, _correlation(thumbs[first], turned[second][:, ::-1, ::-1]))
+                for k in np.flatnonzero(match >= _MIN_CORRELATION):
+                    pair = int(first[k]), int(second[k])
+                    found[pair] = max(found.get(pair, 0.0), float(match[k]))
     return sorted(Twins(first, second, correlation) for (first, second), correlation in found.items())
 
 

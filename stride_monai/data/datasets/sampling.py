@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from ignite import distributed as idist
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["CellSampler", "class_weights", "share_of_batch"]
+__all__ = ["CellSampler", "share_of_batch"]
 
 
 def share_of_batch(batch_size: int) -> int:
@@ -30,18 +28,6 @@ def share_of_batch(batch_size: int) -> int:
             f"a batch of {batch_size} cannot be shared by {processes} processes", "choose a multiple of their number"
         )
     return int(batch_size // processes)
-
-
-def class_weights(items: Sequence[Mapping[str, Any]], balance: float, key: str = "label") -> Tensor:
-    """Sampling weights ``[N]``, ``count(class) ** -balance`` for each item.
-
-    Args:
-        items: samples with a class index under ``key``.
-        balance: 0 draws every sample equally often, 1 every class equally often.
-    """
-    labels = [int(item[key]) for item in items]
-    counts = Counter(labels)
-    return torch.tensor([counts[label] ** -balance for label in labels], dtype=torch.float64)
 
 
 class CellSampler(DistributedSampler[Any]):
@@ -83,7 +69,9 @@ class CellSampler(DistributedSampler[Any]):
         self.total_size = self.num_samples * num_replicas
         self._weights: NDArray[np.float64] | None = None
         if balance:  # without it the items need no label
-            weights = class_weights(items, balance).numpy()
+            labels = [int(item["label"]) for item in items]
+            counts = Counter(labels)
+            weights = np.array([counts[label] ** -balance for label in labels])
             self._weights = weights / weights.sum()
 
     def __iter__(self) -> Iterator[int]:

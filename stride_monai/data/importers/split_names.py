@@ -5,34 +5,29 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stride_monai.data.manifest import SPLITS, parse_split
+from stride_monai.data.manifest import SPLIT_NAMES, SPLITS, parse_split
 from stride_monai.errors import ManifestError
 
 __all__ = ["is_split", "split_in_path", "split_named", "stated_split"]
 
-_SPLIT = "train|training|val|valid|validation|test|testing"
-_WORD = re.compile(rf"(?:^|[^a-z])({_SPLIT})(?![a-z])", re.IGNORECASE)
+_SPLIT = "|".join(SPLIT_NAMES)
+_WORD = re.compile(rf"(?:^|[^a-z])({_SPLIT})(?![a-z])", re.IGNORECASE | re.ASCII)
 _AT_AN_END = re.compile(
-    rf"({_SPLIT})([^a-z].*)?|.*[^a-z]({_SPLIT})[^a-z]*", re.IGNORECASE
+    rf"({_SPLIT})([^a-z].*)?|.*[^a-z]({_SPLIT})[^a-z]*", re.IGNORECASE | re.ASCII
 )  # not obj_train_data of CVAT
 
 
 def is_split(name: str) -> bool:
     """Whether a name is nothing but a split's (``train``, ``val``)."""
-    try:
-        return bool(parse_split(name))
-    except ManifestError:
-        return False
+    return name.lower() in SPLIT_NAMES
 
 
 def split_named(name: str) -> str | None:
     """The split that a name is made of (``val``, ``instances_train2017``, ``HSIL_test``); None for none, and where it
     names several (``train_test``)."""
-    try:
-        return parse_split(name)
-    except ManifestError:
-        splits = {parse_split(word) for word in _WORD.findall(name)}
-        return splits.pop() if len(splits) == 1 else None
+    words = [name] if is_split(name) else _WORD.findall(name)
+    splits = {SPLIT_NAMES[word.lower()] for word in words}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def stated_split(text: object, before: str | None = None) -> str | None:
