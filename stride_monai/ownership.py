@@ -258,9 +258,6 @@ def _keep_changed(folder: Path, ours: FileList) -> None:
     """Rename those of our files that somebody has changed: what was written into them is theirs.
 
     Where the list is not complete, a run was cut off, and files differ from it for that.
-
-    Raises:
-        OSError: one cannot be renamed.
     """
     for name in ours.files if ours.complete else ():
         if ours.own(folder, name) and not ours.as_written(folder, name):

@@ -3,7 +3,8 @@
 A cohort folder holds ``manifest.csv``, ``cells.csv``, the slides, and ``regions.csv`` where only parts of them were
 annotated. Every function can stand in a bundle's JSON, e.g.
 ``"$stride_monai.data.cell_crops(@dataset_dir, 'train')"``. The same folder and seed give the same list on
-every machine.
+every machine. ``dataset_dir`` is a cohort folder; ``split`` is ``train``, ``validation``, ``test`` or, where it has a
+default, None for all.
 """
 
 from __future__ import annotations
@@ -55,10 +56,6 @@ def slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, 
 def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, Any]]:
     """The slides of a split with their positive cells, all positive classes merged into one.
 
-    Args:
-        dataset_dir: cohort folder.
-        split: ``train``, ``validation`` or ``test``; None for all.
-
     Returns:
         Dictionaries with ``image`` (path), ``mpp`` (um/px that the manifest states, or None), ``slide_id``,
         ``slide_class`` and ``boxes``, a list of (x0, y0, x1, y1) in level-0 px.
@@ -101,8 +98,6 @@ def detection_tiles(
     regions every tile, positive or negative, stays inside one of them, and cells outside are not used.
 
     Args:
-        dataset_dir: cohort folder.
-        split: ``train``, ``validation`` or ``test``.
         tile_px: side of a tile in its own px.
         tile_mpp: um/px of the tiles.
         negatives_per_positive: number of tiles without a lesion for each tile with positive cells.
@@ -145,8 +140,6 @@ def cell_crops(dataset_dir: Path | str, split: str, random_negatives: int = 0, s
     Marked cells without a class (``abnormal_unspecified``, ``unlabelled``) are left out, and their number is logged.
 
     Args:
-        dataset_dir: cohort folder.
-        split: ``train``, ``validation`` or ``test``.
         random_negatives: number of NILM crops at random on the deposit of slides labelled NILM, over the whole split.
         seed: moves the random crops.
 
@@ -242,7 +235,6 @@ def slide_bags(
     Args:
         bag_dir: folder that holds, at any depth, one ``<slide_id>.bag.arrow`` per slide.
         manifest: manifest file, or the cohort folder it is in.
-        split: ``train``, ``validation`` or ``test``; None for all.
         allow_missing: leave out slides whose bag is absent or holds no cell, with a warning, instead of refusing.
         labelled: refuse slides without a class. Without, for training on unlabelled cells, their label is -1.
 

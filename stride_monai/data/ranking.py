@@ -11,15 +11,12 @@ __all__ = ["rank_boxes"]
 def rank_boxes(
     boxes: NDArray[np.floating], scores: NDArray[np.floating], tie_scores: NDArray[np.floating] | None = None
 ) -> NDArray[np.int64]:
-    """Indices of boxes from the best on: falling score, ties by falling tie score, then by y0, x0, y1, x1.
+    """Indices of boxes from the best on, int64 ``[n]``: falling score, ties by falling tie score, then y0, x0, y1, x1.
 
     Args:
         boxes: ``[n, 4]`` as x0, y0, x1, y1.
         scores: ``[n]``.
         tie_scores: ``[n]``; None for none. The detector's scores where another network re-ranks its boxes.
-
-    Returns:
-        int64 ``[n]``.
     """
     ties = [] if tie_scores is None else [-tie_scores]
     keys = (boxes[:, 2], boxes[:, 3], boxes[:, 0], boxes[:, 1], *ties, -scores)

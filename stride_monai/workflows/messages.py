@@ -1,4 +1,4 @@
-"""Errors of a bundle in one line.
+"""What a bundle says in one line: what went wrong, and how to go on where its command was stopped.
 
 MONAI wraps what a component raises in errors of its own, which say only where in the configuration it happened, and a
 command prints a hundred lines of traceback around what the package has to say. Here what happened first comes through:
@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from types import TracebackType
+from collections.abc import Callable, Mapping
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from monai.bundle import ConfigWorkflow
@@ -20,7 +23,10 @@ from monai.bundle import ConfigWorkflow
 from stride_monai.errors import StrideError
 from stride_monai.names import forgive
 
-__all__ = ["TRACEBACK", "beginning", "own_error", "print_one_line", "raise_the_reason", "refuse", "say_the_reason"]
+__all__ = [
+    *("TRACEBACK", "beginning", "how_to_go_on", "own_error", "print_one_line", "raise_the_reason", "refuse"),
+    *("say_the_reason", "stop_with_one_line"),
+]
 
 TRACEBACK = "STRIDE_MONAI_TRACEBACK"
 """Environment variable: set it to see the whole traceback of a command."""
@@ -139,3 +145,41 @@ def refuse(workflow: ConfigWorkflow, error: StrideError) -> None:
 
     resolver = workflow.parser.ref_resolver
     resolver.remove_resolved_content = forget
+
+
+def how_to_go_on(config: Mapping[str, Any]) -> str:
+    """In words, for whoever stopped a bundle with this configuration."""
+    if "resume" in config:
+        return "the same command with --resume auto goes on after the last whole epoch"
+    return "what is done stays; give the same command again"
+
+
+def stop_with_one_line(words: str) -> None:
+    """From now on Ctrl-C and SIGTERM end this process with one line and a shell's status for them; a second one kills.
+
+    What is ignored stays ignored, and the processes that load data end as they do anyway.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    mine = os.getpid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        if before not in (signal.SIG_IGN, None):
+            signal.signal(number, _stop(words, mine, before))
+
+
+def _stop(words: str, mine: int, before: Any) -> Callable[[int, FrameType | None], None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before)
+        if os.getpid() != mine:
+            if callable(before):
+                before(number, frame)
+            else:
+                os.kill(os.getpid(), number)
+            return
+        if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
+            sys.stderr.write(f"stopped: {words}\n")
+        logging.disable()  # MONAI's engines log a traceback of whatever ends them
+        raise SystemExit(128 + number)
+
+    return stop

@@ -18,10 +18,9 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from stride_monai.errors import ConfigError, StrideError
-from stride_monai.workflows.messages import print_one_line, refuse, say_the_reason
+from stride_monai.workflows.messages import how_to_go_on, print_one_line, refuse, say_the_reason, stop_with_one_line
 from stride_monai.workflows.outputs import guard_outputs
 from stride_monai.workflows.settle import OPTIONS, Given, settle, settled
-from stride_monai.workflows.stopping import how_to_go_on, stop_with_one_line
 from stride_monai.workflows.typed import is_command, typed_options
 from stride_monai.workflows.values import file_option
 

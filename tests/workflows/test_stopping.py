@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from stride_monai.workflows.stopping import how_to_go_on
+from stride_monai.workflows.messages import how_to_go_on
 
 RUN = """
 import logging, os, sys, time
-from stride_monai.workflows.stopping import how_to_go_on, stop_with_one_line
+from stride_monai.workflows.messages import how_to_go_on, stop_with_one_line
 stop_with_one_line(how_to_go_on({"resume": ""}))
 child = os.fork()
 if child == 0:

@@ -43,14 +43,8 @@ def crops_of(
 
 
 def detection_collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch of detection tiles: ``image`` is stacked, everything else stays a list with one entry per tile.
-
-    Args:
-        samples: dictionaries with equal keys; ``image`` a tensor ``[3, H, W]`` of one size, ``boxes`` ``[n, 4]``.
-
-    Returns:
-        ``image`` ``[B, 3, H, W]``, ``boxes`` a list of B tensors ``[n, 4]``, the other keys as lists.
-    """
+    """A batch of detection tiles: ``image`` (``[3, H, W]``, of one size) is stacked to ``[B, 3, H, W]``; any other key,
+    such as ``boxes`` (``[n, 4]``), stays a list with one entry per tile."""
     batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
     batch["image"] = torch.stack(batch["image"])
     return batch

@@ -150,11 +150,7 @@ def _annotations(
 
 
 def _key(entry: dict[str, Any], name: str) -> str:
-    """A number or text to look up by, the same however it is written.
-
-    Raises:
-        ManifestError: there is none, or it is neither.
-    """
+    """A number or text to look up by, the same however it is written; an error where there is none, or neither."""
     key = to_id(entry.get(name), name)
     if not key:
         raise ManifestError(f"it has no {name}")
@@ -170,11 +166,7 @@ def _shown_key(entry: Any, name: str) -> str:
 
 
 def _names(categories: list[Any], stem: str, file: Place, problems: ProblemLog) -> dict[str, str]:
-    """Id of a category -> its name.
-
-    Raises:
-        ManifestError: one id has two names.
-    """
+    """Id of a category -> its name."""
     names: dict[str, str] = {}
     for number, entry in enumerate(categories, start=1):
         with problems.catching(file._replace(where=f"category {number}"), "row", stem):

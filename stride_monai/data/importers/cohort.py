@@ -248,8 +248,7 @@ def _pattern(name: str, rule: str) -> re.Pattern[str]:
 def _slide_record(image: KnownImage, labels: LabelMap) -> SlideRecord:
     facts = image.source
     target = labels.get(facts.label) if facts.label else None
-    classified = target is not None and target.label not in {*WITHOUT_CLASS, EXCLUDED}
-    label = target.label if target is not None and classified else None
+    label = None if target is None or target.label in {*WITHOUT_CLASS, EXCLUDED} else target.label
     return SlideRecord(
         slide_id=facts.slide_id,
         path=facts.path.absolute(),
