@@ -277,9 +277,7 @@ def dissolve(folder: Path, ours: FileList) -> None:
         folder.rmdir()
 
 
-def refuse_inputs(
-    outputs: Iterable[Path], inputs: Iterable[Path], advice: str = "choose another output folder"
-) -> None:
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path], advice: str) -> None:
     """Refuse to write where an input stands.
 
     Args:
@@ -291,26 +289,22 @@ def refuse_inputs(
             first ones.
     """
     known: dict[str, set[object]] = {}
-    places = set().union(*(_identities(os.path.realpath(path), known) for path in outputs))
-    caught = {  # each once, in order
-        str(path): None
-        for path in inputs
-        if places & set().union(*(_identities(p, known) for p in _with_parents(path)))
-    }
+    places = _identities(map(os.path.realpath, outputs), known)
+    caught = dict.fromkeys(str(path) for path in inputs if places & _identities(_with_parents(path), known))
     if caught:
         raise OutputError(f"results would be written over {named(list(caught))}, which is an input", advice)
 
 
-def refuse_within(output: Path, folders: Iterable[Path], advice: str = "choose another output folder") -> None:
+def refuse_within(output: Path, folders: Iterable[Path], advice: str) -> None:
     """Refuse to write into a folder that belongs to an input.
 
     Raises:
         OutputError: the output is one of the folders, or inside of one.
     """
     known: dict[str, set[object]] = {}
-    here = set().union(*(_identities(place, known) for place in _with_parents(output)))
+    here = _identities(_with_parents(output), known)
     for folder in folders:
-        if here & _identities(os.path.realpath(folder), known):
+        if here & _identities([os.path.realpath(folder)], known):
             raise OutputError(f"results would be written into {folder}, which belongs to a slide", advice)
 
 
@@ -320,11 +314,12 @@ def _with_parents(path: Path) -> set[str]:
     return {str(place) for start in (as_named, real) for place in (start, *start.parents)}
 
 
-def _identities(path: str, known: dict[str, set[object]]) -> set[object]:
+def _identities(paths: Iterable[str], known: dict[str, set[object]]) -> set[object]:
     """What tells that two paths are one: the path, and the number of what is there, as names may differ in case."""
-    if path not in known:
-        known[path] = {path}
-        with contextlib.suppress(OSError, ValueError):
-            facts = Path(path).stat()
-            known[path] |= {(facts.st_dev, facts.st_ino)} if facts.st_ino else set()
-    return known[path]
+    for path in (paths := list(paths)):
+        if path not in known:
+            known[path] = {path}
+            with contextlib.suppress(OSError, ValueError):
+                facts = Path(path).stat()
+                known[path] |= {(facts.st_dev, facts.st_ino)} if facts.st_ino else set()
+    return set().union(*(known[path] for path in paths))

@@ -6,7 +6,6 @@ Outside the annotated regions of a slide nothing is known: a place without a mar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from stride_monai.data.tables import read_table, refuse, table_text
@@ -14,31 +13,14 @@ from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box
 
-__all__ = ["COLUMNS", "REGIONS_NAME", "RegionRecord", "read_regions", "write_regions"]
+__all__ = ["COLUMNS", "REGIONS_NAME", "read_regions", "write_regions"]
 
 REGIONS_NAME = "regions.csv"
 COLUMNS: tuple[str, ...] = ("slide_id", "x0", "y0", "x1", "y1")
 
 
-@dataclass(frozen=True, slots=True)
-class RegionRecord:
-    """A rectangle of a slide in which every lesion was marked.
-
-    Attributes:
-        slide_id: the slide's id in the manifest.
-        box: level-0 px.
-    """
-
-    slide_id: str
-    box: Box
-
-    def __post_init__(self) -> None:
-        if not all(abs(side) < float("inf") for side in self.box) or not self.box.area > 0:
-            raise ManifestError(f"region {tuple(self.box)} is empty or non-finite", "use x0 < x1 and y0 < y1")
-
-
 def read_regions(folder: Path | str) -> dict[str, list[Box]]:
-    """Annotated regions by slide id, in the order of the file; none where the folder has no ``regions.csv``.
+    """Annotated regions by slide id, level-0 px, in the order of the file; none without a ``regions.csv``.
 
     Raises:
         ManifestError: a missing column, or naming every broken line.
@@ -57,20 +39,20 @@ def read_regions(folder: Path | str) -> dict[str, list[Box]]:
     for row in rows:
         try:
             box = Box(*(row.number(name, "number") for name in COLUMNS[1:]))
-            record = RegionRecord(row.get("slide_id"), box)
+            if not box.area > 0:
+                raise ManifestError(f"region {tuple(box)} is empty or non-finite", "use x0 < x1 and y0 < y1")
+            regions.setdefault(row.get("slide_id"), []).append(box)
         except ManifestError as error:
             problems.append(f"{row.place}: {error}")
-            continue
-        regions.setdefault(record.slide_id, []).append(record.box)
     refuse(problems, path.name)
     return regions
 
 
-def write_regions(folder: Path | str, records: Iterable[RegionRecord]) -> None:
-    """Write ``regions.csv``.
+def write_regions(folder: Path | str, regions: Iterable[tuple[str, Box]]) -> None:
+    """Write ``regions.csv``: slide ids, each with a rectangle in level-0 px.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    rows = ([record.slide_id, *(f"{side:.12g}" for side in record.box)] for record in records)
+    rows = ([slide_id, *(f"{side:.12g}" for side in box)] for slide_id, box in regions)
     write_bytes(Path(folder) / REGIONS_NAME, table_text(COLUMNS, rows))

@@ -70,11 +70,9 @@ class OutputFolder:
         Raises:
             OutputError: naming it. Or the folder cannot be one.
         """
-        for place in (self.folder, *self.folder.parents):
-            if os.path.lexists(place):
-                if not place.is_dir():
-                    raise OutputError(f"{place.absolute()} is no folder", "give another --output_dir")
-                break
+        there = next((place for place in (self.folder, *self.folder.parents) if os.path.lexists(place)), None)
+        if there is not None and not there.is_dir():
+            raise OutputError(f"{there.absolute()} is no folder", "give another --output_dir")
         foreign = [name for name in dict.fromkeys(names) if os.path.lexists(self.folder / name) and not self.own(name)]
         if os.path.lexists(self.folder / LIST_NAME) and self._list is None:
             foreign.append(LIST_NAME)

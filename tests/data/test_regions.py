@@ -11,7 +11,7 @@ from PIL import Image
 from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, write_cells, write_manifest
 from stride_monai.data.datalists import cell_crops, detection_tiles
-from stride_monai.data.regions import RegionRecord, read_regions, write_regions
+from stride_monai.data.regions import read_regions, write_regions
 from stride_monai.errors import ManifestError
 from stride_monai.transforms.loading import LoadSlideRegiond
 from stride_monai.units import Box
@@ -49,7 +49,7 @@ def cohort(tmp_path: Path) -> Path:
         ],
     )
     write_cells(tmp_path / "cells.csv", CELLS)
-    write_regions(tmp_path, [RegionRecord("a", WIDE), RegionRecord("a", NARROW), RegionRecord("n", WIDE)])
+    write_regions(tmp_path, [("a", WIDE), ("a", NARROW), ("n", WIDE)])
     return tmp_path
 
 

@@ -31,7 +31,7 @@ from stride_monai.data.importers.records import (
 )
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.manifest import SlideRecord, write_manifest
-from stride_monai.data.regions import RegionRecord, write_regions
+from stride_monai.data.regions import write_regions
 from stride_monai.data.splits import leak_warning
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 from stride_monai.files import write_bytes
@@ -117,7 +117,7 @@ def import_dataset(
     with files.replacing(COHORT_FILES) as made:
         write_cells(made / "cells.csv", cohort.cells)
         if cohort.regions:
-            write_regions(made, (RegionRecord(region.slide_id, region.box) for region in cohort.regions))
+            write_regions(made, ((region.slide_id, region.box) for region in cohort.regions))
         _write_facts(made, form, cohort.unit, options, source, report)
         if problems.found:
             problems.write(made)
