@@ -374,13 +374,18 @@ class BagFile:
             stack[place] = self.image(int(index))
         return stack
 
+    def cell_classes(self) -> list[str | None]:
+        """The known class of every row's cell, as :meth:`cell_class`."""
+        labels: list[str | None] = self._table["cell_label"].to_pylist()
+        return labels
+
     def class_indices(self) -> NDArray[np.int64]:
         """Index into CELL_CLASSES of what is known of each row's cell ``[n]``, -1 where nothing is.
 
         Raises:
             BagError: a class is unknown.
         """
-        names: list[str | None] = self._table["cell_label"].to_pylist()
+        names = self.cell_classes()
         if unknown := sorted({*names} - {None, *CELL_CLASSES}, key=str):
             raise BagError(
                 f"the bag of slide '{self.header.slide_id}' has a cell of unknown class '{unknown[0]}'",
