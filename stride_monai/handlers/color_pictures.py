@@ -72,7 +72,10 @@ def attacked(
         centre,
         SLIDE_CLASSES[int(label)],
         {name: _pictures(color(image[:cells])) for name, color in colors.items()},
-        {name: _stain(network, image, color) for name, color in colors.items()},
+        {
+            name: np.concatenate([stain_color(part, color(part)) for part in torch.split(image, network.chunk)])
+            for name, color in colors.items()
+        },
         losses,
         shifts,
     )
@@ -92,10 +95,6 @@ def _judging(network: SlideClassifier) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _parts(network: SlideClassifier, image: Tensor) -> tuple[Tensor, ...]:
-    return torch.split(image, network.chunk)
 
 
 def _pictures(image: Tensor) -> NDArray[np.uint8]:
@@ -118,7 +117,7 @@ def _shift_gradient(
     """Gradient ``[1, 3]`` of the loss with respect to a shift of nothing, part by part of the cells."""
     total = torch.zeros(1, 3, device=image.device)
     with torch.enable_grad():
-        for part, slope in zip(_parts(network, image), torch.split(wanted, network.chunk), strict=True):
+        for part, slope in zip(torch.split(image, network.chunk), torch.split(wanted, network.chunk), strict=True):
             shift = torch.zeros(1, 3, device=image.device, requires_grad=True)
             features = network.encoder.encode(attack.perturb(_scaled(part)[None], shift)[0])
             total += torch.autograd.grad(features, shift, slope)[0]
@@ -127,16 +126,12 @@ def _shift_gradient(
 
 @torch.no_grad()
 def _features(network: SlideClassifier, image: Tensor, color: Color) -> Tensor:
-    return torch.cat([network.encoder.encode(color(part)) for part in _parts(network, image)])
+    return torch.cat([network.encoder.encode(color(part)) for part in torch.split(image, network.chunk)])
 
 
 @torch.no_grad()
 def _loss(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss, color: Color) -> float:
     return float(slide_loss(network.slide_head(_features(network, image, color)[None], None)[0], label))
-
-
-def _stain(network: SlideClassifier, image: Tensor, color: Color) -> NDArray[np.float32]:
-    return np.concatenate([stain_color(part, color(part)) for part in _parts(network, image)])
 
 
 def stain_color(original: Tensor, image: Tensor) -> NDArray[np.float32]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from ignite import distributed as idist
@@ -12,7 +10,7 @@ from ignite.engine import Engine, Events
 
 from stride_monai.evaluation.descriptions import JudgedCells, description_figures, description_report
 from stride_monai.evaluation.reports import save_figures, write_report
-from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler
+from stride_monai.handlers.epoch import EpochHandler
 from stride_monai.handlers.metrics import judged_texts
 from stride_monai.metrics.descriptions import best_threshold, exact_match, micro_scores
 from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner
@@ -46,11 +44,10 @@ class ThresholdTuner(EpochHandler):
 
     Args:
         aligner: holds the threshold.
-        output_transform: from the engine's output to cosines and targets.
     """
 
-    def __init__(self, aligner: DescriptionAligner, output_transform: Callable[[Any], Any] = PRED_AND_LABEL) -> None:
-        super().__init__(output_transform)
+    def __init__(self, aligner: DescriptionAligner) -> None:
+        super().__init__()
         self.aligner = aligner
 
     def finish(self, engine: Engine) -> None:

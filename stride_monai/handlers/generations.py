@@ -73,7 +73,7 @@ class CrestGenerations:
         self.balance, self.batch_size = balance, batch_size
         self.ema = ema
         self._restarted = {"network": network, "ema": ema, "optimizer": optimizer, "lr_scheduler": lr_scheduler}
-        self._first: dict[str, Any] | None = None
+        self._first: dict[str, Any] = {}
         self.chosen = torch.zeros(0, dtype=torch.int64)
         self.label = torch.zeros(0, dtype=torch.int64)
         self._labeled: Any = None
@@ -105,7 +105,7 @@ class CrestGenerations:
                 *(engine.state.max_epochs, self.method.generations, self.epochs),
             )
         self._labeled, self._sampler = engine.data_loader.dataset, None
-        if self._first is None:
+        if not self._first:
             self._first = {name: copy.deepcopy(thing.state_dict()) for name, thing in self._restarted.items()}
 
     def begin_epoch(self, engine: Any) -> None:
@@ -114,7 +114,8 @@ class CrestGenerations:
         if place == 0:
             if generation:
                 self._choose(engine.state.device)
-                self._restart()
+                for name, thing in self._restarted.items():
+                    thing.load_state_dict(copy.deepcopy(self._first[name]))
             self.method.start(generation)
         if generation and (place == 0 or self._sampler is None):  # None: resumed within a generation
             loader = self._grown_loader(engine.data_loader)
@@ -123,11 +124,6 @@ class CrestGenerations:
             engine.set_data(loader)
         elif self._sampler is not None:
             self._sampler.set_epoch(engine.state.epoch)
-
-    def _restart(self) -> None:
-        assert self._first is not None
-        for name, thing in self._restarted.items():
-            thing.load_state_dict(copy.deepcopy(self._first[name]))
 
     def _choose(self, device: torch.device | str) -> None:
         probabilities = self.classify(device)

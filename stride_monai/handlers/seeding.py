@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
-from monai.transforms import Randomizable
 from monai.utils import set_determinism
 
 from stride_monai.data.hashing import mixed_seed
@@ -42,18 +40,14 @@ class EpochSeeds:
     """Seeds everything anew when an epoch of the trainer starts, from the seed, the epoch and the process's rank.
 
     Covers torch (samplers that draw from its default generator, dropout, the seeds of worker processes), NumPy and
-    Python; a dataset of the trainer's loader that has ``set_epoch``; and ``randomizable`` objects. List it first among
-    the trainer's handlers.
+    Python; and a dataset of the trainer's loader that has ``set_epoch``. List it first among the trainer's handlers.
 
     Args:
         seed: any integer >= 0.
-        randomizable: objects with ``set_random_state(seed=)`` that the trainer calls itself, such as an augmentation on
-            the device.
     """
 
-    def __init__(self, seed: int, randomizable: Sequence[Randomizable] = ()) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.randomizable = list(randomizable)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
@@ -64,8 +58,6 @@ class EpochSeeds:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002  libraries draw from the global generator
         random.seed(seed)
-        for place, thing in enumerate(self.randomizable):
-            thing.set_random_state(seed=mixed_seed(seed, place))
         dataset: Any = getattr(getattr(engine, "data_loader", None), "dataset", None)
         if hasattr(dataset, "set_epoch"):
             dataset.set_epoch(epoch)

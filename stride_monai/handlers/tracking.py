@@ -100,14 +100,9 @@ class Tracked:
         self.handler = handler
         transform = getattr(handler, "output_transform", None)
         if callable(transform):
-            handler.output_transform = _of_whole_batches(transform)
+            handler.output_transform = lambda output: transform(
+                WholeBatch(output) if isinstance(output, dict) else output
+            )
 
     def attach(self, engine: Engine) -> None:
         self.handler.attach(engine)
-
-
-def _of_whole_batches(transform: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def transformed(output: Any) -> Any:
-        return transform(WholeBatch(output) if isinstance(output, dict) else output)
-
-    return transformed

@@ -37,18 +37,16 @@ class EarlyStop:
     Args:
         patience: validations without a better key metric; 0 never stops (the paper's setting).
         validator: MONAI evaluator with a key metric; higher is better.
-        min_delta: a rise up to this is no improvement.
     """
 
-    def __init__(self, patience: int, validator: Any, min_delta: float = 0.0) -> None:
+    def __init__(self, patience: int, validator: Any) -> None:
         self.patience = patience
         self.validator = validator
-        self.min_delta = min_delta
         self._stopping: EarlyStopping | None = None
 
     def attach(self, engine: Engine) -> None:
         if self.patience > 0:
-            self._stopping = EarlyStopping(self.patience, self._score, engine, threshold=self.min_delta)
+            self._stopping = EarlyStopping(self.patience, self._score, engine)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:

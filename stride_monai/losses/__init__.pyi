@@ -9,7 +9,6 @@ from .flexmatch import FlexMatch as FlexMatch
 from .mean_teacher import MeanTeacher as MeanTeacher
 from .semi_supervised import SemiSupervisedLoss as SemiSupervisedLoss
 from .semi_supervised import Unlabeled as Unlabeled
-from .semi_supervised import check_share as check_share
 from .swift import PseudoLabels as PseudoLabels
 from .swift import masked_cross_entropy as masked_cross_entropy
 from .swift import refine_labels as refine_labels

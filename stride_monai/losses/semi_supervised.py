@@ -58,11 +58,7 @@ class SemiSupervisedLoss(nn.Module):
 
 
 def check_share(name: str, value: float, high: float = 1.0) -> float:
-    """The value, if it lies in 0 to ``high``.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """The value, if it lies in 0 to ``high``; else a ``ConfigError``."""
     if not 0 <= value <= high:
         raise ConfigError(f"{name} is {value:g}", f"use 0 to {high:g}")
     return value

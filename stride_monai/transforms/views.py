@@ -81,18 +81,17 @@ class CellViews(Randomizable, Transform):
         self.blur, self.blur_share, self.gray_share = blur, blur_share, gray_share
         self.sizes = [global_px] * global_views + [local_px] * local_views
         self._windows = [CellAugmentation(_window(size, crop_px, strength), size) for size in self.sizes]
-        self._sigmas: list[Tensor] = []
-        self._grays: list[Tensor] = []
+        self._drawn: list[tuple[Tensor, Tensor]] = []
 
     def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
         """Draw anew for ``data`` cells; of several processes each draws its share, as ``CellAugmentation`` does."""
-        self._sigmas, self._grays = [], []
+        self._drawn = []
         for window in self._windows:
             window.set_random_state(state=self.R)
             window.randomize(data, rank, world_size)
             blurred, sigma, gray = self.R.uniform(size=(3, data * world_size))[:, rank::world_size]
-            self._sigmas.append(torch.as_tensor(np.where(blurred < self.blur_share, sigma * self.blur, 0.0)).float())
-            self._grays.append(torch.as_tensor(gray < self.gray_share))
+            sigma = torch.as_tensor(np.where(blurred < self.blur_share, sigma * self.blur, 0.0)).float()
+            self._drawn.append((sigma, torch.as_tensor(gray < self.gray_share)))
 
     def __call__(self, img: Any, randomize: bool = True) -> list[Tensor]:
         """Args:
@@ -106,11 +105,11 @@ class CellViews(Randomizable, Transform):
             ConfigError: the crops are not RGB or not square, or smaller than a window.
         """
         crops = ScaleUint8()(img)
-        if randomize or not self._sigmas:
+        if randomize or not self._drawn:
             self.randomize(len(crops))
         return [
             _without_color(self._blurred(window(crops, randomize=False), sigma.to(crops.device)), gray.to(crops.device))
-            for window, sigma, gray in zip(self._windows, self._sigmas, self._grays, strict=True)
+            for window, (sigma, gray) in zip(self._windows, self._drawn, strict=True)
         ]
 
     def _blurred(self, images: Tensor, sigma: Tensor) -> Tensor:

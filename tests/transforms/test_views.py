@@ -90,7 +90,7 @@ def test_blur_and_gray_are_what_they_say() -> None:
     still = Strength()
     views = CellViews(32, 32, 32, 1, 0, still, blur=1.0, blur_share=0.5, gray_share=0.3).set_random_state(seed=0)
     (view,) = views(crops)
-    (sigma,), (gray,) = views._sigmas, views._grays
+    ((sigma, gray),) = views._drawn
     assert 8 <= int((sigma > 0).sum()) <= 32
     assert 4 <= int(gray.sum()) <= 24
     for ours, crop, deviation, is_gray in zip(view, crops, sigma.tolist(), gray.tolist(), strict=True):

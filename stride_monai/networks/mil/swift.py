@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -55,9 +56,8 @@ def encode_in_parts(encode: Callable[[Tensor], Tensor], images: Tensor, view: Vi
         return encode(view(crops, place))
 
     places = [slice(start, min(start + part, len(images))) for start in range(0, len(images), part)]
-    if not torch.is_grad_enabled():
-        return torch.cat([one(images[place], place) for place in places])
-    return torch.cat([checkpoint(one, images[place], place, use_reentrant=False) for place in places])
+    run = partial(checkpoint, one, use_reentrant=False) if torch.is_grad_enabled() else one
+    return torch.cat([run(images[place], place) for place in places])
 
 
 class SwiftStudent(nn.Module):
