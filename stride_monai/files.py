@@ -11,7 +11,7 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -28,6 +28,7 @@ __all__ = [
     "free_name",
     "moved",
     "moved_folder",
+    "paths_of",
     "remove_leftovers",
     "replacing",
     "sha256_of",
@@ -228,6 +229,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file by way of :func:`replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def paths_of(given: Path | str | Sequence[Path | str]) -> list[Path]:
+    """One path or several, as several."""
+    return [Path(part) for part in ([given] if isinstance(given, Path | str) else given)]
 
 
 def sha256_of(path: Path) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from stride_monai.errors import BundleError
-from stride_monai.files import replacing
+from stride_monai.files import paths_of, replacing
 from stride_monai.weights_files import kind_of_weights
 
 __all__ = ["UnfitWeightsError", "load_initial", "load_into", "load_weights", "save_weights", "trainable"]
@@ -155,7 +155,7 @@ def load_into(network: nn.Module, path: Path | str | Sequence[Path | str], sourc
     Raises:
         BundleError: the file cannot be read, or its tensors are not this network's.
     """
-    paths = [Path(path)] if isinstance(path, Path | str) else [Path(part) for part in path]
+    paths = paths_of(path)
     wanted = network.state_dict()
     names = {f"{source}.{name}" if source else name for name in wanted}
     state: _State = {}

@@ -16,6 +16,7 @@ from torch import nn
 
 from stride_monai.data.bags.folder import holds_bags
 from stride_monai.errors import SlideError
+from stride_monai.files import paths_of
 from stride_monai.findings import Screened
 from stride_monai.inferers.rerank import CELL_BUNDLE
 from stride_monai.networks.exporting import refuse_exported
@@ -47,7 +48,7 @@ def slides_or_bags(given: Any) -> list[SlideInput]:
         SlideError: there is neither a slide nor a bag file.
         BagError: there are two bags of one slide.
     """
-    places = [Path(given)] if isinstance(given, str | Path) else [Path(path) for path in given]
+    places = paths_of(given)
     if holds_bags(places):
         return collect_bags(places)
     items = collect([_manifest_of(path) for path in places])
@@ -86,7 +87,7 @@ class ScreeningInferer(Inferer):
     ) -> None:
         super().__init__()
         self.network, self.numbers = network, dict(numbers)
-        self.weights = [Path(part) for part in ([weights] if isinstance(weights, str | Path) else weights)]
+        self.weights = paths_of(weights)
         self.bundles, self.config = Path(bundles), config
         self.name = Path(bundle_root).resolve().name
 
@@ -155,7 +156,7 @@ class SlideInference:
     ) -> None:
         self.handlers = val_handlers
         self.dataset, self.inferer, self.output_dir, self.writers = dataset, inferer, Path(output_dir), writers
-        self.inputs = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
+        self.inputs = paths_of(inputs)
 
     def run(self) -> list[Outcome]:
         """Screen the slides.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.errors import ConfigError, check_name
+from stride_monai.files import paths_of
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
 
@@ -71,7 +72,7 @@ class ScreeningConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundles", None if self.bundles is None else Path(self.bundles))
-        object.__setattr__(self, "weights", {name: _paths(files) for name, files in self.weights.items()})
+        object.__setattr__(self, "weights", {name: tuple(paths_of(files)) for name, files in self.weights.items()})
         if self.mpp is not None and not 0 < self.mpp < math.inf:
             raise ConfigError(f"invalid mpp {self.mpp:g}", "give um/px at full resolution, e.g. 0.25")
         for name in ("candidates", "image", "plane"):
@@ -181,10 +182,6 @@ class ResolvedConfig:
     mpp: float | None = None
     mpp_source: str | None = None
     reader: str | None = None
-
-
-def _paths(files: Path | str | Sequence[Path | str]) -> tuple[Path, ...]:
-    return tuple(Path(file) for file in ([files] if isinstance(files, Path | str) else files))
 
 
 def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from stride_monai.errors import BundleError, check_name
-from stride_monai.files import sha256_of
+from stride_monai.files import paths_of, sha256_of
 from stride_monai.networks.weights import load_into
 from stride_monai.workflows.locate import PROFILES, bundle_root
 from stride_monai.workflows.messages import own_error
@@ -85,7 +85,7 @@ def load_bundle_network(
     root = Path(root)
     with _usable(root):
         parser = _inference(root, profile, overlays)
-        paths = _paths(weights or parser.get_parsed_content("weights"))
+        paths = paths_of(weights or parser.get_parsed_content("weights"))
         for path in paths:
             if weights is None and not path.is_file():
                 named = ", ".join([*(["tiny"] if profile == "tiny" else []), *overlays]) or profile
@@ -116,7 +116,7 @@ def bundle_weights(root: Path | str, profile: str = "paper", overlays: Sequence[
         BundleError: the bundle or its configuration is missing or cannot be read.
     """
     with _usable(Path(root)):
-        return _paths(_inference(Path(root), profile, overlays).get_parsed_content("weights"))
+        return paths_of(_inference(Path(root), profile, overlays).get_parsed_content("weights"))
 
 
 def _inference(root: Path, profile: str, overlays: Sequence[str]) -> ConfigParser:
@@ -140,10 +140,6 @@ def _usable(root: Path) -> Iterator[None]:
         raise BundleError(
             f"the bundle {root.absolute()} cannot be used ({error})", "check its configs folder"
         ) from error
-
-
-def _paths(given: Path | str | Sequence[Path | str]) -> list[Path]:
-    return [Path(part) for part in ([given] if isinstance(given, Path | str) else given)]
 
 
 def _is_plain(value: Any) -> bool:

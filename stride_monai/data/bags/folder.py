@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.errors import BagError
+from stride_monai.files import paths_of
 
 __all__ = ["BAG_SUFFIX", "bag_files", "bag_paths", "by_slide", "holds_bags"]
 
@@ -34,7 +35,7 @@ def bag_files(folder: Path | str | Sequence[Path | str]) -> list[dict[str, Any]]
     Raises:
         BagError: there is none, or two of one slide.
     """
-    places = [Path(one).absolute() for one in ([folder] if isinstance(folder, str | Path) else folder)]
+    places = [path.absolute() for path in paths_of(folder)]
     paths: list[Path] = []
     for place in places:
         if not place.exists():
