@@ -33,8 +33,6 @@ def make_bag(
 
     Args:
         path: of the bag.
-        image: the slide's file.
-        finder: finds the cells.
         mpp: um/px that wins over the file's own.
         slide_class, detector_sha256, config_hash: as in :class:`~stride_monai.data.BagHeader`.
         clock: gets the seconds of each stage.

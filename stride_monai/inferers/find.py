@@ -111,7 +111,6 @@ def quality_of(
     """The quality of a slide.
 
     Args:
-        found: what the detector found.
         unreadable_crops: cells that could not be decoded.
         chosen: what the reader decided where the file leaves a choice, in words.
         part: only a part of the slide was looked at.
@@ -139,8 +138,6 @@ def why_unsatisfactory(name: str, found: Detections, quality: Quality, cells: in
     """Why a slide is unsatisfactory; empty where it is not.
 
     Args:
-        name: of the slide's file, for the message.
-        found, quality, unreadable_crops: as of :func:`quality_of`.
         cells: those that could be decoded.
 
     Raises:

@@ -108,7 +108,6 @@ class SlideDetectionInferer:
         """Detect on one slide, or on a part of it.
 
         Args:
-            slide: open slide.
             network: the detector, on the device it is to run on.
             progress: called with (tiles done, tiles in all) after each batch.
             region: the part, level-0 px; None for all of it. Of the slide's tiles those are read that show some of it,

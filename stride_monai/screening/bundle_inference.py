@@ -137,7 +137,6 @@ class SlideInference:
 
     Args:
         dataset: what :func:`slides_or_bags` gives, e.g. as the data of a :class:`monai.data.Dataset`.
-        inferer: screens each.
         output_dir: one folder per slide, ``summary.csv`` and ``run.json``.
         writers: by name, what to write for each slide.
         inputs: files and folders that were named; nothing is written over them.

@@ -65,10 +65,8 @@ class GuardedScreening:
     can be opened comes.
 
     Args:
-        config: what is asked for.
         out, overwrite: as of :class:`~stride_monai.screening.Batch`.
         load_writers: gives the writers; a function of a module, as it is called in the other process.
-        allowance: what a slide may take.
         on_load: told when networks begin to be loaded (True) and when they are (False).
         target: what the other process runs, see :class:`~stride_monai.guard.Guard`.
 

@@ -109,8 +109,6 @@ def load_classifier(
     """The slide classifier of that name.
 
     Args:
-        store: where the stages come from.
-        detection: what finds the cells.
         name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is the one whose weights were named; else, of those of
             the user's bundles where there are such, ``coloradv`` where it has weights, for the cells of this detector,
             and else ``swift_mil``.
@@ -204,7 +202,6 @@ def load_explainer(
     """The bundle ``text_align`` for the image encoder of a slide classifier.
 
     Args:
-        store: where ``text_align`` comes from.
         encoder: the image encoder whose features it will be given.
         wanted: True: cells must be described; False: they are not; None: where the bundle has weights.
         strict: with None, refuse weights that were trained on another image encoder. Otherwise cells are not described

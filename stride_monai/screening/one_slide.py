@@ -112,8 +112,6 @@ def failed_slide(out: Path, item: SlideInput, reason: str, seconds: float, defec
     """The outcome of a slide that failed: nothing that was found earlier stays in its place.
 
     Args:
-        out: folder of the run.
-        seconds: that it took.
         defect: what to keep for whoever mends a defect, e.g. a traceback.
     """
     try:

@@ -31,12 +31,7 @@ _BEFORE_LISTS = (FINDINGS_FILE, "cells.parquet", "overlay.geojson.gz", "report.h
 
 
 class ResultFolder:
-    """Where the results of a slide are, or will be.
-
-    Args:
-        out: folder of the run.
-        slide_id: names the folder.
-    """
+    """Where the results of a slide are, or will be: ``out / slide_id``."""
 
     def __init__(self, out: Path, slide_id: str) -> None:
         self.out, self.slide_id = out, slide_id

@@ -109,9 +109,7 @@ class Source(NamedTuple):
     """Of one stage: its bundle, and its weights where they were named.
 
     Attributes:
-        name: of the bundle.
         home: folder of the bundle.
-        profile: ``tiny`` or ``paper``.
         own: it is one of the user's.
         given: the weights files that were named; none for those that the bundle names.
     """
@@ -176,7 +174,6 @@ class BundleStore:
         bundles: folder with bundles of the user's; None for none.
         profile: ``tiny`` or ``paper``.
         weights: by stage the weights files that were named.
-        device: on which networks are loaded.
     """
 
     bundles: Path | None = None

@@ -49,7 +49,6 @@ def worker(
 
     Args:
         out, overwrite: as of :class:`~stride_monai.screening.Batch`.
-        load_writers: gives the writers.
     """
     batches: list[Batch] = []
 
