@@ -1,7 +1,9 @@
-"""Cell records: labelled cells with their boxes, one row per cell in ``cells.csv``.
+"""What is marked on slides: labelled cells with their boxes, one row per cell in ``cells.csv``, and annotated regions,
+one per row in ``regions.csv``: where every lesion was marked.
 
 Patient, centre and split of a cell are those of its slide in the manifest, never the cell's own: so no cell of a test
-slide can end in training.
+slide can end in training. Outside the annotated regions of a slide nothing is known: a place without a mark is
+unlabelled there, not negative.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from stride_monai.errors import ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.units import Box
 
-__all__ = ["COLUMNS", "WITHOUT_CLASS", "CellRecord", "Polygon", "cells_of", "read_cells", "write_cells"]
+__all__ = [
+    *("COLUMNS", "WITHOUT_CLASS", "CellRecord", "Polygon", "cells_of", "read_cells", "read_regions", "write_cells"),
+    "write_regions",
+]
 
 Polygon = tuple[tuple[float, float], ...]
 """Corners (x, y) in level-0 px; empty where there is no outline."""
@@ -27,10 +32,11 @@ COLUMNS: tuple[str, ...] = (
     *("raw_label", "subtype", "lossy", "outline", "nucleus"),
 )
 _ALWAYS = 9  # columns that are written whether they are used or not
-_REQUIRED = ("slide_id", "x0", "y0", "x1", "y1")
 _ALIASES = {"slide": "slide_id", "description": "descriptions"}
 _MAY_BE_UNKNOWN = ("cell_id", "descriptions", "raw_label", "subtype", "lossy", "outline", "nucleus")
 _SEPARATOR = "|"
+_REGIONS_NAME = "regions.csv"
+_BOX_COLUMNS = ("slide_id", "x0", "y0", "x1", "y1")
 
 WITHOUT_CLASS = frozenset({ABNORMAL, UNLABELED})
 """Labels of marked cells that belong to no cell class."""
@@ -108,7 +114,7 @@ def read_cells(path: Path | str) -> list[CellRecord]:
     """
     path = Path(path)
     present, rows = read_table(path, COLUMNS, _ALIASES, _MAY_BE_UNKNOWN)
-    missing = [name for name in _REQUIRED if name not in present]
+    missing = [name for name in _BOX_COLUMNS if name not in present]
     if missing or not present & {"label", "cell_class"}:
         named = ", ".join(missing or ["label"])
         raise ManifestError(f"{path.absolute()} has no column {named}", f"columns are {', '.join(COLUMNS)}")
@@ -229,3 +235,42 @@ def _cells_of(cell: CellRecord) -> list[str]:
 
 def _corners(polygon: Polygon) -> str:
     return " ".join(f"{x:.12g},{y:.12g}" for x, y in polygon)
+
+
+def read_regions(folder: Path | str) -> dict[str, list[Box]]:
+    """Annotated regions by slide id, level-0 px, in the order of the file; none without a ``regions.csv``.
+
+    Raises:
+        ManifestError: a missing column, or naming every broken line.
+    """
+    path = Path(folder) / _REGIONS_NAME
+    if not path.exists():
+        return {}
+    present, rows = read_table(path, _BOX_COLUMNS, {"slide": "slide_id"})
+    missing = [name for name in _BOX_COLUMNS if name not in present]
+    if missing:
+        raise ManifestError(
+            f"{path.absolute()} has no column {', '.join(missing)}", f"columns are {', '.join(_BOX_COLUMNS)}"
+        )
+    problems: list[str] = []
+    regions: dict[str, list[Box]] = {}
+    for row in rows:
+        try:
+            box = Box(*(row.number(name, "number") for name in _BOX_COLUMNS[1:]))
+            if not box.area > 0:
+                raise ManifestError(f"region {tuple(box)} is empty or non-finite", "use x0 < x1 and y0 < y1")
+            regions.setdefault(row.get("slide_id"), []).append(box)
+        except ManifestError as error:
+            problems.append(f"{row.place}: {error}")
+    refuse(problems, path.name)
+    return regions
+
+
+def write_regions(folder: Path | str, regions: Iterable[tuple[str, Box]]) -> None:
+    """Write ``regions.csv``: slide ids, each with a rectangle in level-0 px.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    rows = ([slide_id, *(f"{side:.12g}" for side in box)] for slide_id, box in regions)
+    write_bytes(Path(folder) / _REGIONS_NAME, table_text(_BOX_COLUMNS, rows))

@@ -18,9 +18,8 @@ from typing import Any
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.data.bags.folder import BAG_SUFFIX, bag_paths, by_slide
-from stride_monai.data.cells import CellRecord, read_cells
+from stride_monai.data.cells import CellRecord, read_cells, read_regions
 from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
-from stride_monai.data.regions import read_regions
 from stride_monai.data.splits import refuse_straddling
 from stride_monai.data.tiles import SlideTiles
 from stride_monai.errors import BagError, ManifestError

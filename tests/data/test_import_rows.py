@@ -11,7 +11,7 @@ import pytest
 from imports import one_field, run_import
 
 from stride_monai.data import read_cells
-from stride_monai.data.regions import read_regions
+from stride_monai.data.cells import read_regions
 from stride_monai.errors import ManifestError
 
 BROKEN = (

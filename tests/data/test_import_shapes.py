@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from imports import run_import
 
 from stride_monai.data import read_cells
-from stride_monai.data.cells import CellRecord
+from stride_monai.data.cells import CellRecord, read_regions
 from stride_monai.data.importers.geometry import hull, simple, turned
 from stride_monai.data.importers.problems import Place, ProblemLog
-from stride_monai.data.importers.yolo_lines import keypoint_lines, line_of
-from stride_monai.data.regions import read_regions
+from stride_monai.data.importers.yolo import keypoint_lines, line_of
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 

@@ -11,8 +11,8 @@ import pytest
 from imports import run_import
 
 from stride_monai.data import read_cells, read_manifest
+from stride_monai.data.cells import read_regions
 from stride_monai.data.importers.split_names import split_in_path, split_named
-from stride_monai.data.regions import read_regions
 from stride_monai.errors import ConfigError, ManifestError
 
 NAMES = "\nnames: [HSIL]\n"

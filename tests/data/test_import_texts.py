@@ -13,8 +13,15 @@ from imports import run_import
 
 from stride_monai.data import read_cells, read_manifest
 from stride_monai.data.importers import MappedLabel
-from stride_monai.data.importers.tables import to_id, to_number
-from stride_monai.data.importers.texts import DEFAULT_ENCODING, decoded, load_xml, load_yaml, parsed_json
+from stride_monai.data.importers.texts import (
+    DEFAULT_ENCODING,
+    decoded,
+    load_xml,
+    load_yaml,
+    parsed_json,
+    to_id,
+    to_number,
+)
 from stride_monai.errors import ManifestError
 
 HEADER = "image_filename,cell_id,bethesda_system,nucleus_x,nucleus_y\n"

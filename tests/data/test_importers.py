@@ -15,8 +15,8 @@ from PIL import Image
 
 from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, read_cells, read_manifest
+from stride_monai.data.cells import read_regions
 from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
-from stride_monai.data.regions import read_regions
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 

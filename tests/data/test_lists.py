@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from stride_monai.data import SlideRecord, read_manifest
-from stride_monai.data.cells import read_cells
-from stride_monai.data.regions import read_regions
+from stride_monai.data.cells import read_cells, read_regions
 from stride_monai.data.splits import leak_groups
 from stride_monai.data.tables import number, numbered_lines
 from stride_monai.errors import ManifestError

@@ -10,8 +10,8 @@ from PIL import Image
 
 from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, write_cells, write_manifest
+from stride_monai.data.cells import read_regions, write_regions
 from stride_monai.data.datalists import cell_crops, detection_tiles
-from stride_monai.data.regions import read_regions, write_regions
 from stride_monai.errors import ManifestError
 from stride_monai.transforms.loading import LoadSlideRegiond
 from stride_monai.units import Box

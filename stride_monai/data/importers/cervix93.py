@@ -14,8 +14,7 @@ from stride_monai.data.importers.pictures import upright_pixels
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
-from stride_monai.data.importers.tables import csv_rows, to_number
-from stride_monai.data.importers.texts import text_of
+from stride_monai.data.importers.texts import csv_rows, text_of, to_number
 from stride_monai.errors import ConfigError, ManifestError
 
 __all__ = ["FORMAT", "read"]

@@ -15,8 +15,7 @@ from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import split_named, stated_split
-from stride_monai.data.importers.tables import to_id, to_number
-from stride_monai.data.importers.texts import json_of, load_json
+from stride_monai.data.importers.texts import json_of, load_json, to_id, to_number
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 

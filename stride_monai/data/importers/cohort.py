@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from stride_monai import __version__
 from stride_monai.bethesda import ABNORMAL, CELL_CLASSES, NEGATIVE, UNLABELED, cell_class_of, slide_class_of
-from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells
+from stride_monai.data.cells import WITHOUT_CLASS, CellRecord, write_cells, write_regions
 from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
 from stride_monai.data.importers.checks import KnownImage, boxed_cells, known_images, whole_regions
 from stride_monai.data.importers.labels import EXCLUDED, LabelMap, MappedLabel
@@ -31,7 +31,6 @@ from stride_monai.data.importers.records import (
 )
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.manifest import SlideRecord, write_manifest
-from stride_monai.data.regions import write_regions
 from stride_monai.data.splits import leak_warning
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 from stride_monai.files import write_bytes

@@ -10,8 +10,7 @@ from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, only_table
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import stated_split
-from stride_monai.data.importers.tables import csv_rows, to_id, to_number
-from stride_monai.data.importers.texts import json_of, load_json
+from stride_monai.data.importers.texts import csv_rows, json_of, load_json, to_id, to_number
 from stride_monai.data.tables import NOT_KNOWN
 from stride_monai.errors import ManifestError
 from stride_monai.files import files_below

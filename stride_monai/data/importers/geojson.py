@@ -18,8 +18,7 @@ from stride_monai.data.importers.labels import BETHESDA, MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage, SourceRegion
-from stride_monai.data.importers.tables import to_id, to_number
-from stride_monai.data.importers.texts import decoded, parsed_json
+from stride_monai.data.importers.texts import decoded, parsed_json, to_id, to_number
 from stride_monai.errors import ManifestError
 from stride_monai.units import Box
 

@@ -36,6 +36,15 @@ class MappedLabel(NamedTuple):
     subtype: str = ""
 
 
+_BENIGN = {  # subtype of NILM -> what data sets call it
+    "Candida": ("Candida", "Fungi"),
+    "Trichomonas": ("Trichomonas", "Trich"),
+    "shift in flora": ("Flora",),
+    "clue cell": ("CC", "Clue cell"),
+    "Herpes simplex": ("Herps", "Herpes", "HSV"),
+    "Actinomyces": ("Actinomyces", "Actino"),
+}
+
 BETHESDA: Mapping[str, MappedLabel] = {
     **{label: MappedLabel(label) for label in LABELS},
     "Negative for intraepithelial lesion": MappedLabel("NILM"),
@@ -43,18 +52,7 @@ BETHESDA: Mapping[str, MappedLabel] = {
     "AGC-FN": MappedLabel("AGC", False, "favour neoplastic"),
     "AIS": MappedLabel("AGC", True, "adenocarcinoma in situ"),
     "ADC": MappedLabel("AGC", True, "adenocarcinoma"),
-    "Candida": MappedLabel("NILM", False, "Candida"),
-    "Fungi": MappedLabel("NILM", False, "Candida"),
-    "Trichomonas": MappedLabel("NILM", False, "Trichomonas"),
-    "Trich": MappedLabel("NILM", False, "Trichomonas"),
-    "Flora": MappedLabel("NILM", False, "shift in flora"),
-    "CC": MappedLabel("NILM", False, "clue cell"),
-    "Clue cell": MappedLabel("NILM", False, "clue cell"),
-    "Herps": MappedLabel("NILM", False, "Herpes simplex"),
-    "Herpes": MappedLabel("NILM", False, "Herpes simplex"),
-    "HSV": MappedLabel("NILM", False, "Herpes simplex"),
-    "Actinomyces": MappedLabel("NILM", False, "Actinomyces"),
-    "Actino": MappedLabel("NILM", False, "Actinomyces"),
+    **{name: MappedLabel("NILM", False, subtype) for subtype, names in _BENIGN.items() for name in names},
 }
 """Labels of the Bethesda System and the organisms it names, as public data sets write them."""
 

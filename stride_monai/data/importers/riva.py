@@ -10,7 +10,7 @@ from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
 from stride_monai.data.importers.split_names import is_split, split_named, stated_split
-from stride_monai.data.importers.tables import csv_rows, to_number
+from stride_monai.data.importers.texts import csv_rows, to_number
 from stride_monai.data.tables import NOT_KNOWN, Row
 from stride_monai.errors import ManifestError
 

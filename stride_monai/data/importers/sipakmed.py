@@ -13,8 +13,7 @@ from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
-from stride_monai.data.importers.tables import to_number
-from stride_monai.data.importers.texts import text_of
+from stride_monai.data.importers.texts import text_of, to_number
 from stride_monai.errors import ConfigError, ManifestError
 
 __all__ = ["FORMAT", "read"]

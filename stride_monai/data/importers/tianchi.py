@@ -10,8 +10,7 @@ from stride_monai.data.importers.labels import MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, plain_name
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage, SourceRegion
-from stride_monai.data.importers.tables import to_number
-from stride_monai.data.importers.texts import json_of, load_json
+from stride_monai.data.importers.texts import json_of, load_json, to_number
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.files import files_below
 from stride_monai.units import Box

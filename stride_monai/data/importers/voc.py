@@ -15,8 +15,7 @@ from stride_monai.data.importers.labels import BETHESDA
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, data_folder, files_in, place_of, plain_name
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage
-from stride_monai.data.importers.tables import to_number
-from stride_monai.data.importers.texts import load_xml, xml_of
+from stride_monai.data.importers.texts import load_xml, to_number, xml_of
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 

@@ -12,8 +12,7 @@ from stride_monai.data.importers.reading import ImageIndex, NameFinder, parts_of
 from stride_monai.data.importers.records import ImportOptions, Listed
 from stride_monai.data.importers.split_lists import list_entries
 from stride_monai.data.importers.split_names import split_in_path
-from stride_monai.data.importers.tables import to_id
-from stride_monai.data.importers.texts import load_yaml, text_of
+from stride_monai.data.importers.texts import load_yaml, text_of, to_id
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ConfigError, ManifestError
 
