@@ -8,13 +8,12 @@ tell three dyes apart. Sources: unmixing, Ruifrok and Johnston 2001; jitter of d
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Randomizable, Transform
+from monai.transforms import Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,35 +63,29 @@ def stain_jitter(image: Tensor, factor: Tensor, offset: Tensor, dyes: str = "pap
     return torch.pow(10, -mixed).clamp(0, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class StainViews:
+class StainViews(DrawnViews):
     """A :class:`StainAugmentation` whose random numbers are drawn, for a batch that is augmented part by part.
 
     As :class:`~stride_monai.transforms.DrawnViews`, with the factors and offsets ``[N, 3]`` of the dyes.
     """
 
-    base: DrawnViews
-    factor: Tensor
-    offset: Tensor
-    dyes: str
-
-    def __len__(self) -> int:
-        return len(self.base)
+    def __init__(self, base: DrawnViews, factor: Tensor, offset: Tensor, dyes: str) -> None:
+        super().__init__(base._drawn, base._strength, base._size)
+        self.factor, self.offset, self.dyes = factor, offset, dyes
 
     def __getitem__(self, chosen: Tensor | slice) -> StainViews:
-        return StainViews(self.base[chosen], self.factor[chosen], self.offset[chosen], self.dyes)
+        return StainViews(super().__getitem__(chosen), self.factor[chosen], self.offset[chosen], self.dyes)
 
-    def __add__(self, other: StainViews) -> StainViews:
+    def __add__(self, other: StainViews) -> StainViews:  # type: ignore[override]  # of the same augmentation
         factor, offset = torch.cat((self.factor, other.factor)), torch.cat((self.offset, other.offset))
-        return StainViews(self.base + other.base, factor, offset, self.dyes)
+        return StainViews(super().__add__(other), factor, offset, self.dyes)
 
     def __call__(self, images: Tensor, place: slice = slice(None)) -> Tensor:
-        """float32 0..1 of uint8 or float crops ``[n, 3, S, S]``, which are the images at ``place`` of the batch."""
-        moved = self.base(images, place)
+        moved = super().__call__(images, place)
         return stain_jitter(moved, self.factor[place].to(moved), self.offset[place].to(moved), self.dyes)
 
 
-class StainAugmentation(Randomizable, Transform):
+class StainAugmentation(CellAugmentation):
     """A :class:`~stride_monai.transforms.CellAugmentation` and a jitter of the dyes of each cell.
 
     Args:
@@ -117,32 +110,14 @@ class StainAugmentation(Randomizable, Transform):
                 f"stain jitter of {amount} and {offset} in the dyes '{dyes}'",
                 f"amounts are 0 to 1, dyes {', '.join(DYES)}",
             )
-        self._base = CellAugmentation(strength)
+        super().__init__(strength)
         self.amount, self.offset, self.dyes = amount, offset, dyes
-        self._drawn: StainViews | None = None
-
-    def randomize(self, data: int, rank: int = 0, world_size: int = 1) -> None:
-        """Draw anew for ``data`` images, as :meth:`.CellAugmentation.randomize`."""
-        self._drawn = self.drawn(data * world_size, slice(rank, None, world_size))
 
     def drawn(self, count: int, share: slice | NDArray[np.int64] = slice(None)) -> StainViews:
-        """Draw anew for ``count`` images, of which those of ``share`` are wanted, and apply it part by part."""
-        base = self._base.set_random_state(state=self.R).drawn(count, share)
+        """As of the base."""
+        base = super().drawn(count, share)
         factor, offset = torch.as_tensor(self.R.uniform(-1, 1, (2, count, 3))[:, share], dtype=torch.float32)
         return StainViews(base, 1 + self.amount * factor, self.offset * offset, self.dyes)
-
-    def __call__(self, img: Any, randomize: bool = True) -> Tensor:
-        """Args:
-            img: uint8 or float 0..1 ``[N, 3, S, S]``, on any device.
-            randomize: False to repeat the last draw.
-
-        Returns:
-            float32 0..1 of the same shape and device.
-        """
-        if randomize or self._drawn is None:
-            self.randomize(len(img))
-        assert self._drawn is not None
-        return self._drawn(torch.as_tensor(img))
 
 
 class StainNormalization(Transform):

@@ -58,7 +58,7 @@ def test_augmentation_draws_for_each_cell_in_whole_and_in_parts() -> None:
     without = StepAugmentation(StainAugmentation(amount=0.0, offset=0.0), seed=3)(images, 5)
     plain = StepAugmentation("strong", seed=3)(images, 5)
     torch.testing.assert_close(without, plain.clamp(min=1 / 255), atol=1e-5, rtol=0)  # a density has no black
-    assert isinstance(StainAugmentation()._base, CellAugmentation)
+    assert isinstance(StainAugmentation(), CellAugmentation)
 
 
 def test_normalized_slides_have_one_stain_and_keep_their_order() -> None:
