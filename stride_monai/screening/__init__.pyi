@@ -1,3 +1,4 @@
+from .batch import Batch as Batch
 from .batch import Tell as Tell
 from .batch import screen_batch as screen_batch
 from .bundle_inference import ScreeningInferer as ScreeningInferer
@@ -10,7 +11,6 @@ from .inputs import collect as collect
 from .loaders import load_models as load_models
 from .loaders import load_reranker as load_reranker
 from .models import Models as Models
-from .one_slide import Batch as Batch
 from .screener import Screener as Screener
 from .store import About as About
 from .store import BundleStore as BundleStore

@@ -1,29 +1,172 @@
-"""Many slides: one folder each, an index of the run, and nothing lost when a slide, the disk or the machine fails."""
+"""Many slides: one folder each, an index of the run, and nothing lost when a slide, the disk or the machine fails.
+
+Whatever happens to a slide alone is its outcome.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from stride_monai.files import remove_leftovers
+from stride_monai.errors import OutputError
+from stride_monai.files import remove_leftovers, temporary_folder
+from stride_monai.findings import Screened, SlideStatus
 from stride_monai.guard import unbroken
 from stride_monai.ownership import refuse_inputs, refuse_within
-from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome
+from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome, without_folders
 from stride_monai.runs.claims import held
-from stride_monai.runs.jobs import Job, Part, never, unheard
+from stride_monai.runs.jobs import Ended, Job, Part, attempt, never, unheard
 from stride_monai.runs.ledger import Ledger
+from stride_monai.runs.notes import Notes
 from stride_monai.runs.runners import Runner, serial
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.one_slide import Batch, Progress, Writer
 from stride_monai.screening.results import ResultFolder
 from stride_monai.slides.parts import own_folders
 
-__all__ = ["Batch", "OneByOne", "Progress", "Tell", "Writer", "run_slides", "screen_batch"]
+if TYPE_CHECKING:  # the process that only watches needs no networks
+    from stride_monai.screening.screener import Screener
+
+__all__ = [
+    "Batch",
+    "OneByOne",
+    "Progress",
+    "Tell",
+    "Writer",
+    "failed_by",
+    "failed_slide",
+    "not_tried",
+    "run_slides",
+    "screen_batch",
+]
+
+_ERROR_HEAD = "stride-monai: a defect met on the slide "
+Progress = Callable[[SlideInput, int, int], None]
+"""Told of a slide's tiles: done, and in all."""
+Writer = Callable[[Screened, Path, Mapping[str, Any]], Path]
+"""Writes one file of a slide into its folder. Passed in, because exporters and screening do not know each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One run over a list of slides.
+
+    Attributes:
+        out: folder of the results; one folder per slide id below it.
+        writers: by name, what is written for each slide.
+        overwrite: screen again what is already done with the same settings.
+        command: what the user typed, for the run index.
+        inputs: files and folders that the user named beside the slides' own; nothing is written over them.
+        settings: of a writer, by its name; what is not named here has its own defaults.
+    """
+
+    screener: Screener
+    out: Path
+    writers: Mapping[str, Writer]
+    overwrite: bool = False
+    command: Sequence[str] = ()
+    inputs: Sequence[Path] = ()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __call__(self, item: SlideInput, on_progress: Progress | None = None) -> Outcome:
+        """Screen one slide and write its results; whatever happens to it is its outcome."""
+        if item.problem:
+            return not_tried(self.out, item)
+        done = never if self.overwrite else partial(_earlier, self, item)
+        progress = None if on_progress is None else partial(on_progress, item)
+        ended = attempt(Job(item.slide_id, done, lambda _: _screened(self, item, progress)))
+        if ended.error is not None:
+            return failed_by(self.out, item, ended)
+        _errors(self.out).forget(item.slide_id)
+        return replace(ended.get(), seconds=ended.seconds)
+
+    def info(self) -> Mapping[str, object]:
+        """What screens, for the index of the run."""
+        return self.screener.models.about.info()
+
+
+def _earlier(batch: Batch, item: SlideInput) -> Outcome | None:
+    results = ResultFolder(batch.out, item.slide_id)
+    done = results.done(item.path, batch.screener.config_hash(item), batch.writers)
+    return None if done is None else Outcome.of(done, path=item.path, resumed=True)
+
+
+def _screened(batch: Batch, item: SlideInput, progress: Callable[[int, int], None] | None) -> Outcome:
+    screened = batch.screener.screen(item, progress)
+    start = time.perf_counter()
+    _write(batch, screened, ResultFolder(batch.out, item.slide_id))
+    stages = {**screened.seconds, "write": time.perf_counter() - start}
+    return Outcome.of(screened.findings, path=item.path, stages=stages)
+
+
+def failed_by(out: Path, item: SlideInput, ended: Ended[Any]) -> Outcome:
+    """The outcome of a slide that failed; of a defect, which must not stop the others, a traceback is kept."""
+    reason = f"{item.path.name}: {ended.reason}" if ended.trace else ended.reason
+    return failed_slide(out, item, reason, ended.seconds, ended.trace)
+
+
+def not_tried(out: Path, item: SlideInput) -> Outcome:
+    """The outcome of an input with a problem."""
+    if item.skipped:
+        return Outcome(item.slide_id, item.path.name, SlideStatus.SKIPPED, item.problem, path=str(item.path))
+    return failed_slide(out, item, item.problem, 0.0)
+
+
+def _write(batch: Batch, screened: Screened, results: ResultFolder) -> None:
+    """All files of a slide, or none: they are made under a temporary name, and moved when all of them are there."""
+    try:
+        with temporary_folder(batch.out) as made:
+            for name, writer in batch.writers.items():
+                writer(screened, made, batch.settings.get(name, {}))
+            results.replace(made, batch.writers)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the results of {results.slide_id} ({error.strerror or error})", "check the disk space"
+        ) from error
+
+
+def failed_slide(out: Path, item: SlideInput, reason: str, seconds: float, defect: str = "") -> Outcome:
+    """The outcome of a slide that failed: nothing that was found earlier stays in its place.
+
+    Args:
+        defect: what to keep for whoever mends a defect, e.g. a traceback.
+    """
+    try:
+        ResultFolder(out, item.slide_id).set_aside()
+    except OutputError as error:
+        reason = f"{reason} ({error.what})"
+    if defect:
+        reason = f"{reason}: please report it{_keep_defect(out, item, defect)}"
+    else:
+        _errors(out).forget(item.slide_id)
+    return Outcome(
+        slide_id=item.slide_id,
+        file_name=item.path.name,
+        status=SlideStatus.FAILED,
+        reason=reason,
+        seconds=seconds,
+        path=str(item.path),
+    )
+
+
+def _keep_defect(out: Path, item: SlideInput, defect: str) -> str:
+    """Keep a traceback for its report; where it is, in words."""
+    if not out.is_dir():  # it vanished, and is not to be made anew without its lock
+        return "; its traceback is lost with the output folder"
+    try:
+        path = _errors(out).write(item.slide_id, without_folders(defect, item.path))
+    except OutputError as error:
+        return f"; its traceback is lost, {error.what}"
+    return f" with {ERRORS_NAME}/{path.name}"
+
+
+def _errors(out: Path) -> Notes:
+    return Notes(out / ERRORS_NAME, _ERROR_HEAD)
 
 
 class OneByOne(Protocol):

@@ -22,9 +22,9 @@ from stride_monai.guard import (
 )
 from stride_monai.names import readable
 from stride_monai.run_index import Outcome
+from stride_monai.screening.batch import Progress, Writer, failed_slide, not_tried
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.one_slide import Progress, Writer, failed_slide, not_tried
 from stride_monai.screening.results import FINDINGS_FILE
 from stride_monai.screening.store import About
 from stride_monai.screening.worker import Load, Look, Screen

@@ -10,9 +10,9 @@ from typing import Any
 
 from stride_monai.run_index import Outcome
 from stride_monai.runs.jobs import Job, Part, attempt, never
+from stride_monai.screening.batch import Batch, Writer, failed_by
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, is_bag_path, open_input
-from stride_monai.screening.one_slide import Batch, Writer, failed_by
 from stride_monai.screening.store import About
 
 __all__ = ["Load", "Look", "Screen", "worker"]

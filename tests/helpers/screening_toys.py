@@ -19,9 +19,9 @@ from stride_monai.files import fingerprint
 from stride_monai.findings import Described, Pictures, Screened
 from stride_monai.run_index import Outcome
 from stride_monai.runs import Ended
+from stride_monai.screening.batch import Batch, Writer, failed_by
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
-from stride_monai.screening.one_slide import Batch, Writer, failed_by
 from stride_monai.screening.store import About, Choice
 from stride_monai.screening.worker import Load, Look, Screen
 
