@@ -236,27 +236,27 @@ def any_centre(seed: int) -> Centre:
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
     haematoxylin, others = spread(0.45, 1.3), rng.lognormal(0.1, 0.4, 4).tolist()
-    sharpen = float(rng.uniform(-0.2, 1.2))
+    sharpen = rng.uniform(-0.2, 1.2)
     return Centre(
         ANY,
         dye_od=tinted(*rng.uniform((0.65, 0.7, 0.55), (1.2, 1.2, 1.35)).tolist()),
         strength=(haematoxylin, *others),
-        eosinophilic=float(rng.uniform(0.05, 0.95)),
+        eosinophilic=rng.uniform(0.05, 0.95),
         background=tuple((rng.uniform(200, 253) + rng.normal(0, 5, 3)).clip(190, 254).astype(int).tolist()),
         gamma=spread(0.75, 1.35),
         white_balance=tuple(rng.uniform(0.96, 1.08, 3).tolist()),
-        glare=float(rng.uniform(0.01, 0.1)),
+        glare=rng.uniform(0.01, 0.1),
         blur_um=spread(0.12, 0.6),
-        sharpen=(sharpen, sharpen, float(rng.uniform(-0.2, 1.0))),
+        sharpen=(sharpen, sharpen, rng.uniform(-0.2, 1.0)),
         noise=spread(0.004, 0.03),
-        noise_color=float(rng.uniform(0, 1)),
+        noise_color=rng.uniform(0, 1),
         haze=spread(0.003, 0.05),
-        streaks=float(rng.uniform(0, 0.025)),
+        streaks=rng.uniform(0, 0.025),
         dirt_per_mm2=spread(150, 4000),
-        shading=float(rng.uniform(0, 0.02)),
+        shading=rng.uniform(0, 0.02),
         jpeg_quality=int(rng.integers(40, 96)),
-        focus_um=float(rng.uniform(0.3, 2.0)),
-        depth_um=float(rng.uniform(0.4, 1.4)),
+        focus_um=rng.uniform(0.3, 2.0),
+        depth_um=rng.uniform(0.4, 1.4),
         density_per_mm2=spread(180, 700),
-        crowding=float(rng.uniform(0, 1)),
+        crowding=rng.uniform(0, 1),
     )

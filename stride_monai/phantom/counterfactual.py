@@ -20,7 +20,7 @@ from stride_monai.errors import ConfigError
 from stride_monai.phantom.cells.figures import Figure, Nucleus, Part
 from stride_monai.phantom.cells.hard_negatives import HARD_NEGATIVES
 from stride_monai.phantom.cells.lesions import LESIONS
-from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, measures
+from stride_monai.phantom.cells.measures import A0, irregular, measures, moments
 from stride_monai.phantom.cells.outlines import SAMPLES, Outline
 from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.cohorts.bags import check_crops, cut_crops
@@ -132,11 +132,7 @@ def _with_one_nucleus(figure: Figure) -> Figure | None:
     if len(part.nuclei) < 2:
         return None
     single = _with(figure, replace(part, nuclei=part.nuclei[:1]))
-    return single if _irregular(single) == _irregular(figure) else None
-
-
-def _irregular(figure: Figure) -> bool:
-    return measures(figure)["contour_irregularity"] >= IRREGULAR_FROM
+    return single if irregular(single.nuclei()) == irregular(figure.nuclei()) else None
 
 
 def _paler(figure: Figure) -> Figure | None:
@@ -160,14 +156,7 @@ def _smoother(figure: Figure) -> Figure | None:
 
 
 def _ellipse_like(outline: Outline) -> Outline:
-    points = outline.polygon()
-    following = np.roll(points, -1, axis=0)
-    cross = points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]
-    middle = ((points + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
-    a, b = points - middle, following - middle
-    cross = a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]
-    sums = a[:, :, None] * a[:, None] + b[:, :, None] * b[:, None] + (a + b)[:, :, None] * (a + b)[:, None]
-    spread = (sums * cross[:, None, None]).sum(axis=0) / (12 * cross.sum())  # integral of p p' over the area
+    middle, spread = moments(outline.polygon())
     angles = np.arange(SAMPLES) * (2 * np.pi / SAMPLES)
     towards = np.stack([np.cos(angles), np.sin(angles)])
     radii = 1 / np.sqrt((towards * (np.linalg.inv(spread) @ towards)).sum(axis=0))

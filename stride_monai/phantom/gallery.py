@@ -27,7 +27,7 @@ from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.render import draw_cell, render_field, render_slide
 from stride_monai.phantom.scenes.artefacts import ARTEFACTS
 from stride_monai.phantom.scenes.truth import SlideTruth
-from stride_monai.phantom.sheets import GAP, INK, Pixels, Tile, framed, page, save, square, through_jpeg
+from stride_monai.phantom.sheets import GAP, Pixels, Tile, framed, page, save, square, through_jpeg
 from stride_monai.slides.resample import resample
 from stride_monai.slides.slide import Slide, open_slide
 from stride_monai.units import Box
@@ -205,8 +205,8 @@ def slide_page(
             x, y = _interesting(truth)
             near, close = (Box.around(x, y, um / slide.mpp) for um in (700.0, 130.0))
             whole, step = slide.overview(side)
-            overview = framed(square(whole, side), [near.on_tile(slide.box, 1 / step)], [INK])
-            middle = framed(_view(slide, near, side), [close.on_tile(near, side / near.width)], [INK])
+            overview = framed(square(whole, side), near.on_tile(slide.box, 1 / step))
+            middle = framed(_view(slide, near, side), close.on_tile(near, side / near.width))
             detail = _view(slide, close, side)
             mpp = slide.mpp
     captions = (

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
 from stride_monai.errors import ConfigError, OutputError, check_name
-from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.measures import measures
@@ -153,10 +152,6 @@ def default_density(diameter_mm: float) -> float:
     return DENSITY_13_MM if diameter_mm <= 13 else DENSITY_20_MM
 
 
-def _density(centre: Centre, diameter_mm: float) -> float:
-    return default_density(diameter_mm) if centre.density_per_mm2 is None else centre.density_per_mm2
-
-
 def plan_slide(
     label: str,
     *,
@@ -174,12 +169,13 @@ def plan_slide(
     label, chosen = parse_label(label), _centre(centre, seed)
     mpp = chosen.mpp if mpp is None else mpp
     diameter_mm = chosen.deposit_mm if diameter_mm is None else diameter_mm
-    density = _density(chosen, diameter_mm) if density_per_mm2 is None else density_per_mm2
+    density = chosen.density_per_mm2 if density_per_mm2 is None else density_per_mm2
+    density = default_density(diameter_mm) if density is None else density
     _check_scale(mpp, density, seed)
     region = _deposit(chosen, diameter_mm, margin_mm, mpp)
     cells = region.area_mm2(mpp) * density
     counts = lesion_counts(label, cells, stream(seed, Draw.LESION_COUNTS)) if lesions is None else _checked(lesions)
-    crowd, size = _crowd(crowd_per_mm2), (region.width, region.height)
+    crowd, draws = _crowd(crowd_per_mm2), stream(seed, Draw.ARTEFACTS)
     plan = make_plan(
         region,
         lesions=counts,
@@ -187,7 +183,7 @@ def plan_slide(
         mpp=mpp,
         density_per_mm2=density,
         centre=chosen,
-        artefacts=make_artefacts(tuple(artefacts), stream(seed, Draw.ARTEFACTS), *size, mpp),
+        artefacts=make_artefacts(tuple(artefacts), draws, region.width, region.height, mpp),
         crowd_per_mm2=crowd,
     )
     parameters = {
@@ -287,7 +283,7 @@ def draw_cell(
         pinned=figure,
     )
     pixels = Scene(plan).paint(0, 0, size_px, size_px)
-    return pixels, _unique_truth(plan, 0, (size_px, size_px))
+    return pixels, truth_of(plan, 0)
 
 
 def _centre(centre: str | Centre, seed: int) -> Centre:
@@ -331,78 +327,50 @@ def _field_lesions(label: str, seed: int) -> dict[str, int]:
 
 def _truth(plan: Plan, slide_id: str, parameters: Mapping[str, Any]) -> SlideTruth:
     region = plan.region
-    size = (region.width, region.height)
-    cells = [_unique_truth(plan, i, size) for i in range(len(plan.unique))]
-    cells += _sampled_truth(plan, size)
+    cells = [truth_of(plan, int(i)) for i in (*range(len(plan.unique)), *_sampled(plan))]
     visible = tuple(cell for cell in cells if cell.box.width > 1 and cell.box.height > 1)
     return SlideTruth(
         slide_id, region.width, region.height, plan.mpp, plan.centre.name, visible, plan.cells_drawn, parameters
     )
 
 
+def _sampled(plan: Plan) -> NDArray[np.int64]:
+    """A sample of the common cells, without what is none, as indices for :func:`truth_of`."""
+    eligible = np.array([figure.kind not in NO_CELLS for figure in plan.bank])[plan.common.member]
+    chosen = stream(plan.seed, Draw.SAMPLED_TRUTH).permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]
+    return np.asarray(np.sort(chosen) + len(plan.unique))
+
+
 def truth_of(plan: Plan, index: int) -> TruthCell:
     """What is known of one cell of a plan: first come the lesions and hard negatives, then the common cells."""
-    size = (plan.region.width, plan.region.height)
-    if index < len(plan.unique):
-        return _unique_truth(plan, index, size)
-    return _common_truth(plan, index - len(plan.unique), size)
+    unique = index < len(plan.unique)
+    if unique:
+        number, cell = index, plan.unique[index]
+        figure, x, y, turn, hard = cell.figure, cell.x, cell.y, 0, cell.hard
+    else:
+        number, common = index - len(plan.unique), plan.common
+        figure, turn, hard = plan.bank[common.member[number]], int(common.orientation[number]), False
+        x, y = int(common.x[number]), int(common.y[number])
 
+    def placed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return turned(points, turn) / plan.mpp + (x, y)
 
-def _unique_truth(plan: Plan, number: int, size: tuple[int, int]) -> TruthCell:
-    cell = plan.unique[number]
-    blur = LEVELS_UM[int(defocus_levels(plan, unique=True, only=np.array([number]))[0])]
-    outlines = [outline.polygon() for outline in cell.figure.outlines()]
-    nuclei = [nucleus.outline.polygon() for nucleus in cell.figure.nuclei()]
-    return _truth_cell(cell.figure, f"u{number}", cell.x, cell.y, outlines, nuclei, plan.mpp, size, cell.hard, blur)
-
-
-def _sampled_truth(plan: Plan, size: tuple[int, int]) -> list[TruthCell]:
-    """A sample of the common cells, without what is none."""
-    rng = stream(plan.seed, Draw.SAMPLED_TRUTH)
-    common = plan.common
-    eligible = np.array([figure.kind not in NO_CELLS for figure in plan.bank])[common.member]
-    chosen = rng.permutation(np.flatnonzero(eligible))[:_SAMPLED_NEGATIVES]
-    return [_common_truth(plan, int(index), size) for index in np.sort(chosen)]
-
-
-def _common_truth(plan: Plan, index: int, size: tuple[int, int]) -> TruthCell:
-    common = plan.common
-    figure, turn = plan.bank[common.member[index]], int(common.orientation[index])
-    outlines = [turned(outline.polygon(), turn) for outline in figure.outlines()]
-    nuclei = [turned(nucleus.outline.polygon(), turn) for nucleus in figure.nuclei()]
-    x, y = int(common.x[index]), int(common.y[index])
-    blur = LEVELS_UM[int(defocus_levels(plan, unique=False, only=np.array([index]))[0])]
-    return _truth_cell(figure, f"c{index}", x, y, outlines, nuclei, plan.mpp, size, False, blur)
-
-
-def _truth_cell(
-    figure: Figure,
-    cell_id: str,
-    x: int,
-    y: int,
-    outlines: list[NDArray[np.float64]],
-    nuclei: list[NDArray[np.float64]],
-    mpp: float,
-    size: tuple[int, int],
-    hard: bool,
-    blur_um: float,
-) -> TruthCell:
-    placed = tuple(points / mpp + (x, y) for points in outlines)
-    every = np.concatenate(placed)
-    low = np.clip(every.min(axis=0), 0, size)
-    high = np.clip(every.max(axis=0), 0, size)
+    outlines = tuple(placed(outline.polygon()) for outline in figure.outlines())
+    corners, size = np.concatenate(outlines), (plan.region.width, plan.region.height)
+    box = np.clip((corners.min(axis=0), corners.max(axis=0)), 0, size).ravel().tolist()
+    level = defocus_levels(plan, unique=unique, only=np.array([number]))[0]
     return TruthCell(
-        cell_id=cell_id,
+        cell_id=f"{'u' if unique else 'c'}{number}",
         kind=figure.kind,
         label=figure.label,
         descriptions=figure.descriptions,
         x=float(x),
         y=float(y),
-        box=Box(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
-        outlines=placed,
-        nuclei=tuple(points / mpp + (x, y) for points in nuclei),
+        box=Box(*box),
+        outlines=outlines,
+        nuclei=tuple(placed(nucleus.outline.polygon()) for nucleus in figure.nuclei()),
         hard=hard,
-        defocus_um=float(np.hypot(figure.defocus_um, blur_um)),
+        defocus_um=float(np.hypot(figure.defocus_um, LEVELS_UM[level])),
         measures=measures(figure),
         observed=figure.observed or figure.descriptions,
     )

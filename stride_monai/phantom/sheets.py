@@ -18,12 +18,12 @@ from stride_monai.files import write_bytes
 from stride_monai.phantom.files.products import SIGNATURE, is_picture
 from stride_monai.units import Box, TilePx
 
-__all__ = ["GAP", "INK", "Pixels", "Tile", "framed", "page", "save", "square", "through_jpeg"]
+__all__ = ["GAP", "Pixels", "Tile", "framed", "page", "save", "square", "through_jpeg"]
 
 Pixels = NDArray[np.uint8]
 
 GAP, _TEXT = 6, 13
-INK, _PAPER = (30, 30, 30), (255, 255, 255)
+_INK, _PAPER = (30, 30, 30), (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ def page(rows: Sequence[tuple[str, Sequence[Tile]]], mpp: float, bar_um: float =
     pen = ImageDraw.Draw(sheet)
     top = GAP
     for (heading, tiles), height in zip(rows, heights, strict=True):
-        pen.text((GAP, top), heading, INK, font)
+        pen.text((GAP, top), heading, _INK, font)
         left, at = GAP, top + line * bool(heading)
         for i, tile in enumerate(tiles):
             high, wide = tile.pixels.shape[:2]
             sheet.paste(Image.fromarray(tile.pixels), (left, at))
-            pen.text((left, at + high + 2), tile.caption, INK, font)
+            pen.text((left, at + high + 2), tile.caption, _INK, font)
             if i == 0 and top == GAP and bar_um > 0:
                 _bar(pen, left + 6, at + high - 8, bar_um, mpp, font)
             left += wide + GAP
@@ -87,8 +87,8 @@ def _bar(
     pen.rectangle(
         (left - 3, bottom - _TEXT - 8, left + max(length, pen.textlength(text, font)) + 3, bottom + 4), _PAPER
     )
-    pen.text((left, bottom - _TEXT - 8), text, INK, font)
-    pen.rectangle((left, bottom - 1, left + length, bottom + 1), INK)
+    pen.text((left, bottom - _TEXT - 8), text, _INK, font)
+    pen.rectangle((left, bottom - 1, left + length, bottom + 1), _INK)
 
 
 def through_jpeg(pixels: Pixels, quality: int) -> Pixels:
@@ -105,11 +105,9 @@ def square(pixels: Pixels, side: int) -> Pixels:
     return out
 
 
-def framed(pixels: Pixels, boxes: Sequence[Box[TilePx]], colors: Sequence[tuple[int, int, int]]) -> Pixels:
+def framed(pixels: Pixels, box: Box[TilePx]) -> Pixels:
     picture = Image.fromarray(pixels)
-    pen = ImageDraw.Draw(picture)
-    for box, color in zip(boxes, colors, strict=True):
-        pen.rectangle(tuple(box), outline=color, width=2)
+    ImageDraw.Draw(picture).rectangle(tuple(box), outline=_INK, width=2)
     return np.asarray(picture)
 
 

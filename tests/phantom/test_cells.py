@@ -119,7 +119,7 @@ def test_a_fold_cuts_the_outline() -> None:
 def test_a_sprite_holds_its_whole_figure(name: str) -> None:
     figure = MAKERS[name](np.random.default_rng(5), 0.5)
     sprite = rasterize(figure, 0.5, 0.2, np.random.default_rng(1))
-    assert sprite.size == 2 * half_size(figure, 0.5, 0.2)
+    assert sprite.size == 2 * half_size(figure.reach_um, figure.defocus_um, 0.5, 0.2)
     border = np.concatenate(
         [sprite.planes[:, 0], sprite.planes[:, -1], sprite.planes[:, :, 0], sprite.planes[:, :, -1]]
     )

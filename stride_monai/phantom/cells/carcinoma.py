@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from stride_monai.bethesda import PAPER_DESCRIPTIONS
-from stride_monai.phantom.cells.anatomy import Dyes, disc_area, inside, nuclear_dyes, squamous_dyes
+from stride_monai.phantom.cells.anatomy import Dyes, disc_area, nuclear_dyes, spots, squamous_dyes
 from stride_monai.phantom.cells.figures import Figure, Nucleus, Part
-from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, contour_irregularity
+from stride_monai.phantom.cells.measures import A0, irregular, texts_of
 from stride_monai.phantom.cells.outlines import Outline, ellipse, enclosing, polygonal
 from stride_monai.phantom.cells.strands import Strand, winding
 
@@ -26,16 +26,15 @@ def scc(rng: np.random.Generator, pinkness: float) -> Figure:
     orange = form != "non_keratinizing" or rng.random() < 0.15
     dyes: Dyes = squamous_dyes(rng, False)
     if orange:
-        dyes = (0.05, float(rng.uniform(0.4, 0.9)), 0.0, float(rng.uniform(0.5, 1.2)), 0.2)
-    drawn = (
+        dyes = (0.05, rng.uniform(0.4, 0.9), 0.0, rng.uniform(0.5, 1.2), 0.2)
+    texts = texts_of(
         (form == "non_keratinizing", _HIGH_RATIO),
         (True, _DARK),
-        (contour_irregularity(nucleus.outline.polygon()) >= IRREGULAR_FROM, _MEMBRANE),
+        (irregular(part.nuclei), _MEMBRANE),
         (nucleus.coarse, _CHROMATIN),
         (True, _PLEOMORPHIC),
         (bool(nucleus.nucleoli), _NUCLEOLI),
     )
-    texts = tuple(text for present, text in drawn if present)
     return Figure(f"scc_{form}", "SCC", (part,), dyes, nuclear_dyes(rng), texts)
 
 
@@ -44,12 +43,12 @@ def _ink_dark(rng: np.random.Generator, area: float, elongation: float, angle: f
     coarse = rng.random() < 0.6
     return Nucleus(
         outline,
-        density=float(rng.uniform(0.95, 1.4)),
+        density=rng.uniform(0.95, 1.4),
         chromatin=0.25 if coarse else 0.1,
         coarse=coarse,
         membrane=0.1,
         clearing=0.0,
-        softness=float(rng.uniform(0.5, 1.3)),
+        softness=rng.uniform(0.5, 1.3),
     )
 
 
@@ -61,7 +60,7 @@ def _tail(rng: np.random.Generator, cell: Outline, angle: float, width: float, d
         rng,
         start=(inner * np.cos(angle), inner * np.sin(angle)),
         angle=angle,
-        length=float(rng.uniform(18, 45)),
+        length=rng.uniform(18, 45),
         turn=0.6,
         pieces=10,
     )
@@ -69,8 +68,8 @@ def _tail(rng: np.random.Generator, cell: Outline, angle: float, width: float, d
 
 
 def _keratinized(rng: np.random.Generator, form: str) -> Part:
-    angle = float(rng.uniform(0, 2 * np.pi))
-    density = float(rng.uniform(0.38, 0.8))
+    angle = rng.uniform(0, 2 * np.pi)
+    density = rng.uniform(0.38, 0.8)
     strands: tuple[Strand, ...] = ()
     if form == "bizarre":
         cell = polygonal(
@@ -81,49 +80,46 @@ def _keratinized(rng: np.random.Generator, form: str) -> Part:
             raggedness=0.14,
             rounding=2.0,
         )
-        nucleus = _ink_dark(rng, A0 * rng.uniform(2.0, 4.5), float(rng.uniform(1.1, 2.0)), angle)
+        nucleus = _ink_dark(rng, A0 * rng.uniform(2.0, 4.5), rng.uniform(1.1, 2.0), angle)
     elif form == "tadpole":
         cell = ellipse(
             rng, disc_area(rng.uniform(14, 22)), elongation=rng.uniform(1.2, 1.7), angle=angle, irregularity=0.12
         )
-        nucleus = _ink_dark(rng, A0 * rng.uniform(1.5, 2.6), float(rng.uniform(1.1, 1.7)), angle)
-        strands = (_tail(rng, cell, angle, float(rng.uniform(2.5, 4.5)), density),)
+        nucleus = _ink_dark(rng, A0 * rng.uniform(1.5, 2.6), rng.uniform(1.1, 1.7), angle)
+        strands = (_tail(rng, cell, angle, rng.uniform(2.5, 4.5), density),)
     else:
         long = form == "fibre"
-        elongation = float(rng.uniform(3.5, 5.0) if long else rng.uniform(2.2, 3.6))
+        elongation = rng.uniform(3.5, 5.0) if long else rng.uniform(2.2, 3.6)
         cell = ellipse(rng, rng.uniform(200, 420), elongation=elongation, angle=angle, irregularity=0.1)
-        nucleus = _ink_dark(rng, A0 * rng.uniform(1.1, 1.9), float(rng.uniform(2.0, 3.2)), angle)
+        nucleus = _ink_dark(rng, A0 * rng.uniform(1.1, 1.9), rng.uniform(2.0, 3.2), angle)
         if long:
             strands = tuple(_tail(rng, cell, end, 2.2, density) for end in (angle, angle + np.pi))
     return Part(
         enclosing(cell, [nucleus.outline]),
         (nucleus,),
         density=density,
-        texture=float(rng.uniform(0.1, 0.3)),
-        edge=float(rng.uniform(0.0, 0.15)),
-        grain=float(rng.uniform(0.0, 0.5)),
-        wrinkles=float(rng.uniform(0.0, 0.6)),
-        softness=float(rng.uniform(0.5, 1.0)),
+        texture=rng.uniform(0.1, 0.3),
+        edge=rng.uniform(0.0, 0.15),
+        grain=rng.uniform(0.0, 0.5),
+        wrinkles=rng.uniform(0.0, 0.6),
+        softness=rng.uniform(0.5, 1.0),
         strands=strands,
     )
 
 
 def _non_keratinizing(rng: np.random.Generator) -> Part:
     """A large round nucleus with uneven, cleared chromatin and macronucleoli in scanty fragile cytoplasm."""
-    nuclear = float(rng.uniform(11, 17))
+    nuclear = rng.uniform(11, 17)
     outline = ellipse(rng, disc_area(nuclear), elongation=rng.uniform(1, 1.5), irregularity=rng.uniform(0.06, 0.16))
-    spots = []
-    for _ in range(int(rng.choice((0, 1, 2, 3), p=(0.2, 0.4, 0.25, 0.15)))):
-        x, y = inside(rng, nuclear * 0.27)
-        spots.append((x, y, float(rng.uniform(0.9, 1.6))))
+    nucleoli = spots(rng, int(rng.choice(4, p=(0.2, 0.4, 0.25, 0.15))), nuclear * 0.27, (0.9, 1.6))
     nucleus = Nucleus(
         outline,
-        density=float(rng.uniform(0.72, 1.05)),
-        chromatin=float(rng.uniform(0.26, 0.42)),
+        density=rng.uniform(0.72, 1.05),
+        chromatin=rng.uniform(0.26, 0.42),
         coarse=True,
-        membrane=float(rng.uniform(0.15, 0.4)),
-        clearing=float(rng.uniform(0.05, 0.3)),
-        nucleoli=tuple(spots),
+        membrane=rng.uniform(0.15, 0.4),
+        clearing=rng.uniform(0.05, 0.3),
+        nucleoli=nucleoli,
     )
     cell = ellipse(
         rng,
@@ -134,8 +130,8 @@ def _non_keratinizing(rng: np.random.Generator) -> Part:
     return Part(
         enclosing(cell, [nucleus.outline]),
         (nucleus,),
-        density=float(rng.uniform(0.15, 0.35)),
+        density=rng.uniform(0.15, 0.35),
         texture=0.3,
-        grain=float(rng.uniform(0.2, 0.8)),
-        softness=float(rng.uniform(1.0, 2.2)),
+        grain=rng.uniform(0.2, 0.8),
+        softness=rng.uniform(1.0, 2.2),
     )

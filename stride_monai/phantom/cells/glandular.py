@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from stride_monai.bethesda import AGC_DESCRIPTION, PAPER_DESCRIPTIONS
-from stride_monai.phantom.cells.anatomy import columnar_part, moved, nuclear_dyes, packed, squamous_dyes
+from stride_monai.phantom.cells.anatomy import columnar_part, moved, packed, squamous
 from stride_monai.phantom.cells.figures import Figure, Halo, Nucleus, Part
-from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, NORMAL_DENSITY, measures
+from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, NORMAL_DENSITY, measures, texts_of
 from stride_monai.phantom.cells.outlines import ellipse
 from stride_monai.phantom.cells.strands import Strand
 
@@ -30,11 +30,11 @@ _Place = tuple[float, float, float]
 def agc(rng: np.random.Generator, pinkness: float) -> Figure:
     """A crowded group of atypical glandular cells: a strip of palisading cells, a rosette or a sheet."""
     form = str(rng.choice(("strip", "rosette", "sheet"), p=(0.38, 0.32, 0.3)))
-    disorder = float(rng.uniform(0.06, 0.5))
+    disorder = rng.uniform(0.06, 0.5)
     places = {"strip": _strip, "rosette": _rosette, "sheet": _sheet}[form](rng, disorder)
     feathered, vacuolated = form != "rosette" and rng.random() < 0.75, rng.random() < 0.4
-    basal, variation = float(rng.uniform(-0.25, 0.15)), float(rng.uniform(0.05, 0.3))
-    dark, coarse = float(rng.uniform(0.56, 0.88)), rng.random() < 0.7
+    basal, variation = rng.uniform(-0.25, 0.15), rng.uniform(0.05, 0.3)
+    dark, coarse = rng.uniform(0.56, 0.88), rng.random() < 0.7
     parts, bases = [], []
     for x, y, angle in places:
         nucleus = _nucleus(rng, angle + rng.normal(0, 0.2), variation, dark, coarse)
@@ -48,11 +48,9 @@ def agc(rng: np.random.Generator, pinkness: float) -> Figure:
             part = replace(part, strands=(_feather(rng, part, angle),))
         parts.append(part)
         bases.append(place)
-    figure = Figure(
-        f"agc_{form}", "AGC", tuple(parts), squamous_dyes(rng, False), nuclear_dyes(rng), (AGC_DESCRIPTION,)
-    )
+    figure = squamous(rng, f"agc_{form}", "AGC", parts, texts=(AGC_DESCRIPTION,))
     read = measures(figure)
-    drawn = (
+    observed = texts_of(
         (read["nuclear_density_ratio"] * NORMAL_DENSITY > 0.66, _DARK),
         (read["nuclear_area_cv"] >= _PLEOMORPHIC_FROM, _PLEOMORPHIC),
         (read["contour_irregularity"] >= IRREGULAR_FROM, _MEMBRANE),
@@ -61,13 +59,13 @@ def agc(rng: np.random.Generator, pinkness: float) -> Figure:
         (disorder >= _DISORDER_FROM, _DISORDER),
         (float(np.mean(bases)) >= _DISPLACED_FROM, _DISPLACED),
     )
-    return replace(figure, observed=tuple(text for present, text in drawn if present))
+    return replace(figure, observed=observed)
 
 
 def _strip(rng: np.random.Generator, disorder: float) -> list[_Place]:
     """Palisading and pseudostratified: side by side, each displaced along its own axis."""
-    count, turn, bend = int(rng.integers(8, 18)), float(rng.uniform(0, 2 * np.pi)), float(rng.normal(0, 0.05))
-    spacing, found = float(rng.uniform(4.2, 6.0)), []
+    count, turn, bend = int(rng.integers(8, 18)), rng.uniform(0, 2 * np.pi), rng.normal(0, 0.05)
+    spacing, found = rng.uniform(4.2, 6.0), []
     for i in range(count):
         along = (i - (count - 1) / 2) * spacing
         angle = turn + np.pi / 2 + bend * (i - count / 2) + rng.normal(0, disorder)
@@ -80,10 +78,10 @@ def _strip(rng: np.random.Generator, disorder: float) -> list[_Place]:
 
 def _rosette(rng: np.random.Generator, disorder: float) -> list[_Place]:
     """Around a lumen, nuclei outside."""
-    count, turn, found = int(rng.integers(8, 17)), float(rng.uniform(0, 2 * np.pi)), []
+    count, turn, found = int(rng.integers(8, 17)), rng.uniform(0, 2 * np.pi), []
     for i in range(count):
         outward = turn + 2 * np.pi * i / count + rng.normal(0, 0.15)
-        distance = float(rng.uniform(7, 12)) + 0.45 * count
+        distance = rng.uniform(7, 12) + 0.45 * count
         angle = outward + np.pi + rng.normal(0, disorder)
         found.append((float(distance * np.cos(outward)), float(distance * np.sin(outward)), float(angle)))
     return found
@@ -92,7 +90,7 @@ def _rosette(rng: np.random.Generator, disorder: float) -> list[_Place]:
 def _sheet(rng: np.random.Generator, disorder: float) -> list[_Place]:
     """A crowded sheet: overlapping nuclei inside, cells that point outward at the edge."""
     found = []
-    for x, y in packed(rng, int(rng.integers(12, 26)), float(rng.uniform(8.0, 10.5))):
+    for x, y in packed(rng, int(rng.integers(12, 26)), rng.uniform(8.0, 10.5)):
         angle = float(np.arctan2(y, x)) + rng.normal(0, 0.4 + disorder)
         found.append((x, y, float(angle)))
     return found
@@ -104,12 +102,12 @@ def _nucleus(rng: np.random.Generator, angle: float, variation: float, dark: flo
     outline = ellipse(rng, area, elongation=rng.uniform(1.2, 2.0), angle=angle, irregularity=rng.uniform(0.03, 0.14))
     return Nucleus(
         outline,
-        density=dark * float(rng.uniform(0.88, 1.12)),
-        chromatin=float(rng.uniform(0.22, 0.34) if coarse else rng.uniform(0.1, 0.2)),
+        density=dark * rng.uniform(0.88, 1.12),
+        chromatin=rng.uniform(0.22, 0.34) if coarse else rng.uniform(0.1, 0.2),
         coarse=coarse,
-        membrane=float(rng.uniform(0.0, 0.2)),
+        membrane=rng.uniform(0.0, 0.2),
         clearing=0.05,
-        softness=float(rng.uniform(0.5, 1.2)),
+        softness=rng.uniform(0.5, 1.2),
     )
 
 
@@ -129,7 +127,7 @@ def _feather(rng: np.random.Generator, part: Part, angle: float) -> Strand:
     """A wisp of cytoplasm drawn out beyond the cell's top."""
     assert part.cell is not None
     index = round(angle / (2 * np.pi) * len(part.cell.radii)) % len(part.cell.radii)
-    reach, length = 0.85 * float(part.cell.radii[index]), float(rng.uniform(4, 11))
+    reach, length = 0.85 * float(part.cell.radii[index]), rng.uniform(4, 11)
     ends = np.array([reach, reach + 0.5 * length, reach + length])
     angles = angle + np.array([0.0, rng.normal(0, 0.05), rng.normal(0, 0.12)])
     points = np.stack([part.cell.x + ends * np.cos(angles), part.cell.y + ends * np.sin(angles)], axis=1)

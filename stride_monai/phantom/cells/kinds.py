@@ -42,15 +42,15 @@ def _normal(rng: np.random.Generator, kind: str, part: Part, pink: bool) -> Figu
 
 def superficial(rng: np.random.Generator, pinkness: float) -> Figure:
     """Large, mostly pink cell with a small dark (pyknotic) nucleus."""
-    diameter = float(rng.uniform(40, 50))
+    diameter = rng.uniform(40, 50)
     x, y = inside(rng, 4.5)
     nucleus = Nucleus(
         ellipse(rng, disc_area(rng.uniform(4.2, 6.0)), x=x, y=y, elongation=rng.uniform(1, 1.5), irregularity=0.05),
-        density=float(rng.uniform(0.75, 1.15)),
+        density=rng.uniform(0.75, 1.15),
         chromatin=0.06,
         membrane=0.0,
         clearing=0.0,
-        softness=float(rng.uniform(0.45, 0.9)),
+        softness=rng.uniform(0.45, 0.9),
     )
     part = mature_part(
         rng,
@@ -67,14 +67,14 @@ def superficial(rng: np.random.Generator, pinkness: float) -> Figure:
 def intermediate(rng: np.random.Generator, pinkness: float) -> Figure:
     """Large pale cell with an open oval nucleus of 7-8 um; a few have two."""
     x, y = inside(rng, 5.0)
-    nuclei = [vesicular(rng, disc_area(rng.uniform(7, 8)), x, y, float(rng.uniform(0.42, 0.74)))]
+    nuclei = [vesicular(rng, disc_area(rng.uniform(7, 8)), x, y, rng.uniform(0.42, 0.74))]
     if rng.random() < 0.02:
         angle = rng.uniform(0, 2 * np.pi)
         x, y = x + 7.6 * np.cos(angle), y + 7.6 * np.sin(angle)
         nuclei.append(vesicular(rng, disc_area(rng.uniform(7, 8)), x, y, nuclei[0].density))
     part = mature_part(
         rng,
-        diameter=float(rng.uniform(30, 50)),
+        diameter=rng.uniform(30, 50),
         nuclei=tuple(nuclei),
         folded=rng.random() < 0.22,
         crumpled=rng.random() < 0.12,
@@ -87,9 +87,9 @@ def intermediate(rng: np.random.Generator, pinkness: float) -> Figure:
 def _small(
     rng: np.random.Generator, kind: str, cell: tuple[float, float], nucleus: tuple[float, float], density: float
 ) -> Figure:
-    diameter, nuclear = float(rng.uniform(*cell)), float(rng.uniform(*nucleus))
+    diameter, nuclear = rng.uniform(*cell), rng.uniform(*nucleus)
     x, y = inside(rng, (diameter - nuclear) * 0.2)
-    body = vesicular(rng, disc_area(nuclear), x, y, float(rng.uniform(0.42, 0.74)))
+    body = vesicular(rng, disc_area(nuclear), x, y, rng.uniform(0.42, 0.74))
     return _normal(rng, kind, compact_part(rng, diameter, body, density), rng.random() < 0.3)
 
 

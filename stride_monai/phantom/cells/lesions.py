@@ -7,20 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from stride_monai.bethesda import PAPER_DESCRIPTIONS
-from stride_monai.phantom.cells.anatomy import (
-    Maker,
-    accent_dyes,
-    disc_area,
-    inside,
-    mature_part,
-    nuclear_dyes,
-    pale_zone,
-    squamous_dyes,
-)
+from stride_monai.phantom.cells.anatomy import Maker, disc_area, inside, mature_part, pale_zone, spots, squamous
 from stride_monai.phantom.cells.carcinoma import scc
 from stride_monai.phantom.cells.figures import Figure, Halo, Nucleus, Part
 from stride_monai.phantom.cells.glandular import agc
-from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, contour_irregularity
+from stride_monai.phantom.cells.measures import A0, irregular, texts_of
 from stride_monai.phantom.cells.outlines import Outline, ellipse, enclosing, polygonal
 
 __all__ = ["LESIONS", "lesion"]
@@ -30,43 +21,28 @@ _LARGE, _BINUCLEATE, _, _, _RAISIN, _HALO, _DARK = PAPER_DESCRIPTIONS["LSIL"]
 _HIGH_RATIO, _, _, _, _PLEOMORPHIC, _NUCLEOLI = PAPER_DESCRIPTIONS["ASC-H/HSIL"]
 
 
-def _texts(*pairs: tuple[bool, str]) -> tuple[str, ...]:
-    return tuple(text for drawn, text in pairs if drawn)
-
-
-def _irregular(nuclei: tuple[Nucleus, ...]) -> bool:
-    """Whether an observer would call the contours irregular: the mean of the measure, as the truth reports it."""
-    return float(np.mean([contour_irregularity(n.outline.polygon()) for n in nuclei])) >= IRREGULAR_FROM
-
-
-def _figure(rng: np.random.Generator, kind: str, label: str, part: Part, pink: bool, texts: tuple[str, ...]) -> Figure:
-    dyes = squamous_dyes(rng, pink)
-    accent = accent_dyes(rng, dyes, pink) if part.accent > 0 else None
-    return Figure(kind, label, (part,), dyes, nuclear_dyes(rng), texts, accent)
-
-
 def ascus(rng: np.random.Generator, pinkness: float) -> Figure:
     """Mature cell, nucleus 2.5-3 A0 and mildly dark."""
-    coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.03, 0.16))
+    coarse, irregularity = rng.random() < 0.5, rng.uniform(0.03, 0.16)
     x, y = inside(rng, 4.0)
     nucleus = Nucleus(
         ellipse(rng, A0 * rng.uniform(2.52, 2.98), x=x, y=y, elongation=rng.uniform(1, 1.6), irregularity=irregularity),
-        density=float(rng.uniform(0.63, 0.8)),
-        chromatin=float(rng.uniform(0.2, 0.32) if coarse else rng.uniform(0.08, 0.22)),
+        density=rng.uniform(0.63, 0.8),
+        chromatin=rng.uniform(0.2, 0.32) if coarse else rng.uniform(0.08, 0.22),
         coarse=coarse,
-        membrane=float(rng.uniform(0.0, 0.2)),
-        clearing=float(rng.uniform(-0.05, 0.12)),
-        softness=float(rng.uniform(0.5, 1.3)),
+        membrane=rng.uniform(0.0, 0.2),
+        clearing=rng.uniform(-0.05, 0.12),
+        softness=rng.uniform(0.5, 1.3),
     )
     part = mature_part(
         rng,
-        diameter=float(rng.uniform(34, 50)),
+        diameter=rng.uniform(34, 50),
         nuclei=(nucleus,),
         folded=rng.random() < 0.1,
         vacuoles=(pale_zone(rng, nucleus.outline),) if rng.random() < 0.25 else (),
     )
-    texts = _texts((True, _ENLARGED), (_irregular((nucleus,)), _MEMBRANE), (True, _MILD), (coarse, _CHROMATIN))
-    return _figure(rng, "ascus", "ASC-US", part, rng.random() < 0.75 * pinkness, texts)
+    texts = texts_of((True, _ENLARGED), (irregular((nucleus,)), _MEMBRANE), (True, _MILD), (coarse, _CHROMATIN))
+    return squamous(rng, "ascus", "ASC-US", (part,), rng.random() < 0.75 * pinkness, texts)
 
 
 def _lsil_nuclei(
@@ -76,12 +52,12 @@ def _lsil_nuclei(
     x, y = inside(rng, 4.0)
     turn = rng.uniform(0, 2 * np.pi)
     # Neighbours on the ring are one diameter apart, or less where they mould.
-    distance = 0.0 if count == 1 else 6.4 / np.sin(np.pi / count) * float(rng.uniform(0.72, 1.05))
+    distance = 0.0 if count == 1 else 6.4 / np.sin(np.pi / count) * rng.uniform(0.72, 1.05)
     largest = {1: 5.0, 2: 3.8}.get(count, 3.4)
     smudged = not coarse and rng.random() < 0.35
-    density = float(rng.uniform(0.74, 1.02) if smudged else rng.uniform(0.7, 0.9))
-    softness = float(rng.uniform(1.0, 2.0) if smudged else rng.uniform(0.5, 1.0))
-    contrast = 0.06 if smudged else float(rng.uniform(0.22, 0.36) if coarse else rng.uniform(0.1, 0.24))
+    density = rng.uniform(0.74, 1.02) if smudged else rng.uniform(0.7, 0.9)
+    softness = rng.uniform(1.0, 2.0) if smudged else rng.uniform(0.5, 1.0)
+    contrast = 0.06 if smudged else rng.uniform(0.22, 0.36) if coarse else rng.uniform(0.1, 0.24)
     nuclei = []
     for i in range(count):
         at = turn + 2 * np.pi * i / count
@@ -93,20 +69,9 @@ def _lsil_nuclei(
             elongation=rng.uniform(1, 1.6 if count == 1 else 1.3),
             irregularity=irregularity + 0.07 * raisin,
         )
-        membrane, clearing = float(rng.uniform(0.0, 0.2)), float(rng.uniform(-0.05, 0.1))
-        nuclei.append(
-            Nucleus(
-                outline,
-                density * float(rng.uniform(0.88, 1.0)),
-                contrast,
-                coarse,
-                membrane,
-                clearing,
-                (),
-                raisin,
-                softness,
-            )
-        )
+        membrane, clearing = rng.uniform(0.0, 0.2), rng.uniform(-0.05, 0.1)
+        stain = density * rng.uniform(0.88, 1.0)
+        nuclei.append(Nucleus(outline, stain, contrast, coarse, membrane, clearing, (), raisin, softness))
     return tuple(nuclei)
 
 
@@ -125,20 +90,15 @@ def _koilocytic_halo(rng: np.random.Generator, nuclei: tuple[Nucleus, ...], diam
         elongation=rng.uniform(1, 1.6),
         irregularity=rng.uniform(0.05, 0.16),
     )
-    return Halo(
-        outline,
-        clearing=float(rng.uniform(0.5, 0.92)),
-        rim=float(rng.uniform(0.08, 0.32)),
-        sharpness=float(rng.uniform(0.6, 1.3)),
-    )
+    return Halo(outline, clearing=rng.uniform(0.5, 0.92), rim=rng.uniform(0.08, 0.32), sharpness=rng.uniform(0.6, 1.3))
 
 
 def lsil(rng: np.random.Generator, pinkness: float) -> Figure:
     """Mature cell, nuclei over 3 A0, one to five; half the time in a sharp halo with a dense rim (koilocyte)."""
     count = int(rng.choice((1, 2, 3, 4, 5), p=(0.66, 0.24, 0.06, 0.03, 0.01)))
     raisin, coarse, halo = rng.random() < 0.3, rng.random() < 0.55, rng.random() < 0.5
-    nuclei = _lsil_nuclei(rng, count, raisin, coarse, float(rng.uniform(0.03, 0.16)))
-    diameter = float(rng.uniform(40, 52)) + 3.0 * (count - 1)
+    nuclei = _lsil_nuclei(rng, count, raisin, coarse, rng.uniform(0.03, 0.16))
+    diameter = rng.uniform(40, 52) + 3.0 * (count - 1)
     vacuoles: tuple[Halo, ...] = ()
     if halo:
         vacuoles = (_koilocytic_halo(rng, nuclei, diameter),)
@@ -150,24 +110,24 @@ def lsil(rng: np.random.Generator, pinkness: float) -> Figure:
         nuclei=nuclei,
         folded=not halo and rng.random() < 0.1,
         vacuoles=vacuoles,
-        density=float(rng.uniform(0.22, 0.46)) if halo else None,
+        density=rng.uniform(0.22, 0.46) if halo else None,
         granular=rng.random() < 0.06,
     )
-    texts = _texts(
+    texts = texts_of(
         (True, _LARGE),
         (count > 1, _BINUCLEATE),
         (coarse, _CHROMATIN),
-        (_irregular(nuclei), _MEMBRANE),
+        (irregular(nuclei), _MEMBRANE),
         (raisin, _RAISIN),
         (halo, _HALO),
         (True, _DARK),
     )
-    return _figure(rng, "koilocyte" if halo else "lsil", "LSIL", part, rng.random() < 0.8 * pinkness, texts)
+    return squamous(rng, "koilocyte" if halo else "lsil", "LSIL", (part,), rng.random() < 0.8 * pinkness, texts)
 
 
 def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Part:
     """A small cell of dense or scanty cytoplasm around a large nucleus; round, angular or with a tail."""
-    density = float(rng.uniform(0.22, 0.58))
+    density = rng.uniform(0.22, 0.58)
     if rng.random() < 0.55:
         cell: Outline = ellipse(
             rng, disc_area(diameter), elongation=rng.uniform(1, 1.45), irregularity=rng.uniform(0.05, 0.18)
@@ -178,18 +138,18 @@ def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Pa
             disc_area(diameter),
             corners=int(rng.integers(4, 7)),
             elongation=rng.uniform(1, 1.4),
-            raggedness=float(rng.uniform(0.05, 0.15)),
-            rounding=float(rng.uniform(3.5, 7.0)),
+            raggedness=rng.uniform(0.05, 0.15),
+            rounding=rng.uniform(3.5, 7.0),
         )
     return Part(
         enclosing(cell, [nucleus.outline]),
         (nucleus,),
         density=density,
-        texture=float(rng.uniform(0.1, 0.3)),
-        edge=float(rng.uniform(0.0, 0.12)),
-        grain=float(rng.uniform(0.1, 0.8)),
-        softness=float(rng.uniform(0.5, 1.8)),
-        accent=float(rng.uniform(0.3, 1.0)) if rng.random() < 0.3 else 0.0,
+        texture=rng.uniform(0.1, 0.3),
+        edge=rng.uniform(0.0, 0.12),
+        grain=rng.uniform(0.1, 0.8),
+        softness=rng.uniform(0.5, 1.8),
+        accent=rng.uniform(0.3, 1.0) if rng.random() < 0.3 else 0.0,
     )
 
 
@@ -208,20 +168,16 @@ def _dark_nucleus(
     outline = ellipse(
         rng, disc_area(diameter), x=x, y=y, elongation=rng.uniform(1, 1.5), irregularity=irregularity, notch=notch
     )
-    spots = []
-    if nucleoli:
-        for _ in range(int(rng.integers(1, 3))):
-            dx, dy = inside(rng, diameter * 0.28)
-            spots.append((x + dx, y + dy, float(rng.uniform(0.6, 1.0))))
+    dots = spots(rng, int(rng.integers(1, 3)), diameter * 0.28, (0.6, 1.0), x, y) if nucleoli else ()
     return Nucleus(
         outline,
-        density=float(rng.uniform(*dark)),
-        chromatin=float(rng.uniform(0.22, 0.38) if coarse else rng.uniform(0.08, 0.22)),
+        density=rng.uniform(*dark),
+        chromatin=rng.uniform(0.22, 0.38) if coarse else rng.uniform(0.08, 0.22),
         coarse=coarse,
-        membrane=float(rng.uniform(0.0, 0.25)),
-        clearing=float(rng.uniform(-0.1, 0.12)),
-        nucleoli=tuple(spots),
-        softness=float(rng.uniform(0.5, 1.2)),
+        membrane=rng.uniform(0.0, 0.25),
+        clearing=rng.uniform(-0.1, 0.12),
+        nucleoli=dots,
+        softness=rng.uniform(0.5, 1.2),
     )
 
 
@@ -229,16 +185,16 @@ def asch(rng: np.random.Generator, pinkness: float) -> Figure:
     """A cell of metaplastic size whose nucleus is 1.5-2.5 A0, dark and somewhat irregular."""
     nuclear = float(np.sqrt(4 / np.pi * A0 * rng.uniform(1.52, 2.48)))
     diameter = float(np.clip(nuclear / rng.uniform(0.5, 0.68), 15, 22))
-    coarse, irregularity = rng.random() < 0.5, float(rng.uniform(0.03, 0.16))
+    coarse, irregularity = rng.random() < 0.5, rng.uniform(0.03, 0.16)
     nucleus = _dark_nucleus(rng, nuclear, diameter, dark=(0.66, 0.96), coarse=coarse, irregularity=irregularity)
     part = _immature(rng, diameter, nucleus)
-    texts = _texts(
+    texts = texts_of(
         (nuclear / diameter >= 0.5, _HIGH_RATIO),
         (True, _DARK),
-        (_irregular((nucleus,)), _MEMBRANE),
+        (irregular((nucleus,)), _MEMBRANE),
         (coarse, _CHROMATIN),
     )
-    return _figure(rng, "asch", "ASC-H", part, rng.random() < 0.4, texts)
+    return squamous(rng, "asch", "ASC-H", (part,), rng.random() < 0.4, texts)
 
 
 def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Figure:
@@ -247,8 +203,8 @@ def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Fi
     Args:
         crowded: the cell lies in a group of its like; adds the description of disorder.
     """
-    diameter = float(rng.uniform(12.5, 19.0))
-    nuclear = max(float(rng.uniform(0.55, 0.86)) * diameter, 8.6)
+    diameter = rng.uniform(12.5, 19.0)
+    nuclear = max(rng.uniform(0.55, 0.86) * diameter, 8.6)
     coarse, nucleoli = rng.random() < 0.7, rng.random() < 0.12
     nucleus = _dark_nucleus(
         rng,
@@ -256,20 +212,20 @@ def hsil(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Fi
         diameter,
         dark=(0.72, 1.06),
         coarse=coarse,
-        irregularity=float(rng.uniform(0.05, 0.2)),
-        notch=float(rng.uniform(0.12, 0.3)) if rng.random() < 0.55 else 0.0,
+        irregularity=rng.uniform(0.05, 0.2),
+        notch=rng.uniform(0.12, 0.3) if rng.random() < 0.55 else 0.0,
         nucleoli=nucleoli,
     )
     part = _immature(rng, diameter, nucleus)
-    texts = _texts(
+    texts = texts_of(
         (True, _HIGH_RATIO),
         (True, _DARK),
-        (_irregular((nucleus,)), _MEMBRANE),
+        (irregular((nucleus,)), _MEMBRANE),
         (coarse, _CHROMATIN),
         (crowded, _PLEOMORPHIC),
         (nucleoli, _NUCLEOLI),
     )
-    return _figure(rng, "hsil", "HSIL", part, rng.random() < 0.4, texts)
+    return squamous(rng, "hsil", "HSIL", (part,), rng.random() < 0.4, texts)
 
 
 LESIONS: Mapping[str, Maker] = {"ASC-US": ascus, "LSIL": lsil, "ASC-H": asch, "HSIL": hsil, "SCC": scc, "AGC": agc}

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.phantom.cells.figures import Figure, Part
+from stride_monai.phantom.cells.figures import Figure, Nucleus, Part
 
-__all__ = ["A0", "IRREGULAR_FROM", "NORMAL_DENSITY", "contour_irregularity", "measures"]
+__all__ = [
+    "A0",
+    "IRREGULAR_FROM",
+    "NORMAL_DENSITY",
+    "contour_irregularity",
+    "irregular",
+    "measures",
+    "moments",
+    "texts_of",
+]
 
 A0 = 42.0
 """Reference nuclear area, um2: that of a normal intermediate cell, the yardstick of Bethesda."""
@@ -49,13 +60,25 @@ def measures(figure: Figure) -> dict[str, float]:
         found["coarse_chromatin"] = float(np.mean([nucleus.coarse for nucleus in nuclei]))
         found["raisinoid"] = float(np.mean([nucleus.wrinkled for nucleus in nuclei]))
         found["nuclear_density_ratio"] = float(np.mean([nucleus.density for nucleus in nuclei]) / NORMAL_DENSITY)
-        found["contour_irregularity"] = float(
-            np.mean([contour_irregularity(nucleus.outline.polygon()) for nucleus in nuclei])
-        )
+        found["contour_irregularity"] = _irregularity(nuclei)
     ratios = [_nc_ratio(part) for part in cells if part.nuclei]
     if ratios:
         found["nc_ratio"] = float(np.median(ratios))
     return found
+
+
+def irregular(nuclei: Sequence[Nucleus]) -> bool:
+    """Whether an observer would call the contours irregular: the mean of the measure, as the truth reports it."""
+    return _irregularity(nuclei) >= IRREGULAR_FROM
+
+
+def _irregularity(nuclei: Sequence[Nucleus]) -> float:
+    return float(np.mean([contour_irregularity(nucleus.outline.polygon()) for nucleus in nuclei]))
+
+
+def texts_of(*pairs: tuple[bool, str]) -> tuple[str, ...]:
+    """The texts of what was drawn, each given with whether it was."""
+    return tuple(text for drawn, text in pairs if drawn)
 
 
 def contour_irregularity(points: NDArray[np.float64]) -> float:
@@ -64,17 +87,21 @@ def contour_irregularity(points: NDArray[np.float64]) -> float:
     The polygon is mapped so that the ellipse of the same second moments becomes the unit circle; returned is the
     standard deviation of the distance of its vertices from the middle, over its mean.
     """
+    middle, spread = moments(points)
+    round_ = (points - middle) @ np.linalg.inv(np.linalg.cholesky(spread)).T
+    radius = np.hypot(round_[:, 0], round_[:, 1])
+    return float(radius.std() / radius.mean())
+
+
+def moments(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The middle ``[2]`` of a closed polygon's area and the mean ``[2, 2]`` of ``p p'`` over it, from the middle."""
     following = np.roll(points, -1, axis=0)
     cross = points[:, 0] * following[:, 1] - following[:, 0] * points[:, 1]
-    twice_area = cross.sum()
-    middle = ((points + following) * cross[:, None]).sum(axis=0) / (3 * twice_area)
+    middle = ((points + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
     a, b = points - middle, following - middle
     cross = a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]
     products = a[:, :, None] * a[:, None, :] + b[:, :, None] * b[:, None, :] + (a + b)[:, :, None] * (a + b)[:, None, :]
-    spread = (products * cross[:, None, None]).sum(axis=0) / (12 * cross.sum())
-    round_ = a @ np.linalg.inv(np.linalg.cholesky(spread)).T
-    radius = np.hypot(round_[:, 0], round_[:, 1])
-    return float(radius.std() / radius.mean())
+    return middle, (products * cross[:, None, None]).sum(axis=0) / (12 * cross.sum())
 
 
 def _haloes(part: Part) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from stride_monai.phantom.cells.drawing import Canvas, draw_part
 from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.stain import PLANE_UNITS
 
-__all__ = ["ORIENTATIONS", "Sprite", "half_side", "half_size", "rasterize", "turned"]
+__all__ = ["ORIENTATIONS", "Sprite", "half_size", "rasterize", "turned"]
 
 ORIENTATIONS = 8
 """Quarter turns, with and without a mirror."""
@@ -38,13 +38,8 @@ class Sprite:
         return np.rot90(planes, orientation % 4, axes=(1, 2))
 
 
-def half_size(figure: Figure, mpp: float, blur_um: float) -> int:
-    """Half the side in px of the sprite that :func:`rasterise` will draw, known without drawing."""
-    return half_side(figure.reach_um, figure.defocus_um, mpp, blur_um)
-
-
-def half_side(reach_um: float, defocus_um: float, mpp: float, blur_um: float) -> int:
-    """As :func:`half_size`, of a figure of which only the reach and the defocus are known."""
+def half_size(reach_um: float, defocus_um: float, mpp: float, blur_um: float) -> int:
+    """Half the side in px of the sprite that :func:`rasterize` draws of a figure, known without drawing."""
     return int(np.ceil((reach_um + 1.5 + 3 * np.hypot(blur_um, defocus_um)) / mpp)) + 1
 
 
@@ -77,7 +72,7 @@ def rasterize(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generat
         blur_um: standard deviation of the optics' point spread; the figure's own defocus is added to it.
     """
     blur = float(np.hypot(blur_um, figure.defocus_um))
-    canvas = Canvas(half_size(figure, mpp, blur_um), mpp, rng)
+    canvas = Canvas(half_size(figure.reach_um, figure.defocus_um, mpp, blur_um), mpp, rng)
     for part in figure.parts:
         draw_part(canvas, part)
     if blur / mpp > 0.3:

@@ -231,13 +231,13 @@ def _grain(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint16]:
     sort = rng.random()
     width = float(np.exp(rng.uniform(np.log(0.18), np.log(0.45))))
     length = float(rng.choice((0.0, 0.15, 0.6, 1.1)))
-    depth, blur, bright = float(rng.uniform(0.12, 0.55)), plan.centre.blur_um, 0.0
+    depth, blur, bright = rng.uniform(0.12, 0.55), plan.centre.blur_um, 0.0
     if sort < 0.3:  # out of focus
-        depth, blur = depth * 0.8, float(rng.uniform(0.6, 1.8))
+        depth, blur = depth * 0.8, rng.uniform(0.6, 1.8)
     elif sort < 0.4:  # refractile
-        bright = float(rng.uniform(0.01, 0.03))
+        bright = rng.uniform(0.01, 0.03)
     # A bent rod with round ends; a dot where it has no length.
-    v += float(rng.normal(0, 0.15)) * u * u
+    v += rng.normal(0, 0.15) * u * u
     distance = np.hypot(np.maximum(np.abs(u) - length, 0), v)
     shape = np.clip((width - distance) / 0.15 + 0.5, 0, 1)
     shape = gaussian_filter(shape, max(blur / plan.mpp, 0.3))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from stride_monai.phantom.cells.sprites import Sprite, half_side, half_size, rasterize
+from stride_monai.phantom.cells.sprites import Sprite, half_size, rasterize
 from stride_monai.phantom.painting.background import Background
 from stride_monai.phantom.painting.focus import LEVELS_UM, defocus_levels
 from stride_monai.phantom.painting.optics import sharpened, sharpening_margin
@@ -102,10 +102,13 @@ class Scene:
         self._bank: dict[int, Sprite] = {}
         blur, unique = plan.centre.blur_um, plan.unique
         self._levels = np.concatenate([defocus_levels(plan, z_um, unique=stock) for stock in (False, True)])
-        bank_half = np.array([half_size(figure, plan.mpp, blur) for figure in plan.bank], np.int32)
+        bank_half, unique_half = (
+            np.array([half_size(one.reach_um, one.defocus_um, plan.mpp, blur) for one in drawn], np.int32)
+            for drawn in (plan.bank, unique)
+        )
         self._x = np.concatenate([plan.common.x, np.array([cell.x for cell in unique], np.int32)])
         self._y = np.concatenate([plan.common.y, np.array([cell.y for cell in unique], np.int32)])
-        unique_half = np.array([half_side(cell.reach_um, cell.defocus_um, plan.mpp, blur) for cell in unique], np.int32)
+
         room = np.array([_room(level, plan.mpp) for level in range(len(LEVELS_UM))], np.int32)
         self._half = np.concatenate([bank_half[plan.common.member], unique_half]) + room[self._levels]
         self._bins = _binned(self._x, self._y, self._half, self.width)
@@ -162,7 +165,7 @@ class Scene:
             number = index - len(common.x)
             figure = self.plan.unique[number].figure
             # It is often smaller than the room that was kept for it.
-            half = half_size(figure, self.plan.mpp, self.plan.centre.blur_um)
+            half = half_size(figure.reach_um, figure.defocus_um, self.plan.mpp, self.plan.centre.blur_um)
             self._half[index] = half + _room(int(self._levels[index]), self.plan.mpp)
             if not self._touch(np.array([index]), x0, y0, density.shape[2], density.shape[1])[0]:
                 return

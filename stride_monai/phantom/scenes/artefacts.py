@@ -250,9 +250,9 @@ def make_artefacts(
         made.append(PenStroke(*ends, half_width, _INKS[int(rng.integers(len(_INKS)))], wave))
     if "bubbles" in names:
         for _ in range(int(rng.integers(3, 8))):
-            radius = min(float(rng.uniform(60, 400)) / mpp, 0.08 * width)
+            radius = min(rng.uniform(60, 400) / mpp, 0.08 * width)
             x, y = width * rng.uniform(0.1, 0.9), height * rng.uniform(0.1, 0.9)
-            made.append(Bubble(x, y, radius, float(rng.uniform(3, 7)) / mpp))
+            made.append(Bubble(x, y, radius, rng.uniform(3, 7) / mpp))
     if "coverslip" in names:
         made.append(_coverslip(rng, width, height, mpp))
     if "dust" in names:
@@ -277,12 +277,12 @@ _DUST = ((0.9, 1.0, 1.1), (0.5, 0.8, 1.2), (0.8, 0.8, 0.8))
 
 def _dust(rng: np.random.Generator, width: int, height: int, mpp: float) -> DustPatch:
     number = int(rng.integers(40, 150))
-    spread = min(float(rng.uniform(60, 220)) / mpp, 0.06 * min(width, height))
+    spread = min(rng.uniform(60, 220) / mpp, 0.06 * min(width, height))
     places = np.array([width, height]) * rng.uniform(0.12, 0.88, 2) + spread * rng.standard_normal((number, 2))
     half = np.exp(rng.normal(np.log(1.6), 0.6, number)).clip(0.6, 9.0) / mpp
     particles = np.column_stack([places, half, half * rng.uniform(0.4, 1.0, number), rng.uniform(0, np.pi, number)])
     od = np.array(_DUST)[rng.integers(len(_DUST), size=number)] * rng.uniform(0.25, 1.1, (number, 1))
-    return DustPatch(particles, od, float(rng.uniform(0.6, 2.0)) / mpp)
+    return DustPatch(particles, od, rng.uniform(0.6, 2.0) / mpp)
 
 
 _FIBRES = ((0.30, 0.22, 0.14), (0.16, 0.22, 0.30), (0.25, 0.25, 0.25))
@@ -290,10 +290,10 @@ _FIBRES = ((0.30, 0.22, 0.14), (0.16, 0.22, 0.30), (0.25, 0.25, 0.25))
 
 def _fibre(rng: np.random.Generator, width: int, height: int, mpp: float) -> Fibre:
     steps = 48
-    length = min(float(rng.uniform(300, 1400)) / mpp, 0.4 * min(width, height))
+    length = min(rng.uniform(300, 1400) / mpp, 0.4 * min(width, height))
     bend = np.cumsum(rng.normal(0, 0.03, steps)) + rng.normal(0, 0.03)
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(bend)
     walk = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0) * length / steps
     start = np.array([width, height]) * rng.uniform(0.2, 0.8, 2)
     od = np.array(_FIBRES[int(rng.integers(len(_FIBRES)))]) * rng.uniform(0.5, 1.1)
-    return Fibre(start + walk - walk.mean(axis=0), float(rng.uniform(3.5, 9)) / mpp, (od[0], od[1], od[2]))
+    return Fibre(start + walk - walk.mean(axis=0), rng.uniform(3.5, 9) / mpp, (od[0], od[1], od[2]))

@@ -98,7 +98,7 @@ def defocused(figure: Figure, rng: np.random.Generator, chance: float, most: flo
     """The figure, or by ``chance`` one that floats up to ``most`` um out of the layer."""
     if rng.random() >= chance:
         return figure
-    return replace(figure, defocus_um=float(rng.uniform(0.5, most)))
+    return replace(figure, defocus_um=rng.uniform(0.5, most))
 
 
 def bank_of(counts: Mapping[str, int], seed: int, pinkness: float) -> tuple[tuple[Figure, ...], dict[str, range]]:

@@ -256,7 +256,7 @@ def _gathered(
     placed: Sequence[Unique],
 ) -> list[_Places]:
     """Epithelial cells, kinds that lie together at a time."""
-    patchiness, crowding = float(rng.uniform(0.15, 0.75)), at.centre.crowding
+    patchiness, crowding = rng.uniform(0.15, 0.75), at.centre.crowding
     made = []
     for kinds, how in _GATHERINGS:
         kind_of = rng.permutation(np.repeat(np.arange(len(kinds)), [counts[kind] for kind in kinds]))
