@@ -16,7 +16,7 @@ import numpy.typing as npt
 from stride_monai.slides.protocol import Pixels, Reader, StatedFacts
 from stride_monai.units import Box, StoredPx
 
-__all__ = ["TAG", "Orientation", "UprightReader", "orientation_of", "upright_reader"]
+__all__ = ["TAG", "Orientation", "UprightReader", "orientation_of", "upright_reader", "whole_step"]
 
 TAG = 274
 """Number of the orientation tag in TIFF and EXIF."""
@@ -120,7 +120,7 @@ class UprightReader:
         mpp = (stated.mpp_y, stated.mpp_x) if orientation.swaps else (stated.mpp_x, stated.mpp_y)
         self.stated = StatedFacts(*mpp, stated.objective)
         sizes = [orientation.size(*size) for size in reader.level_sizes]
-        steps = [_step(sizes[0], size) for size in sizes]
+        steps = [whole_step(sizes[0], size) for size in sizes]
         widths = _canvas([width for width, _ in sizes], steps, orientation.mirrors_x)
         heights = _canvas([height for _, height in sizes], steps, orientation.mirrors_y)
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(zip(widths, heights, strict=True))
@@ -148,10 +148,13 @@ class UprightReader:
         self._reader.close()
 
 
-def _step(full: tuple[int, int], size: tuple[int, int]) -> int:
-    """Level-0 px per pixel of a level, where that is a whole number (as :class:`Slide` finds it); else 0."""
+def whole_step(full: tuple[int, int], size: tuple[int, int]) -> int:
+    """Level-0 px per pixel of a level, where that is a whole number; else 0.
+
+    A level of an n-fold reduction has the level-0 size over n, rounded one way or the other.
+    """
     (full_width, full_height), (width, height) = full, size
-    ratios = full_width**2 / width + full_height**2 / height
+    ratios = full_width / width * full_width + full_height / height * full_height
     step = max(1, round(ratios / (full_width + full_height)))
     return step if abs(full_width / step - width) < 1 and abs(full_height / step - height) < 1 else 0
 

@@ -11,7 +11,8 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -34,11 +35,8 @@ __all__ = [
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 _KEY_FILES = frozenset({".vms", ".vmu"})
-_BESIDE = {
-    ".mrxs": "{}",
-    ".vsi": "_{}_",
-    ".dzi": "{}_files",
-}  # formats that keep their pixels in a folder beside the file, by its name
+# Formats that keep their pixels in a folder beside the file, by its name.
+_BESIDE = {".mrxs": "{}", ".vsi": "_{}_", ".dzi": "{}_files"}
 _OME = re.compile(r"\.ome\.(tiff?|tf[28]|btf)$", re.IGNORECASE)
 _DESCRIPTION = 270  # TIFF's tag
 _MAX_KEY_FILE = 1 << 20  # bytes
@@ -94,11 +92,7 @@ class FolderView:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        try:
-            names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-        except OSError:
-            names = []
-        files = [folder / name for name in names if not name.startswith(".")]
+        files = [file for file in _files_in(folder) if not file.name.startswith(".")]
         self.aside: dict[Path, Aside] = {}
         self.wholes: list[Whole] = [*_keyed(files), *_with_folders(files), *_ome_sets(files), *self._dicom(files)]
         self._whole_of = {path: whole for whole in self.wholes for path in (whole.main, *whole.parts)}
@@ -152,6 +146,14 @@ class FolderView:
                 self.aside[path] = Aside(why, alone=True)
 
 
+def _files_in(folder: Path) -> list[Path]:
+    """Its files by name; none where it cannot be listed."""
+    try:
+        return sorted(folder / entry.name for entry in os.scandir(folder) if entry.is_file())
+    except OSError:
+        return []
+
+
 def _is_about(stem: str, at: int, by_start: dict[str, Path], path: Path) -> bool:
     other = by_start.get(stem[:at])
     return other is not None and other != path and _ABOUT_ANOTHER.fullmatch(stem[at:]) is not None
@@ -192,11 +194,8 @@ def _with_folders(files: Sequence[Path]) -> list[Whole]:
     for path in files:
         beside = _beside(path)
         if beside is not None:
-            try:
-                parts = sorted(beside / entry.name for entry in os.scandir(beside) if entry.is_file())
-            except OSError:
-                parts = []
-            wholes.append(Whole(path, tuple(part for part in parts if not part.name.startswith("."))))
+            parts = (part for part in _files_in(beside) if not part.name.startswith("."))
+            wholes.append(Whole(path, tuple(parts)))
     return wholes
 
 
@@ -215,16 +214,11 @@ def _ome_sets(files: Sequence[Path]) -> list[Whole]:
 def _files_of_images(path: Path) -> list[list[str]]:
     """For each image of an OME-TIFF the files that its planes stand in, in order; none where that is not to be read."""
     try:
-        file = FileBytes(path)
-    except OSError:
-        return []
-    try:
-        xml = read_directories(file)[0].text(_DESCRIPTION)
+        with closing(FileBytes(path)) as file:
+            xml = read_directories(file)[0].text(_DESCRIPTION)
         images = [e for e in ElementTree.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Image"]
     except (TiffError, OSError, ValueError, ElementTree.ParseError):
         return []
-    finally:
-        file.close()
     return [[uuid.get("FileName", "") for uuid in image.iter() if uuid.tag.endswith("UUID")] for image in images]
 
 
@@ -236,11 +230,7 @@ def _beside(path: Path) -> Path | None:
 
 def slide_of_folder(folder: Path) -> Path | None:
     """The file whose pixels a folder holds; None where it is an ordinary folder."""
-    try:
-        siblings = [folder.parent / entry.name for entry in os.scandir(folder.parent) if entry.is_file()]
-    except OSError:
-        return None
-    return next((path for path in siblings if (own := _beside(path)) is not None and own == folder), None)
+    return next((path for path in _files_in(folder.parent) if _beside(path) == folder), None)
 
 
 def own_folders(path: Path, slide_id: str = "") -> list[Path]:
@@ -274,8 +264,5 @@ def slide_fingerprint(path: Path) -> str:
     Raises:
         OSError: one of them cannot be read.
     """
-    parts = parts_of(path)
-    if not parts:
-        return fingerprint(path)
-    prints: Iterable[str] = sorted(fingerprint(part) for part in (path, *parts))
-    return hashlib.sha256("\n".join(prints).encode()).hexdigest()
+    prints = sorted(fingerprint(part) for part in (path, *parts_of(path)))
+    return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
 from stride_monai.names import readable
+from stride_monai.slides.orientation import whole_step
 from stride_monai.slides.protocol import PictureChoice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
 from stride_monai.slides.resample import resample
@@ -297,17 +298,8 @@ def _quarters(block: _Block) -> list[_Block]:
 
 
 def _level_scales(sizes: tuple[tuple[int, int], ...]) -> tuple[tuple[float, float], ...]:
-    """Level-0 px per level px in x and y.
-
-    A level of an n-fold reduction has the level-0 size over n, rounded one way or the other; so where the size fits a
-    whole n the scale is n, not the ratio of the sizes, which would shift positions by up to a level pixel at the far
-    border.
-    """
-    (full_width, full_height), *_ = sizes
-    scales: list[tuple[float, float]] = []
-    for width, height in sizes:
-        ratio_x, ratio_y = full_width / width, full_height / height
-        whole = max(1, round((ratio_x * full_width + ratio_y * full_height) / (full_width + full_height)))
-        fits = abs(full_width / whole - width) < 1 and abs(full_height / whole - height) < 1
-        scales.append((float(whole), float(whole)) if fits else (ratio_x, ratio_y))
-    return tuple(scales)
+    """Level-0 px per level px in x and y: a whole number where the sizes fit one, not their ratio, which would shift
+    positions by up to a level pixel at the far border."""
+    steps = [float(whole_step(sizes[0], size)) for size in sizes]
+    ratios = [(sizes[0][0] / width, sizes[0][1] / height) for width, height in sizes]
+    return tuple((step, step) if step else ratio for step, ratio in zip(steps, ratios, strict=True))

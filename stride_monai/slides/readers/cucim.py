@@ -58,22 +58,14 @@ class CuCIMReader:
         )
         self._downsamples = tuple(float(d) for d in resolutions["level_downsamples"])
         self.bounds = (0, 0, *self.level_sizes[0])
-        self._check_levels()
+        why = "" if self._layout is None else self._layout.disagrees(self.level_sizes)
+        if why:  # it makes the assumptions that OpenSlide makes
+            self.close()
+            raise SlideError(f"{path.name}: cuCIM would show another picture ({why})", "use --reader tiff")
         self.notes = () if self._layout is None else self._layout.notes
         metadata: Mapping[str, Any] = self._image.metadata or {}
         self.format = "aperio" if "aperio" in metadata else "tiff"
         self.stated = _stated(metadata)
-
-    def _check_levels(self) -> None:
-        """That it takes the same pages for levels as the file's own tags do."""
-        layout = self._layout
-        if layout is None or not layout.levels:
-            return
-        sizes = tuple((page.width, page.height) for page in layout.levels)
-        if layout.not_openslide or self.level_sizes != sizes:  # it makes the assumptions that OpenSlide makes
-            why = layout.not_openslide or "it takes other pages for levels"
-            self.close()
-            raise SlideError(f"{self._path.name}: cuCIM would show another picture ({why})", "use --reader tiff")
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         if self._image is None:
@@ -142,15 +134,11 @@ def _try_import(seconds: float) -> str:
 
 def _stated(metadata: Mapping[str, Any]) -> StatedFacts:
     aperio = metadata.get("aperio") or {}
-    mpp = _number(aperio.get("MPP"))
+    mpp = positive_number(aperio.get("MPP"))
     if mpp is not None or "aperio" in metadata:
-        return StatedFacts(mpp, mpp, _number(aperio.get("AppMag")))
+        return StatedFacts(mpp, mpp, positive_number(aperio.get("AppMag")))
     own = metadata.get("cucim") or {}
     spacing, units = own.get("spacing") or [], own.get("spacing_units") or []
     if len(spacing) >= 2 and len(units) >= 2 and all(str(unit).startswith("micro") for unit in units[:2]):
-        return StatedFacts(_number(spacing[1]), _number(spacing[0]))  # in the order of its axes: y, x
+        return StatedFacts(positive_number(spacing[1]), positive_number(spacing[0]))  # in the order of its axes: y, x
     return StatedFacts()
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else positive_number(str(value))

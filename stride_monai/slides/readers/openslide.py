@@ -47,16 +47,10 @@ class OpenSlideReader:
         self.format = str(properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"))
         self.bounds = _bounds(properties, self.level_sizes[0])
         self.stated = _stated(properties, self._layout)
-        self._check_levels()
-
-    def _check_levels(self) -> None:
-        """That the library takes the same pages for levels."""
-        layout = self._layout
-        if layout is None or not layout.levels or self.format not in ("aperio", "generic-tiff"):
-            return
-        if self.level_sizes != tuple((page.width, page.height) for page in layout.levels):
+        why = self._layout.disagrees(self.level_sizes) if self._layout is not None else ""
+        if why and self.format in ("aperio", "generic-tiff"):
             self.close()
-            raise _another_picture(self._path, "it takes other pages for levels")
+            raise _another_picture(path, why)
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         # OpenSlide takes the corner in level-0 px and divides by its own downsample.
@@ -136,9 +130,8 @@ def _open(path: Path) -> Any:
 
 def _rgb(image: Any) -> Pixels:
     """RGB on white from OpenSlide's RGBA, which is transparent where nothing was scanned."""
-    if (
-        image.getchannel("A").getextrema()[0] == 255
-    ):  # Pillow drops the fourth channel much faster than a strided copy does
+    if image.getchannel("A").getextrema()[0] == 255:
+        # Pillow drops the fourth channel much faster than a strided copy does.
         return np.asarray(image.convert("RGB"))
     rgba = np.asarray(image)
     cover = rgba[..., 3:].astype(np.uint16)
@@ -146,16 +139,12 @@ def _rgb(image: Any) -> Pixels:
     return blended.astype(np.uint8)
 
 
-def _number(properties: Mapping[str, str], key: str) -> float | None:
-    return stated_number(properties.get(key))
-
-
 def _bounds(properties: Mapping[str, str], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Content box, clipped to the canvas; the whole canvas where the file states none that makes sense."""
-    x = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_X) or 0)
-    y = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_Y) or 0)
-    width = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_WIDTH) or size[0] - x)
-    height = int(_number(properties, openslide.PROPERTY_NAME_BOUNDS_HEIGHT) or size[1] - y)
+    x = int(stated_number(properties.get(openslide.PROPERTY_NAME_BOUNDS_X)) or 0)
+    y = int(stated_number(properties.get(openslide.PROPERTY_NAME_BOUNDS_Y)) or 0)
+    width = int(stated_number(properties.get(openslide.PROPERTY_NAME_BOUNDS_WIDTH)) or size[0] - x)
+    height = int(stated_number(properties.get(openslide.PROPERTY_NAME_BOUNDS_HEIGHT)) or size[1] - y)
     if x < 0 or y < 0 or width < 1 or height < 1 or x >= size[0] or y >= size[1]:
         return 0, 0, size[0], size[1]
     return x, y, min(width, size[0] - x), min(height, size[1] - y)

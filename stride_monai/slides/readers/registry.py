@@ -94,11 +94,9 @@ def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = Non
 def _opened(name: str, path: Path, choice: PictureChoice | None) -> Reader:
     """The file opened by one reader, upright."""
     factory: Any = READERS.load(name)
-    if choice is None or choice == PictureChoice():
-        reader = factory(path)
-    elif getattr(factory, "chooses", False):
+    if choice not in (None, PictureChoice()) and getattr(factory, "chooses", False):
         reader = factory(path, choice)
-    elif choice.first:
+    elif choice is None or choice.first:
         reader = factory(path)
     else:
         raise UnknownFormatError(

@@ -53,7 +53,7 @@ class TiffReader:
         self.tiled = self._levels[0].tiled
         self.orientation = layout.orientation
         self.notes = layout.notes
-        self.level_sizes: tuple[tuple[int, int], ...] = tuple((page.width, page.height) for page in self._levels)
+        self.level_sizes: tuple[tuple[int, int], ...] = tuple(page.size for page in self._levels)
         self.bounds = (0, 0, *self.level_sizes[0])
         self._cache = _Cache(_CACHE_BYTES)
 

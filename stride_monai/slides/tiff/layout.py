@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +64,15 @@ class TiffLayout:
     notes: tuple[str, ...] = ()
     not_openslide: str = ""
 
+    @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple(page.size for page in self.levels)
+
+    def disagrees(self, sizes: tuple[tuple[int, int], ...]) -> str:
+        """Why a library that works as OpenSlide, and found levels of these sizes, shows another picture; "" if not."""
+        other = self.levels and sizes != self.level_sizes
+        return self.not_openslide or ("it takes other pages for levels" if other else "")
+
     def lacks(self, level: int, x: int, y: int, width: int, height: int) -> bool:
         """Whether the file holds nothing of a tile of a region, given in the level's pixels."""
         if level >= len(self.levels) or not self.levels[level].segments.incomplete:
@@ -81,10 +91,8 @@ def read_layout(path: Path, choice: PictureChoice | None = None) -> TiffLayout |
         raise SlideError(f"{path.name} cannot be read ({error.strerror or error})", "check its permissions") from error
     if file is None:
         return None
-    try:
+    with closing(file):
         return open_layout(path, file, choice)
-    finally:
-        file.close()
 
 
 def open_layout(path: Path, file: FileBytes, choice: PictureChoice | None = None) -> TiffLayout:
@@ -201,7 +209,7 @@ def _aperio_layout(pages: list[Page], choice: PictureChoice) -> TiffLayout:
 
 
 def _same_place(page: Page, first: Page) -> bool:
-    return (page.width, page.height) == (first.width, first.height) and page.kind == first.kind and not _set_aside(page)
+    return page.size == first.size and page.kind == first.kind and not _set_aside(page)
 
 
 def _plain_pictures(vendor: str, pages: list[Page]) -> list[_Picture]:
@@ -212,7 +220,7 @@ def _plain_pictures(vendor: str, pages: list[Page]) -> list[_Picture]:
     candidates = [*(named or full), *inner] or pages[:1]
     alike: dict[tuple[object, ...], list[Page]] = {}
     for page in candidates:
-        alike.setdefault((page.width, page.height, page.kind), []).append(page)
+        alike.setdefault((page.size, page.kind), []).append(page)
     first, *others = alike.values()
     thumbnail = len(first) == 1 and any(first[0].same_picture(other[0]) for other in others)
     groups = others if thumbnail else [first, *others]  # a picture may come after a small version of itself
@@ -246,15 +254,13 @@ def _ome_pictures(path: Path, xml: str, pages: list[Page | None]) -> list[_Pictu
 
 
 def _ome_picture(image: ome.OmeImage, pages: list[Page | None]) -> _Picture:
-    sizes = {"Z": image.z, "C": image.c, "T": image.t}
     total = min(image.z * image.c * image.t, 1 << 20)
     planes: list[Page | None] = [None] * max(total, 1)
-    for (z, c, t), number in image.planes.items():
-        at = ome.plane_index({"Z": z, "C": c, "T": t}, image.order, sizes)
+    for at, number in image.planes.items():
         if number is not None and number < len(pages) and at < len(planes):
             planes[at] = pages[number]
     for page in planes:
-        if page is not None and (page.width, page.height) != (image.width, image.height):
+        if page is not None and page.size != (image.width, image.height):
             sizes_said = f"{image.width}x{image.height} px in its OME-XML, {page.width}x{page.height} in its tags"
             raise TiffError(f"it contradicts itself ({sizes_said})")
     first = next((page for page in planes if page is not None), None)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from stride_monai.slides.tiff.directory import TiffError
 
-__all__ = ["OmeImage", "is_ome", "parse_ome", "plane_index"]
+__all__ = ["OmeImage", "is_ome", "parse_ome"]
 
 _MAX_PLANES = 100_000
 _ADVICE = "convert it to an OME-TIFF of one file"
@@ -30,8 +30,8 @@ class OmeImage:
         name: as the file states it; "label" and "macro" images are known by it.
         width, height: of a plane, px.
         z, c, t: numbers of focal planes, channels and time points. Colours of one pixel count as channels here.
-        order: the letters Z, C, T, the fastest first.
-        planes: (z, c, t) -> number of the page; None for one that stands in another file.
+        planes: number of a plane, in the file's order of z, c and t -> number of the page; None for one that stands in
+            another file.
         stated_mpp: (x, y) um/px; None where it is not stated, or in no unit of length.
         states_size: whether the file states a size of pixels at all, in whatever unit.
         significant_bits: how many bits of a sample are used; None where it is not stated.
@@ -43,8 +43,7 @@ class OmeImage:
     z: int
     c: int
     t: int
-    order: str
-    planes: dict[tuple[int, int, int], int | None]
+    planes: dict[int, int | None]
     stated_mpp: tuple[float | None, float | None]
     states_size: bool
     significant_bits: int | None
@@ -113,7 +112,6 @@ def _image(
         z=z,
         c=sizes["C"],
         t=t,
-        order=order,
         planes=_planes(pixels, order, sizes, others, pages, following),
         stated_mpp=(x, y),
         states_size=pixels.get("PhysicalSizeX") is not None or pixels.get("PhysicalSizeY") is not None,
@@ -140,17 +138,19 @@ def _first_page(pixels: ElementTree.Element, following: int) -> int:
 
 def _planes(
     pixels: ElementTree.Element, order: str, sizes: dict[str, int], others: frozenset[str], pages: int, following: int
-) -> dict[tuple[int, int, int], int | None]:
+) -> dict[int, int | None]:
     """Which page holds which plane, of the planes that the file has pages for."""
     total = math.prod(sizes.values())
     blocks = list(_all(pixels, "TiffData"))
-    planes: dict[tuple[int, int, int], int | None] = {}
+    planes: dict[int, int | None] = {}
     if not blocks:
-        for step in range(min(total, max(0, pages - following))):
-            planes[_place(step, order, sizes)] = following + step
+        planes = {step: following + step for step in range(min(total, max(0, pages - following)))}
     steps = 0
     for block in blocks:
-        start = plane_index({axis: _number(block, f"First{axis}", 0) for axis in "ZCT"}, order, sizes)
+        start, stride = 0, 1
+        for axis in order:
+            start += _number(block, f"First{axis}", 0) * stride
+            stride *= sizes[axis]
         page = _number(block, "IFD", 0)
         default = 1 if block.get("IFD") is not None or len(blocks) > 1 else total
         count = _number(block, "PlaneCount", default)
@@ -159,23 +159,8 @@ def _planes(
         if steps > _MAX_PLANES:
             raise TiffError("its OME-XML is damaged (too many planes)")
         for step in range(count):
-            planes[_place(start + step, order, sizes)] = None if elsewhere else page + step
+            planes[start + step] = None if elsewhere else page + step
     return planes
-
-
-def _place(index: int, order: str, sizes: dict[str, int]) -> tuple[int, int, int]:
-    at = {}
-    for axis in order:
-        index, at[axis] = divmod(index, sizes[axis])
-    return at["Z"], at["C"], at["T"]
-
-
-def plane_index(at: dict[str, int], order: str, sizes: dict[str, int]) -> int:
-    index, step = 0, 1
-    for axis in order:
-        index += at[axis] * step
-        step *= sizes[axis]
-    return index
 
 
 def _all(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:

@@ -32,10 +32,9 @@ _CONVERT = "convert it to a tiled 8-bit RGB TIFF"
 
 
 class Segments(NamedTuple):
-    """The tiles or strips of a page: numbers of columns, rows and colour planes, and where each lies in the file."""
+    """The tiles or strips of a page: numbers of columns and colour planes, and where each lies in the file."""
 
     columns: int
-    rows: int
     planes: int
     offsets: npt.NDArray[np.uint64]
     counts: npt.NDArray[np.uint64]
@@ -78,6 +77,10 @@ class Page:
     def reduced(self) -> bool:
         """Whether the tags call it a reduction of another page."""
         return bool(self.subfile & 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
 
     @property
     def area(self) -> int:
@@ -250,7 +253,7 @@ def _segments(page: Page) -> Segments:
         raise TiffError(f"the file is cut short: {beyond.sum()} of its {len(beyond)} {kind}s lie beyond its end")
     if absent.all():
         raise TiffError(f"the file holds none of its {absent.size} {kind}s")
-    return Segments(columns, rows, planes, offsets, counts, absent, bool(absent.any()))
+    return Segments(columns, planes, offsets, counts, absent, bool(absent.any()))
 
 
 def check_segment_size(page: Page) -> None:

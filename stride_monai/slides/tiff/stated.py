@@ -25,7 +25,7 @@ _IMAGEJ_UNITS |= dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3) | dict.f
 _IMAGEJ_UNITS |= dict.fromkeys(("in", "inch", "inches"), 25_400.0) | {"m": 1e6, "meter": 1e6, "metre": 1e6}
 
 
-def positive_number(text: str | None) -> float | None:
+def positive_number(text: object) -> float | None:
     """A number, with a decimal point or comma; None for none, and for one that states nothing (``MPP = 0``)."""
     value = stated_number(text)
     return value if value is not None and value > 0 else None
@@ -63,11 +63,8 @@ def imagej_values(description: str) -> dict[str, str]:
 def _per_pixel(page: Page, unit: float | None) -> StatedFacts:
     if unit is None:
         return StatedFacts()
-    return StatedFacts(*(_um(page.directory.ratio(tag), unit) for tag in (282, 283)))
-
-
-def _um(ratio: tuple[float, float] | None, unit: float) -> float | None:
-    return None if ratio is None else unit * ratio[1] / ratio[0]
+    ratios = [page.directory.ratio(tag) for tag in (282, 283)]
+    return StatedFacts(*(None if ratio is None else unit * ratio[1] / ratio[0] for ratio in ratios))
 
 
 def _after(key: str, text: str) -> float | None:
