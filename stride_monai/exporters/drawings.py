@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
@@ -23,8 +23,7 @@ _DIGIT_WIDTH = 0.62  # of the font's size
 _SMALLEST_MARK = 0.012  # of the overview's longer side: a cell of a whole slide would be less than a pixel
 
 
-@dataclass(frozen=True, slots=True)
-class Crop:
+class Crop(NamedTuple):
     """A cell's picture as a data URI, with the overlay drawn on it; lengths in crop px."""
 
     uri: str
@@ -35,8 +34,7 @@ class Crop:
     bar_label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """One cell on the overview; lengths in the overview's own units (level-0 px)."""
 
     rank: int
@@ -49,8 +47,7 @@ class Mark:
     round: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """The rank of a marked cell, written beside its mark: middle of the text on its base line, overview units."""
 
     rank: int
@@ -58,8 +55,7 @@ class Tag:
     y: float
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(NamedTuple):
     """The whole slide; ``uri`` is empty where there is no picture."""
 
     uri: str

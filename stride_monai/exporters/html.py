@@ -32,7 +32,7 @@ def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path
 
 def page(findings: Findings, pictures: Pictures) -> str:
     """The report as HTML text."""
-    return _template().render(view=view_of(findings, pictures))
+    return _template().render(findings=findings, view=view_of(findings, pictures))
 
 
 @cache

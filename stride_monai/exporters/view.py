@@ -1,4 +1,4 @@
-"""What the HTML report shows, worked out from the findings: plain values and sentences, no markup.
+"""What the HTML report shows beside the findings' own texts, worked out from them: plain values, no markup.
 
 The template only lays these out; every number is formatted here, so that it can be tested without parsing HTML.
 """
@@ -9,8 +9,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, SLIDE_TO_CELL
 from stride_monai.exporters.drawings import Crop, Overview, crop_of, overview_of, rgb
@@ -21,8 +20,7 @@ __all__ = ["View", "view_of"]
 _UNKNOWN = "not known"
 
 
-@dataclass(frozen=True, slots=True)
-class Phrase:
+class Phrase(NamedTuple):
     """One description of a cell; ``contradicts`` names the cell's class where the two do not go together."""
 
     text: str
@@ -30,8 +28,7 @@ class Phrase:
     contradicts: str
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """One cell of the gallery."""
 
     rank: int
@@ -50,8 +47,7 @@ class Card:
     crop: Crop | None
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """One slide class with its probability."""
 
     name: str
@@ -61,8 +57,7 @@ class Bar:
     top: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """How many of the cells are of one class."""
 
     name: str
@@ -70,8 +65,7 @@ class Count:
     cells: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The call in words and on a scale of 0-100 %."""
 
     call: str
@@ -80,12 +74,9 @@ class Decision:
     score_percent: float | None
     threshold: str
     threshold_percent: float | None
-    source: str
-    bag_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One option as asked for and as used."""
 
     name: str
@@ -94,27 +85,17 @@ class Option:
     differs: bool
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """Everything that the template shows."""
+class View(NamedTuple):
+    """Everything that the template shows and the findings do not say in these words."""
 
-    slide_id: str
-    file_name: str | None
-    no_file: str
-    status: str
-    reason: str
-    disclaimer: str
-    weights_note: str
     decision: Decision
     bars: tuple[Bar, ...]
     counts: tuple[Count, ...]
-    cells: int
     overview: Overview | None
     cards: tuple[Card, ...]
     words: str
     crop_field: str
     quality: tuple[tuple[str, str], ...]
-    notes: tuple[str, ...]
     slide: tuple[tuple[str, str], ...]
     options: tuple[Option, ...]
     weights: tuple[tuple[str, str], ...]
@@ -125,23 +106,14 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
     """The report's content for one slide."""
     cards = tuple(_card(cell, findings, pictures) for cell in findings.cells[:GALLERY_SIZE])
     return View(
-        slide_id=findings.slide.slide_id,
-        file_name=findings.slide.file_name,
-        no_file=findings.slide.reason,
-        status=findings.status.value,
-        reason=findings.reason,
-        disclaimer=findings.disclaimer,
-        weights_note=findings.provenance.weights_note,
         decision=_decision(findings),
         bars=_bars(findings),
         counts=_counts(findings.cells),
-        cells=len(findings.cells),
         overview=overview_of(findings, pictures),
         cards=cards,
         words=_words(findings.described, cards),
         crop_field=_crop_field(cards, pictures.crop_mpp),
         quality=_quality(findings),
-        notes=findings.quality.notes,
         slide=_slide(findings),
         options=_options(findings.provenance),
         weights=tuple(sorted(findings.provenance.weights.items())),
@@ -169,8 +141,6 @@ def _decision(findings: Findings) -> Decision:
         score_percent=None if score is None else _percent(score),
         threshold=(_p(point.threshold) if known else f"{_p(point.threshold)} (not valid here)") if there else "not set",
         threshold_percent=_percent(point.threshold) if known else None,
-        source=point.source,
-        bag_size=point.bag_size,
     )
 
 
@@ -193,6 +163,9 @@ def _card(cell: Cell, findings: Findings, pictures: Pictures) -> Card:
     x, y = cell.box.center
     mpp = findings.slide.mpp
     named = zip(CELL_CLASSES, cell.probabilities, strict=True)
+    described, wordless = findings.described, ""
+    if not cell.descriptions:
+        wordless = f"No description above {described.threshold or 0:.2f}" if described.made else "Not described"
     return Card(
         rank=cell.rank,
         cell_class=cell.cell_class,
@@ -209,13 +182,9 @@ def _card(cell: Cell, findings: Findings, pictures: Pictures) -> Card:
             Phrase(words.text, f"{words.similarity:.2f}", "" if words.fits_class else cell.cell_class)
             for words in cell.descriptions
         ),
-        wordless="" if cell.descriptions else _wordless(findings.described),
+        wordless=wordless,
         crop=crop_of(cell, mpp, pictures),
     )
-
-
-def _wordless(described: Described) -> str:
-    return f"No description above {described.threshold or 0:.2f}" if described.made else "Not described"
 
 
 def _words(described: Described, cards: Sequence[Card]) -> str:
@@ -266,11 +235,11 @@ def _slide(findings: Findings) -> tuple[tuple[str, str], ...]:
     width, height, offset = slide.width, slide.height, slide.bounds_offset
     if width is None or height is None or offset is None:
         return (("File", slide.reason or _UNKNOWN), used)
-    size = f"{_mm(width, slide.mpp)} × {_mm(height, slide.mpp)} mm"
+    size = " × ".join(f"{side * slide.mpp / 1000:.3g}" for side in (width, height))
     return (
         ("File", slide.name),
         ("Format", f"{slide.format}, read by {slide.reader}"),
-        ("Size", f"{width:,} × {height:,} px, {size}"),
+        ("Size", f"{width:,} × {height:,} px, {size} mm"),
         used,
         ("µm/px in the file", "none" if slide.mpp_in_file is None else f"{slide.mpp_in_file:.4g}"),
         ("Objective", "not stated" if slide.objective is None else f"{slide.objective:g}×"),
@@ -334,7 +303,3 @@ def _p(value: float) -> str:
 
 def _percent(value: float) -> float:
     return round(100 * min(max(value, 0.0), 1.0), 2)
-
-
-def _mm(pixels: int, mpp: float) -> str:
-    return f"{pixels * mpp / 1000:.3g}"
