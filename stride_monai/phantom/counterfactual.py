@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +61,7 @@ class Property:
 
     Attributes:
         labels: Bethesda labels (or kinds of hard negatives) whose cells may bear it.
-        edit: the changed figure, or None where the figure does not bear the property or the change would entail
-            texts beyond those stated.
+        edit: the changed figure of one that shows all texts to be lost, or None where the change would entail others.
         lost, gained: training texts that go and come with the change.
         nuclear: only the nuclei change; else the whole cell may.
     """
@@ -105,11 +105,13 @@ def _each_nucleus(figure: Figure, change: Callable[[Nucleus], Nucleus]) -> Figur
     return _with(figure, replace(part, nuclei=tuple(change(nucleus) for nucleus in part.nuclei)))
 
 
-def _without_halo(figure: Figure) -> Figure | None:
+def _with_nuclei(**changes: Any) -> Edit:
+    return lambda figure: _each_nucleus(figure, lambda nucleus: replace(nucleus, **changes))
+
+
+def _without_halo(figure: Figure) -> Figure:
     """The cytoplasm fills the cleared zone."""
     part = _only_part(figure)
-    if not any(halo.distinct for halo in part.vacuoles):
-        return None
     filled = tuple(
         replace(halo, clearing=0.0, rim=min(halo.rim, _NO_RIM), distinct=False) if halo.distinct else halo
         for halo in part.vacuoles
@@ -120,7 +122,7 @@ def _without_halo(figure: Figure) -> Figure | None:
 def _with_more_cytoplasm(figure: Figure) -> Figure | None:
     """The cell grows about the very same nucleus, of a size for which the lesser lesions have no text."""
     part = _only_part(figure)
-    if _HIGH_RATIO not in figure.descriptions or part.cell is None or part.nuclei[0].outline.area > 2.45 * A0:
+    if part.cell is None or part.nuclei[0].outline.area > 2.45 * A0:
         return None
     ratio = measures(figure)["nc_ratio"]
     cell = replace(part.cell, radii=part.cell.radii * (ratio / _NORMAL_RATIO))
@@ -129,27 +131,13 @@ def _with_more_cytoplasm(figure: Figure) -> Figure | None:
 
 def _with_one_nucleus(figure: Figure) -> Figure | None:
     part = _only_part(figure)
-    if len(part.nuclei) < 2:
-        return None
     single = _with(figure, replace(part, nuclei=part.nuclei[:1]))
     return single if irregular(single.nuclei()) == irregular(figure.nuclei()) else None
 
 
-def _paler(figure: Figure) -> Figure | None:
-    if not {_DARK, _MILD} & set(figure.descriptions):
-        return None
-    return _each_nucleus(figure, lambda nucleus: replace(nucleus, density=_NORMAL_DENSITY))
-
-
-def _finer(figure: Figure) -> Figure | None:
-    if _CHROMATIN not in figure.descriptions:
-        return None
-    return _each_nucleus(figure, lambda nucleus: replace(nucleus, coarse=False, chromatin=_FINE_CONTRAST))
-
-
 def _smoother(figure: Figure) -> Figure | None:
     """Every nucleus becomes the ellipse of its area and second moments."""
-    if _MEMBRANE not in figure.descriptions or _RAISIN in figure.descriptions:
+    if _RAISIN in figure.descriptions:
         return None
     smooth = _each_nucleus(figure, lambda nucleus: replace(nucleus, outline=_ellipse_like(nucleus.outline)))
     return smooth if _holds_its_nuclei(smooth) else None
@@ -171,15 +159,9 @@ def _holds_its_nuclei(figure: Figure) -> bool:
     return bool((part.cell.depth(points[:, 0], points[:, 1]) > 0).all())
 
 
-def _without_nucleoli(figure: Figure) -> Figure | None:
-    if _NUCLEOLI not in figure.descriptions:
-        return None
-    return _each_nucleus(figure, lambda nucleus: replace(nucleus, nucleoli=()))
-
-
 def _unwrinkled(figure: Figure) -> Figure | None:
     """Without the creases, and as a wrinkled nucleus has a wrinkled contour, with a smooth one."""
-    if not {_RAISIN, _MEMBRANE} <= set(figure.descriptions) or len(figure.nuclei()) > 1:
+    if len(figure.nuclei()) > 1:
         return None
     smooth = _each_nucleus(
         figure, lambda nucleus: replace(nucleus, wrinkled=False, outline=_ellipse_like(nucleus.outline))
@@ -190,7 +172,7 @@ def _unwrinkled(figure: Figure) -> Figure | None:
 def _larger(figure: Figure) -> Figure | None:
     """The nucleus of an ASC-US cell, as dark as an LSIL's may be, at 3.4 A0: by definition it is LSIL now."""
     nucleus = figure.nuclei()[0]
-    if _ENLARGED not in figure.descriptions or nucleus.density < 0.7:
+    if nucleus.density < 0.7:
         return None
     factor = math.sqrt(3.4 * A0 / nucleus.outline.area)
     outline = replace(nucleus.outline, radii=nucleus.outline.radii * factor)
@@ -199,18 +181,20 @@ def _larger(figure: Figure) -> Figure | None:
 
 
 _SQUAMOUS = ("ASC-US", "LSIL", "ASC-H", "HSIL")
+_PALER = _with_nuclei(density=_NORMAL_DENSITY)
+_FINER = _with_nuclei(coarse=False, chromatin=_FINE_CONTRAST)
 
 PROPERTIES: Mapping[str, Property] = {
     "halo": Property(("LSIL",), _without_halo, frozenset({_HALO}), nuclear=False),
     "nc_ratio": Property(("ASC-H", "HSIL"), _with_more_cytoplasm, frozenset({_HIGH_RATIO}), nuclear=False),
     "binucleation": Property(("LSIL",), _with_one_nucleus, frozenset({_BINUCLEATE})),
-    "hyperchromasia": Property(("LSIL", "ASC-H", "HSIL"), _paler, frozenset({_DARK})),
-    "mild_hyperchromasia": Property(("ASC-US",), _paler, frozenset({_MILD})),
+    "hyperchromasia": Property(("LSIL", "ASC-H", "HSIL"), _PALER, frozenset({_DARK})),
+    "mild_hyperchromasia": Property(("ASC-US",), _PALER, frozenset({_MILD})),
     "nuclear_size": Property(("ASC-US",), _larger, frozenset({_ENLARGED, _MILD}), frozenset({_LARGE, _DARK})),
-    "chromatin": Property(_SQUAMOUS, _finer, frozenset({_CHROMATIN})),
+    "chromatin": Property(_SQUAMOUS, _FINER, frozenset({_CHROMATIN})),
     "membrane": Property(_SQUAMOUS, _smoother, frozenset({_MEMBRANE})),
     "raisinoid": Property(("LSIL",), _unwrinkled, frozenset({_RAISIN, _MEMBRANE})),
-    "nucleoli": Property(("HSIL",), _without_nucleoli, frozenset({_NUCLEOLI})),
+    "nucleoli": Property(("HSIL",), _with_nuclei(nucleoli=()), frozenset({_NUCLEOLI})),
     "benign_halo": Property(("halo_only",), _without_halo, frozenset(), nuclear=False),
 }
 """What can be changed; of the last, a halo around a normal nucleus, no text must speak with or without it."""
@@ -234,7 +218,7 @@ def edited(name: str, seed: int, pinkness: float) -> tuple[Figure, Figure]:
     for trial in range(_TRIALS):
         rng = stream(seed, Draw.COUNTERFACTUAL, trial)
         original = makers[what.labels[int(rng.integers(len(what.labels)))]](rng, pinkness)
-        changed = what.edit(original)
+        changed = what.edit(original) if what.lost <= set(original.descriptions) else None
         if changed is not None:
             kept = tuple(text for text in changed.descriptions if text not in what.lost)
             return original, replace(changed, descriptions=(*kept, *sorted(what.gained)))

@@ -212,7 +212,7 @@ def make_slides(
     cases = design.cases()
     design.refuse_impossible(cases)
     made = [_SlideProduct(case, folder) for case in cases]
-    settings = {"made": "slides", "design": design.facts(), "max_negatives": max_negatives}
+    settings = {"made": "slides", "design": asdict(design), "max_negatives": max_negatives}
     produce(folder, settings, made, max(map(_slide_bytes, cases)), runner, overwrite, on_progress)
     cells = (cell for one in made for cell in _annotated(truth_cells(one.truth), one.case, max_negatives))
     CohortFiles(folder).write("cells.csv", lambda path: write_cells(path, cells))
@@ -238,7 +238,7 @@ def make_bags(
     cases = design.cases()
     design.refuse_impossible(cases)
     made = [_BagProduct(case, folder, settings) for case in cases]
-    facts = {"made": "bags", "design": design.facts(), "bags": asdict(settings)}
+    facts = {"made": "bags", "design": asdict(design), "bags": asdict(settings)}
     size = settings.top_k * (settings.crop_px**2 * _BYTES_PER_CROP_PX + 1000)
     produce(folder, facts, made, size, runner, overwrite, on_progress)
     return _write_tables(folder, [(one.case, one.bag) for one in made])

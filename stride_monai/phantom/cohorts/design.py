@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +109,6 @@ class CohortDesign:
     lesions: int | None = None
     artefacts: tuple[str, ...] = ()
     name: str = "phantom"
-
-    def facts(self) -> dict[str, Any]:
-        """The design as plain data."""
-        return asdict(self)
 
     def cases(self) -> list[Case]:
         """The slides.

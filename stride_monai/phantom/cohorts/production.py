@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -16,10 +15,11 @@ from stride_monai.errors import OutputError
 from stride_monai.files import remove_leftovers, write_bytes
 from stride_monai.ownership import named, refuse_foreign
 from stride_monai.phantom.files.products import is_product
+from stride_monai.phantom.files.slide_writer import free_bytes
 from stride_monai.runs.jobs import Job, Part, unheard
 from stride_monai.runs.runners import Runner
 
-__all__ = ["SETTINGS_FILE", "TABLES", "Product", "check_room", "claim_folder", "free_bytes", "produce"]
+__all__ = ["SETTINGS_FILE", "TABLES", "Product", "check_room", "claim_folder", "produce"]
 
 SETTINGS_FILE = "cohort.json"
 """What a cohort folder was made from."""
@@ -127,14 +127,6 @@ def _remove_cohort(folder: Path, settings: Path) -> None:
         for path in sorted((folder / place).glob("*")):
             if pattern.fullmatch(path.name) and is_product(path):
                 path.unlink(missing_ok=True)
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that a folder is on, or will be."""
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
 
 
 def check_room(folder: Path, jobs: int, bytes_per_job: float) -> None:

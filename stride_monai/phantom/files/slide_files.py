@@ -7,7 +7,7 @@ synthetic one: :data:`CANARY` is planted there, and nothing that reads a slide m
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import textwrap
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -129,7 +129,7 @@ def label_picture(slide_id: str) -> Pixels:
     """The paper label, ``[440, 420, 3]``: slide, patient and a bar code."""
     picture = Image.new("RGB", _LABEL, (244, 243, 236))
     pen = ImageDraw.Draw(picture)
-    lines = [slide_id, *_wrapped(CANARY), "SYNTHETIC"]
+    lines = [slide_id, *textwrap.wrap(CANARY, 21), "SYNTHETIC"]
     for i, line in enumerate(lines):
         pen.text((18, 20 + 44 * i), line[:26], fill=(20, 20, 24), font=ImageFont.load_default(26))
     bits = np.unpackbits(np.frombuffer(CANARY.encode(), np.uint8))
@@ -137,15 +137,6 @@ def label_picture(slide_id: str) -> Pixels:
         if bit:
             pen.line((18 + 2 * i, 330, 18 + 2 * i, 420), fill=(20, 20, 24), width=2)
     return np.asarray(picture)
-
-
-def _wrapped(text: str) -> Sequence[str]:
-    words, lines = text.split(), [""]
-    for word in words:
-        if len(lines[-1]) + len(word) > 20:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
 
 
 def macro_picture(slide_id: str, overview: Pixels, mpp: float, width: int) -> Pixels:

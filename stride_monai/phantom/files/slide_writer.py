@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import imagecodecs
@@ -25,7 +24,7 @@ from stride_monai.phantom.files.slide_files import (
 from stride_monai.phantom.painting.background import GLASS_PERIOD
 from stride_monai.phantom.painting.painter import Scene
 
-__all__ = ["TILE", "Progress", "Pyramid", "check_disk", "encode_jpeg", "estimated_bytes", "write_slide"]
+__all__ = ["TILE", "Progress", "Pyramid", "check_disk", "encode_jpeg", "estimated_bytes", "free_bytes", "write_slide"]
 
 TILE = 512
 STEP = 4
@@ -35,7 +34,6 @@ _SMALLEST = 768
 Progress = Callable[[int, int], None]
 
 
-@dataclass
 class _Level:
     """A reduced level that fills up while the finer one is written.
 
@@ -44,18 +42,11 @@ class _Level:
         filled: rows of the strip that hold pixels.
     """
 
-    width: int
-    height: int
-    quality: int
-    subsampling: str
-    tiles: list[bytes]
-    strip: NDArray[np.uint8]
-    filled: int = 0
-
-    @classmethod
-    def of(cls, width: int, height: int, quality: int, subsampling: str) -> _Level:
-        padded = -(-width // TILE) * TILE
-        return cls(width, height, quality, subsampling, [], np.full((TILE, padded, 3), 255, np.uint8))
+    def __init__(self, width: int, height: int, quality: int, subsampling: str) -> None:
+        self.width, self.height, self.quality, self.subsampling = width, height, quality, subsampling
+        self.tiles: list[bytes] = []
+        self.strip = np.full((TILE, -(-width // TILE) * TILE, 3), 255, np.uint8)
+        self.filled = 0
 
     def append(self, rows: NDArray[np.uint8], below: list[_Level]) -> None:
         """Add rows ``[h, width, 3]`` of this level; encodes a strip when it is full and reduces it further."""
@@ -110,8 +101,13 @@ class Pyramid:
         width, height = scene.width, scene.height
         while max(width, height) > _SMALLEST and len(self.levels) < 3:
             width, height = max(width // STEP, 1), max(height // STEP, 1)
-            self.levels.append(_Level.of(width, height, self.quality, subsampling))
+            self.levels.append(_Level(width, height, self.quality, subsampling))
         self._glass: dict[tuple[int, int], tuple[bytes, NDArray[np.uint8]]] = {}
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """(width, height) of every level, finest first."""
+        return (self.scene.width, self.scene.height), *((level.width, level.height) for level in self.levels)
 
     def encoded_tiles(self) -> Iterator[bytes]:
         """JPEG bytes of every level-0 tile, row by row; the reduced levels are complete before the last row leaves."""
@@ -158,19 +154,6 @@ class Pyramid:
         return made
 
 
-def _layout(pyramid: Pyramid, patient: bool) -> Layout:
-    plan = pyramid.scene.plan
-    reduced = ((level.width, level.height) for level in pyramid.levels)
-    return Layout(
-        ((pyramid.scene.width, pyramid.scene.height), *reduced),
-        TILE,
-        plan.mpp,
-        plan.centre.jpeg_quality,
-        plan.centre.origin_mm,
-        patient,
-    )
-
-
 def write_slide(path: Path, scene: Scene, progress: Progress | None = None, *, patient_label: bool = True) -> None:
     """Render a scene into a pyramidal TIFF; complete or absent.
 
@@ -186,18 +169,20 @@ def write_slide(path: Path, scene: Scene, progress: Progress | None = None, *, p
     Raises:
         OutputError: the folder cannot be written to or the disk is full.
     """
-    pyramid = Pyramid(scene, progress)
-    layout = _layout(pyramid, patient_label)
+    pyramid, centre = Pyramid(scene, progress), scene.plan.centre
+    layout = Layout(pyramid.sizes, TILE, scene.plan.mpp, centre.jpeg_quality, centre.origin_mm, patient_label)
     check_disk(path, scene)
+    write = {"leica": _write_leica, "aperio": _write_aperio}[centre.scanner]
     with replacing(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=True) as tiff:
-        if scene.plan.centre.scanner == "leica":
-            _write_leica(tiff, pyramid, layout, _slide_id(path))
-        else:
-            _write_aperio(tiff, pyramid, layout, _slide_id(path))
+        write(tiff, pyramid, layout, path.name.split(".")[0])
 
 
-def _slide_id(path: Path) -> str:
-    return path.name.split(".")[0]
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that a folder is on, or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def check_disk(path: Path, scene: Scene) -> None:
@@ -206,10 +191,7 @@ def check_disk(path: Path, scene: Scene) -> None:
     Raises:
         OutputError: the free space is less than what the slide will probably need.
     """
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    free, needed = shutil.disk_usage(folder).free, estimated_bytes(scene)
+    free, needed = free_bytes(path.parent), estimated_bytes(scene)
     if free < needed:
         raise OutputError(
             f"{path.name} needs about {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free",
@@ -226,12 +208,10 @@ def estimated_bytes(scene: Scene) -> int:
 
 def _write_pages(tiff: tifffile.TiffWriter, pyramid: Pyramid, descriptions: list[str | None]) -> Iterator[None]:
     """Write level 0 and then, whenever asked, the next reduced level."""
-    scene, mpp = pyramid.scene, pyramid.scene.plan.mpp
     # A list's iterator sees what is appended to the list after it was made.
     sources = [pyramid.encoded_tiles(), *(iter(level.tiles) for level in pyramid.levels)]
-    sizes = [(scene.width, scene.height), *((level.width, level.height) for level in pyramid.levels)]
-    for tiles, (width, height), description in zip(sources, sizes, descriptions, strict=True):
-        scale = mpp * scene.width / width
+    for tiles, (width, height), description in zip(sources, pyramid.sizes, descriptions, strict=True):
+        scale = pyramid.scene.plan.mpp * pyramid.scene.width / width
         tiff.write(
             tiles,
             shape=(height, width, 3),

@@ -7,7 +7,6 @@ scanner that stitches fields or sweeps lines has it; dirt is drawn grain by grai
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import lru_cache
 from typing import TypeVar
 
@@ -61,7 +60,7 @@ class Background:
             if amount > 0
         ]
         self._grains = _grains(plan) if centre.dirt_per_mm2 > 0 else []
-        self._bins: OrderedDict[tuple[int, int], NDArray[np.int64]] = OrderedDict()
+        self._grains_of = lru_cache(_BINS_KEPT)(self._draw_grains)
 
     def window(self, x0: int, y0: int, width: int, height: int) -> Density:
         """Integer optical density ``[3, height, width]`` behind the cells; :data:`OD_OFFSET` is clear glass."""
@@ -127,12 +126,8 @@ class Background:
         if y0 < y1 and x0 < x1:
             density[:, y0:y1, x0:x1] += grain[:, y0 - top : y1 - top, x0 - left : x1 - left]
 
-    def _grains_of(self, column: int, row: int) -> NDArray[np.int64]:
+    def _draw_grains(self, column: int, row: int) -> NDArray[np.int64]:
         """Grains ``[n, 3]`` (sort, x, y) of a square of the slide."""
-        key = (column, row)
-        if key in self._bins:
-            self._bins.move_to_end(key)
-            return self._bins[key]
         rng = stream(self.plan.seed, Draw.FIELDS, 6, column % (1 << 20), row % (1 << 20))
         area = (_GRAIN_BIN * self.plan.mpp / 1000) ** 2
         count = int(rng.poisson(self.plan.centre.dirt_per_mm2 * area * rng.lognormal(-0.25, 0.7)))
@@ -143,9 +138,6 @@ class Background:
         radius = self.plan.region.radius
         if radius is not None:
             found = found[np.hypot(*(places - self.plan.region.middle).T) < radius]
-        self._bins[key] = found
-        if len(self._bins) > _BINS_KEPT:
-            self._bins.popitem(last=False)
         return found
 
 

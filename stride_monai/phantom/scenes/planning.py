@@ -303,11 +303,8 @@ def _place_common(
     points = _clear_of(at, rng, points, reach, placed, 0.25 + 0.65 * at.centre.crowding)
     dyes = np.array([figure.dyes() for figure in bank])[stains]
     dyes[:, ::2] *= shades[:, None]
-    dyes = (
-        dyes
-        * rng.lognormal(0, 0.08, (len(member), 1, 5))
-        * rng.lognormal(0, (0.2, 0.1, 0.2), (len(member), 3))[..., None]
-    )
+    dyes *= rng.lognormal(0, 0.08, (len(member), 1, 5))
+    dyes *= rng.lognormal(0, (0.2, 0.1, 0.2), (len(member), 3))[..., None]
     return Common(
         member,
         rng.integers(ORIENTATIONS, size=len(member)).astype(np.int32),
