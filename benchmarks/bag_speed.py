@@ -27,7 +27,8 @@ from torchvision.io import decode_jpeg
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.data.datasets.cells import BagCells, collate_cells
 from stride_monai.data.datasets.sampling import CellSampler
-from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
+from stride_monai.phantom.cohorts.bags import BagSettings
+from stride_monai.phantom.cohorts.cohort import make_bags
 from stride_monai.phantom.cohorts.design import design_of
 
 BATCH, CROP, OURS = 128, 224, "bag files into the device"

@@ -23,7 +23,8 @@ from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from record import Record, make_parser, quartiles
 
-from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
+from stride_monai.phantom.cohorts.bags import BagSettings
+from stride_monai.phantom.cohorts.cohort import make_bags
 from stride_monai.phantom.cohorts.design import design_of
 from stride_monai.workflows.locate import bundle_root
 

@@ -184,16 +184,8 @@ def make_unseen(study: Study, kind: str) -> list[SlideRecord]:
             centre = unseen_centre(case.centre, kind)
             path = folder / "bags" / f"{case.slide_id}{BAG_SUFFIX}"
             plan, _ = plan_slide(case.label, **{**case.arguments, "centre": centre, "mpp": level_0(centre, kind)})
-            bag = ablation.BAGS
-            write_phantom_bag(
-                path,
-                plan,
-                slide_class=case.reported,
-                top_k=bag.top_k,
-                crop_px=bag.crop_px,
-                crop_mpp=bag.crop_mpp,
-                compressed="jpeg_quality" in KINDS[kind],
-            )
+            compressed = "jpeg_quality" in KINDS[kind]
+            write_phantom_bag(path, plan, ablation.BAGS, slide_class=case.reported, compressed=compressed)
             records.append(SlideRecord(case.slide_id, path, None, case.patient, case.centre, case.reported, "test"))
         write_manifest(folder / "manifest.csv", records)  # last: where it stands the folder is complete
     return read_manifest(folder / "manifest.csv")

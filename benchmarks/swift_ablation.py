@@ -36,7 +36,8 @@ from stride_monai.data.bags.bag import BagCell, BagFile, write_bag
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
 from stride_monai.files import write_bytes
 from stride_monai.metrics.slide import auc, f1_macro, specificity_at_sensitivity
-from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags
+from stride_monai.phantom.cohorts.bags import BagSettings
+from stride_monai.phantom.cohorts.cohort import make_bags
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.units import Box
 from stride_monai.workflows.locate import bundle_root

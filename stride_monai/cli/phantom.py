@@ -13,7 +13,7 @@ from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
 
 if TYPE_CHECKING:
-    from stride_monai.phantom.cohorts.cohort import BagSettings
+    from stride_monai.phantom.cohorts.bags import BagSettings
     from stride_monai.phantom.cohorts.design import CohortDesign
 
 __all__ = ["phantom"]
@@ -58,7 +58,7 @@ def phantom(
 
     A run that was stopped is taken up by the same command.
     """
-    from stride_monai.phantom.cohorts.cohort import BagSettings
+    from stride_monai.phantom.cohorts.bags import BagSettings
 
     if slide_class and slides:
         raise ConfigError("say either --slide-class or --slides", "e.g. --slide-class NILM --slide-class HSIL")

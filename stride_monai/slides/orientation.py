@@ -21,17 +21,6 @@ __all__ = ["TAG", "Orientation", "UprightReader", "orientation_of", "upright_rea
 TAG = 274
 """Number of the orientation tag in TIFF and EXIF."""
 
-# Tag -> (rows and columns change places, then left and right do, then top and bottom do).
-_STEPS = {
-    1: (False, False, False),
-    2: (False, True, False),
-    3: (False, True, True),
-    4: (False, False, True),
-    5: (True, False, False),
-    6: (True, True, False),
-    7: (True, True, True),
-    8: (True, False, True),
-}
 
 _Value = TypeVar("_Value", bound=np.generic)
 _Length = TypeVar("_Length", int, float)
@@ -88,8 +77,8 @@ class Orientation:
 
 def orientation_of(tag: object) -> Orientation:
     """The orientation that a tag names; a missing tag, or one that the standard does not know, means upright."""
-    known = int(tag) if isinstance(tag, int) and tag in _STEPS else 1
-    return Orientation(known, *_STEPS[known])
+    known = int(tag) if isinstance(tag, int) and 1 <= tag <= 8 else 1
+    return Orientation(known, known >= 5, known in {2, 3, 6, 7}, known in {3, 4, 7, 8})
 
 
 def upright_reader(reader: Reader, orientation: Orientation) -> Reader:

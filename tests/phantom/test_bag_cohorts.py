@@ -19,7 +19,8 @@ from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import OutputError
 from stride_monai.files import replacing
 from stride_monai.phantom.cohorts import production
-from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags, make_slides
+from stride_monai.phantom.cohorts.bags import BagSettings
+from stride_monai.phantom.cohorts.cohort import make_bags, make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign, design_of
 from stride_monai.slides import open_slide
 from stride_monai.units import Box

@@ -14,7 +14,7 @@ from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.data.bags.bag import BagFile
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.centres import CENTRES
-from stride_monai.phantom.cohorts.bags import cut_crops, write_phantom_bag
+from stride_monai.phantom.cohorts.bags import BagSettings, cut_crops, write_phantom_bag
 from stride_monai.phantom.cohorts.ranking import RankingModel, rank_cells
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import plan_slide, render_slide
@@ -31,7 +31,7 @@ def test_a_crop_is_the_one_that_a_rendered_slide_gives(tmp_path: Path, crop_px: 
     arguments = {**DISC, "seed": 4, "centre": centre}
     plan, _ = plan_slide("HSIL", **arguments)
     bag_path = tmp_path / "s.bag.arrow"
-    write_phantom_bag(bag_path, plan, top_k=24, crop_px=crop_px)
+    write_phantom_bag(bag_path, plan, BagSettings(24, crop_px))
     bag = BagFile(bag_path)
     render_slide(tmp_path / "s.tiff", "HSIL", **arguments)
     cut = TopKCellPatches(top_k=24, crop_px=crop_px)(tmp_path / "s.tiff", bag.boxes, bag.scores)
@@ -88,7 +88,7 @@ def test_crops_through_the_slides_jpeg() -> None:
 def test_rows_carry_the_truth_in_order_of_score(tmp_path: Path) -> None:
     plan, _ = plan_slide("HSIL", seed=1, **DISC)
     path = tmp_path / "deep.bag.arrow"
-    write_phantom_bag(path, plan, top_k=400, crop_px=32, slide_class="HSIL", config_hash="abc")
+    write_phantom_bag(path, plan, BagSettings(400, 32), slide_class="HSIL", config_hash="abc")
     bag = BagFile(path)
     assert len(bag) == 400
     assert bag.header.slide_id == "deep"
@@ -152,12 +152,12 @@ def test_impossible_bags_are_refused(tmp_path: Path) -> None:
     plan, _ = plan_slide("NILM", seed=5, diameter_mm=0.3, mpp=0.5)
     for wrong in ({"top_k": 0}, {"crop_px": 0}, {"crop_mpp": 0.0}):
         with pytest.raises(ConfigError) as caught:
-            write_phantom_bag(tmp_path / "x.bag.arrow", plan, **wrong)
+            write_phantom_bag(tmp_path / "x.bag.arrow", plan, BagSettings(**wrong))
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_slide_of_few_cells_gives_a_short_bag(tmp_path: Path) -> None:
     plan, _ = plan_slide("NILM", seed=5, diameter_mm=0.3, mpp=0.5)
-    write_phantom_bag(tmp_path / "x.bag.arrow", plan, top_k=2000, crop_px=16)
+    write_phantom_bag(tmp_path / "x.bag.arrow", plan, BagSettings(2000, 16))
     assert 20 < len(BagFile(tmp_path / "x.bag.arrow")) < 2000

@@ -17,7 +17,8 @@ from stride_monai.data.manifest import read_manifest
 from stride_monai.errors import ConfigError, ManifestError, OutputError
 from stride_monai.phantom.cohorts import cohort as module
 from stride_monai.phantom.cohorts import production
-from stride_monai.phantom.cohorts.cohort import BagSettings, make_bags, make_slides, truth_cells
+from stride_monai.phantom.cohorts.bags import BagSettings
+from stride_monai.phantom.cohorts.cohort import make_bags, make_slides, truth_cells
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.phantom.cohorts.presets import POSITIVE_MIX
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from stride_monai.data.bags.bag import BagCell, BagHeader, decode_crop, encode_crop, write_bag
 from stride_monai.errors import ConfigError
-from stride_monai.phantom.cohorts.ranking import RankedCell, RankingModel, rank_cells
+from stride_monai.phantom.cohorts.ranking import RankingModel, rank_cells
 from stride_monai.phantom.files.slide_writer import encode_jpeg
 from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.scenes.slide_plan import Plan
@@ -24,7 +25,7 @@ from stride_monai.slides import Slide
 from stride_monai.slides.protocol import Pixels, StatedFacts
 from stride_monai.units import Box
 
-__all__ = ["SceneReader", "check_crops", "cut_crops", "write_phantom_bag"]
+__all__ = ["BagSettings", "SceneReader", "check_crops", "cut_crops", "write_phantom_bag"]
 
 _LARGEST_SHEET = 2048 * 2048
 
@@ -71,15 +72,35 @@ class SceneReader:
         """Nothing is open."""
 
 
+@dataclass(frozen=True, slots=True)
+class BagSettings:
+    """What is in a bag.
+
+    Attributes:
+        top_k: cells, at most.
+        crop_px: side of a crop.
+        crop_mpp: um/px of the crops.
+        ranking: how good the detector is that chose the cells.
+
+    Raises:
+        ConfigError: crops without size, or no cell asked for.
+    """
+
+    top_k: int = 256
+    crop_px: int = 224
+    crop_mpp: float = 0.5
+    ranking: RankingModel = field(default_factory=RankingModel)
+
+    def __post_init__(self) -> None:
+        check_crops(self.top_k, self.crop_px, self.crop_mpp)
+
+
 def write_phantom_bag(
     path: Path,
     plan: Plan,
+    settings: BagSettings,
     *,
     slide_class: str | None = None,
-    top_k: int = 256,
-    crop_px: int = 224,
-    crop_mpp: float = 0.5,
-    ranking: RankingModel | None = None,
     config_hash: str = "",
     compressed: bool = False,
 ) -> None:
@@ -89,23 +110,22 @@ def write_phantom_bag(
         path: ends in ``.bag.arrow``; what comes before it is the slide id.
         plan: of the slide.
         slide_class: as the manifest reports it.
-        top_k: cells in the bag, at most.
-        crop_px: side of a crop.
-        crop_mpp: um/px of the crops.
-        ranking: how good the detector is.
         config_hash: goes into the header.
         compressed: cut the crops from pixels that went through the slide's JPEG.
 
     Raises:
-        ConfigError: crops without size, or no cell asked for.
         OutputError: the file cannot be written.
     """
-    check_crops(top_k, crop_px, crop_mpp)
-    cells = rank_cells(plan, top_k, ranking)
+    top_k, crop_px, crop_mpp = settings.top_k, settings.crop_px, settings.crop_mpp
+    cells = rank_cells(plan, top_k, settings.ranking)
     crops = cut_crops(Scene(plan), [cell.box for cell in cells], crop_px, crop_mpp, compressed)
     slide_id = path.name.split(".")[0]
     header = BagHeader(slide_id, plan.mpp, crop_mpp, crop_px, top_k, slide_class=slide_class, config_hash=config_hash)
-    write_bag(path, header, [_row(cell, crop) for cell, crop in zip(cells, crops, strict=True)])
+    rows = [
+        BagCell(cell.score, cell.box, encode_crop(crop), cell.truth.cell_class, cell.truth.descriptions)
+        for cell, crop in zip(cells, crops, strict=True)
+    ]
+    write_bag(path, header, rows)
 
 
 def check_crops(top_k: int, crop_px: int, crop_mpp: float) -> None:
@@ -115,10 +135,6 @@ def check_crops(top_k: int, crop_px: int, crop_mpp: float) -> None:
     if top_k < 1 or not 8 <= crop_px <= 4096 or not 0.1 <= crop_mpp <= 10:
         what = f"bags of {top_k} crops of {crop_px} px at {crop_mpp:g} um/px cannot be made"
         raise ConfigError(what, "give a K of 1 or more, crops of 8 to 4096 px and 0.1-10 um/px")
-
-
-def _row(cell: RankedCell, crop: Pixels) -> BagCell:
-    return BagCell(cell.score, cell.box, encode_crop(crop), cell.truth.cell_class, cell.truth.descriptions)
 
 
 def cut_crops(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,9 @@ from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.data.tables import table_text
 from stride_monai.errors import BagError, ConfigError, ManifestError, OutputError
 from stride_monai.files import config_hash, write_bytes
-from stride_monai.phantom.cohorts.bags import check_crops, write_phantom_bag
+from stride_monai.phantom.cohorts.bags import BagSettings, write_phantom_bag
 from stride_monai.phantom.cohorts.design import Case, CohortDesign
 from stride_monai.phantom.cohorts.production import produce
-from stride_monai.phantom.cohorts.ranking import RankingModel
 from stride_monai.phantom.render import plan_slide, render_slide
 from stride_monai.phantom.scenes.truth import write_truth_geojson
 from stride_monai.runs.jobs import Part, unheard
@@ -29,7 +28,6 @@ from stride_monai.runs.runners import Processes
 
 __all__ = [
     "TRUTH_COLUMNS",
-    "BagSettings",
     "make_bags",
     "make_slides",
     "truth_cells",
@@ -106,26 +104,6 @@ class _SlideProduct:
 
 
 @dataclass(frozen=True, slots=True)
-class BagSettings:
-    """What is in a bag.
-
-    Attributes:
-        top_k: cells, at most.
-        crop_px: side of a crop.
-        crop_mpp: um/px of the crops.
-        ranking: how good the detector is that chose the cells.
-    """
-
-    top_k: int = 256
-    crop_px: int = 224
-    crop_mpp: float = 0.5
-    ranking: RankingModel = field(default_factory=RankingModel)
-
-    def __post_init__(self) -> None:
-        check_crops(self.top_k, self.crop_px, self.crop_mpp)
-
-
-@dataclass(frozen=True, slots=True)
 class _BagProduct:
     """One bag to make of a slide that is only planned."""
 
@@ -156,16 +134,8 @@ class _BagProduct:
 
     def make(self, on_part: Part) -> Path:
         plan, _ = plan_slide(self.case.label, **self.case.arguments)
-        write_phantom_bag(
-            self.bag,
-            plan,
-            slide_class=self.case.reported,
-            top_k=self.settings.top_k,
-            crop_px=self.settings.crop_px,
-            crop_mpp=self.settings.crop_mpp,
-            ranking=self.settings.ranking,
-            config_hash=self.fingerprint,
-        )
+        said, made_from = self.case.reported, self.fingerprint
+        write_phantom_bag(self.bag, plan, self.settings, slide_class=said, config_hash=made_from)
         return self.bag
 
 

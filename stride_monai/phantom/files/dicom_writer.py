@@ -143,38 +143,34 @@ def _picture(image: _Image, mpp: float) -> dict[str, Any]:
     }
 
 
-class _FrameFile:
-    """A DICOM file that frames are appended to."""
+def _write_frames(stream: BinaryIO, data_set: Any, frames: Iterable[bytes], number: int, table: bool) -> None:
+    """A DICOM file of a data set and so many frames.
 
-    def __init__(self, stream: BinaryIO, data_set: Any, frames: int, table: bool) -> None:
-        from pydicom.dataset import FileMetaDataset
-        from pydicom.filewriter import dcmwrite
+    Args:
+        table: say where the frames begin, in 32 bits each.
+    """
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filewriter import dcmwrite
 
-        self._stream, self._frames, self._table = stream, frames, table
-        data_set.preamble, meta = b"\0" * 128, FileMetaDataset()
-        meta.FileMetaInformationGroupLength, meta.FileMetaInformationVersion = 0, b"\0\1"
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = _WSI_STORAGE, data_set.SOPInstanceUID
-        meta.TransferSyntaxUID, meta.ImplementationClassUID = _JPEG_BASELINE, _uid(SIGNATURE)
-        data_set.file_meta = meta
-        dcmwrite(stream, data_set)
-        stream.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF))
-        stream.write(struct.pack("<HHI", 0xFFFE, 0xE000, 4 * frames if table else 0))
-        self._table_at = stream.tell()
-        stream.write(b"\0" * (4 * frames if table else 0))
-        self._first = stream.tell()
-        self._offsets: list[int] = []
-
-    def append(self, frame: bytes) -> None:
-        self._offsets.append(self._stream.tell() - self._first)
-        frame += b"\0" * (len(frame) % 2)
-        self._stream.write(struct.pack("<HHI", 0xFFFE, 0xE000, len(frame)) + frame)
-
-    def finish(self) -> None:
-        self._stream.write(struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))
-        assert len(self._offsets) == self._frames
-        if self._table:
-            self._stream.seek(self._table_at)
-            self._stream.write(struct.pack(f"<{self._frames}I", *self._offsets))
+    data_set.preamble, meta = b"\0" * 128, FileMetaDataset()
+    meta.FileMetaInformationGroupLength, meta.FileMetaInformationVersion = 0, b"\0\1"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = _WSI_STORAGE, data_set.SOPInstanceUID
+    meta.TransferSyntaxUID, meta.ImplementationClassUID = _JPEG_BASELINE, _uid(SIGNATURE)
+    data_set.file_meta = meta
+    dcmwrite(stream, data_set)
+    stream.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF))
+    room = 4 * number if table else 0
+    stream.write(struct.pack("<HHI", 0xFFFE, 0xE000, room) + b"\0" * room)
+    first, offsets = stream.tell(), []
+    for frame in frames:
+        offsets.append(stream.tell() - first)
+        even = frame + b"\0" * (len(frame) % 2)
+        stream.write(struct.pack("<HHI", 0xFFFE, 0xE000, len(even)) + even)
+    stream.write(struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))
+    assert len(offsets) == number
+    if table:
+        stream.seek(first - room)
+        stream.write(struct.pack(f"<{number}I", *offsets))
 
 
 def write_dicom(folder: Path, scene: Scene, progress: Progress | None = None, *, patient_label: bool = True) -> None:
@@ -201,10 +197,8 @@ def write_dicom(folder: Path, scene: Scene, progress: Progress | None = None, *,
 
         def write(name: str, image: _Image, frames: Iterable[bytes]) -> None:
             with (temporary / f"{name}.dcm").open("wb") as stream:
-                file = _FrameFile(stream, _data_set(image, scene, slide_id, patient_label), image.frames, table)
-                for frame in frames:
-                    file.append(frame)
-                file.finish()
+                data_set = _data_set(image, scene, slide_id, patient_label)
+                _write_frames(stream, data_set, frames, image.frames, table)
 
         tile = (TILE, TILE)
         write("level-0", _Image(1, "VOLUME", scene.width, scene.height, tile, (mpp, mpp)), pyramid.encoded_tiles())

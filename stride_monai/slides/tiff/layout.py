@@ -167,11 +167,9 @@ def _foreign(path: Path, directories: list[Directory]) -> str:
 def _foreign_layout(path: Path, vendor: str, directories: list[Directory], choice: PictureChoice) -> TiffLayout:
     if choice != PictureChoice():
         raise TiffError(f"pictures and planes of the format {vendor} cannot be chosen", "leave out --image and --plane")
-    orientation = orientation_of(directories[0].number(TAG, 1))
-    if orientation.turned:
-        raise TiffError(
-            f"a turned picture (TIFF orientation {orientation.tag}) of the format {vendor}", "export it upright"
-        )
+    tag = orientation_of(directories[0].number(TAG, 1)).tag
+    if tag != 1:
+        raise TiffError(f"a turned picture (TIFF orientation {tag}) of the format {vendor}", "export it upright")
     notes = _gaps(vendor, directories)
     heights = {directory.number(65424, 0) for directory in directories if 65424 in directory}
     if vendor == "hamamatsu" and len(heights) > 1:
@@ -265,10 +263,10 @@ def _ome_picture(image: ome.OmeImage, pages: list[Page | None]) -> _Picture:
             raise TiffError(f"it contradicts itself ({sizes_said})")
     first = next((page for page in planes if page is not None), None)
     return _Picture(
-        planes=planes,
-        kinds=_counted({"channels": image.c, "focal planes": image.z, "time points": image.t}),
-        stated=StatedFacts() if first is None else stated.stated_by_ome(image, first),
-        significant_bits=image.significant_bits,
+        planes,
+        _counted({"channels": image.c, "focal planes": image.z, "time points": image.t}),
+        StatedFacts() if first is None else stated.stated_by_ome(image, first),
+        image.significant_bits,
         refused=_channels(image.c) if image.c > 1 else "",
         aside=bool(_ASIDE.search(image.name)),
     )
@@ -284,18 +282,12 @@ def _counted(numbers: dict[str, int]) -> str:
 
 def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: PictureChoice) -> TiffLayout:
     """The layout of the chosen picture: by default the largest, of several as large the first."""
-    if choice.image is not None and not 1 <= choice.image <= len(pictures):
-        raise TiffError(
-            f"it has {_of(len(pictures), 'image')}, there is no image {choice.image}", "choose another --image"
-        )
     largest = max(range(len(pictures)), key=lambda i: pictures[i].area)
     at = largest if choice.image is None else choice.image - 1
+    _check_held(at + 1, len(pictures), "image")
     picture = pictures[at]
     number = choice.plane or 1
-    if not 1 <= number <= len(picture.planes):
-        raise TiffError(
-            f"it has {_of(len(picture.planes), 'plane')}, there is no plane {number}", "choose another --plane"
-        )
+    _check_held(number, len(picture.planes), "plane")
     if picture.refused and choice.plane is None:
         raise TiffError(picture.refused, "choose one by --plane, or convert it to RGB")
     full = picture.planes[number - 1]
@@ -319,14 +311,8 @@ def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Pi
     absent = full.segments.absent
     if absent.any():
         notes.append(f"{absent.sum()} of {absent.size} {'tiles' if full.tiled else 'strips'} are not in the file")
-    layout = TiffLayout(
-        vendor=vendor,
-        levels=(full,),
-        white=white,
-        stated=picture.stated,
-        orientation=orientation_of(full.orientation),
-        notes=tuple(notes),
-    )
+    orientation = orientation_of(full.orientation)
+    layout = TiffLayout(vendor, (full,), white, picture.stated, orientation, tuple(notes))
     return layout if vendor == "aperio" else _with_levels(replace(layout, levels=_levels(full, pages)), pages)
 
 
@@ -415,5 +401,7 @@ def _set_aside(page: Page) -> bool:
     return bool((_ASIDE_IN_XML if structured else _ASIDE).search(text))
 
 
-def _of(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _check_held(number: int, held: int, what: str) -> None:
+    if not 1 <= number <= held:
+        has = f"it has {held} {what}{'' if held == 1 else 's'}"
+        raise TiffError(f"{has}, there is no {what} {number}", f"choose another --{what}")

@@ -98,11 +98,11 @@ def _image(
     width, height, z, c, t = (_whole(pixels, f"Size{axis}") for axis in "XYZCT")
     letters = [letter for letter in pixels.get("DimensionOrder", "XYZCT") if letter in "ZCT"]
     order = "".join(letters) if sorted(letters) == ["C", "T", "Z"] else "ZCT"
-    first = _first_page(pixels, following)
-    per_pixel = samples[first] if 0 <= first < len(samples) else 1
-    if c % per_pixel:
-        per_pixel = math.gcd(c, per_pixel)
-    sizes = {"Z": z, "C": c // per_pixel, "T": t}
+    data = next(_all(pixels, "TiffData"), None)
+    first = following if data is None else _number(data, "IFD", 0)
+    per_pixel = math.gcd(c, samples[first] if 0 <= first < len(samples) else 1)
+    numbers = {"Z": z, "C": c // per_pixel, "T": t}
+    sizes = {axis: numbers[axis] for axis in order}
     x, y = (_length(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "XY")
     bits = pixels.get("SignificantBits")
     return OmeImage(
@@ -112,7 +112,7 @@ def _image(
         z=z,
         c=sizes["C"],
         t=t,
-        planes=_planes(pixels, order, sizes, others, pages, following),
+        planes=_planes(pixels, sizes, others, pages, following),
         stated_mpp=(x, y),
         states_size=pixels.get("PhysicalSizeX") is not None or pixels.get("PhysicalSizeY") is not None,
         significant_bits=int(bits) if bits and bits.isdecimal() else None,
@@ -131,15 +131,10 @@ def _other_files(root: ElementTree.Element, file_name: str) -> frozenset[str]:
     return frozenset(named.keys() - own)
 
 
-def _first_page(pixels: ElementTree.Element, following: int) -> int:
-    data = next(_all(pixels, "TiffData"), None)
-    return following if data is None else _number(data, "IFD", 0)
-
-
 def _planes(
-    pixels: ElementTree.Element, order: str, sizes: dict[str, int], others: frozenset[str], pages: int, following: int
+    pixels: ElementTree.Element, sizes: dict[str, int], others: frozenset[str], pages: int, following: int
 ) -> dict[int, int | None]:
-    """Which page holds which plane, of the planes that the file has pages for."""
+    """Which page holds which plane, of the planes that the file has pages for; the fastest axis comes first."""
     total = math.prod(sizes.values())
     blocks = list(_all(pixels, "TiffData"))
     planes: dict[int, int | None] = {}
@@ -148,9 +143,9 @@ def _planes(
     steps = 0
     for block in blocks:
         start, stride = 0, 1
-        for axis in order:
+        for axis, size in sizes.items():
             start += _number(block, f"First{axis}", 0) * stride
-            stride *= sizes[axis]
+            stride *= size
         page = _number(block, "IFD", 0)
         default = 1 if block.get("IFD") is not None or len(blocks) > 1 else total
         count = _number(block, "PlaneCount", default)
