@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.exporters.header import header_of
 from stride_monai.files import replacing
-from stride_monai.findings import Findings, Screened
+from stride_monai.findings import Cell, Findings, Screened
 
 __all__ = ["FILE_NAME", "SCHEMA", "probability_column", "table_of", "write"]
 
@@ -27,26 +28,33 @@ def probability_column(cell_class: str) -> str:
     return f"p_{cell_class}"
 
 
-SCHEMA = pa.schema(
-    [
-        pa.field("rank", pa.int32(), nullable=False),
-        pa.field("score", pa.float64(), nullable=False),
-        *(pa.field(name, pa.float64(), nullable=False) for name in ("x0", "y0", "x1", "y1")),
-        pa.field("class", pa.string(), nullable=False),
-        *(pa.field(probability_column(name), pa.float64(), nullable=False) for name in CELL_CLASSES),
-        pa.field("attention", pa.float64(), nullable=False),
-        pa.field("cam", pa.float64(), nullable=False),
-        pa.field("rerank_score", pa.float64()),
-        *(
-            pa.field(name, pa.list_(pa.field("item", kind, nullable=False)), nullable=False)
-            for name, kind in (
-                ("descriptions", pa.string()),
-                ("description_similarity", pa.float64()),
-                ("description_fits_class", pa.bool_()),
-            )
-        ),
-    ]
+def _rounded(value: float) -> float:
+    return round(float(value), _DECIMALS)
+
+
+def _list_of(kind: Any) -> Any:
+    return pa.list_(pa.field("item", kind, nullable=False))
+
+
+_FLOAT = pa.float64()
+_COLUMNS: tuple[tuple[str, Any, Callable[[Cell], Any]], ...] = (
+    ("rank", pa.int32(), lambda cell: cell.rank),
+    ("score", _FLOAT, lambda cell: cell.score),
+    *((axis, _FLOAT, attrgetter(f"box.{axis}")) for axis in ("x0", "y0", "x1", "y1")),
+    ("class", pa.string(), lambda cell: cell.cell_class),
+    *(
+        (probability_column(name), _FLOAT, lambda cell, at=at: cell.probabilities[at])
+        for at, name in enumerate(CELL_CLASSES)
+    ),
+    ("attention", _FLOAT, lambda cell: cell.attention),
+    ("cam", _FLOAT, lambda cell: cell.cam),
+    ("rerank_score", _FLOAT, lambda cell: cell.rerank_score),
+    ("descriptions", _list_of(pa.string()), lambda cell: [text.text for text in cell.descriptions]),
+    ("description_similarity", _list_of(_FLOAT), lambda cell: [_rounded(d.similarity) for d in cell.descriptions]),
+    ("description_fits_class", _list_of(pa.bool_()), lambda cell: [text.fits_class for text in cell.descriptions]),
 )
+
+SCHEMA = pa.schema([pa.field(name, kind, nullable=name == "rerank_score") for name, kind, _ in _COLUMNS])
 """Columns in order; the same for every slide, also for one without cells."""
 
 
@@ -60,29 +68,12 @@ def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path
 
 def table_of(findings: Findings) -> Any:
     """The Arrow table (:data:`SCHEMA` plus metadata) of a slide's cells; no rows where no cell was found."""
-    cells = findings.cells
-    columns: dict[str, Sequence[object]] = {
-        "rank": [cell.rank for cell in cells],
-        "score": _rounded([cell.score for cell in cells]),
-        **{name: _rounded([cell.box[axis] for cell in cells]) for axis, name in enumerate(("x0", "y0", "x1", "y1"))},
-        "class": [cell.cell_class for cell in cells],
-        **{
-            probability_column(name): _rounded([cell.probabilities[index] for cell in cells])
-            for index, name in enumerate(CELL_CLASSES)
-        },
-        "attention": _rounded([cell.attention for cell in cells]),
-        "cam": _rounded([cell.cam for cell in cells]),
-        "rerank_score": [None if c.rerank_score is None else round(c.rerank_score, _DECIMALS) for c in cells],
-        "descriptions": [[text.text for text in cell.descriptions] for cell in cells],
-        "description_similarity": [_rounded([text.similarity for text in cell.descriptions]) for cell in cells],
-        "description_fits_class": [[text.fits_class for text in cell.descriptions] for cell in cells],
-    }
+    columns = {}
+    for name, kind, value_of in _COLUMNS:
+        values = [value_of(cell) for cell in findings.cells]
+        columns[name] = [None if v is None else _rounded(v) for v in values] if kind == _FLOAT else values
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for name, value in header_of(findings).items()
     }
     return pa.table(columns, schema=SCHEMA.with_metadata(texts))
-
-
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(float(value), _DECIMALS) for value in values]
