@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from stride_monai.errors import ConfigError, OutputError
 from stride_monai.files import write_bytes
-from stride_monai.phantom.files.products import SIGNATURE, is_picture
+from stride_monai.phantom.files.products import SIGNATURE, is_signed
 from stride_monai.units import Box, TilePx
 
 __all__ = ["GAP", "Pixels", "Tile", "framed", "page", "save", "square", "through_jpeg"]
@@ -99,10 +99,8 @@ def through_jpeg(pixels: Pixels, quality: int) -> Pixels:
 
 def square(pixels: Pixels, side: int) -> Pixels:
     """Filled up with white to ``side`` px on both axes."""
-    out = np.full((side, side, 3), 255, np.uint8)
-    height, width = pixels.shape[:2]
-    out[: min(height, side), : min(width, side)] = pixels[:side, :side]
-    return out
+    cut = pixels[:side, :side]
+    return np.pad(cut, ((0, side - cut.shape[0]), (0, side - cut.shape[1]), (0, 0)), constant_values=255)
 
 
 def framed(pixels: Pixels, box: Box[TilePx]) -> Pixels:
@@ -115,7 +113,7 @@ def save(pixels: Pixels, path: Path) -> None:
     kinds = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
     if path.suffix.lower() not in kinds:
         raise ConfigError(f"'{path.name}' is neither JPEG nor PNG", "end the name in .jpg or .png")
-    if os.path.lexists(path) and not is_picture(path):
+    if os.path.lexists(path) and not is_signed(path):
         raise OutputError(f"{path} is no picture of synthetic cells, and is not replaced", "choose another name")
     stream, note = io.BytesIO(), PngInfo()
     note.add_text("Software", SIGNATURE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,17 @@ __all__ = [
     "truth_cells",
 ]
 
-TRUTH_COLUMNS: tuple[str, ...] = (
-    "slide_id",
-    "patient",
-    "centre",
-    "split",
-    "label",
-    "true_class",
-    "reported_class",
-    "inadequacy",
-    "seed",
-)
+TRUTH_COLUMNS: Mapping[str, Callable[[Case], str]] = {
+    "slide_id": lambda case: case.slide_id,
+    "patient": lambda case: case.patient,
+    "centre": lambda case: case.centre,
+    "split": lambda case: case.split,
+    "label": lambda case: case.label,
+    "true_class": lambda case: case.slide_class,
+    "reported_class": lambda case: case.reported,
+    "inadequacy": lambda case: case.inadequacy,
+    "seed": lambda case: str(case.arguments["seed"]),
+}
 """Columns of ``truth.csv``: what the manifest does not tell."""
 
 _MARGIN_MM = 0.4  # of glass around a deposit, as render_slide leaves it
@@ -221,22 +221,9 @@ def _slide_bytes(case: Case) -> float:
 
 
 def _write_tables(folder: Path, made: Sequence[tuple[Case, Path]]) -> Path:
-    rows = (
-        (
-            case.slide_id,
-            case.patient,
-            case.centre,
-            case.split,
-            case.label,
-            case.slide_class,
-            case.reported,
-            case.inadequacy,
-            str(case.arguments["seed"]),
-        )
-        for case, _ in made
-    )
+    rows = ([said(case) for said in TRUTH_COLUMNS.values()] for case, _ in made)
     files = CohortFiles(folder)
-    files.write("truth.csv", lambda path: write_bytes(path, table_text(TRUTH_COLUMNS, rows)))
+    files.write("truth.csv", lambda path: write_bytes(path, table_text(tuple(TRUTH_COLUMNS), rows)))
     records = [
         SlideRecord(case.slide_id, path, None, case.patient, case.centre, case.reported, case.split)
         for case, path in made

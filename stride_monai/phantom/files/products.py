@@ -8,7 +8,7 @@ from stride_monai.data.bags.bag import is_bag
 from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.ownership import read_json
 
-__all__ = ["SIGNATURE", "is_dicom", "is_picture", "is_product", "is_slide", "is_truth"]
+__all__ = ["SIGNATURE", "is_dicom", "is_product", "is_signed", "is_slide", "is_truth"]
 
 SIGNATURE = "stride-monai phantom"
 """Stands in the metadata of every synthetic slide."""
@@ -24,30 +24,23 @@ def is_product(path: Path) -> bool:
 
 def is_slide(path: Path) -> bool:
     """Whether a file is a synthetic slide, or a folder holds the DICOM files of one and nothing else."""
-    if path.is_symlink():
+    if path.is_symlink() or not path.is_dir():
+        return is_signed(path)
+    try:
+        return all(is_dicom(file) for file in list(path.iterdir()))
+    except OSError:
         return False
-    if path.is_dir():
-        try:
-            files = list(path.iterdir())
-        except OSError:
-            return False
-        return all(is_dicom(file) for file in files)
-    return _signed(path)
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is a DICOM file of a synthetic slide."""
-    return path.suffix == ".dcm" and not path.is_symlink() and _signed(path)
+    return path.suffix == ".dcm" and is_signed(path)
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture that we drew."""
-    return not path.is_symlink() and _signed(path)
-
-
-def _signed(path: Path) -> bool:
+def is_signed(path: Path) -> bool:
+    """Whether a file says in its head that we drew it; a link is nobody's."""
     try:
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             return False
         with path.open("rb") as stream:
             return SIGNATURE.encode() in stream.read(_HEAD)

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from stride_monai.bethesda import SEVERITY
 from stride_monai.phantom.cells.figures import Figure
-from stride_monai.phantom.cells.kinds import EPITHELIAL, HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.cells.kinds import HARD_NEGATIVES
 from stride_monai.phantom.cells.lesions import lesion
 from stride_monai.phantom.cells.sprites import ORIENTATIONS
 from stride_monai.phantom.scenes.artefacts import Artefact
@@ -48,6 +48,9 @@ _GATHERINGS: tuple[tuple[tuple[str, ...], Gathering], ...] = (
     (("columnar",), Gathering(14.0, 0.3, 5.0, 14, (0.5, 0.8))),
 )
 """Kinds that lie together, and how."""
+
+_ADHERING: Mapping[str, float] = {"neutrophil": 0.6, "red_cell": 0.15, "debris": 0.3}
+"""Share of the other normal kinds that sticks to epithelial cells."""
 
 _HARD_DEFOCUS_UM = 2.0
 _TRIALS = 12
@@ -269,24 +272,6 @@ def _gathered(
     return made
 
 
-def _adhering(
-    at: _Preparation,
-    rng: np.random.Generator,
-    counts: Mapping[str, int],
-    members: Mapping[str, range],
-    hosts: NDArray[np.float64],
-) -> list[_Places]:
-    """Leucocytes, blood and debris, a share of each on the epithelial cells."""
-    made = []
-    for kind in NORMAL:
-        if kind not in EPITHELIAL:
-            n, share = counts[kind], {"neutrophil": 0.6, "debris": 0.3}.get(kind, 0.15)
-            shapes = rng.integers(members[kind].start, members[kind].stop, size=n)
-            points = adhering(at.region, rng, n, at.mpp, hosts, share, 19.0)
-            made.append((shapes, shapes, points, np.ones((n, 5))))
-    return made
-
-
 def _place_common(
     at: _Preparation,
     counts: Mapping[str, int],
@@ -296,7 +281,12 @@ def _place_common(
 ) -> Common:
     rng = stream(at.seed, Draw.COMMON)
     made = _gathered(at, rng, counts, members, placed)
-    made += _adhering(at, rng, counts, members, np.concatenate([points for _, _, points, _ in made]))
+    hosts = np.concatenate([points for _, _, points, _ in made])
+    # Leucocytes, blood and debris, a share of each on the epithelial cells.
+    for kind, share in _ADHERING.items():
+        n, mine = counts[kind], members[kind]
+        shapes = rng.integers(mine.start, mine.stop, size=n)
+        made.append((shapes, shapes, adhering(at.region, rng, n, at.mpp, hosts, share, 19.0), np.ones((n, 5))))
     shapes, stains, points, shades = map(np.concatenate, zip(*made, strict=True))
     member = shapes.astype(np.int32)
     reach = np.array([figure.reach_um / at.mpp for figure in bank])[member]

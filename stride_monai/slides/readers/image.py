@@ -167,16 +167,13 @@ def _check_kind(path: Path, image: Image.Image, bits: int) -> None:
     """Raises:
     SlideError: a kind of picture that cannot be shown as it is meant.
     """
-    what, advice = "", "convert it to 8-bit RGB"
     if bits > 8 and (image.format != "PNG" or "transparency" in image.info):
         raise _too_deep(path, bits)
     if bits == 8 and image.mode not in _EIGHT_BIT:
-        what = f"pixels of kind {image.mode} are not supported"
-    elif getattr(image, "is_animated", False) and image.format != "MPO":
+        raise SlideError(f"{path.name}: pixels of kind {image.mode} are not supported", "convert it to 8-bit RGB")
+    if getattr(image, "is_animated", False) and image.format != "MPO":
         what = f"an animation of {_pictures(image)} pictures, not one picture"
-        advice = "save the picture that is meant as a file of its own"
-    if what:
-        raise SlideError(f"{path.name}: {what}", advice)
+        raise SlideError(f"{path.name}: {what}", "save the picture that is meant as a file of its own")
 
 
 def _too_deep(path: Path, bits: int) -> SlideError:

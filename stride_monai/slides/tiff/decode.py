@@ -204,11 +204,8 @@ def _jpeg_head(data: bytes | mmap.mmap) -> _JpegHead:
         if data[at] != 0xFF:
             raise ValueError("its JPEG header is damaged")
         marker = data[at + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        if marker in _ALONE:
-            at += 2
+        if marker == 0xFF or marker in _ALONE:
+            at += 1 if marker == 0xFF else 2  # the former is a fill byte
             continue
         length = data[at + 2] << 8 | data[at + 3]
         if marker == 0xE0 and data[at + 4 : at + 8] == b"JFIF":
@@ -247,8 +244,7 @@ def _jpeg2000(page: Page, data: bytes, height: int, width: int, samples: int) ->
     decoded = imagecodecs.jpeg2k_decode(data)
     if decoded.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"it holds {decoded.dtype} pixels")
-    image: Samples = np.asarray(decoded).reshape(height, width, samples)
-    return image
+    return np.asarray(decoded).reshape(height, width, samples)
 
 
 def _jpeg2000_size(data: bytes) -> tuple[int, int, int, int]:
