@@ -171,7 +171,6 @@ def fields_page(
     """A field of each label: singles and groups among the cells they lie with.
 
     Args:
-        labels: Bethesda labels.
         field_um: width and height.
         mpp: um/px of the page.
     """

@@ -229,7 +229,6 @@ def render_field(
     """Render one field of view: ``[H, W, 3]`` uint8 RGB and its truth (boxes clipped to the field).
 
     Args:
-        width_um, height_um: of the field.
         label: what lesions the field shows when ``lesions`` is None: a handful of that label.
         lesions: label -> number of lesion cells (AGC: groups).
 

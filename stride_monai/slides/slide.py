@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -41,6 +40,10 @@ class _Block(NamedTuple):
     height: int
     width: int
 
+    @property
+    def place(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
 
 def open_slide(
     path: Path | str, mpp: float | None = None, reader: str = AUTO, image: int | None = None, plane: int | None = None
@@ -48,7 +51,6 @@ def open_slide(
     """Open a slide or a field image.
 
     Args:
-        path: the file.
         mpp: um/px at level 0 if the file's own is missing or wrong; it wins over the file's.
         reader: ``auto``, or the name of one reader, which is then the only one tried.
         image: number, from 1, of the image in a file that holds several; None for the largest.
@@ -147,10 +149,10 @@ class Slide:
         level = self.level_for(mpp)
         out = np.empty((height, width, 3), np.uint8)
         for block in self._blocks(box, width, height, level):
-            part = self._render(_sub_box(box, width, height, block), block.width, block.height, level)
-            if len(part) == height and part.shape[1] == width:
+            part = self._render(box, width, height, block, level)
+            if part.shape == out.shape:
                 return part
-            out[block.top : block.top + block.height, block.left : block.left + block.width] = part
+            out[block.place] = part
         return out
 
     def overview(self, max_side: int = 1600) -> tuple[Pixels, float]:
@@ -189,10 +191,9 @@ class Slide:
         smallest = max(1, int(_SMALLEST_BLOCK * max(self._scales[level]) / downsample))
         while waiting:
             block = waiting.pop()
-            place = np.s_[block.top : block.top + block.height, block.left : block.left + block.width]
             try:
-                pixels[place] = self._render(_sub_box(box, width, height, block), block.width, block.height, level)
-                readable[place] = True
+                pixels[block.place] = self._render(box, width, height, block, level)
+                readable[block.place] = True
             except RegionError as error:
                 why = why or error.what.removeprefix(f"{self.facts.file_name}: ")
                 failed += 1
@@ -214,8 +215,9 @@ class Slide:
             for left in range(0, width, step_x):
                 yield _Block(top, left, min(step_y, height - top), min(step_x, width - left))
 
-    def _render(self, box: Box, width: int, height: int, level: int) -> Pixels:
-        """A box small enough for one decode, resampled to the size asked for."""
+    def _render(self, region: Box, width: int, height: int, block: _Block, level: int) -> Pixels:
+        """A block of the output, small enough for one decode, of a region of ``width`` x ``height`` output px."""
+        box, width, height = _sub_box(region, width, height, block), block.width, block.height
         scale_x, scale_y = self._scales[level]
         offset_x, offset_y, *_ = self._reader.bounds
         x0, x1 = (box.x0 + offset_x) / scale_x, (box.x1 + offset_x) / scale_x
@@ -268,9 +270,7 @@ class Slide:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

@@ -37,7 +37,6 @@ def choose_spacing(name: str, stated: StatedFacts, given: float | None) -> Spaci
 
     Args:
         name: file name, for the message.
-        stated: what the file states.
         given: um/px from the user, which wins over everything.
 
     Raises:

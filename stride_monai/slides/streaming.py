@@ -23,10 +23,7 @@ def stream_tiles(
     the loop and dropping it) cancels what has not begun and waits for what has.
 
     Args:
-        slide: open slide.
-        tiles: what to read.
         mpp: um/px of the pixels.
-        workers: threads.
         prefetch: tiles read ahead; by default four per thread.
 
     Yields:

@@ -34,7 +34,6 @@ class SceneReader:
     """A scene as an open slide file (:class:`stride_monai.slides.Reader`) of one level.
 
     Args:
-        scene: what is painted when it is read.
         compressed: through JPEG of the centre's quality, as a slide file is; in other blocks of 8 px than the file's.
     """
 
@@ -108,7 +107,6 @@ def write_phantom_bag(
 
     Args:
         path: ends in ``.bag.arrow``; what comes before it is the slide id.
-        plan: of the slide.
         slide_class: as the manifest reports it.
         config_hash: goes into the header.
         compressed: cut the crops from pixels that went through the slide's JPEG.

@@ -163,7 +163,6 @@ def make_slides(
     true ones. ``cells.csv`` holds no lesion of a slide that is reported negative: who missed the slide marked none.
 
     Args:
-        design: of the cohort.
         workers: processes.
         max_negatives: at most so many NILM cells of each slide enter ``cells.csv``; up to two thirds are look-alikes.
         overwrite: render every slide again.

@@ -25,6 +25,7 @@ from stride_monai.phantom.cohorts.presets import (
     PRESETS,
 )
 from stride_monai.phantom.render import plan_slide
+from stride_monai.phantom.scenes.streams import stream
 
 __all__ = ["Case", "CohortDesign", "design_of", "floor_density"]
 
@@ -40,7 +41,6 @@ class Case:
 
     Attributes:
         slide_id: unique in the cohort.
-        patient: whose slide it is.
         label: true Bethesda label.
         reported: slide class that the manifest states; another than the true one where the report is wrong.
         split: train, validation or test.
@@ -142,9 +142,6 @@ class CohortDesign:
             if value is not None and not value > 0:
                 raise ConfigError(f"a {what} of {value:g}", "give more than 0")
 
-    def _rng(self, purpose: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(purpose,)))
-
     def _labels(self) -> list[str]:
         if not isinstance(self.classes, int):
             labels = [parse_label(name) for name in self.classes]
@@ -158,11 +155,11 @@ class CohortDesign:
         edges = np.cumsum(list(POSITIVE_MIX.values()))
         places = np.searchsorted(edges / edges[-1], (np.arange(positives) + 0.5) / max(positives, 1))
         labels = [list(POSITIVE_MIX)[place] for place in places] + [NEGATIVE] * (self.classes - positives)
-        return [labels[i] for i in self._rng(_LABELS).permutation(self.classes)]
+        return [labels[i] for i in stream(self.seed, _LABELS).permutation(self.classes)]
 
     def _patients(self, labels: Sequence[str]) -> list[int]:
         """The number of each slide's patient; the slides of one patient are of one label."""
-        rng = self._rng(_PATIENTS)
+        rng = stream(self.seed, _PATIENTS)
         waiting: dict[str, list[int]] = defaultdict(list)
         for place, label in enumerate(labels):
             waiting[label].append(place)
@@ -206,7 +203,7 @@ class CohortDesign:
         if count > len(negatives):
             what = f"{count} inadequate slides, but only {len(negatives)} negative ones"
             raise ConfigError(what, "ask for fewer; slides with lesions are always adequate")
-        chosen = self._rng(_INADEQUATE).permutation(len(negatives))[:count]
+        chosen = stream(self.seed, _INADEQUATE).permutation(len(negatives))[:count]
         return {negatives[k]: INADEQUACIES[n % len(INADEQUACIES)] for n, k in enumerate(chosen.tolist())}
 
     def _spoilt(self, inadequacy: str, seed: int, centre: str) -> dict[str, Any]:
@@ -215,8 +212,8 @@ class CohortDesign:
             return {}
         if inadequacy in CROWDS:
             return {"crowd_per_mm2": dict(CROWDS[inadequacy])}
-        share = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_INADEQUATE,))).uniform(0.15, 0.9)
-        return {"density_per_mm2": round(float(share) * floor_density(self.diameter(centre)), 3)}
+        share = stream(seed, _INADEQUATE).uniform(0.15, 0.9)
+        return {"density_per_mm2": round(share * floor_density(self.diameter(centre)), 3)}
 
     def diameter(self, centre: str) -> float:
         """Diameter of a centre's deposits, mm."""
@@ -235,7 +232,7 @@ class CohortDesign:
     def _reported(self, labels: Sequence[str]) -> list[str]:
         """The class in the manifest: ``round(n * label_noise)`` of them wrong, positive slides more often."""
         classes = [slide_class_of(label) for label in labels]
-        rng = self._rng(_NOISE)
+        rng = stream(self.seed, _NOISE)
         weights = np.array([1.0 if name == NEGATIVE else _POSITIVE_WEIGHT for name in classes])
         # Weighted choice without replacement: the smallest of exponential waiting times.
         order = np.argsort(rng.exponential(size=len(classes)) / weights, kind="stable")

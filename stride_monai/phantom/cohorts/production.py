@@ -58,7 +58,6 @@ def produce(
     """Make the products of a cohort that are not there yet.
 
     Args:
-        folder: of the cohort.
         settings: what it is made from, plain data.
         bytes_each: that a product takes, about.
         overwrite: make all of them, and remove a cohort of other settings that stands there.

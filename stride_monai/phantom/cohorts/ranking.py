@@ -89,7 +89,6 @@ class RankedCell(NamedTuple):
     Attributes:
         score: 0-1.
         box: level-0 px, on whole pixels, its centre too.
-        truth: what is known of the cell.
     """
 
     score: float

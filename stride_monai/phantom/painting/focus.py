@@ -78,7 +78,6 @@ def defocus_levels(
 
     Args:
         z_um: height of the stage above the best focus.
-        unique: which of the two.
         only: indices of the cells asked for; None for all.
     """
     mpp, centre, region = plan.mpp, plan.centre, plan.region

@@ -84,7 +84,6 @@ class Scene:
     """Paints windows of a plan.
 
     Args:
-        plan: what to paint.
         z_um: height of the stage above the best focus: a plane of a z-stack.
 
     Memory stays bounded: the bank of common sprites, a cache of what neighbouring windows share, and periodic

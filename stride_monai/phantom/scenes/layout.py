@@ -180,12 +180,11 @@ def group_offsets(rng: np.random.Generator, label: str, count: int, diameter_um:
     """
     if count == 1:
         return [(0.0, 0.0)]
-    form = rng.random()
-    if label in {"HSIL", "ASC-H", "SCC"} and form < 0.3:
+    form, high_grade = rng.random(), label in {"HSIL", "ASC-H", "SCC"}
+    if high_grade and form < 0.3:
         return _row(rng, count, diameter_um * rng.uniform(0.7, 0.95))
-    if label in {"HSIL", "ASC-H", "SCC"} and form < 0.65:
-        return packed(rng, count, diameter_um * rng.uniform(0.52, 0.72))
-    return packed(rng, count, diameter_um * rng.uniform(0.6, 0.85))
+    spacing = (0.52, 0.72) if high_grade and form < 0.65 else (0.6, 0.85)
+    return packed(rng, count, diameter_um * rng.uniform(*spacing))
 
 
 def _row(rng: np.random.Generator, count: int, spacing: float) -> list[tuple[float, float]]:
