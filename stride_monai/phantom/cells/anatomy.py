@@ -230,11 +230,9 @@ def mature_part(
 def compact_part(rng: np.random.Generator, diameter: float, nucleus: Nucleus, density: float) -> Part:
     """A small round to polygonal cell with dense cytoplasm."""
     if rng.random() < 0.5:
-        outline = ellipse(
-            rng, disc_area(diameter), elongation=rng.uniform(1.0, 1.4), irregularity=rng.uniform(0.03, 0.13)
-        )
+        cell = ellipse(rng, disc_area(diameter), elongation=rng.uniform(1.0, 1.4), irregularity=rng.uniform(0.03, 0.13))
     else:
-        outline = polygonal(
+        cell = polygonal(
             rng,
             disc_area(diameter),
             corners=int(rng.integers(4, 7)),
@@ -243,7 +241,7 @@ def compact_part(rng: np.random.Generator, diameter: float, nucleus: Nucleus, de
             rounding=rng.uniform(3.0, 6.0),
         )
     return Part(
-        enclosing(outline, [nucleus.outline]),
+        enclosing(cell, [nucleus.outline]),
         (nucleus,),
         vacuoles=(pale_zone(rng, nucleus.outline),) if rng.random() < 0.4 else (),
         density=density * rng.lognormal(0, 0.25),

@@ -113,7 +113,6 @@ def _nucleus(rng: np.random.Generator, angle: float, variation: float, dark: flo
 
 def _with_vacuole(rng: np.random.Generator, part: Part) -> Part:
     """A cleared bubble in the part of the cell that is free of the nucleus."""
-    assert part.cell is not None
     away = -np.array([part.nuclei[0].outline.x, part.nuclei[0].outline.y])
     # Opposite the nucleus; where that lies in the middle there is room on either side.
     distance = max(float(np.hypot(*away)), 1e-6)

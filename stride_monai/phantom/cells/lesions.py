@@ -12,7 +12,7 @@ from stride_monai.phantom.cells.carcinoma import scc
 from stride_monai.phantom.cells.figures import Figure, Halo, Nucleus, Part
 from stride_monai.phantom.cells.glandular import agc
 from stride_monai.phantom.cells.measures import A0, irregular, texts_of
-from stride_monai.phantom.cells.outlines import Outline, ellipse, enclosing, polygonal
+from stride_monai.phantom.cells.outlines import ellipse, enclosing, polygonal
 
 __all__ = ["LESIONS", "lesion"]
 
@@ -129,9 +129,7 @@ def _immature(rng: np.random.Generator, diameter: float, nucleus: Nucleus) -> Pa
     """A small cell of dense or scanty cytoplasm around a large nucleus; round, angular or with a tail."""
     density = rng.uniform(0.22, 0.58)
     if rng.random() < 0.55:
-        cell: Outline = ellipse(
-            rng, disc_area(diameter), elongation=rng.uniform(1, 1.45), irregularity=rng.uniform(0.05, 0.18)
-        )
+        cell = ellipse(rng, disc_area(diameter), elongation=rng.uniform(1, 1.45), irregularity=rng.uniform(0.05, 0.18))
     else:
         cell = polygonal(
             rng,

@@ -96,15 +96,16 @@ class SlideTruth:
         return tuple(cell for cell in self.cells if cell.positive)
 
 
-def _ring(polygon: Polygon, every: int) -> list[list[float]]:
-    points = [[round(float(x), 1), round(float(y), 1)] for x, y in polygon[::every]]
-    return [*points, points[0]]
+_FACTS = ("slide_id", "width", "height", "mpp", "centre", "label", "cells_drawn")
 
 
-def _geometry(polygons: tuple[Polygon, ...], every: int = 3) -> dict[str, Any]:
-    if len(polygons) == 1:
-        return {"type": "Polygon", "coordinates": [_ring(polygons[0], every)]}
-    return {"type": "MultiPolygon", "coordinates": [[_ring(polygon, every)] for polygon in polygons]}
+def _geometry(polygons: tuple[Polygon, ...]) -> dict[str, Any]:
+    """Every third vertex, to a tenth of a px."""
+    rings = [[[round(float(x), 1), round(float(y), 1)] for x, y in polygon[::3]] for polygon in polygons]
+    closed = [[[*ring, ring[0]]] for ring in rings]
+    if len(closed) == 1:
+        return {"type": "Polygon", "coordinates": closed[0]}
+    return {"type": "MultiPolygon", "coordinates": closed}
 
 
 def _feature(cell: TruthCell) -> dict[str, Any]:
@@ -141,16 +142,7 @@ def write_truth_geojson(path: Path, truth: SlideTruth) -> None:
         "type": "FeatureCollection",
         "schema_version": "1.0",
         "note": "Synthetic slide: a software test, never evidence of clinical performance.",
-        "slide": {
-            "slide_id": truth.slide_id,
-            "width": truth.width,
-            "height": truth.height,
-            "mpp": truth.mpp,
-            "centre": truth.centre,
-            "label": truth.label,
-            "cells_drawn": truth.cells_drawn,
-            "parameters": dict(truth.parameters),
-        },
+        "slide": {**{name: getattr(truth, name) for name in _FACTS}, "parameters": dict(truth.parameters)},
         "features": [_feature(cell) for cell in truth.cells],
     }
     write_bytes(Path(path), (json.dumps(document, separators=(",", ":")) + "\n").encode())
