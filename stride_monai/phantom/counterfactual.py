@@ -29,7 +29,7 @@ from stride_monai.phantom.painting.painter import Scene
 from stride_monai.phantom.render import DENSITY_20_MM, truth_of
 from stride_monai.phantom.scenes.layout import Region
 from stride_monai.phantom.scenes.planning import make_plan
-from stride_monai.phantom.scenes.slide_plan import Plan
+from stride_monai.phantom.scenes.slide_plan import Unique
 from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.scenes.truth import TruthCell
 from stride_monai.phantom.stain import Centre
@@ -262,20 +262,10 @@ def counterfactual(
         centre=chosen,
         pinned=max(figures, key=lambda figure: figure.reach_um),
     )
-    plans = [_exchanged(plan, figure) for figure in figures]
+    middle, *others = plan.unique
+    exchanged = [Unique.of(figure, middle.x, middle.y, middle.centre) for figure in figures]
+    plans = [replace(plan, unique=(unique, *others)) for unique in exchanged]
     truths = truth_of(plans[0], 0), truth_of(plans[1], 0)
     crops = [cut_crops(Scene(one), [truths[0].box], crop_px, crop_mpp, compressed)[0] for one in plans]
     what = PROPERTIES[name]
     return Counterfactual(name, crops[0], crops[1], truths, what.lost, what.gained)
-
-
-def _exchanged(plan: Plan, figure: Figure) -> Plan:
-    """The plan with another figure in the middle."""
-    middle = replace(
-        plan.unique[0],
-        kind=figure.kind,
-        reach_um=figure.reach_um,
-        defocus_um=figure.defocus_um,
-        make=lambda: figure,
-    )
-    return replace(plan, unique=(middle, *plan.unique[1:]))

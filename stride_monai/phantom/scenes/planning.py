@@ -67,11 +67,6 @@ class _Preparation:
     centre: Centre
     pinkness: float
 
-    def unique(self, figure: Figure, x: float, y: float) -> Unique:
-        return Unique(
-            figure.kind, round(x), round(y), False, figure.reach_um, figure.defocus_um, lambda: figure, self.centre
-        )
-
 
 def make_plan(
     region: Region,
@@ -98,7 +93,7 @@ def make_plan(
     # No two slides of a laboratory take the dyes alike.
     strength = np.asarray(centre.strength) * patient.lognormal(0, (0.12, 0.13, 0.13, 0.2, 0.13))
     at = _Preparation(region, seed, mpp, replace(centre, strength=tuple(strength.tolist())), pinkness)
-    placed = [] if pinned is None else [at.unique(pinned, region.width / 2, region.height / 2)]
+    placed = [] if pinned is None else [Unique.of(pinned, region.width / 2, region.height / 2, at.centre)]
     placed += _place_lesions(at, lesions, [artefact.box for artefact in artefacts if artefact.opaque])
     epithelial = max(round(density_per_mm2 * region.area_mm2(mpp)), 1)
     counts = composition(patient, epithelial)
@@ -142,7 +137,7 @@ def _place_lesions(at: _Preparation, lesions: Mapping[str, int], closed: Sequenc
             x, y = free_place(at.region, places, taken, closed, float(reach))
             taken.append((x, y, float(reach)))
             placed += [
-                at.unique(figure, x + dx / at.mpp, y + dy / at.mpp)
+                Unique.of(figure, x + dx / at.mpp, y + dy / at.mpp, at.centre)
                 for figure, (dx, dy) in zip(figures, offsets, strict=True)
             ]
     return placed

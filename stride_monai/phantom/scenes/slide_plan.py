@@ -59,6 +59,11 @@ class Unique:
     make: Callable[[], Figure]
     centre: Centre
 
+    @classmethod
+    def of(cls, figure: Figure, x: float, y: float, centre: Centre) -> Unique:
+        """One whose figure is made already, no hard negative."""
+        return cls(figure.kind, round(x), round(y), False, figure.reach_um, figure.defocus_um, lambda: figure, centre)
+
     @cached_property
     def figure(self) -> Figure:
         return self.make()
