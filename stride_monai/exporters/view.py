@@ -105,6 +105,7 @@ class View(NamedTuple):
 def view_of(findings: Findings, pictures: Pictures) -> View:
     """The report's content for one slide."""
     cards = tuple(_card(cell, findings, pictures) for cell in findings.cells[:GALLERY_SIZE])
+    crop, mpp = next((card.crop for card in cards if card.crop), None), pictures.crop_mpp
     return View(
         decision=_decision(findings),
         bars=_bars(findings),
@@ -112,12 +113,16 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
         overview=overview_of(findings, pictures),
         cards=cards,
         words=_words(findings.described, cards),
-        crop_field=_crop_field(cards, pictures.crop_mpp),
+        crop_field=f"{crop.width * mpp:.0f} × {crop.height * mpp:.0f} µm" if crop else "",
         quality=_quality(findings),
         slide=_slide(findings),
         options=_options(findings.provenance),
         weights=tuple(sorted(findings.provenance.weights.items())),
-        provenance=_provenance(findings),
+        provenance=(
+            ("stride-monai", findings.provenance.package_version),
+            ("Configuration", findings.provenance.config_hash),
+            ("Schema", findings.schema_version),
+        ),
     )
 
 
@@ -199,11 +204,6 @@ def _words(described: Described, cards: Sequence[Card]) -> str:
     return said
 
 
-def _crop_field(cards: Sequence[Card], crop_mpp: float) -> str:
-    crop = next((card.crop for card in cards if card.crop), None)
-    return f"{crop.width * crop_mpp:.0f} × {crop.height * crop_mpp:.0f} µm" if crop else ""
-
-
 def _quality(findings: Findings) -> tuple[tuple[str, str], ...]:
     quality = findings.quality
     adequate = {True: "met", False: "not met", None: "not assessed"}[quality.adequate]
@@ -275,14 +275,6 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _differs(asked: Any, used: Any) -> bool:
     # Whoever gave no value, or left the choice open, asked for none in particular: the value in effect is no surprise.
     return asked not in (None, "auto") and used is not None and _value(asked) != _value(used)
-
-
-def _provenance(findings: Findings) -> tuple[tuple[str, str], ...]:
-    return (
-        ("stride-monai", findings.provenance.package_version),
-        ("Configuration", findings.provenance.config_hash),
-        ("Schema", findings.schema_version),
-    )
 
 
 def _value(value: Any, missing: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,12 @@ def render_slide(
     path = Path(path)
     check_name("slide format", file_format, _WRITERS)
     planes = _plane_files(path, z_planes)
-    _refuse_present(planes.values(), overwrite)
+    for file in planes.values():
+        if file.exists() and not overwrite:
+            raise OutputError(f"{file.name} exists already", "choose another name or ask to overwrite it")
+        if os.path.lexists(file) and not is_slide(file):
+            holds = " holds more than DICOM files of a synthetic slide" if file.is_dir() else " is no synthetic slide"
+            raise OutputError(f"{file}{holds}, and is not replaced", "choose another name, or move it elsewhere")
     plan, parameters = plan_slide(
         label,
         seed=seed,
@@ -123,15 +128,6 @@ def render_slide(
     for z, file in planes.items():
         _WRITERS[file_format](file, Scene(plan, z), progress, patient_label=patient_label)
     return _truth(plan, path.name.split(".")[0], parameters)
-
-
-def _refuse_present(files: Iterable[Path], overwrite: bool) -> None:
-    for file in files:
-        if file.exists() and not overwrite:
-            raise OutputError(f"{file.name} exists already", "choose another name or ask to overwrite it")
-        if os.path.lexists(file) and not is_slide(file):
-            holds = " holds more than DICOM files of a synthetic slide" if file.is_dir() else " is no synthetic slide"
-            raise OutputError(f"{file}{holds}, and is not replaced", "choose another name, or move it elsewhere")
 
 
 def _plane_files(path: Path, z_planes: Sequence[float]) -> dict[float, Path]:

@@ -68,27 +68,14 @@ def page(rows: Sequence[tuple[str, Sequence[Tile]]], mpp: float, bar_um: float =
             sheet.paste(Image.fromarray(tile.pixels), (left, at))
             pen.text((left, at + high + 2), tile.caption, _INK, font)
             if i == 0 and top == GAP and bar_um > 0:
-                _bar(pen, left + 6, at + high - 8, bar_um, mpp, font)
+                text, length, start, bottom = f"{bar_um:g} um", bar_um / mpp, left + 6, at + high - 8
+                end = start + max(length, pen.textlength(text, font)) + 3
+                pen.rectangle((start - 3, bottom - _TEXT - 8, end, bottom + 4), _PAPER)
+                pen.text((start, bottom - _TEXT - 8), text, _INK, font)
+                pen.rectangle((start, bottom - 1, start + length, bottom + 1), _INK)
             left += wide + GAP
         top += height
     return np.asarray(sheet)
-
-
-def _bar(
-    pen: ImageDraw.ImageDraw,
-    left: int,
-    bottom: int,
-    bar_um: float,
-    mpp: float,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-) -> None:
-    text = f"{bar_um:g} um"
-    length = bar_um / mpp
-    pen.rectangle(
-        (left - 3, bottom - _TEXT - 8, left + max(length, pen.textlength(text, font)) + 3, bottom + 4), _PAPER
-    )
-    pen.text((left, bottom - _TEXT - 8), text, _INK, font)
-    pen.rectangle((left, bottom - 1, left + length, bottom + 1), _INK)
 
 
 def through_jpeg(pixels: Pixels, quality: int) -> Pixels:

@@ -99,7 +99,9 @@ def find_foreground(slide: Slide) -> Foreground:
     bubbles = _bubbles(cells, strongest, survey)
     cells &= ~bubbles
     cells |= ~survey.readable
-    mask = (_deposit(cells, survey) & ~pen & ~bubbles) | _grown(cells, survey.pixels(_MARGIN_UM))
+    mask = _deposit(cells, survey) & ~pen & ~bubbles
+    if cells.any():
+        mask |= isotropic_dilation(cells, survey.pixels(_MARGIN_UM))
     return _foreground(slide, survey, mask, pen, bubbles)
 
 
@@ -226,10 +228,6 @@ def _deposit(cells: _Mask, survey: _Survey) -> _Mask:
     # A closing of two lone specks is the line between them; a deposit has body.
     body = ndimage.binary_opening(body, disk(2)) | coarse
     return _enlarged(body, _COARSE, cells.shape)
-
-
-def _grown(mask: _Mask, pixels: int) -> _Mask:
-    return np.asarray(isotropic_dilation(mask, pixels), np.bool_) if mask.any() else mask
 
 
 def _large(mask: _Mask, min_side: float, min_area: float) -> _Mask:

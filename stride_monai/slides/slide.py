@@ -44,6 +44,13 @@ class _Block(NamedTuple):
     def place(self) -> tuple[slice, slice]:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
+    def of(self, box: Box, width: int, height: int) -> Box:
+        """What it shows of a box that is ``width`` x ``height`` px of output."""
+        step_x, step_y = box.width / width, box.height / height
+        right, bottom = self.left + self.width, self.top + self.height
+        x0, x1 = box.x0 + self.left * step_x, box.x0 + right * step_x
+        return Box(x0, box.y0 + self.top * step_y, x1, box.y0 + bottom * step_y)
+
 
 def open_slide(
     path: Path | str, mpp: float | None = None, reader: str = AUTO, image: int | None = None, plane: int | None = None
@@ -149,7 +156,7 @@ class Slide:
         level = self.level_for(mpp)
         out = np.empty((height, width, 3), np.uint8)
         for block in self._blocks(box, width, height, level):
-            part = self._render(box, width, height, block, level)
+            part = self._render(block.of(box, width, height), block.width, block.height, level)
             if part.shape == out.shape:
                 return part
             out[block.place] = part
@@ -192,7 +199,7 @@ class Slide:
         while waiting:
             block = waiting.pop()
             try:
-                pixels[block.place] = self._render(box, width, height, block, level)
+                pixels[block.place] = self._render(block.of(box, width, height), block.width, block.height, level)
                 readable[block.place] = True
             except RegionError as error:
                 why = why or error.what.removeprefix(f"{self.facts.file_name}: ")
@@ -215,9 +222,8 @@ class Slide:
             for left in range(0, width, step_x):
                 yield _Block(top, left, min(step_y, height - top), min(step_x, width - left))
 
-    def _render(self, region: Box, width: int, height: int, block: _Block, level: int) -> Pixels:
-        """A block of the output, small enough for one decode, of a region of ``width`` x ``height`` output px."""
-        box, width, height = _sub_box(region, width, height, block), block.width, block.height
+    def _render(self, box: Box, width: int, height: int, level: int) -> Pixels:
+        """A box small enough for one decode, resampled to the size asked for."""
         scale_x, scale_y = self._scales[level]
         offset_x, offset_y, *_ = self._reader.bounds
         x0, x1 = (box.x0 + offset_x) / scale_x, (box.x1 + offset_x) / scale_x
@@ -275,16 +281,6 @@ class Slide:
 
     def __repr__(self) -> str:
         return f"Slide({self.facts.file_name!r}, {self.width}x{self.height}, {self.mpp:g} um/px, {self.facts.reader})"
-
-
-def _sub_box(box: Box, width: int, height: int, block: _Block) -> Box:
-    step_x, step_y = box.width / width, box.height / height
-    return Box(
-        box.x0 + block.left * step_x,
-        box.y0 + block.top * step_y,
-        box.x0 + (block.left + block.width) * step_x,
-        box.y0 + (block.top + block.height) * step_y,
-    )
 
 
 def _quarters(block: _Block) -> list[_Block]:

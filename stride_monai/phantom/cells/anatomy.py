@@ -146,23 +146,6 @@ def pale_zone(rng: np.random.Generator, outline: Outline) -> Halo:
     return Halo(zone, rng.uniform(0.12, 0.35), 0.0, rng.uniform(2.0, 4.0), distinct=False)
 
 
-def _mature_outline(rng: np.random.Generator, diameter: float, folded: bool) -> Outline:
-    fold = None
-    if folded:
-        offset = float(diameter * rng.uniform(0.3, 0.46))
-        fold = Fold(rng.uniform(0, 2 * np.pi), offset, rng.normal(0, 0.012))
-    return polygonal(
-        rng,
-        disc_area(diameter),
-        corners=int(rng.integers(4, 9)),
-        elongation=rng.uniform(1.0, 1.7) if rng.random() < 0.85 else rng.uniform(1.7, 2.6),
-        raggedness=rng.uniform(0.03, 0.16),
-        rounding=rng.uniform(0.5, 3.0),
-        nicks=int(rng.poisson(0.8)),
-        fold=fold,
-    )
-
-
 def _creases(rng: np.random.Generator, diameter: float, crumpled: bool) -> tuple[Crease, ...]:
     """Wrinkles that run roughly one way, pleats, and curled stretches of the rim."""
     main = rng.uniform(0, np.pi)
@@ -206,10 +189,23 @@ def mature_part(
         density: dye density of the cytoplasm; drawn when None.
         granular: with keratohyaline granules.
     """
-    outline = enclosing(_mature_outline(rng, diameter, folded), [nucleus.outline for nucleus in nuclei], 1.0)
+    fold = None
+    if folded:
+        offset = diameter * rng.uniform(0.3, 0.46)
+        fold = Fold(rng.uniform(0, 2 * np.pi), offset, rng.normal(0, 0.012))
+    outline = polygonal(
+        rng,
+        disc_area(diameter),
+        corners=int(rng.integers(4, 9)),
+        elongation=rng.uniform(1.0, 1.7) if rng.random() < 0.85 else rng.uniform(1.7, 2.6),
+        raggedness=rng.uniform(0.03, 0.16),
+        rounding=rng.uniform(0.5, 3.0),
+        nicks=int(rng.poisson(0.8)),
+        fold=fold,
+    )
     granules = spots(rng, int(rng.integers(10, 50)), diameter * 0.36, (0.15, 0.5)) if granular else ()
     return Part(
-        cell=outline,
+        cell=enclosing(outline, [nucleus.outline for nucleus in nuclei], 1.0),
         nuclei=nuclei,
         density=float(np.clip(rng.lognormal(np.log(0.24), 0.45), 0.07, 0.5)) if density is None else density,
         texture=rng.uniform(0.06, 0.26),

@@ -99,14 +99,6 @@ def mucus(rng: np.random.Generator, pinkness: float) -> Figure:
     return Figure("mucus", NEGATIVE, tuple(parts), dyes, nuclear_dyes(rng), NORMAL_TEXT)
 
 
-def _spore(rng: np.random.Generator, x: float, y: float, density: float) -> Strand:
-    half, angle = rng.uniform(0.3, 0.9), rng.uniform(0, 2 * np.pi)
-    step = half * np.array([np.cos(angle), np.sin(angle)])
-    width = rng.uniform(0.9, 1.5)
-    middle = np.array([x, y])
-    return Strand(np.array([middle - step, middle + step]), np.array([width, width]), density, hollow=0.45)
-
-
 def candida(rng: np.random.Generator, pinkness: float) -> Figure:
     """Pseudohyphae: pinkish-brown filaments of 2-3 um with constrictions, branches and budding spores of 2-4 um."""
     density = rng.uniform(0.25, 0.5)
@@ -135,7 +127,10 @@ def candida(rng: np.random.Generator, pinkness: float) -> Figure:
             )
             strands.append(Strand(twig, np.array([0.9, 0.9, 0.6, 0.9, 0.8]), density, hollow=0.4))
     for _ in range(int(rng.integers(3, 16))):
-        strands.append(_spore(rng, *inside(rng, 24), density))
+        middle, half, angle = np.array(inside(rng, 24)), rng.uniform(0.3, 0.9), rng.uniform(0, 2 * np.pi)
+        step = half * np.array([np.cos(angle), np.sin(angle)])
+        widths = np.full(2, rng.uniform(0.9, 1.5))
+        strands.append(Strand(np.array([middle - step, middle + step]), widths, density, hollow=0.45))
     parts = tuple(Part(None, (), strands=(strand,)) for strand in strands)
     dyes = (0.15, rng.uniform(0.4, 0.9), 0.05, 0.1, rng.uniform(0.2, 0.6))
     return Figure("candida", NEGATIVE, parts, dyes, nuclear_dyes(rng), NORMAL_TEXT)

@@ -59,7 +59,8 @@ class Background:
             )
             if amount > 0
         ]
-        self._grains = _grains(plan) if centre.dirt_per_mm2 > 0 else []
+        rng = stream(plan.seed, Draw.FIELDS, 7)
+        self._grains = [_grain(plan, rng) for _ in range(_GRAIN_SORTS * (centre.dirt_per_mm2 > 0))]
         self._grains_of = lru_cache(_BINS_KEPT)(self._draw_grains)
 
     def window(self, x0: int, y0: int, width: int, height: int) -> Density:
@@ -205,16 +206,11 @@ def _smooth(rng: np.random.Generator, period: int, along: float, across: float) 
     return np.asarray((field - field.mean()) / field.std(), np.float32)
 
 
-def _grains(plan: Plan) -> list[NDArray[np.uint16]]:
-    """Stamps ``[3, size, size]`` of fine dirt, to be added; a bright rim is a negative density, which wraps around."""
-    rng = stream(plan.seed, Draw.FIELDS, 7)
-    return [_grain(plan, rng) for _ in range(_GRAIN_SORTS)]
-
-
 _GRAIN_COLORS = ((0.75, 0.7, 0.45), (0.5, 0.6, 0.75), (0.65, 0.65, 0.6), (0.8, 0.35, 0.15))
 
 
 def _grain(plan: Plan, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """A stamp ``[3, size, size]`` of fine dirt, to be added; a bright rim is a negative density, which wraps around."""
     half = int(np.ceil(_GRAIN_REACH_UM / plan.mpp))
     axis = (np.arange(2 * half + 1) - half) * plan.mpp
     angle = rng.uniform(0, np.pi)

@@ -35,7 +35,11 @@ class OpenSlideReader:
 
     def __init__(self, path: Path, choice: PictureChoice | None = None) -> None:
         self._path = path
-        self._layout = _checked_layout(path, choice)
+        self._layout = read_layout(path, choice)
+        if self._layout is None and choice is not None and not choice.first:
+            raise UnknownFormatError(f"{path.name}: OpenSlide knows one picture per file")
+        if self._layout is not None and self._layout.not_openslide:
+            raise _another_picture(path, self._layout.not_openslide)
         self.notes = () if self._layout is None else self._layout.notes
         self._lock = threading.Lock()
         self._handle: Any = _open(path)
@@ -95,15 +99,6 @@ class OpenSlideReader:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.close()
-
-
-def _checked_layout(path: Path, choice: PictureChoice | None) -> TiffLayout | None:
-    layout = read_layout(path, choice)
-    if layout is None and choice is not None and not choice.first:
-        raise UnknownFormatError(f"{path.name}: OpenSlide knows one picture per file")
-    if layout is not None and layout.not_openslide:
-        raise _another_picture(path, layout.not_openslide)
-    return layout
 
 
 def _another_picture(path: Path, why: str) -> UnknownFormatError:

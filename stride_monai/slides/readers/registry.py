@@ -51,12 +51,9 @@ def is_slide_path(path: Path) -> bool:
 
     A third-party reader adds its suffixes by a class attribute ``suffixes``, e.g. ``(".kfb",)``.
     """
-    return path.suffix.lower() in _SUFFIXES | _third_party_suffixes() and not path.name.startswith(".")
-
-
-def _third_party_suffixes() -> frozenset[str]:
-    names = READERS.values().keys() - READERS.built_in.keys()
-    return frozenset(suffix.lower() for name in names for suffix in getattr(READERS.load(name), "suffixes", ()))
+    others = READERS.values().keys() - READERS.built_in.keys()
+    theirs = {suffix.lower() for name in others for suffix in getattr(READERS.load(name), "suffixes", ())}
+    return path.suffix.lower() in _SUFFIXES | theirs and not path.name.startswith(".")
 
 
 def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = None) -> Reader:

@@ -117,8 +117,7 @@ def _plain(page: Page, data: bytes, height: int, width: int, samples: int) -> Sa
         raise ValueError(f"it holds {len(data)} bytes of {line * height}")
     data = data[: line * height]
     if bits in (8, 16):
-        order = "<" if page.directory.little_endian else ">"
-        stored = np.frombuffer(data, np.uint8 if bits == 8 else np.dtype(f"{order}u2"))
+        stored = np.frombuffer(data, np.uint8 if bits == 8 else np.dtype(f"{page.directory.shape.order}u2"))
         image = stored.astype(stored.dtype.newbyteorder("="), copy=False).reshape(height, width, samples)
     else:
         kind = np.uint8 if bits < 8 else np.uint16

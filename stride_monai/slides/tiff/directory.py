@@ -99,10 +99,6 @@ class Directory:
     at: int
     entries: dict[int, _Entry]
 
-    @property
-    def little_endian(self) -> bool:
-        return self.shape.order == "<"
-
     def __contains__(self, tag: int) -> bool:
         return tag in self.entries
 

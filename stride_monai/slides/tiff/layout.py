@@ -193,7 +193,7 @@ def _gaps(vendor: str, directories: list[Directory]) -> tuple[str, ...]:
 def _aperio_layout(pages: list[Page], choice: PictureChoice) -> TiffLayout:
     """Aperio's levels are its tiled pages; nothing calls them reductions, but label and macro are called by name."""
     first = pages[0]
-    alike = [page for page in pages[1:] if page.tiled and _same_place(page, first)]
+    alike = [p for p in pages[1:] if p.tiled and p.size == first.size and p.kind == first.kind and not _set_aside(p)]
     planes = [first, *alike] if first.tiled else [first]
     picture = _Picture(planes, "focal planes", stated.stated_by_aperio(first))
     layout = _chosen("aperio", [picture], pages, choice)
@@ -204,10 +204,6 @@ def _aperio_layout(pages: list[Page], choice: PictureChoice) -> TiffLayout:
             if is_level and page.width < levels[-1].width:
                 levels.append(page)
     return _with_levels(replace(layout, levels=tuple(levels)), pages)
-
-
-def _same_place(page: Page, first: Page) -> bool:
-    return page.size == first.size and page.kind == first.kind and not _set_aside(page)
 
 
 def _plain_pictures(vendor: str, pages: list[Page]) -> list[_Picture]:

@@ -103,7 +103,19 @@ class Page:
         Raises:
             TiffError: their number or their sizes do not fit the picture's.
         """
-        return _segments(self)
+        check_segment_size(self)
+        columns, rows = -(-self.width // self.segment_width), -(-self.height // self.segment_height)
+        planes = self.samples if self.planar else 1
+        offsets, counts = _stated_places(self, rows, columns, planes)
+        end = np.uint64(self.directory.file.size)
+        beyond = (counts > end) | (offsets > end - np.minimum(counts, end))
+        absent = ((counts == 0) | (offsets == 0) | beyond).reshape(planes, rows, columns).any(axis=0)
+        kind = "tile" if self.tiled else "strip"
+        if 2 * int(beyond.sum()) > len(beyond):
+            raise TiffError(f"the file is cut short: {beyond.sum()} of its {len(beyond)} {kind}s lie beyond its end")
+        if absent.all():
+            raise TiffError(f"the file holds none of its {absent.size} {kind}s")
+        return Segments(columns, planes, offsets, counts, absent, bool(absent.any()))
 
     def same_picture(self, other: Page) -> bool:
         """Whether, to the rounding of a pixel or two, this page can be a smaller version of the other."""
@@ -152,6 +164,7 @@ def read_page(directory: Directory) -> Page:
         raise TiffError(f"the TIFF directory is damaged ({'tiles' if tiled else 'strips'} of {across}x{down} px)")
     compression = directory.number(259, 1)
     planar = directory.number(284, 1) == 2 and samples > 1
+    older = {2: 1, 3: 2}.get(directory.number(255, 1), 0) if 254 not in directory else 0
     split = not tiled and compression == 1 and not planar and down == height and width * height > _SPLIT_PIXELS
     return Page(
         directory=directory,
@@ -167,18 +180,12 @@ def read_page(directory: Directory) -> Page:
         fill_order=directory.number(266, 1),
         extra=tuple(int(n) for n in directory.integers(338, 64)),
         orientation=directory.number(274, 1),
-        subfile=_subfile(directory),
+        subfile=directory.number(254, older),
         tiled=tiled,
         segment_width=across,
         segment_height=max(1, _SPLIT_PIXELS // width) if split else down,
         split=split,
     )
-
-
-def _subfile(directory: Directory) -> int:
-    if 254 in directory:
-        return directory.number(254, 0)
-    return {2: 1, 3: 2}.get(directory.number(255, 1), 0)  # the older tag
 
 
 def _unsupported(page: Page) -> str:
@@ -238,22 +245,6 @@ def _begins_as_jpeg(page: Page) -> bool:
     if not len(there):
         return True
     return page.directory.file.read(int(segments.offsets[there[0]]), 2) == b"\xff\xd8"
-
-
-def _segments(page: Page) -> Segments:
-    check_segment_size(page)
-    columns, rows = -(-page.width // page.segment_width), -(-page.height // page.segment_height)
-    planes = page.samples if page.planar else 1
-    offsets, counts = _stated_places(page, rows, columns, planes)
-    end = np.uint64(page.directory.file.size)
-    beyond = (counts > end) | (offsets > end - np.minimum(counts, end))
-    absent = ((counts == 0) | (offsets == 0) | beyond).reshape(planes, rows, columns).any(axis=0)
-    kind = "tile" if page.tiled else "strip"
-    if 2 * int(beyond.sum()) > len(beyond):
-        raise TiffError(f"the file is cut short: {beyond.sum()} of its {len(beyond)} {kind}s lie beyond its end")
-    if absent.all():
-        raise TiffError(f"the file holds none of its {absent.size} {kind}s")
-    return Segments(columns, planes, offsets, counts, absent, bool(absent.any()))
 
 
 def check_segment_size(page: Page) -> None:
