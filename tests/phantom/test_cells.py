@@ -16,6 +16,7 @@ from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.outlines import Fold, Outline, ellipse, polygonal
 from stride_monai.phantom.cells.sprites import ORIENTATIONS, half_size, rasterize, turned
 from stride_monai.phantom.centres import SITES, centre_named
+from stride_monai.phantom.painting.painter import Stamp
 from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS, lookup_table
 
 MAKERS = {**NORMAL, **HARD_NEGATIVES, **LESIONS}
@@ -119,20 +120,21 @@ def test_a_fold_cuts_the_outline() -> None:
 def test_a_sprite_holds_its_whole_figure(name: str) -> None:
     figure = MAKERS[name](np.random.default_rng(5), 0.5)
     sprite = rasterize(figure, 0.5, 0.2, np.random.default_rng(1))
-    assert sprite.size == 2 * half_size(figure.reach_um, figure.defocus_um, 0.5, 0.2)
-    border = np.concatenate(
-        [sprite.planes[:, 0], sprite.planes[:, -1], sprite.planes[:, :, 0], sprite.planes[:, :, -1]]
-    )
+    assert sprite.shape[1] == 2 * half_size(figure.reach_um, figure.defocus_um, 0.5, 0.2)
+    border = np.concatenate([sprite[:, 0], sprite[:, -1], sprite[:, :, 0], sprite[:, :, -1]])
     assert border.max() <= 1
-    assert sprite.planes.max() > 4
+    assert sprite.max() > 4
 
 
 @pytest.mark.parametrize("orientation", range(ORIENTATIONS))
 def test_points_turn_with_the_pixels(orientation: int) -> None:
     figure = NORMAL["columnar"](np.random.default_rng(0), 0.5)
     sprite = rasterize(figure, 0.25, 0.2, np.random.default_rng(1))
-    nuclear = sprite.oriented(orientation)[1].astype(float)
-    middle = (np.arange(sprite.size) - sprite.size / 2 + 0.5) * 0.25
+    nuclear, size = np.zeros(sprite.shape[1:]), sprite.shape[1]
+    for plane, top, left, part in Stamp.of(sprite).oriented(orientation).parts:
+        if plane == 1:
+            nuclear[top : top + part.shape[0], left : left + part.shape[1]] = part
+    middle = (np.arange(size) - size / 2 + 0.5) * 0.25
     drawn = np.array([(nuclear.sum(0) * middle).sum(), (nuclear.sum(1) * middle).sum()]) / nuclear.sum()
     nucleus = figure.nuclei()[0].outline.polygon().mean(axis=0)
     assert drawn == pytest.approx(turned(nucleus[None], orientation)[0], abs=0.4)

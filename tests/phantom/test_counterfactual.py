@@ -140,9 +140,7 @@ def test_the_original_is_the_cell_that_the_generator_draws() -> None:
 @pytest.mark.parametrize("name", ["halo", "benign_halo"])
 def test_a_filled_halo_leaves_the_nucleus_as_it_was(name: str) -> None:
     """Not only its outline: the grain of its chromatin comes from the same random numbers."""
-    original, changed = (
-        rasterize(figure, 0.25, 0.2, np.random.default_rng(0)).planes for figure in edited(name, 2, 0.5)
-    )
+    original, changed = (rasterize(figure, 0.25, 0.2, np.random.default_rng(0)) for figure in edited(name, 2, 0.5))
     assert np.array_equal(original[1], changed[1])
     assert not np.array_equal(original[0], changed[0])
 

@@ -6,8 +6,6 @@ density. Colour comes with the placement, so that one sprite serves many cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -16,26 +14,10 @@ from stride_monai.phantom.cells.drawing import Canvas, draw_part
 from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.stain import PLANE_UNITS
 
-__all__ = ["ORIENTATIONS", "Sprite", "half_size", "rasterize", "turned"]
+__all__ = ["ORIENTATIONS", "half_size", "rasterize", "turned"]
 
 ORIENTATIONS = 8
 """Quarter turns, with and without a mirror."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sprite:
-    """Three planes ``[3, size, size]`` uint8 (cytoplasm, nuclear, accent); the figure's centre is the middle."""
-
-    planes: NDArray[np.uint8]
-
-    @property
-    def size(self) -> int:
-        return int(self.planes.shape[1])
-
-    def oriented(self, orientation: int) -> NDArray[np.uint8]:
-        """The planes turned by ``orientation % 4`` quarters, mirrored first from 4 on. A view."""
-        planes = self.planes[:, :, ::-1] if orientation >= 4 else self.planes
-        return np.rot90(planes, orientation % 4, axes=(1, 2))
 
 
 def half_size(reach_um: float, defocus_um: float, mpp: float, blur_um: float) -> int:
@@ -44,7 +26,7 @@ def half_size(reach_um: float, defocus_um: float, mpp: float, blur_um: float) ->
 
 
 def turned(points: NDArray[np.float64], orientation: int) -> NDArray[np.float64]:
-    """Points ``[n, 2]`` (x, y) around the figure's centre, turned as :meth:`Sprite.oriented` turns its pixels."""
+    """Points ``[n, 2]`` (x, y) about the figure's centre, turned as :meth:`Stamp.oriented` turns its pixels."""
     x, y = points[:, 0], points[:, 1]
     if orientation >= 4:
         x = -x
@@ -64,12 +46,15 @@ def _drawn(plane: NDArray[np.float32], room: int) -> tuple[slice, slice]:
     )
 
 
-def rasterize(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generator) -> Sprite:
+def rasterize(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Draw a figure.
 
     Args:
         mpp: um/px of the sprite.
         blur_um: standard deviation of the optics' point spread; the figure's own defocus is added to it.
+
+    Returns:
+        ``[3, size, size]``: cytoplasm, nuclear, accent; the figure's centre is the middle.
     """
     blur = float(np.hypot(blur_um, figure.defocus_um))
     canvas = Canvas(half_size(figure.reach_um, figure.defocus_um, mpp, blur_um), mpp, rng)
@@ -80,4 +65,4 @@ def rasterize(figure: Figure, mpp: float, blur_um: float, rng: np.random.Generat
             drawn = plane[_drawn(plane, int(np.ceil(3 * blur / mpp)) + 1)]
             if drawn.size:
                 gaussian_filter(drawn, blur / mpp, output=drawn, mode="constant", truncate=3.0)
-    return Sprite(np.clip(np.rint(canvas.planes * PLANE_UNITS), 0, 255).astype(np.uint8))
+    return np.clip(np.rint(canvas.planes * PLANE_UNITS), 0, 255).astype(np.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from stride_monai.phantom.cells.sprites import Sprite, half_size, rasterize
+from stride_monai.phantom.cells.sprites import half_size, rasterize
 from stride_monai.phantom.painting.background import Background
 from stride_monai.phantom.painting.focus import LEVELS_UM, defocus_levels
 from stride_monai.phantom.painting.optics import sharpened, sharpening_margin
@@ -18,14 +18,14 @@ from stride_monai.phantom.scenes.streams import Draw, stream
 from stride_monai.phantom.stain import lookup_table, weighted
 from stride_monai.units import Box
 
-__all__ = ["Scene"]
+__all__ = ["Scene", "Stamp"]
 
 _BIN = 1024
 _STAMP_CACHE_BYTES = 160 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Stamp:
+class Stamp:
     """A sprite ready to be placed: of every plane only the part that holds anything.
 
     Attributes:
@@ -41,7 +41,7 @@ class _Stamp:
         return sum(part.nbytes for _, _, _, part in self.parts)
 
     @classmethod
-    def of(cls, planes: NDArray[np.uint8]) -> _Stamp:
+    def of(cls, planes: NDArray[np.uint8]) -> Stamp:
         parts = []
         for number, plane in enumerate(planes):
             rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
@@ -51,13 +51,13 @@ class _Stamp:
                 parts.append((number, top, left, part))
         return cls(planes.shape[1] // 2, tuple(parts))
 
-    def defocused(self, level: int, mpp: float) -> _Stamp:
+    def defocused(self, level: int, mpp: float) -> Stamp:
         """Out of focus, and as much larger."""
         if level == 0:
             return self
         room = _room(level, mpp)
         blur = ImageFilter.GaussianBlur(LEVELS_UM[level] / mpp)
-        return _Stamp(
+        return Stamp(
             self.half + room,
             tuple(
                 (number, top, left, np.asarray(Image.fromarray(np.pad(part, room)).filter(blur)))
@@ -65,8 +65,8 @@ class _Stamp:
             ),
         )
 
-    def oriented(self, orientation: int) -> _Stamp:
-        """Turned as :meth:`stride_monai.phantom.cells.sprites.Sprite.oriented` turns; views of the same memory."""
+    def oriented(self, orientation: int) -> Stamp:
+        """Turned by ``orientation % 4`` quarters, mirrored first from 4 on; views of the same memory."""
         if orientation == 0:
             return self
         size, parts = 2 * self.half, []
@@ -77,7 +77,7 @@ class _Stamp:
                 top, left = size - left - part.shape[1], top
                 part = np.rot90(part)
             parts.append((number, top, left, part))
-        return _Stamp(self.half, tuple(parts))
+        return Stamp(self.half, tuple(parts))
 
 
 class Scene:
@@ -96,9 +96,9 @@ class Scene:
         self._table = lookup_table(plan.centre)
         self._background = Background(plan)
         self._margin = sharpening_margin(plan.centre.sharpen)
-        self._stamps: OrderedDict[tuple[int, int], _Stamp] = OrderedDict()
+        self._stamps: OrderedDict[tuple[int, int], Stamp] = OrderedDict()
         self._stamp_bytes = 0
-        self._bank: dict[int, Sprite] = {}
+        self._bank: dict[int, NDArray[np.uint8]] = {}
         blur, unique = plan.centre.blur_um, plan.unique
         self._levels = np.concatenate([defocus_levels(plan, z_um, unique=stock) for stock in (False, True)])
         bank_half, unique_half = (
@@ -183,7 +183,7 @@ class Scene:
             for channel in range(3):
                 density[channel, rows, columns] += weighted(amount, weights[plane, channel])
 
-    def _stamp(self, stock: int, number: int, index: int) -> _Stamp:
+    def _stamp(self, stock: int, number: int, index: int) -> Stamp:
         """The sprite of a bank member (stock 0) or unique cell (1) at the cell's focus, kept until newer ones need
         the room; redrawn identically if needed again.
         """
@@ -192,14 +192,14 @@ class Scene:
         if key in self._stamps:
             self._stamps.move_to_end(key)
             return self._stamps[key]
-        stamp = _Stamp.of(self._sprite(stock, number).planes).defocused(level, self.plan.mpp)
+        stamp = Stamp.of(self._sprite(stock, number)).defocused(level, self.plan.mpp)
         self._stamps[key] = stamp
         self._stamp_bytes += stamp.nbytes
         while self._stamp_bytes > _STAMP_CACHE_BYTES and len(self._stamps) > 1:
             self._stamp_bytes -= self._stamps.popitem(last=False)[1].nbytes
         return stamp
 
-    def _sprite(self, stock: int, number: int) -> Sprite:
+    def _sprite(self, stock: int, number: int) -> NDArray[np.uint8]:
         """As :meth:`_stamp`, in focus; those of the bank are kept."""
         if stock == 0 and number in self._bank:
             return self._bank[number]
