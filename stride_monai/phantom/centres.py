@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from stride_monai.errors import check_name
-from stride_monai.phantom.scenes.streams import stream
 from stride_monai.phantom.stain import Centre, tinted
 
 __all__ = ["ANY", "CENTRES", "SITES", "VARIANTS", "any_centre", "centre_named"]
@@ -230,7 +229,7 @@ def any_centre(seed: int) -> Centre:
     another of them (domain randomisation, Tobin et al., https://arxiv.org/abs/1703.06907). Nuclei may be hardly darker
     than their cytoplasm, cells as crowded as on a conventional smear. The size of a cell is nobody's to change.
     """
-    rng = stream(seed, 97)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(97,)))
 
     def spread(low: float, high: float) -> float:
         """Log-uniform."""
