@@ -37,7 +37,7 @@ from tiff_files import (
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides import open_slide
-from stride_monai.slides.tiff import read_layout
+from stride_monai.slides.tiff.layout import read_layout
 
 
 def jpeg_header(data: bytes, width: int, height: int) -> bytes:

@@ -21,7 +21,7 @@ import numpy as np
 
 from stride_monai.errors import MissingExtraError, RegionError, SlideError
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
-from stride_monai.slides.tiff import read_layout
+from stride_monai.slides.tiff.layout import read_layout
 from stride_monai.slides.tiff.stated import positive_number
 
 __all__ = ["PROBE_SECONDS", "CuCIMReader", "probe_cucim"]

@@ -20,7 +20,8 @@ from stride_monai.errors import SlideError
 from stride_monai.slides.orientation import TAG, orientation_of, upright_reader
 from stride_monai.slides.protocol import Pixels, StatedFacts, UnknownFormatError
 from stride_monai.slides.readers.tiff import TiffReader
-from stride_monai.slides.tiff import is_cut_jpeg, is_tiff
+from stride_monai.slides.tiff.decode import is_cut_jpeg
+from stride_monai.slides.tiff.directory import is_tiff
 from stride_monai.units import Box
 
 __all__ = ["MAX_BYTES", "ImageReader", "own_limits"]

@@ -13,7 +13,7 @@ import openslide
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import PictureChoice, Pixels, StatedFacts, UnknownFormatError
 from stride_monai.slides.spacing import stated_number
-from stride_monai.slides.tiff import TiffLayout, read_layout
+from stride_monai.slides.tiff.layout import TiffLayout, read_layout
 from stride_monai.slides.tiff.stated import positive_number
 
 __all__ = ["OpenSlideReader"]

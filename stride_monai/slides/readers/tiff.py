@@ -10,7 +10,10 @@ import numpy as np
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import PictureChoice, Pixels, UnknownFormatError
-from stride_monai.slides.tiff import Colors, FileBytes, TiffError, decode_segment, is_tiff, open_layout
+from stride_monai.slides.tiff.color import Colors
+from stride_monai.slides.tiff.decode import decode_segment
+from stride_monai.slides.tiff.directory import FileBytes, TiffError, is_tiff
+from stride_monai.slides.tiff.layout import open_layout
 
 __all__ = ["TiffReader"]
 

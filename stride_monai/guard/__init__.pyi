@@ -1,0 +1,13 @@
+from .memory import memory_in_use as memory_in_use
+from .memory import memory_limit as memory_limit
+from .process import Guard as Guard
+from .process import Limits as Limits
+from .process import OverMemoryError as OverMemoryError
+from .process import OverTimeError as OverTimeError
+from .process import ProcessEndedError as ProcessEndedError
+from .process import UnexpectedError as UnexpectedError
+from .stops import Stopped as Stopped
+from .stops import if_stopped as if_stopped
+from .stops import signals_held as signals_held
+from .stops import stoppable as stoppable
+from .stops import unbroken as unbroken
