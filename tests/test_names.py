@@ -66,7 +66,7 @@ def test_names_that_one_file_system_takes_for_one() -> None:
 )
 def test_what_names_no_folder(name: str) -> None:
     assert why_no_folder_name(name)
-    with pytest.raises(ManifestError, match="no slide id"):
+    with pytest.raises(ManifestError, match="invalid slide id"):
         SlideRecord(name, Path("a.svs"))
 
 
