@@ -74,6 +74,13 @@ class SlideRecord:
     split: str | None = None
     specimen: str | None = None
 
+    @property
+    def group(self) -> str:
+        """What a split must not tear apart, by this slide alone: its patient, else its specimen, else itself."""
+        if self.patient:
+            return f"patient:{self.patient}"
+        return f"specimen:{self.specimen}" if self.specimen else f"slide:{self.slide_id}"
+
     def __post_init__(self) -> None:
         if why := why_no_folder_name(self.slide_id):
             raise ManifestError(f"invalid slide id '{self.slide_id}': {why}", "use a short plain name without / or \\")
