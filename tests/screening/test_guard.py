@@ -263,7 +263,7 @@ def test_runs_killed_at_any_moment_lose_nothing_and_do_nothing_twice(tmp_path: P
             process.kill()
             process.communicate()
         time.sleep(0.2)
-        known = {path.parent.name for path in (tmp_path / "out").glob("*/findings.json")}
+        known = {path.parent.name for path in (tmp_path / "out").glob("[!.]*/findings.json")}
         assert done <= known
         done = known
         if (tmp_path / "out" / LOG_NAME).exists():
