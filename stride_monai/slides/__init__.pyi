@@ -1,4 +1,7 @@
 from .cache import cached_slide as cached_slide
+from .crops import background_color as background_color
+from .crops import crop_around as crop_around
+from .crops import middle_of as middle_of
 from .foreground import Foreground as Foreground
 from .foreground import find_foreground as find_foreground
 from .grid import Tile as Tile

@@ -20,6 +20,7 @@ from stride_monai.data.datasets.encoded import CellEncoder, encode_all
 from stride_monai.data.datasets.tensors import channel_first, crops_of, padded
 from stride_monai.errors import BagError
 from stride_monai.slides.cache import cached_slide
+from stride_monai.slides.crops import crop_around
 from stride_monai.units import Box
 
 __all__ = ["EncodeBagd", "LoadBagd", "LoadCellCropd", "LoadSlideRegiond"]
@@ -77,25 +78,29 @@ class LoadCellCropd(MapTransform):
     as for :class:`LoadSlideRegiond`.
 
     Args:
-        keys: of slide paths; each becomes a uint8 tensor ``[3, crop_px, crop_px]``, white beyond the slide's border.
+        keys: of slide paths; each becomes a uint8 tensor ``[3, crop_px, crop_px]``.
         crop_px: side of the crop in its own px.
         crop_mpp: um/px of the crop.
+        own_background: beyond the slide's border the crop is as its own background instead of white; see
+            :func:`stride_monai.slides.crop_around`.
 
     Raises (when called):
         SlideError: the slide cannot be opened; RegionError: the region cannot be decoded.
     """
 
-    def __init__(self, keys: KeysCollection = "image", crop_px: int = 224, crop_mpp: float = 0.5) -> None:
+    def __init__(
+        self, keys: KeysCollection = "image", crop_px: int = 224, crop_mpp: float = 0.5, own_background: bool = False
+    ) -> None:
         super().__init__(keys)
-        self._crop_px, self._crop_mpp = crop_px, crop_mpp
+        self._crop_px, self._crop_mpp, self._own_background = crop_px, crop_mpp, own_background
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
             slide = cached_slide(sample[key], data.get("mpp"))
             x, y = map(float, sample["centre"])
-            box = Box.around(x, y, self._crop_px * self._crop_mpp / slide.mpp)
-            sample |= {key: channel_first(slide.read(box, mpp=self._crop_mpp)), "mpp": slide.mpp}
+            pixels = crop_around(slide, x, y, self._crop_px, self._crop_mpp, self._own_background)
+            sample |= {key: channel_first(pixels), "mpp": slide.mpp}
         return sample
 
 

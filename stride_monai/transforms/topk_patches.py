@@ -20,6 +20,7 @@ from stride_monai.errors import BagError, RegionError
 from stride_monai.findings import Quality
 from stride_monai.slides import Slide
 from stride_monai.slides.cache import cached_slide
+from stride_monai.slides.crops import crop_around
 from stride_monai.units import Box
 
 __all__ = ["CellBag", "TopKCellPatches", "TopKCellPatchesd"]
@@ -119,9 +120,7 @@ class TopKCellPatches(Transform):
         """The crop about a box, or None where the slide cannot be decoded."""
         x, y = Box(*box.tolist()).center
         try:
-            return channel_first(
-                slide.read(Box.around(x, y, self.crop_px * self.crop_mpp / slide.mpp), mpp=self.crop_mpp)
-            )
+            return channel_first(crop_around(slide, x, y, self.crop_px, self.crop_mpp))
         except RegionError:
             return None
 
