@@ -1,4 +1,5 @@
-"""The commands ``stride-monai data ...``: import annotated data, split a cohort, look for leakage, read typed words."""
+"""The commands ``stride-monai data ...``: import annotated data, split and join cohorts, look for leakage, read typed
+words."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(name="data", help="Annotated data: import, split, audit, typed descriptions.", no_args_is_help=True)
+app = typer.Typer(
+    name="data", help="Annotated data: import, split, join, audit, typed descriptions.", no_args_is_help=True
+)
 
 Cohort = Annotated[Path, typer.Argument(help="Cohort folder: manifest.csv, cells.csv.")]
 
@@ -162,6 +165,31 @@ def split(
     if facts["manifest_before"]:
         _say(f"your own manifest is kept as {cohort / facts['manifest_before']}")
     _say(f"manifest {cohort / 'manifest.csv'}")
+
+
+@app.command()
+def join(
+    cohorts: Annotated[list[Path], typer.Argument(metavar="COHORT...", help="Two or more cohort folders.")],
+    out: Annotated[Path, typer.Option("--out", help="Cohort folder to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the cohort in --out.")] = False,
+) -> None:
+    """Join cohorts into one to train on. Images stay where they are; centres, splits, regions and licences are kept.
+
+    The column 'source' of the new manifest names the folder that a slide came from: give it a share of the training
+    with --shares "{'cric': 0.25}".
+    """
+    from stride_monai.data.joining import join_cohorts
+
+    facts = join_cohorts(cohorts, out, overwrite)
+    counts, table = facts["counts"], Table("source", "images", "cells", "licence")
+    for name, known in facts["sources"].items():
+        images, cells = (str(counts[f"{what}_by_source"].get(name, 0)) for what in ("images", "cells"))
+        table.add_row(plain(name), images, cells, plain(known.get("license", "")))
+    out_console.print(table)
+    _say(f"splits: {_listed(counts['images_by_split'])}")
+    for warning in facts["warnings"]:
+        say(f"[yellow]note[/yellow] {plain(warning)}")
+    _say(f"cohort {out}")
 
 
 @app.command()

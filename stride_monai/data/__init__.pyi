@@ -28,6 +28,7 @@ from .datasets.cells import collate_cells as collate_cells
 from .datasets.cells import decode_threads as decode_threads
 from .datasets.encoded import EncodedCells as EncodedCells
 from .datasets.sampling import CellSampler as CellSampler
+from .datasets.sampling import draw_weights as draw_weights
 from .datasets.sampling import share_of_batch as share_of_batch
 from .datasets.seeded import SeededCacheDataset as SeededCacheDataset
 from .datasets.streams import EndlessBatches as EndlessBatches
@@ -39,6 +40,7 @@ from .descriptions import described_cells as described_cells
 from .importers.cohort import import_dataset as import_dataset
 from .importers.labels import LabelMap as LabelMap
 from .importers.records import Format as Format
+from .joining import join_cohorts as join_cohorts
 from .manifest import SPLITS as SPLITS
 from .manifest import SlideRecord as SlideRecord
 from .manifest import read_manifest as read_manifest

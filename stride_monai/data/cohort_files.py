@@ -58,6 +58,23 @@ class CohortFiles:
         told = any(self._looks_ours(name) for name in ("import.json", "cohort.json"))
         self._made_before_lists = self._list is None and told
 
+    @classmethod
+    def free(cls, folder: Path, overwrite: bool = False) -> CohortFiles:
+        """The files of a folder that a cohort may be written to.
+
+        Raises:
+            OutputError: it holds a cohort and ``overwrite`` is False, a cohort of synthetic slides, or files of such
+                names that are not ours or that somebody has changed.
+        """
+        files = cls(folder)
+        files.refuse(COHORT_FILES)
+        standing = files.standing(name for name in COHORT_FILES if name != "problems.csv")
+        if standing and not overwrite:
+            raise OutputError(f"{folder} holds a {standing[0]} already", "choose another folder, or add --overwrite")
+        if "cohort.json" in standing:
+            raise OutputError(f"{folder} holds a cohort of synthetic slides", "choose another folder")
+        return files
+
     def own(self, name: str) -> bool:
         """Whether a file may be replaced and removed."""
         path = self.folder / name

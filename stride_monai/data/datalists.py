@@ -23,6 +23,7 @@ from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
 from stride_monai.data.splits import refuse_straddling
 from stride_monai.data.tiles import SlideTiles
 from stride_monai.errors import BagError, ManifestError
+from stride_monai.files import paths_of
 from stride_monai.slides import open_slide
 
 __all__ = [
@@ -78,6 +79,11 @@ def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dic
 
 def _slide_item(record: SlideRecord) -> dict[str, Any]:
     return {"image": str(record.path), "mpp": record.mpp, "slide_id": record.slide_id}
+
+
+def _source(record: SlideRecord) -> dict[str, str]:
+    """Where several cohorts were joined, the one that the slide came from, for a sampler of shares."""
+    return {} if record.source is None else {"source": record.source}
 
 
 def detection_tiles(
@@ -144,7 +150,7 @@ def cell_crops(dataset_dir: Path | str, split: str, random_negatives: int = 0, s
 
     Returns:
         Dictionaries with ``image`` (slide path), ``mpp`` (um/px that the manifest states, or None), ``centre`` (x, y in
-        level-0 px), ``label`` (index into CELL_CLASSES), ``slide_id``, ``cell_id``.
+        level-0 px), ``label`` (index into CELL_CLASSES), ``slide_id``, ``cell_id``; of a joined cohort also ``source``.
 
     Raises:
         ManifestError: broken tables, no slide in the split, or no cell on them.
@@ -202,7 +208,8 @@ def labeled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> li
         split: ``train``, ``validation`` or ``test``.
 
     Returns:
-        Dictionaries with ``bag`` (path) and ``slide_id``, for :class:`stride_monai.data.BagCells`.
+        Dictionaries with ``bag`` (path), ``slide_id`` and, of a joined cohort, ``source``, for
+        :class:`stride_monai.data.BagCells`.
 
     Raises:
         ManifestError: broken tables, or no slide in the split.
@@ -219,11 +226,13 @@ def labeled_bags(bag_dir: Path | str, dataset_dir: Path | str, split: str) -> li
             f"{len(missing)} slides of split '{split}' have no bag in {Path(bag_dir).absolute()}, e.g. '{missing[0]}'",
             "write the labelled crops of this cohort first (bundle cell_cls, configs/crops.json)",
         )
-    return [{"bag": str(paths[r.slide_id]), "slide_id": r.slide_id} for r in records if r.slide_id in there]
+    return [
+        {"bag": str(paths[r.slide_id]), "slide_id": r.slide_id, **_source(r)} for r in records if r.slide_id in there
+    ]
 
 
 def slide_bags(
-    bag_dir: Path | str,
+    bag_dir: Path | str | Sequence[Path | str],
     manifest: Path | str,
     split: str | None = None,
     allow_missing: bool = False,
@@ -232,13 +241,14 @@ def slide_bags(
     """The bags of a split with the labels of their slides.
 
     Args:
-        bag_dir: folder that holds, at any depth, one ``<slide_id>.bag.arrow`` per slide.
+        bag_dir: folder, or several, that hold, at any depth, one ``<slide_id>.bag.arrow`` per slide.
         manifest: manifest file, or the cohort folder it is in.
         allow_missing: leave out slides whose bag is absent or holds no cell, with a warning, instead of refusing.
         labelled: refuse slides without a class. Without, for training on unlabelled cells, their label is -1.
 
     Returns:
-        Dictionaries with ``bag`` (path), ``label`` (index into SLIDE_CLASSES), ``slide_id``.
+        Dictionaries with ``bag`` (path), ``label`` (index into SLIDE_CLASSES), ``slide_id``; of a joined cohort also
+        ``source``.
 
     Raises:
         ManifestError: a slide of the split has no label, or there is no slide in the split.
@@ -248,7 +258,8 @@ def slide_bags(
     unlabeled = [record.slide_id for record in records if record.slide_class is None]
     if unlabeled and labeled:
         raise ManifestError(f"slide '{unlabeled[0]}' has no slide_class", "label every slide that trains or evaluates")
-    paths = by_slide(bag_paths(Path(bag_dir)))
+    folders = paths_of(bag_dir)
+    paths = by_slide(path for folder in folders for path in bag_paths(folder))
     bags = {record.slide_id: paths.get(record.slide_id) for record in records}
     unusable = [slide_id for slide_id, path in bags.items() if path is None or not len(BagFile(path))]
     if unusable and not allow_missing:
@@ -257,8 +268,9 @@ def slide_bags(
             "make the bags of these slides, or pass allow_missing=True to leave them out",
         )
     if len(unusable) == len(records):
+        named = ", ".join(str(folder.absolute()) for folder in folders)
         raise BagError(
-            f"none of the {len(records)} slides has a bag with cells in '{Path(bag_dir).absolute()}'",
+            f"none of the {len(records)} slides has a bag with cells in '{named}'",
             "make the bags with the bundle detection (extract.json) and name their folder with --bag_dir",
         )
     if unusable:
@@ -268,6 +280,7 @@ def slide_bags(
             "bag": str(paths[record.slide_id]),
             "label": -1 if record.slide_class is None else SLIDE_CLASSES.index(record.slide_class),
             "slide_id": record.slide_id,
+            **_source(record),
         }
         for record in records
         if record.slide_id not in set(unusable)
@@ -325,4 +338,4 @@ def _shared_out(sources: Sequence[SlideRecord], count: int, split: str) -> Itera
 
 
 def _crop_item(record: SlideRecord, centre: tuple[float, float], label: int, cell_id: str) -> dict[str, Any]:
-    return {**_slide_item(record), "centre": centre, "label": label, "cell_id": cell_id}
+    return {**_slide_item(record), **_source(record), "centre": centre, "label": label, "cell_id": cell_id}

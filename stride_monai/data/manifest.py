@@ -30,8 +30,12 @@ __all__ = [
     "write_manifest",
 ]
 
-COLUMNS: tuple[str, ...] = ("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split", "specimen")
+COLUMNS: tuple[str, ...] = (
+    *("slide_id", "path", "mpp", "patient", "centre", "slide_class", "split"),
+    *("specimen", "source"),
+)
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
+_ALWAYS = 7  # columns that are written whether they are used or not
 
 _COLUMN_ALIASES = {
     "image": "path",
@@ -41,7 +45,7 @@ _COLUMN_ALIASES = {
     "patient_id": "patient",
     "slide": "slide_id",
 }
-_MAY_BE_UNKNOWN = ("slide_id", "patient", "centre", "slide_class", "split", "specimen")
+_MAY_BE_UNKNOWN = ("slide_id", "patient", "centre", "slide_class", "split", "specimen", "source")
 SPLIT_NAMES = {
     **{split: split for split in SPLITS},
     **{"training": "train", "val": "validation", "valid": "validation", "testing": "test"},
@@ -63,6 +67,7 @@ class SlideRecord:
         split: one of :data:`SPLITS`, None if not assigned.
         specimen: the glass slide, or the larger picture, that this image was cut from; None where the image is a whole
             slide or this is not known.
+        source: the cohort that it came from, where several were joined (:func:`stride_monai.data.join_cohorts`).
     """
 
     slide_id: str
@@ -73,6 +78,7 @@ class SlideRecord:
     slide_class: str | None = None
     split: str | None = None
     specimen: str | None = None
+    source: str | None = None
 
     @property
     def group(self) -> str:
@@ -151,6 +157,7 @@ def _record(row: Row, folder: Path) -> SlideRecord:
         slide_class=slide_class_of(label) if label else None,
         split=parse_split(split) if split else None,
         specimen=row.get("specimen") or None,
+        source=row.get("source") or None,
     )
 
 
@@ -190,7 +197,7 @@ def write_manifest(
 ) -> None:
     """Write a manifest as CSV; slides in or below its folder get relative paths, so that the folder can be moved.
 
-    The column ``specimen`` is left out where no record has one.
+    The columns ``specimen`` and ``source`` are left out where no record has one.
 
     Args:
         home: the folder that the manifest is for, where it is not that of ``path``.
@@ -208,13 +215,13 @@ def write_manifest(
         if record.slide_id in seen:
             raise ManifestError(f"slide id '{record.slide_id}' occurs twice", "give each slide its own slide_id")
         seen.add(record.slide_id)
-        facts = (record.patient, record.centre, record.slide_class, record.split, record.specimen)
+        facts = (record.patient, record.centre, record.slide_class, record.split, record.specimen, record.source)
         mpp = "" if record.mpp is None else repr(float(record.mpp))
         rows.append([record.slide_id, _relative(record.path, folder), mpp, *(fact or "" for fact in facts)])
-    used = len(COLUMNS) if any(row[-1] for row in rows) else len(COLUMNS) - 1
+    used = [k for k in range(len(COLUMNS)) if k < _ALWAYS or any(row[k] for row in rows)]
     tails = zip(*others.values(), strict=True) if others else [()] * len(rows)
-    lines = [[*row[:used], *tail] for row, tail in zip(rows, tails, strict=True)]
-    write_bytes(path, table_text([*COLUMNS[:used], *others], lines))
+    lines = [[*(row[k] for k in used), *tail] for row, tail in zip(rows, tails, strict=True)]
+    write_bytes(path, table_text([*(COLUMNS[k] for k in used), *others], lines))
 
 
 def _relative(path: Path, folder: Path) -> str:

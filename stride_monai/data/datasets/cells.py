@@ -98,7 +98,7 @@ class BagCells(Dataset[dict[str, Any]]):
     batch gets it decoded by threads into one block of memory, which :func:`collate_cells` passes on without a copy.
 
     Args:
-        bags: paths of bag files, or dictionaries with one under ``bag``.
+        bags: paths of bag files, or dictionaries with one under ``bag``, and with the ``source`` of a joined cohort.
         top_k: the K best cells of each bag; None for all.
         crop_px: side of the samples in px; None for that of the bags, which then has to be one.
         crop_mpp: their um/px; None likewise.
@@ -106,7 +106,8 @@ class BagCells(Dataset[dict[str, Any]]):
         workers: threads that decode a batch; None for the number of cores.
 
     Attributes:
-        data: what is known of each sample without its picture: ``slide_id``, ``rank``, and ``label`` where asked for.
+        data: what is known of each sample without its picture: ``slide_id``, ``rank``, ``source`` where it is known,
+            and ``label`` where asked for.
 
     Raises:
         BagError: a bag is damaged or has crops that are smaller or of another um/px; or there is no cell at all.
@@ -134,12 +135,22 @@ class BagCells(Dataset[dict[str, Any]]):
         self._rows: list[tuple[int, int]] = []
         self.data: list[dict[str, Any]] = []
         for bag in bags:
-            self._add(BagFile(bag["bag"] if isinstance(bag, Mapping) else bag), top_k, crop_px, crop_mpp, labeled)
+            source = {"source": bag["source"]} if isinstance(bag, Mapping) and "source" in bag else {}
+            file = BagFile(bag["bag"] if isinstance(bag, Mapping) else bag)
+            self._add(file, source, top_k, crop_px, crop_mpp, labeled)
         if not self._rows:
             what = "labelled cell" if labeled else "cell"
             raise BagError(f"there is no {what} in {len(self._bags)} bags", "check the folder of the bags")
 
-    def _add(self, bag: BagFile, top_k: int | None, crop_px: int | None, crop_mpp: float | None, labeled: bool) -> None:
+    def _add(
+        self,
+        bag: BagFile,
+        source: Mapping[str, str],
+        top_k: int | None,
+        crop_px: int | None,
+        crop_mpp: float | None,
+        labeled: bool,
+    ) -> None:
         first = self._bags[0].header if self._bags else bag.header
         window = bag.window(crop_px or first.crop_px, crop_mpp or first.crop_mpp)
         place = len(self._bags)
@@ -147,7 +158,7 @@ class BagCells(Dataset[dict[str, Any]]):
         self._windows.append(window)
         labels = bag.class_indices().tolist() if labeled else []
         for row in range(min(len(bag), top_k) if top_k is not None else len(bag)):
-            known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1}
+            known: dict[str, Any] = {"slide_id": bag.header.slide_id, "rank": row + 1, **source}
             if labeled:
                 if labels[row] < 0:
                     continue

@@ -32,7 +32,7 @@ from stride_monai.data.importers.records import (
 from stride_monai.data.importers.split_lists import with_splits
 from stride_monai.data.manifest import SlideRecord, write_manifest
 from stride_monai.data.splits import leak_warning
-from stride_monai.errors import ConfigError, ManifestError, OutputError
+from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.files import write_bytes
 from stride_monai.ownership import LIST_NAME, refuse_within
 from stride_monai.slides.parts import own_folders
@@ -98,7 +98,7 @@ def import_dataset(
     """
     source, out, options = Path(source), Path(out), options or ImportOptions()
     _check_options(form, options)
-    files, problems = _free(out, overwrite), ProblemLog()
+    files, problems = CohortFiles.free(out, overwrite), ProblemLog()
     read = _read(form, source, out, options, problems)
     labels = LabelMap(form.labels, own_map, form.bethesda)
     met = [cell.label for cell in read.cells if cell.label] + [image.label for image in read.images if image.label]
@@ -133,18 +133,6 @@ class _Cohort(NamedTuple):
     regions: list[SourceRegion]
     unit: Unit
     excluded: Counter[str]
-
-
-def _free(out: Path, overwrite: bool) -> CohortFiles:
-    """The files of a folder that may be written to."""
-    files = CohortFiles(out)
-    files.refuse(COHORT_FILES)
-    standing = files.standing(name for name in COHORT_FILES if name != PROBLEMS_NAME)
-    if standing and not overwrite:
-        raise OutputError(f"{out} holds a {standing[0]} already", "choose another folder, or add --overwrite")
-    if "cohort.json" in standing:
-        raise OutputError(f"{out} holds a cohort of synthetic slides", "choose another folder")
-    return files
 
 
 def _read(form: Format, source: Path, out: Path, options: ImportOptions, problems: ProblemLog) -> Source:
