@@ -37,7 +37,8 @@ def import_(
         str,
         typer.Argument(
             metavar="FORMAT",
-            help="cric, riva, herlev, sipakmed, cervix93, tianchi, coco, yolo, voc, geojson, folder, or a plug-in.",
+            help="cric, riva, herlev, sipakmed, mendeley_lbc, cervix93, tianchi, coco, yolo, voc, geojson, folder, "
+            "or a plug-in.",
         ),
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of the data set.")],
@@ -111,9 +112,11 @@ def _show(report: ImportReport) -> None:
         table.add_row(plain(label), str(target["count"]), target["label"], plain(target["subtype"]), lossy)
     out_console.print(table)
     counts = report.counts
-    classes = ", ".join(f"{name} {count}" for name, count in counts["cells_by_class"].items())
+    classes = f" ({_listed(counts['cells_by_class'])})" if counts["cells"] else ""
     regions = f"{counts['annotated_regions']} annotated regions"
-    _say(f"{counts['images']} images, {counts['cells']} cells ({classes}), {regions}")
+    _say(f"{counts['images']} images, {counts['cells']} cells{classes}, {regions}")
+    if set(counts["images_by_class"]) != {"none"}:
+        _say(f"images by class: {_listed(counts['images_by_class'])}")
     if set(counts["images_by_split"]) != {"none"}:
         _say(f"splits: {_listed(counts['images_by_split'])}")
     if counts["cells_excluded"]:
@@ -148,11 +151,15 @@ def split(
     seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
     by: Annotated[str, typer.Option(help="patient, slide or image: refuse where less is known of an image.")] = "image",
     overwrite: Annotated[bool, typer.Option(help="Replace a split that is there.")] = False,
+    keep_test: Annotated[
+        bool,
+        typer.Option("--keep-test", help="Keep the test set that is there, the publisher's maybe; split the rest."),
+    ] = False,
 ) -> None:
     """Split a cohort into train, validation and test: by patient, where unknown by slide, where unknown by image."""
     from stride_monai.data.splits import split_cohort
 
-    facts = split_cohort(cohort, test, validation, seed, tuple(hold_out or ()), by, overwrite)
+    facts = split_cohort(cohort, test, validation, seed, tuple(hold_out or ()), by, overwrite, keep_test)
     table = Table("split", "images", "cells by class")
     for name, count in facts["images"].items():
         table.add_row(name, str(count), _listed(facts["cells"][name]))

@@ -48,6 +48,7 @@ def split_by_patient(
     seed: int = 0,
     held_out_centres: Collection[str] = (),
     labels: Mapping[str, Sequence[str]] | None = None,
+    keep_test: bool = False,
 ) -> list[SlideRecord]:
     """Assign every slide to ``train``, ``validation`` or ``test``; all slides of a patient go the same way.
 
@@ -55,19 +56,22 @@ def split_by_patient(
     and every n-th is taken: so each class is represented in proportion, to within one patient.
 
     Args:
-        records: slides; a split they already have is overwritten. Where the patient is not known, the specimen takes
-            its place, and where that is not known either, the slide itself (:func:`leak_groups`).
+        records: slides; a split they already have is overwritten, but see ``keep_test``. Where the patient is not
+            known, the specimen takes its place, and where that is not known either, the slide itself
+            (:func:`leak_groups`).
         test_fraction: share of the patients (those of held-out centres aside) that go to the test set, 0-1.
         validation_fraction: share of the patients that are left which go to validation, 0-1; 0.2 is the paper's 8:2.
         seed: another seed gives another split.
         held_out_centres: every patient with a slide from one of these goes to the test set as a whole.
         labels: labels by slide id that stand for the class of a slide that has none (:func:`labels_by_slide`).
+        keep_test: the test set is what is for testing already, and every patient of it; only the rest is split.
 
     Returns:
         The records in the order given, each with its split.
 
     Raises:
-        ManifestError: a fraction is outside 0-1, or no slide is from a centre that is to be held out.
+        ManifestError: a fraction is outside 0-1, no slide is from a centre that is to be held out, or there is no test
+            set to keep.
     """
     for name, fraction in (("test_fraction", test_fraction), ("validation_fraction", validation_fraction)):
         if not 0 <= fraction <= 1:
@@ -77,6 +81,11 @@ def split_by_patient(
         raise ManifestError(f"no slide is from centre '{absent[0]}', which is to be held out", "check its name")
     group_of = leak_groups(records)
     held_out = {group_of[record.slide_id] for record in records if record.centre in set(held_out_centres)}
+    if keep_test:
+        test_fraction = 0.0
+        held_out |= {group_of[record.slide_id] for record in records if record.split == "test"}
+        if not held_out:
+            raise ManifestError("no slide is for testing yet", "leave --keep-test out")
     strata: dict[str, str] = {}
     for record in records:
         group = group_of[record.slide_id]
@@ -175,6 +184,7 @@ def split_cohort(
     held_out_centres: Collection[str] = (),
     at_least: str = "image",
     overwrite: bool = False,
+    keep_test: bool = False,
 ) -> dict[str, Any]:
     """Split a cohort folder: write the splits into ``manifest.csv`` and what they were made from into ``split.json``.
 
@@ -186,6 +196,7 @@ def split_cohort(
         test_fraction, validation_fraction, seed, held_out_centres: as for :func:`split_by_patient`.
         at_least: one of :data:`KNOWN`; refuse where an image's patient, or its patient and slide, are not known.
         overwrite: replace a split that is there.
+        keep_test: keep the test set that is there, such as the publisher's, and split the rest.
 
     Returns:
         The content of ``split.json``; ``manifest_before`` names the copy of a manifest that was written by somebody and
@@ -198,16 +209,17 @@ def split_cohort(
     folder, files = Path(folder), CohortFiles(Path(folder))
     files.refuse([SPLIT_NAME])
     records = read_manifest(folder / "manifest.csv")
-    if any(record.split for record in records) and not overwrite:
+    if any(record.split for record in records) and not (overwrite or keep_test):
         raise ManifestError(
-            f"{folder / 'manifest.csv'} has splits already, maybe those of the data set", "add --overwrite to replace"
+            f"{folder / 'manifest.csv'} has splits already, maybe those of the data set",
+            "add --overwrite to replace them, or --keep-test to split the rest",
         )
     _refuse_unknown(records, at_least)
     cells = cells_of(folder, {record.slide_id for record in records})
     others = own_columns(folder / "manifest.csv")
     kept = _keep_manifest(files, records, others)
     records = split_by_patient(
-        records, test_fraction, validation_fraction, seed, held_out_centres, labels_by_slide(cells)
+        records, test_fraction, validation_fraction, seed, held_out_centres, labels_by_slide(cells), keep_test
     )
     split_of = {record.slide_id: record.split or "" for record in records}
     kinds = Counter(group.partition(":")[0] for group in set(leak_groups(records).values()))
@@ -218,6 +230,7 @@ def split_cohort(
         "test_fraction": test_fraction,
         "validation_fraction": validation_fraction,
         "held_out_centres": sorted(held_out_centres),
+        "test_kept": keep_test,
         "groups": {"patients": kinds["patient"], "specimens": kinds["specimen"], "single images": kinds["slide"]},
         "images": {name: sum(split == name for split in split_of.values()) for name in SPLITS},
         "cells": {

@@ -17,6 +17,7 @@ from stride_monai.bethesda import ABNORMAL, UNLABELED
 from stride_monai.data import CellRecord, SlideRecord, read_cells, read_manifest
 from stride_monai.data.cells import read_regions
 from stride_monai.data.importers import ImportOptions, ImportReport, import_dataset, load_format
+from stride_monai.data.splits import split_cohort
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.units import Box
 
@@ -150,6 +151,57 @@ def test_sipakmed_cut_out_cells_belong_to_their_field(imported: Callable[..., Im
     assert result.slides["Koilocytotic-001_01"].specimen == "Koilocytotic-001"
     assert result.of("Koilocytotic-001_01")[0].box == Box(1, 1, 49, 49)
     assert result.facts["unit"] == "cell"
+
+
+def test_mendeley_lbc_fields_have_a_class_and_a_group(imported: Callable[..., Imported], tmp_path: Path) -> None:
+    result = imported("mendeley_lbc", samples.mendeley_lbc(tmp_path / "lbc"))
+    assert len(result.slides) == 20
+    assert not result.cells, "no cell is labelled"
+    assert {name: (s.slide_class, s.specimen) for name, s in result.slides.items() if name[-1] in {"1", ")", "7"}} == {
+        **{f"nl_{group}_001": ("NILM", f"nl_{group}") for group in (1, 3, 11)},
+        **{f"hsil_{group}_001": ("HSIL", f"hsil_{group}") for group in (1, 2, 3)},
+        **{f"scc_{group}_001": ("HSIL", f"scc_{group}") for group in (1, 2, 3)},  # slides know no SCC
+        "LSIL_2 (1)": ("LSIL", "lsil_2"),
+        "7": ("LSIL", None),
+    }
+    assert (result.facts["unit"], result.report.license) == ("field", "CC BY 4.0")
+    assert "1 names begin with no letters and number: these fields are in no group" in result.report.warnings
+    assert not any("--complete" in warning for warning in result.report.warnings), "there are no marks"
+    listing = (result.folder / "problems.csv").read_text()
+    assert "valid.png" in listing
+    assert result.report.problems == {"note: label": 1}
+
+    facts = split_cohort(result.folder)
+    split_of: dict[str, set[str | None]] = {}
+    for slide in read_manifest(result.folder / "manifest.csv"):
+        split_of.setdefault(slide.specimen or slide.slide_id, set()).add(slide.split)
+    assert {len(splits) for splits in split_of.values()} == {1}, "a group stays together"
+    assert facts["groups"] == {"patients": 0, "specimens": 10, "single images": 1}
+
+
+def test_fields_in_a_folder_per_class(imported: Callable[..., Imported], tmp_path: Path) -> None:
+    source = samples.mendeley_lbc(tmp_path / "lbc")
+    (source / "NL").rename(source / "NILM")
+    result = imported("folder", source, values={"pictures": "fields"})
+    assert {slide.slide_class for slide in result.slides.values()} == {"NILM", "LSIL", "HSIL"}
+    assert not result.cells
+    with pytest.raises(ConfigError, match="cells, fields"):
+        import_dataset(source, tmp_path, load_format("folder"), ImportOptions(mpp=MPP, values={"pictures": "slides"}))
+
+
+def test_comparison_detector_as_coco(imported: Callable[..., Imported], tmp_path: Path) -> None:
+    result = imported("coco", samples.comparison_detector(tmp_path / "cd"))
+    assert Counter(slide.split for slide in result.slides.values()) == {"train": 6, "test": 2}
+    by_label = {cell.raw_label: (cell.label, cell.subtype) for cell in result.cells}
+    assert len(by_label) == 11
+    assert (by_label["ascus"], by_label["herps"], by_label["agc"]) == (
+        ("ASC-US", ""),
+        ("NILM", "Herpes simplex"),
+        ("AGC", ""),
+    )
+    assert len(result.regions) == 8, "detection data are annotated completely"
+    facts = split_cohort(result.folder, validation_fraction=0.34, keep_test=True)
+    assert facts["images"] == {"train": 4, "validation": 2, "test": 2}
 
 
 @pytest.mark.parametrize("order", ["yx", "xy"])

@@ -262,3 +262,40 @@ def test_cells_of_a_slide_that_the_manifest_does_not_have(cohort: Path) -> None:
     assert {record.split for record in read_manifest(cohort / "manifest.csv")} == {None}
     (cohort / "cells.csv").unlink()
     split_cohort(cohort)
+
+
+@given(records=_RECORDS, validation=st.floats(0, 1), seed=st.integers(0, 99), tested=st.sets(st.integers(0, 39)))
+@settings(max_examples=40, deadline=None)
+def test_the_publishers_test_set_is_kept(
+    records: list[SlideRecord], validation: float, seed: int, tested: set[int]
+) -> None:
+    given = [replace(record, split="test" if k in tested else "train") for k, record in enumerate(records)]
+    if not any(record.split == "test" for record in given):
+        with pytest.raises(ManifestError, match="no slide is for testing yet"):
+            split_by_patient(given, validation_fraction=validation, keep_test=True)
+        return
+    result = split_by_patient(given, 0.5, validation, seed, keep_test=True)
+    refuse_straddling(result, "m.csv")
+    group_of = leak_groups(given)
+    kept = {group_of[record.slide_id] for record in given if record.split == "test"}
+    assert {group_of[record.slide_id] for record in result if record.split == "test"} == kept
+    split_of = {group_of[record.slide_id]: record.split for record in result if record.split != "test"}
+    assert abs(Counter(split_of.values())["validation"] - validation * len(split_of)) <= 0.5 + 1e-9
+
+
+def test_a_cohort_keeps_the_test_set_that_it_came_with(cohort: Path) -> None:
+    records = read_manifest(cohort / "manifest.csv")
+    first = records[0].slide_id
+    tested = {
+        record.slide_id for record in records if leak_groups(records)[record.slide_id] == leak_groups(records)[first]
+    }
+    write_manifest(
+        cohort / "manifest.csv",
+        [replace(record, split="test" if record.slide_id in tested else "train") for record in records],
+    )
+    with pytest.raises(ManifestError, match="--keep-test"):
+        split_cohort(cohort)
+    assert split_cohort(cohort, validation_fraction=0.5, keep_test=True)["test_kept"]
+    split_of = {record.slide_id: record.split for record in read_manifest(cohort / "manifest.csv")}
+    assert {slide_id for slide_id, split in split_of.items() if split == "test"} == tested
+    assert "validation" in split_of.values()

@@ -116,6 +116,40 @@ def sipakmed(folder: Path) -> Path:
     return folder
 
 
+def mendeley_lbc(folder: Path) -> Path:
+    """Fields of two groups of each class; one name without a group, and a picture that is no field."""
+    names = [("NL", f"nl_{group}_{k:03}.jpg") for group in (1, 11, 3) for k in range(2)]
+    names += [
+        (label, f"{label.lower()}_{group}_00{k}.jpg")
+        for label in ("HSIL", "SCC")
+        for group in (1, 2, 3)
+        for k in (1, 2)
+    ]
+    for seed, (label, name) in enumerate([*names, ("LSIL", "LSIL_2 (1).jpg"), ("LSIL", "7.jpg")]):
+        field(folder / label / name, [(60, 60), (140, 120)], seed=seed)
+    field(folder / "valid.png")
+    text(folder / "fields.csv", "file,bethesda,group\n")
+    return folder
+
+
+def comparison_detector(folder: Path) -> Path:
+    """As it is passed on in COCO's layout: a file for each of two splits, the class names of the original."""
+    names = ("ascus", "asch", "lsil", "hsil", "scc", "agc", "trichomonas", "candida", "flora", "herps", "actinomyces")
+    categories = [{"id": k, "name": name} for k, name in enumerate(names, start=1)]
+    for split, count in (("train", 6), ("test", 2)):
+        images, cells = [], []
+        for k in range(count):
+            name = f"{split}-{k}.jpg"
+            field(folder / split / name, [(70, 70), (140, 130)], seed=k)
+            images.append({"id": k, "file_name": name, "width": SIDE, "height": SIDE})
+            for place, (x, y) in enumerate(((50, 50), (120, 110))):
+                label = 1 + (2 * k + place) % len(names)
+                cells.append({"id": 2 * k + place, "image_id": k, "category_id": label, "bbox": [x, y, 40, 40]})
+        content = {"images": images, "annotations": cells, "categories": categories}
+        as_json(folder / "annotations" / f"instances_{split}.json", content)
+    return folder
+
+
 def cervix93(folder: Path, order: str = "yx") -> Path:
     """Frames wider than high; two numbers a line, sorted by the first, in the order (y, x) as in the original."""
     rng = np.random.default_rng(3)

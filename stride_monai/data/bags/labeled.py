@@ -17,12 +17,13 @@ from stride_monai.data.datalists import cell_crops
 from stride_monai.data.manifest import SPLITS, read_manifest
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.files import config_hash
-from stride_monai.slides import open_slide
+from stride_monai.slides import crop_around, open_slide
 from stride_monai.units import Box
 
 __all__ = ["write_labeled_bags"]
 
 _log = logging.getLogger(__name__)
+_BORDER = "own background"  # what a crop shows beyond its slide's border
 
 
 def write_labeled_bags(
@@ -75,7 +76,7 @@ def write_labeled_bags(
             cell = marked.get((slide_id, item["cell_id"]))
             cells.append({**item, "box": cell and cell.box, "descriptions": cell.descriptions if cell else ()})
         made_from = [{key: value for key, value in cell.items() if key != "image"} for cell in cells]
-        made_from_hash = config_hash({"cells": made_from, "crop_px": crop_px, "crop_mpp": crop_mpp})
+        made_from_hash = config_hash({"cells": made_from, "crop_px": crop_px, "crop_mpp": crop_mpp, "border": _BORDER})
         path = out / f"{slide_id}{BAG_SUFFIX}"
         if _made_from(path) != made_from_hash:
             facts = {"slide_class": records[slide_id].slide_class, "config_hash": made_from_hash}
@@ -102,7 +103,7 @@ def _write(
 ) -> None:
     first = cells[0]
     with open_slide(first["image"], mpp=first["mpp"]) as slide, ThreadPoolExecutor(read_threads) as pool:
-        side = crop_px * crop_mpp / slide.mpp
+        side = crop_px * crop_mpp / slide.mpp  # of what a random negative is: it has no box of its own
 
         def crop(cell: Mapping[str, Any]) -> BagCell:
             x, y = cell["centre"]
@@ -110,7 +111,7 @@ def _write(
             return BagCell(
                 score=1.0,
                 box=cell["box"] or seen,
-                jpeg=encode_crop(slide.read(seen, mpp=crop_mpp)),
+                jpeg=encode_crop(crop_around(slide, x, y, crop_px, crop_mpp, own_background=True)),
                 cell_class=CELL_CLASSES[cell["label"]],
                 descriptions=cell["descriptions"],
                 crop_center=(x, y),

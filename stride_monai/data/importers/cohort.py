@@ -311,7 +311,7 @@ def _warnings(form: Format, options: ImportOptions, cohort: _Cohort, unused: Seq
         warnings.append(leak)
     if unused:
         warnings.append(f"labels of --map that the data set does not have: {', '.join(unused)}")
-    if not cohort.regions and cohort.unit != "cell":
+    if cohort.cells and not cohort.regions and cohort.unit != "cell":
         warnings.append(
             "a place without a mark counts as unlabelled, not as negative: no image is known to be annotated completely"
             " (say --complete if every lesion was marked)"

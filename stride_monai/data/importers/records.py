@@ -199,7 +199,7 @@ IMPORTERS: Plugins[Format] = Plugins(
     {
         name: f"stride_monai.data.importers.{name}:FORMAT"
         for name in (
-            *("cric", "riva", "herlev", "sipakmed", "cervix93", "tianchi"),
+            *("cric", "riva", "herlev", "sipakmed", "mendeley_lbc", "cervix93", "tianchi"),
             *("coco", "yolo", "voc", "geojson", "folder"),
         )
     },
