@@ -21,7 +21,7 @@ from stride_monai.data.bags.folder import BAG_SUFFIX, bag_paths, by_slide
 from stride_monai.data.cells import CellRecord, read_cells, read_regions
 from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
 from stride_monai.data.splits import refuse_straddling
-from stride_monai.data.tiles import SlideTiles
+from stride_monai.data.tiles import SlideTiles, of_one_size
 from stride_monai.errors import BagError, ManifestError
 from stride_monai.files import paths_of
 from stride_monai.slides import open_slide
@@ -53,8 +53,11 @@ def slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, 
     return [_slide_item(record) for record in _records(Path(dataset_dir), split)]
 
 
-def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dict[str, Any]]:
+def lesion_slides(dataset_dir: Path | str, split: str | None = None, box_um: float = 0.0) -> list[dict[str, Any]]:
     """The slides of a split with their positive cells, all positive classes merged into one.
+
+    Args:
+        box_um: see :func:`detection_tiles`.
 
     Returns:
         Dictionaries with ``image`` (path), ``mpp`` (um/px that the manifest states, or None), ``slide_id``,
@@ -62,19 +65,24 @@ def lesion_slides(dataset_dir: Path | str, split: str | None = None) -> list[dic
 
     Raises:
         ManifestError: broken tables, no slide in the split, or a slide without a class.
+        SlideError: a slide cannot be opened, which is tried with ``box_um`` only.
     """
     records = _records(Path(dataset_dir), split)
-    boxes: dict[str, list[tuple[float, ...]]] = {record.slide_id: [] for record in records}
+    cells: dict[str, list[CellRecord]] = {record.slide_id: [] for record in records}
     for cell in read_cells(Path(dataset_dir) / "cells.csv"):
-        if cell.positive and cell.slide_id in boxes:
-            boxes[cell.slide_id].append(tuple(cell.box))
+        if cell.positive and cell.slide_id in cells:
+            cells[cell.slide_id].append(cell)
+    items = []
     for record in records:
         if record.slide_class is None:
             raise ManifestError(f"slide '{record.slide_id}' has no slide_class", "label every slide that evaluates")
-    return [
-        {**_slide_item(record), "slide_class": record.slide_class, "boxes": boxes[record.slide_id]}
-        for record in records
-    ]
+        own = cells[record.slide_id]
+        if box_um and own:
+            with open_slide(record.path, mpp=record.mpp) as slide:
+                own = of_one_size(own, box_um / slide.mpp)
+        boxes = [tuple(cell.box) for cell in own]
+        items.append({**_slide_item(record), "slide_class": record.slide_class, "boxes": boxes})
+    return items
 
 
 def _slide_item(record: SlideRecord) -> dict[str, Any]:
@@ -94,6 +102,7 @@ def detection_tiles(
     negatives_per_positive: float = 0.5,
     seed: int = 0,
     min_visible: float = 0.3,
+    box_um: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Tiles for the lesion-cell detector, all positive classes merged into one.
 
@@ -109,12 +118,15 @@ def detection_tiles(
         seed: moves the tiles.
         min_visible: a cell of which the tile shows a smaller share is left out, 0-1. Training leaves out slivers; an
             evaluation takes 0, so that no detection of a sliver counts as a mistake.
+        box_um: give every cell a square of this side, um, about its nucleus, where its outline is known, or else about
+            the middle of its box. So cells that were boxed and cells that were pointed at are one thing to learn, and
+            neighbours in a crowd stay apart. 0 for the boxes as they are.
 
     Returns:
         Dictionaries with ``image`` (slide path), ``mpp`` (um/px of the slide), ``box`` (tile in level-0 px), ``boxes``
         (positive cells in tile px, clipped to the tile), ``visible`` (the share of each of them that the tile shows,
         1 for one that no border cuts), ``limits`` (level-0 px; None, or the annotated region where it is smaller than
-        the tile: the loader paints white what lies beyond), ``slide_id``.
+        the tile: the loader paints white what lies beyond), ``slide_id``; of a joined cohort also ``source``.
 
     Raises:
         ManifestError: broken tables, no slide in the split, or no positive cell on them.
@@ -126,7 +138,8 @@ def detection_tiles(
     for record in records:
         if any(cell.positive for cell in cells[record.slide_id]):
             with open_slide(record.path, mpp=record.mpp) as slide:
-                layout = SlideTiles(record, slide, cells[record.slide_id], regions.get(record.slide_id, ()), seed)
+                own = of_one_size(cells[record.slide_id], box_um / slide.mpp) if box_um else cells[record.slide_id]
+                layout = SlideTiles(record, slide, own, regions.get(record.slide_id, ()), seed)
                 tiles += layout.positive(tile_px, tile_mpp, min_visible)
     if not tiles:
         raise ManifestError(f"split '{split}' has no positive cell", "the detector learns from labelled positive cells")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from stride_monai.bethesda import NEGATIVE, UNLABELED
-from stride_monai.data.cells import CellRecord
+from stride_monai.data.cells import CellRecord, Polygon
 from stride_monai.data.hashing import digest, unit_interval
 from stride_monai.data.manifest import SlideRecord
 from stride_monai.slides import Slide
 from stride_monai.slides.foreground import find_foreground
 from stride_monai.units import Box
 
-__all__ = ["SlideTiles"]
+__all__ = ["SlideTiles", "of_one_size"]
 
 _log = logging.getLogger(__name__)
 _WHOLE = 1 - 1e-9  # of a cell that is cut by rounding only
@@ -134,7 +135,22 @@ class SlideTiles:
             "visible": visible,
             "limits": None if shown.area > _WHOLE * tile.area else tuple(shown),
             "slide_id": self._record.slide_id,
+            **({} if self._record.source is None else {"source": self._record.source}),
         }
+
+
+def of_one_size(cells: Sequence[CellRecord], side: float) -> list[CellRecord]:
+    """The cells in squares of ``side`` level-0 px about their nuclei, or about the middles of their boxes."""
+    sized = []
+    for cell in cells:
+        box = Box.around(*(_hull(cell.nucleus) if cell.nucleus else cell.box).center, side)
+        sized.append(replace(cell, x0=box.x0, y0=box.y0, x1=box.x1, y1=box.y1))
+    return sized
+
+
+def _hull(polygon: Polygon) -> Box:
+    xs, ys = zip(*polygon, strict=True)
+    return Box(min(xs), min(ys), max(xs), max(ys))
 
 
 def _holds(field: Box, x: float, y: float) -> bool:

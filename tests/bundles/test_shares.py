@@ -1,4 +1,4 @@
-"""Each source of a joined cohort gets its share of a training: of cells, and of bags."""
+"""Each source of a joined cohort gets its share of a training: of cells, of bags, and of tiles."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def _workflow(joined: Path, bundle: str, **settings: Any) -> ConfigWorkflow:
     root = bundle_root(bundle)
     files = [str(root / "configs" / f"{name}.json") for name in ("train", "tiny")]
     common = {"bundle_root": str(root), "dataset_dir": str(joined / "both"), "output_dir": str(joined / "out")}
-    made = ConfigWorkflow(files, logging_file=False, **common, encoder_name="test_convnext", **settings)
+    if bundle != "detection":
+        common["encoder_name"] = "test_convnext"
+    made = ConfigWorkflow(files, logging_file=False, **common, **settings)
     made.parser.parse(reset=True)
     return made
 
@@ -68,3 +70,13 @@ def test_bags_and_labelled_cells_have_theirs(joined: Path) -> None:
     cells = parser.get_parsed_content("labeled#dataset").data
     drawn = [cells[k]["source"] for k in parser.get_parsed_content("labeled#stream")(0)["index"].tolist()]
     assert drawn.count("far") / 400 == pytest.approx(0.75, abs=0.08)
+
+
+def test_tiles_of_the_detector_have_theirs(joined: Path) -> None:
+    parser = _workflow(joined, "detection", shares={"near": 1.0}, tile_px=64, box_um=20.0).parser
+    tiles = parser.get_parsed_content("train#dataset").data
+    assert set(Counter(tile["source"] for tile in tiles)) == {"near", "far"}
+    assert {tiles[k]["source"] for k in parser.get_parsed_content("train#sampler")} == {"near"}
+    whole = [box for tile in tiles for box, seen in zip(tile["boxes"], tile["visible"], strict=True) if seen == 1.0]
+    assert whole
+    assert all(x1 - x0 == pytest.approx(20) and y1 - y0 == pytest.approx(20) for x0, y0, x1, y1 in whole)

@@ -10,8 +10,16 @@ from slide_files import Scene
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.data import BagCell, BagHeader, CellRecord, SlideRecord, encode_crop, write_bag, write_cells
-from stride_monai.data.datalists import cell_crops, class_counts, detection_tiles, slide_bags, slides
+from stride_monai.data.datalists import (
+    cell_crops,
+    class_counts,
+    detection_tiles,
+    lesion_slides,
+    slide_bags,
+    slides,
+)
 from stride_monai.data.manifest import write_manifest
+from stride_monai.data.tiles import of_one_size
 from stride_monai.errors import BagError, ManifestError, SlideError
 from stride_monai.slides import open_slide
 from stride_monai.units import Box
@@ -97,6 +105,27 @@ def test_tiles_say_what_share_of_each_cell_they_show(cohort: Path) -> None:
     seen = [share for tile in every for share in tile["visible"]]
     assert seen.count(1.0) >= 35, "every cell is whole in a tile"
     assert min(seen) < 0.3
+
+
+def test_cells_in_boxes_of_one_size(cohort: Path) -> None:
+    """Squares of 20 um about the middles; where a nucleus was outlined, about that."""
+    cells = {"hsil": _cells("hsil", 30, 1), "lsil": _cells("lsil", 5, 2, "LSIL")}
+    seen = 0
+    for tile in detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, negatives_per_positive=0, box_um=20):
+        box = Box(*tile["box"])
+        whole = [Box(*of) for of, share in zip(tile["boxes"], tile["visible"], strict=True) if share == 1.0]
+        middles = [((of.center[0]) / 2 + box.x0, of.center[1] / 2 + box.y0) for of in whole]
+        own = np.array([cell.box.center for cell in cells[tile["slide_id"]]])
+        for of, middle in zip(whole, middles, strict=True):
+            assert (of.width, of.height) == pytest.approx((40, 40))
+            assert np.linalg.norm(own - middle, axis=1).min() < 1e-6
+        seen += len(whole)
+    assert seen >= 35
+    slides_of = {item["slide_id"]: item["boxes"] for item in lesion_slides(cohort, "val", box_um=20)}
+    for found, cell in zip(slides_of["v"], _cells("v", 7, 3), strict=True):
+        assert found == pytest.approx(Box.around(*cell.box.center, 20 / MPP))
+    eccentric = CellRecord("s", "1", 0, 0, 60, 40, "LSIL", nucleus=((40, 10), (50, 10), (50, 30), (40, 30)))
+    assert of_one_size([eccentric], 16)[0].box == Box(37, 12, 53, 28)
 
 
 def test_negative_tiles_are_on_the_deposit_of_negative_slides(cohort: Path) -> None:
