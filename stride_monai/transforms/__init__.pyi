@@ -14,13 +14,13 @@ from .loading import EncodeBagd as EncodeBagd
 from .loading import LoadBagd as LoadBagd
 from .loading import LoadCellCropd as LoadCellCropd
 from .loading import LoadSlideRegiond as LoadSlideRegiond
+from .look import Look as Look
 from .stain import StainAugmentation as StainAugmentation
 from .stain import StainNormalization as StainNormalization
 from .stain import StainViews as StainViews
 from .stain import stain_jitter as stain_jitter
 from .tile_augmentation import DetectionAugmentation as DetectionAugmentation
 from .tile_augmentation import DetectionAugmentationd as DetectionAugmentationd
-from .tile_augmentation import Look as Look
 from .topk_patches import CellBag as CellBag
 from .topk_patches import TopKCellPatches as TopKCellPatches
 from .topk_patches import TopKCellPatchesd as TopKCellPatchesd

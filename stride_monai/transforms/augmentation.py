@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms.color import jitter_hsv
+from stride_monai.transforms.look import DOMAIN, Look, seen_anew
 
 __all__ = [
     "STRENGTHS",
@@ -48,6 +49,8 @@ class Strength:
         hue: largest turn of the hue, in turns, 0-0.5.
         saturation: largest change of the saturation as a share of it, 0-1.
         value: likewise of the value (brightness).
+        look: how far a cell may look as if another laboratory had stained and another scanner seen it; drawn for each
+            cell on its own, on the CPU. None for not at all.
     """
 
     rotation: str = "none"
@@ -56,6 +59,7 @@ class Strength:
     hue: float = 0.0
     saturation: float = 0.0
     value: float = 0.0
+    look: Look | None = None
 
     def __post_init__(self) -> None:
         if self.rotation not in {"any", "right", "none"}:
@@ -70,9 +74,11 @@ STRENGTHS: Mapping[str, Strength] = MappingProxyType(
         "none": Strength(),
         "weak": Strength(rotation="right", flip=True, shift=1 / 32, hue=0.01, saturation=0.1, value=0.05),
         "strong": Strength(rotation="any", flip=True, shift=1 / 8, hue=0.04, saturation=0.4, value=0.2),
+        "domain": Strength(rotation="any", flip=True, shift=1 / 8, look=DOMAIN),
     }
 )
-"""The presets. The paper names the kinds (rotation, flips, random crop, random HSV jitter), the numbers are ours."""
+"""The presets. The paper names the kinds (rotation, flips, random crop, random HSV jitter), the numbers are ours;
+``domain`` is for training on synthetic slides and on few laboratories."""
 
 
 _CPU_PART = 4
@@ -106,13 +112,15 @@ class ScaleUint8d(MapTransform):
 
 
 class _Draw(NamedTuple):
-    """The random numbers of one batch: matrices ``[N, 2, 2]``, shifts ``[N, 2]`` in shares of the side, and colour."""
+    """The random numbers of one batch: matrices ``[N, 2, 2]``, shifts ``[N, 2]`` in shares of the side, colour, and
+    what the numbers of a look follow from."""
 
     matrix: Tensor
     shift: Tensor
     hue: Tensor
     saturation: Tensor
     value: Tensor
+    seed: Tensor
 
     def of(self, chosen: Tensor | slice) -> _Draw:
         return _Draw(*(part[chosen] for part in self))
@@ -121,11 +129,13 @@ class _Draw(NamedTuple):
 def _draw(
     random: np.random.RandomState, count: int, strength: Strength, share: slice | NDArray[np.int64] = slice(None)
 ) -> _Draw:
-    """Every number is drawn whatever the strength, so that a strength does not change what is drawn after it.
+    """Every number is drawn whatever the strength, so that a strength does not change what is drawn after it; but for
+    a look's.
 
     ``share`` says which of the ``count`` images the numbers are wanted for.
     """
     angle, mirror, across, down, hue, saturation, value = random.uniform(-1, 1, (7, count))[:, share]
+    seeds = random.randint(2**31 - 1, size=count)[share] if strength.look is not None else np.zeros(len(angle), int)
     count = len(angle)
     if strength.rotation == "any":
         cosine, sine = np.cos(math.pi * angle), np.sin(math.pi * angle)
@@ -140,6 +150,7 @@ def _draw(
         hue=torch.as_tensor(hue * strength.hue, dtype=torch.float32),
         saturation=torch.as_tensor(1 + saturation * strength.saturation, dtype=torch.float32),
         value=torch.as_tensor(1 + value * strength.value, dtype=torch.float32),
+        seed=torch.as_tensor(seeds),
     )
 
 
@@ -147,7 +158,7 @@ class CellAugmentation(Randomizable, Transform):
     """Augment one cell crop, or each crop of a batch on its own; the scale of a cell never changes.
 
     Args:
-        strength: ``none``, ``weak``, ``strong`` (:data:`STRENGTHS`), or a :class:`Strength`.
+        strength: ``none``, ``weak``, ``strong``, ``domain`` (:data:`STRENGTHS`), or a :class:`Strength`.
         size: side of the result in px: the middle of the moved image, at the same scale. None for the whole.
 
     Example::
@@ -248,10 +259,14 @@ def _moved(batch: Tensor, drawn: _Draw, size: int) -> Tensor:
 
 
 def _recolored(batch: Tensor, drawn: _Draw, strength: Strength) -> Tensor:
-    if not (strength.hue or strength.saturation or strength.value):
+    if strength.hue or strength.saturation or strength.value:
+        factors = (drawn.hue, drawn.saturation, drawn.value)
+        batch = jitter_hsv(batch, *(factor.to(batch.device) for factor in factors))
+    if strength.look is None:
         return batch
-    factors = (drawn.hue, drawn.saturation, drawn.value)
-    return jitter_hsv(batch, *(factor.to(batch.device) for factor in factors))
+    randoms = map(np.random.RandomState, drawn.seed.tolist())
+    seen = [seen_anew(cell, strength.look, random) for cell, random in zip(batch.cpu(), randoms, strict=True)]
+    return torch.stack(seen).to(batch.device)
 
 
 class CellAugmentationd(Randomizable, MapTransform):
@@ -259,7 +274,7 @@ class CellAugmentationd(Randomizable, MapTransform):
 
     Args:
         keys: of crops ``[3, S, S]`` or bags of crops ``[N, 3, S, S]``.
-        strength: ``none``, ``weak``, ``strong``, or a :class:`Strength`.
+        strength: ``none``, ``weak``, ``strong``, ``domain``, or a :class:`Strength`.
         allow_missing_keys: pass over keys that a sample lacks.
     """
 

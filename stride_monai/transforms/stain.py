@@ -89,7 +89,7 @@ class StainAugmentation(CellAugmentation):
     """A :class:`~stride_monai.transforms.CellAugmentation` and a jitter of the dyes of each cell.
 
     Args:
-        strength: of the augmentation that goes before: ``none``, ``weak``, ``strong``, or a ``Strength``.
+        strength: of the augmentation that goes before: ``none``, ``weak``, ``strong``, ``domain``, or a ``Strength``.
         amount: largest change of a dye's amount, as a share of it, 0-1.
         offset: largest amount of a dye that is added or taken everywhere, glass included, 0-1.
         dyes: a key of :data:`DYES`.

@@ -32,7 +32,7 @@ def _disc(side: int = 96, radius: float = 20.0) -> torch.Tensor:
     return torch.as_tensor(1 - 0.8 * inside, dtype=torch.float32).expand(3, -1, -1).clone()
 
 
-@pytest.mark.parametrize("strength", ["weak", "strong"])
+@pytest.mark.parametrize("strength", ["weak", "strong", "domain"])
 def test_a_nucleus_keeps_its_area(strength: str) -> None:
     geometry = STRENGTHS[strength]
     only = Strength(rotation=geometry.rotation, flip=geometry.flip, shift=geometry.shift)
@@ -92,7 +92,7 @@ def test_a_shift_is_whole_pixels_within_its_bound() -> None:
     assert len(shifts) > 20
 
 
-@pytest.mark.parametrize("strength", ["none", "weak", "strong"])
+@pytest.mark.parametrize("strength", ["none", "weak", "strong", "domain"])
 def test_any_input_gives_float_from_0_to_1_of_the_same_shape(strength: str) -> None:
     random = np.random.default_rng(0)
     augment = CellAugmentation(strength)
@@ -119,6 +119,17 @@ def test_the_seed_decides_and_images_of_a_batch_differ() -> None:
     through_compose.set_random_state(seed=5)
     assert torch.equal(through_compose({"image": batch})["image"], first)
     assert not torch.equal(through_compose({"image": batch})["image"], first)
+
+
+def test_a_look_is_drawn_for_each_cell_whatever_batch_and_process_it_is_in() -> None:
+    batch = torch.rand(3, 24, 24).expand(8, -1, -1, -1)
+    whole = CellAugmentation("domain").set_random_state(seed=5)(batch)
+    assert all(not torch.equal(whole[0], other) for other in whole[1:])
+    views = CellAugmentation("domain").set_random_state(seed=5).drawn(8)
+    assert torch.equal(torch.cat([views(batch[:3], slice(3)), views(batch[3:], slice(3, 8))]), whole)
+    for rank in range(2):
+        part = CellAugmentation("domain").set_random_state(seed=5).drawn(8, slice(rank, None, 2))
+        assert torch.equal(part(batch[rank::2]), whole[rank::2])
 
 
 def test_all_keys_of_a_sample_get_the_same_draw() -> None:

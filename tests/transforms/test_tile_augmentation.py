@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from stride_monai.errors import ConfigError
 from stride_monai.transforms import DetectionAugmentation, DetectionAugmentationd, Look, Strength
-from stride_monai.transforms.tile_augmentation import TILE_STRENGTHS
+from stride_monai.transforms.augmentation import STRENGTHS
 
 PLAIN = Strength()
 
@@ -63,7 +65,7 @@ def _tile(side: int = 64) -> torch.Tensor:
 
 
 def _seen(look: Look, image: torch.Tensor, count: int = 40) -> list[torch.Tensor]:
-    augment = DetectionAugmentation(PLAIN, look).set_random_state(seed=0)
+    augment = DetectionAugmentation(replace(PLAIN, look=look)).set_random_state(seed=0)
     return [augment(image, [])[0] for _ in range(count)]
 
 
@@ -106,7 +108,7 @@ def test_contrast_changes_how_much_darker_a_nucleus_is() -> None:
     assert max(ratios) > (nucleus / cytoplasm) ** 1.3
 
 
-@pytest.mark.parametrize("name", sorted(TILE_STRENGTHS))
+@pytest.mark.parametrize("name", sorted(STRENGTHS))
 def test_no_strength_changes_the_size_of_a_cell(name: str) -> None:
     """The nucleus, taken at half of its darkness, keeps its area whatever colour and sharpness it is given."""
     image = _tile(96)
@@ -122,7 +124,7 @@ def test_no_strength_changes_the_size_of_a_cell(name: str) -> None:
     assert min(areas) > 0.7 * area(image)
 
 
-@pytest.mark.parametrize("name", sorted(TILE_STRENGTHS))
+@pytest.mark.parametrize("name", sorted(STRENGTHS))
 def test_the_seed_decides_and_values_stay_between_0_and_1(name: str) -> None:
     image, boxes = torch.randint(0, 256, (3, 32, 48), dtype=torch.uint8), [[1.0, 2, 5, 8]]
     one, other = (DetectionAugmentation(name).set_random_state(seed=7) for _ in range(2))
