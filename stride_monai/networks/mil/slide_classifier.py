@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from stride_monai.errors import BagError, BundleError, ConfigError
 from stride_monai.findings import OperatingPoint
-from stride_monai.networks.encoders.cell_encoder import CellClassifier, refuse_batch_norm
+from stride_monai.networks.batch_norm import refuse_batch_norm
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import is_scripting, recording
 from stride_monai.networks.mil.activation import class_activation
 

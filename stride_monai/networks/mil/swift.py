@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from stride_monai.networks.encoders.cell_encoder import refuse_batch_norm
+from stride_monai.networks.batch_norm import refuse_batch_norm
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
 __all__ = ["SwiftOutput", "SwiftStudent", "View", "encode_in_parts"]
@@ -44,7 +44,7 @@ def encode_in_parts(encode: Callable[[Tensor], Tensor], images: Tensor, view: Vi
     between are computed again in the backward pass (one more forward pass, the same values).
 
     Args:
-        encode: from float crops ``[n, 3, S, S]`` to features ``[n, D]``; each crop on its own, so no BatchNorm.
+        encode: from float crops ``[n, 3, S, S]`` to features ``[n, D]``; each crop on its own, so no live BatchNorm.
         images: uint8 crops ``[N, 3, S, S]``.
         view: augments a part.
         part: number of crops at once; None for all in one pass without recomputation.
@@ -71,7 +71,7 @@ class SwiftStudent(nn.Module):
             None encodes all in one pass.
 
     Raises:
-        ConfigError: the encoder has BatchNorm (the cells of one slide share statistics, and training collapses).
+        ConfigError: the encoder has live BatchNorm (the cells of one slide share statistics, and training collapses).
     """
 
     def __init__(self, classifier: SlideClassifier, part: int | None = None) -> None:
