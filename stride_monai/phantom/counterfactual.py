@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.bethesda import PAPER_DESCRIPTIONS
+from stride_monai.bethesda import NEGATIVE, PAPER_DESCRIPTIONS
 from stride_monai.errors import ConfigError
 from stride_monai.phantom.cells.figures import Figure, Nucleus, Part
 from stride_monai.phantom.cells.hard_negatives import HARD_NEGATIVES
 from stride_monai.phantom.cells.lesions import LESIONS
-from stride_monai.phantom.cells.measures import A0, irregular, measures, moments
+from stride_monai.phantom.cells.measures import A0, measures, moments
 from stride_monai.phantom.cells.outlines import SAMPLES, Outline
+from stride_monai.phantom.cells.words import described
 from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.cohorts.bags import check_crops, cut_crops
 from stride_monai.phantom.painting.painter import Scene
@@ -131,8 +132,7 @@ def _with_more_cytoplasm(figure: Figure) -> Figure | None:
 
 def _with_one_nucleus(figure: Figure) -> Figure | None:
     part = _only_part(figure)
-    single = _with(figure, replace(part, nuclei=part.nuclei[:1]))
-    return single if irregular(single.nuclei()) == irregular(figure.nuclei()) else None
+    return _with(figure, replace(part, nuclei=part.nuclei[:1]))
 
 
 def _smoother(figure: Figure) -> Figure | None:
@@ -163,17 +163,13 @@ def _unwrinkled(figure: Figure) -> Figure | None:
     """Without the creases, and as a wrinkled nucleus has a wrinkled contour, with a smooth one."""
     if len(figure.nuclei()) > 1:
         return None
-    smooth = _each_nucleus(
-        figure, lambda nucleus: replace(nucleus, wrinkled=False, outline=_ellipse_like(nucleus.outline))
-    )
+    smooth = _each_nucleus(figure, lambda nucleus: replace(nucleus, creases=(), outline=_ellipse_like(nucleus.outline)))
     return smooth if _holds_its_nuclei(smooth) else None
 
 
 def _larger(figure: Figure) -> Figure | None:
-    """The nucleus of an ASC-US cell, as dark as an LSIL's may be, at 3.4 A0: by definition it is LSIL now."""
+    """The nucleus of an ASC-US cell at 3.4 A0: by definition it is LSIL now."""
     nucleus = figure.nuclei()[0]
-    if nucleus.density < 0.7:
-        return None
     factor = math.sqrt(3.4 * A0 / nucleus.outline.area)
     outline = replace(nucleus.outline, radii=nucleus.outline.radii * factor)
     grown = _each_nucleus(figure, lambda one: replace(one, outline=outline))
@@ -190,7 +186,7 @@ PROPERTIES: Mapping[str, Property] = {
     "binucleation": Property(("LSIL",), _with_one_nucleus, frozenset({_BINUCLEATE})),
     "hyperchromasia": Property(("LSIL", "ASC-H", "HSIL"), _PALER, frozenset({_DARK})),
     "mild_hyperchromasia": Property(("ASC-US",), _PALER, frozenset({_MILD})),
-    "nuclear_size": Property(("ASC-US",), _larger, frozenset({_ENLARGED, _MILD}), frozenset({_LARGE, _DARK})),
+    "nuclear_size": Property(("ASC-US",), _larger, frozenset({_ENLARGED}), frozenset({_LARGE})),
     "chromatin": Property(_SQUAMOUS, _FINER, frozenset({_CHROMATIN})),
     "membrane": Property(_SQUAMOUS, _smoother, frozenset({_MEMBRANE})),
     "raisinoid": Property(("LSIL",), _unwrinkled, frozenset({_RAISIN, _MEMBRANE})),
@@ -219,9 +215,13 @@ def edited(name: str, seed: int, pinkness: float) -> tuple[Figure, Figure]:
         rng = stream(seed, Draw.COUNTERFACTUAL, trial)
         original = makers[what.labels[int(rng.integers(len(what.labels)))]](rng, pinkness)
         changed = what.edit(original) if what.lost <= set(original.descriptions) else None
-        if changed is not None:
-            kept = tuple(text for text in changed.descriptions if text not in what.lost)
-            return original, replace(changed, descriptions=(*kept, *sorted(what.gained)))
+        if changed is None:
+            continue
+        if original.label != NEGATIVE:
+            changed = replace(changed, descriptions=described(changed))
+        before, after = frozenset(original.descriptions), frozenset(changed.descriptions)
+        if (before - after, after - before) == (what.lost, what.gained):
+            return original, changed
     raise ConfigError(f"none of {_TRIALS} cells showed '{name}'", "take another seed")
 
 

@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from stride_monai.bethesda import PAPER_DESCRIPTIONS
 from stride_monai.phantom.cells.anatomy import Dyes, disc_area, nuclear_dyes, spots, squamous_dyes
 from stride_monai.phantom.cells.figures import Figure, Nucleus, Part
-from stride_monai.phantom.cells.measures import A0, irregular, texts_of
+from stride_monai.phantom.cells.measures import A0
 from stride_monai.phantom.cells.outlines import Outline, ellipse, enclosing, polygonal
 from stride_monai.phantom.cells.strands import Strand, winding
+from stride_monai.phantom.cells.words import described
 
 __all__ = ["scc"]
 
-_HIGH_RATIO, _DARK, _MEMBRANE, _CHROMATIN, _PLEOMORPHIC, _NUCLEOLI = PAPER_DESCRIPTIONS["ASC-H/HSIL"]
 
+def scc(rng: np.random.Generator, pinkness: float, crowded: bool = False) -> Figure:
+    """One carcinoma cell; two thirds are keratinised: orange, dense, drawn out, with an ink-dark nucleus.
 
-def scc(rng: np.random.Generator, pinkness: float) -> Figure:
-    """One carcinoma cell; two thirds are keratinised: orange, dense, drawn out, with an ink-dark nucleus."""
+    Args:
+        crowded: the cell lies in a group of its like; adds the description of disorder, which odd shapes have anyway.
+    """
     form = str(
         rng.choice(("fibre", "tadpole", "spindle", "bizarre", "non_keratinizing"), p=(0.1, 0.17, 0.2, 0.2, 0.33))
     )
-    part = _non_keratinizing(rng) if form == "non_keratinizing" else _keratinized(rng, form)
-    nucleus = part.nuclei[0]
-    orange = form != "non_keratinizing" or rng.random() < 0.15
+    round_ = form == "non_keratinizing"
+    part = _non_keratinizing(rng) if round_ else _keratinized(rng, form)
     dyes: Dyes = squamous_dyes(rng, False)
-    if orange:
+    if not round_ or rng.random() < 0.15:
         dyes = (0.05, rng.uniform(0.4, 0.9), 0.0, rng.uniform(0.5, 1.2), 0.2)
-    texts = texts_of(
-        (form == "non_keratinizing", _HIGH_RATIO),
-        (True, _DARK),
-        (irregular(part.nuclei), _MEMBRANE),
-        (nucleus.coarse, _CHROMATIN),
-        (True, _PLEOMORPHIC),
-        (bool(nucleus.nucleoli), _NUCLEOLI),
-    )
-    return Figure(f"scc_{form}", "SCC", (part,), dyes, nuclear_dyes(rng), texts)
+    figure = Figure(f"scc_{form}", "SCC", (part,), dyes, nuclear_dyes(rng))
+    return replace(figure, descriptions=described(figure, disordered=crowded or not round_))
 
 
 def _ink_dark(rng: np.random.Generator, area: float, elongation: float, angle: float) -> Nucleus:
-    outline = ellipse(rng, area, elongation=elongation, angle=angle, irregularity=rng.uniform(0.08, 0.2))
+    outline = ellipse(rng, area, elongation=elongation, angle=angle, irregularity=rng.uniform(0.04, 0.24))
     coarse = rng.random() < 0.6
     return Nucleus(
         outline,
         density=rng.uniform(0.95, 1.4),
-        chromatin=0.25 if coarse else 0.1,
+        chromatin=0.3 if coarse else 0.1,
         coarse=coarse,
         membrane=0.1,
         clearing=0.0,
@@ -110,11 +106,12 @@ def _keratinized(rng: np.random.Generator, form: str) -> Part:
 def _non_keratinizing(rng: np.random.Generator) -> Part:
     """A large round nucleus with uneven, cleared chromatin and macronucleoli in scanty fragile cytoplasm."""
     nuclear = rng.uniform(11, 17)
-    outline = ellipse(rng, disc_area(nuclear), elongation=rng.uniform(1, 1.5), irregularity=rng.uniform(0.06, 0.16))
-    nucleoli = spots(rng, int(rng.choice(4, p=(0.2, 0.4, 0.25, 0.15))), nuclear * 0.27, (0.9, 1.6))
+    outline = ellipse(rng, disc_area(nuclear), elongation=rng.uniform(1, 1.5), irregularity=rng.uniform(0.02, 0.22))
+    nucleoli = spots(rng, int(rng.choice(4, p=(0.3, 0.35, 0.2, 0.15))), nuclear * 0.27, (0.9, 1.6))
+    pale = rng.random() < 0.2
     nucleus = Nucleus(
         outline,
-        density=rng.uniform(0.72, 1.05),
+        density=rng.uniform(*((0.5, 0.64) if pale else (0.83, 1.05))),
         chromatin=rng.uniform(0.26, 0.42),
         coarse=True,
         membrane=rng.uniform(0.15, 0.4),
@@ -123,7 +120,7 @@ def _non_keratinizing(rng: np.random.Generator) -> Part:
     )
     cell = ellipse(
         rng,
-        disc_area(nuclear / rng.uniform(0.6, 0.85)),
+        disc_area(nuclear / rng.uniform(0.5, 0.85)),
         elongation=rng.uniform(1, 1.5),
         irregularity=rng.uniform(0.1, 0.2),
     )

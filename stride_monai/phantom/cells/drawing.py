@@ -133,7 +133,7 @@ def _draw_cytoplasm(canvas: Canvas, part: Part, cell: Outline) -> None:
 
 
 def _crease(canvas: Canvas, amount: FloatArray, crease: Crease, where: _Slices) -> None:
-    """Thicken the cytoplasm along a crease."""
+    """Thicken or thin what lies along a crease."""
     near, inner = _common(canvas.around(crease.x, crease.y, crease.length + 1.0), where)
     x, y = canvas.grid(near)
     cos, sin = np.float32(np.cos(crease.angle)), np.float32(np.sin(crease.angle))
@@ -193,7 +193,6 @@ def _draw_nucleus(canvas: Canvas, nucleus: Nucleus, covered: bool) -> None:
     if covered:
         canvas.planes[CYTOPLASM][where] *= 1 - 0.35 * body
         canvas.planes[ACCENT][where] *= 1 - 0.35 * body
-    contrast = np.float32(nucleus.chromatin)
     if nucleus.coarse:
         # Dark clumps on an even ground: holes would look like vacuoles.
         clumps = np.maximum(canvas.texture("coarse", where), -0.9)
@@ -201,15 +200,21 @@ def _draw_nucleus(canvas: Canvas, nucleus: Nucleus, covered: bool) -> None:
     else:
         granular = canvas.texture("granular", where)
         grain = 0.6 * granular + 0.6 * np.maximum(granular - 1.0, 0) + 0.35 * canvas.texture("fine", where)
-    pattern = 1 + contrast * (grain + 0.35 * canvas.texture("patchy", where))
-    if nucleus.wrinkled:
-        pattern += 0.35 * canvas.texture("ridges", where) * (depth > 0.6)
+    pattern = 1 + np.float32(nucleus.chromatin) * (grain + 0.35 * canvas.texture("patchy", where))
     middle = np.clip(depth / np.float32(max(outline.reach, 0.5)), 0, 1)
     pattern *= 1 - np.float32(nucleus.clearing) * middle
     pattern += np.float32(nucleus.membrane) * _bump(depth, 0.4, 0.4)
-    canvas.planes[NUCLEAR][where] += np.float32(nucleus.density) * body * np.maximum(pattern, 0.15)
+    for crease in nucleus.creases:
+        _crease(canvas, pattern, crease, where)
+    np.maximum(pattern, 0.15, out=pattern)
+    # Whatever its chromatin, the nucleus is on the whole as dark as the figure states, and its texts say.
+    pattern *= body.sum() / np.maximum((pattern * body).sum(), np.float32(1e-6))
     for spot_x, spot_y, radius in nucleus.nucleoli:
-        _draw_spot(canvas, spot_x, spot_y, radius, 0.5)
+        # The chromatin has withdrawn from around a nucleolus, which stands out by that.
+        pattern *= 1 - np.float32(0.7) * _step(radius + np.float32(0.8) - np.hypot(x - spot_x, y - spot_y), 1.0)
+    canvas.planes[NUCLEAR][where] += np.float32(nucleus.density) * body * pattern
+    for spot_x, spot_y, radius in nucleus.nucleoli:
+        _draw_spot(canvas, spot_x, spot_y, radius, 1.0)
 
 
 def _draw_spot(canvas: Canvas, x: float, y: float, radius: float, density: float) -> None:

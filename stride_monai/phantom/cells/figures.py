@@ -15,17 +15,41 @@ __all__ = ["Crease", "Figure", "Halo", "Nucleus", "Part"]
 
 
 @dataclass(frozen=True, slots=True)
+class Crease:
+    """A line of a surface: a thin wrinkle, or a pleat where a cell lies double.
+
+    Attributes:
+        x, y: middle, um.
+        angle: direction, radians.
+        length: half length, um.
+        bend: curvature, 1/um.
+        width: um; of a pleat how far it reaches from its crisp edge.
+        strength: extra density, as a share of what it crosses; a furrow, which is paler, has a negative one.
+        pleat: crisp on one side and fading on the other.
+    """
+
+    x: float
+    y: float
+    angle: float
+    length: float
+    bend: float
+    width: float
+    strength: float
+    pleat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Nucleus:
     """One nucleus (or lobe).
 
     Attributes:
-        density: haematoxylin density of its body; a normal intermediate nucleus has about 0.6.
+        density: mean haematoxylin density of its body; a normal intermediate nucleus has about 0.6.
         chromatin: contrast of the chromatin texture, as a share of the density.
         coarse: whether the chromatin is coarsely granular.
         membrane: extra density of the nuclear membrane.
         clearing: how much paler the middle is than the rim, 0-1.
-        nucleoli: (x, y, radius) in um of each nucleolus.
-        wrinkled: raisin-like creases.
+        nucleoli: (x, y, radius) in um of each nucleolus; the chromatin around it is cleared.
+        creases: ridges and furrows of a raisinoid nucleus.
         softness: width of its border in um; a smudged nucleus has a wide one.
     """
 
@@ -36,7 +60,7 @@ class Nucleus:
     membrane: float = 0.2
     clearing: float = 0.15
     nucleoli: tuple[tuple[float, float, float], ...] = ()
-    wrinkled: bool = False
+    creases: tuple[Crease, ...] = ()
     softness: float = 0.5
 
 
@@ -56,30 +80,6 @@ class Halo:
     rim: float
     sharpness: float = 0.8
     distinct: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Crease:
-    """A line of the cell's surface: a thin wrinkle, or a pleat where the cell lies double.
-
-    Attributes:
-        x, y: middle, um.
-        angle: direction, radians.
-        length: half length, um.
-        bend: curvature, 1/um.
-        width: um; of a pleat how far it reaches from its crisp edge.
-        strength: extra density, as a share of the cytoplasm's.
-        pleat: crisp on one side and fading on the other.
-    """
-
-    x: float
-    y: float
-    angle: float
-    length: float
-    bend: float
-    width: float
-    strength: float
-    pleat: bool = False
 
 
 @dataclass(frozen=True, slots=True)

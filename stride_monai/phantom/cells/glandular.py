@@ -9,9 +9,10 @@ import numpy as np
 from stride_monai.bethesda import AGC_DESCRIPTION, PAPER_DESCRIPTIONS
 from stride_monai.phantom.cells.anatomy import columnar_part, moved, packed, squamous
 from stride_monai.phantom.cells.figures import Figure, Halo, Nucleus, Part
-from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, NORMAL_DENSITY, measures, texts_of
+from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, measures
 from stride_monai.phantom.cells.outlines import ellipse
 from stride_monai.phantom.cells.strands import Strand
+from stride_monai.phantom.cells.words import DARK_FROM
 
 __all__ = ["agc"]
 
@@ -34,7 +35,7 @@ def agc(rng: np.random.Generator, pinkness: float) -> Figure:
     places = {"strip": _strip, "rosette": _rosette, "sheet": _sheet}[form](rng, disorder)
     feathered, vacuolated = form != "rosette" and rng.random() < 0.75, rng.random() < 0.4
     basal, variation = rng.uniform(-0.25, 0.15), rng.uniform(0.05, 0.3)
-    dark, coarse = rng.uniform(0.56, 0.88), rng.random() < 0.7
+    dark, coarse = rng.uniform(0.56, 1.0), rng.random() < 0.7
     parts, bases = [], []
     for x, y, angle in places:
         nucleus = _nucleus(rng, angle + rng.normal(0, 0.2), variation, dark, coarse)
@@ -50,16 +51,16 @@ def agc(rng: np.random.Generator, pinkness: float) -> Figure:
         bases.append(place)
     figure = squamous(rng, f"agc_{form}", "AGC", parts, texts=(AGC_DESCRIPTION,))
     read = measures(figure)
-    observed = texts_of(
-        (read["nuclear_density_ratio"] * NORMAL_DENSITY > 0.66, _DARK),
-        (read["nuclear_area_cv"] >= _PLEOMORPHIC_FROM, _PLEOMORPHIC),
-        (read["contour_irregularity"] >= IRREGULAR_FROM, _MEMBRANE),
-        (read["vacuoles"] > 0, _VACUOLES),
-        (form == "rosette" or any(part.strands for part in parts), _ROSETTE),
-        (disorder >= _DISORDER_FROM, _DISORDER),
-        (float(np.mean(bases)) >= _DISPLACED_FROM, _DISPLACED),
-    )
-    return replace(figure, observed=observed)
+    drawn = {
+        _DARK: read["nuclear_density_ratio"] >= DARK_FROM,
+        _PLEOMORPHIC: read["nuclear_area_cv"] >= _PLEOMORPHIC_FROM,
+        _MEMBRANE: read["contour_irregularity"] >= IRREGULAR_FROM,
+        _VACUOLES: read["vacuoles"] > 0,
+        _ROSETTE: form == "rosette" or any(part.strands for part in parts),
+        _DISORDER: disorder >= _DISORDER_FROM,
+        _DISPLACED: float(np.mean(bases)) >= _DISPLACED_FROM,
+    }
+    return replace(figure, observed=tuple(text for text, is_drawn in drawn.items() if is_drawn))
 
 
 def _strip(rng: np.random.Generator, disorder: float) -> list[_Place]:

@@ -14,10 +14,8 @@ __all__ = [
     "IRREGULAR_FROM",
     "NORMAL_DENSITY",
     "contour_irregularity",
-    "irregular",
     "measures",
     "moments",
-    "texts_of",
 ]
 
 A0 = 42.0
@@ -58,7 +56,7 @@ def measures(figure: Figure) -> dict[str, float]:
             found["nuclear_area_cv"] = float(areas.std() / areas.mean())
         found["nucleoli"] = float(sum(len(nucleus.nucleoli) for nucleus in nuclei))
         found["coarse_chromatin"] = float(np.mean([nucleus.coarse for nucleus in nuclei]))
-        found["raisinoid"] = float(np.mean([nucleus.wrinkled for nucleus in nuclei]))
+        found["raisinoid"] = float(np.mean([bool(nucleus.creases) for nucleus in nuclei]))
         found["nuclear_density_ratio"] = float(np.mean([nucleus.density for nucleus in nuclei]) / NORMAL_DENSITY)
         found["contour_irregularity"] = _irregularity(nuclei)
     ratios = [_nc_ratio(part) for part in cells if part.nuclei]
@@ -67,18 +65,8 @@ def measures(figure: Figure) -> dict[str, float]:
     return found
 
 
-def irregular(nuclei: Sequence[Nucleus]) -> bool:
-    """Whether an observer would call the contours irregular: the mean of the measure, as the truth reports it."""
-    return _irregularity(nuclei) >= IRREGULAR_FROM
-
-
 def _irregularity(nuclei: Sequence[Nucleus]) -> float:
     return float(np.mean([contour_irregularity(nucleus.outline.polygon()) for nucleus in nuclei]))
-
-
-def texts_of(*pairs: tuple[bool, str]) -> tuple[str, ...]:
-    """The texts of what was drawn, each given with whether it was."""
-    return tuple(text for drawn, text in pairs if drawn)
 
 
 def contour_irregularity(points: NDArray[np.float64]) -> float:
