@@ -82,6 +82,8 @@ def _added(config: Any, known: Any, path: tuple[str, ...]) -> Iterator[tuple[tup
         return
     if config.get("_target_") != known.get("_target_"):
         return
+    if path and not known:  # a table that the user fills, such as the shares of sources
+        return
     arguments, takes_any = _arguments(config["_target_"]) if "_target_" in config else ([], False)
     for key, value in config.items():
         choices = [name for name in (*known, *arguments) if not name.startswith("_")]

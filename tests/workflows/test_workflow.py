@@ -75,6 +75,7 @@ def test_names_of_before_are_refused_with_those_of_now(bundle: str, old: str, ne
         {"log_loss#_disabled_": True},
         {"epochs": 3, "max_epochs": "@epochs"},  # new, and something refers to it
         {"_meta_#version": "9"},
+        {"shares": {"cric": 0.25, "a lab": 0.5}},  # a table that the user fills
     ],
 )
 def test_known_overrides_are_taken(override: dict[str, object]) -> None:
