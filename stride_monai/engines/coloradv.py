@@ -136,7 +136,7 @@ class ColorAdvTrainer(SwiftTrainer):
         precision = torch.autocast("cuda", **self.amp_kwargs) if self.amp and self.scaler is not None else nullcontext()
         with precision:
             found: SwiftOutput = self.inferer(images.new_zeros(0, *images.shape[2:]), network, images, mask, view)
-            loss: Tensor = self.slide_weight * self.slide_loss(found.slides, self._slide_label)
+            loss: Tensor = self.slide_weight * self._slide_loss(found.slides, self._slide_label)
             loss = loss + 0 * found.cells.sum()  # data parallelism waits for every parameter, the cell head's as well
             if self.semi_weight:
                 loss = loss + self.semi_weight * self._semi_loss(found.cells, self._pseudo)

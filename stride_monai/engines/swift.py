@@ -5,7 +5,7 @@ STRIDE, Algorithm 1 (https://arxiv.org/abs/2407.19512); METHOD section 5 names e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.engines.cell_training import StepAugmentation
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.handlers.pseudo_labels import LABEL_SOURCES, PSEUDO_LABELS, LabelSources, PseudoLabelShares
+from stride_monai.losses.dtfd import DTFDLoss
 from stride_monai.losses.swift import PseudoLabels, masked_cross_entropy, refine_labels
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.mil.activation import class_activation
@@ -38,12 +39,14 @@ def epochs_for(iterations: int, epoch_length: int) -> int:
 
 
 class _Bags(NamedTuple):
-    """The bags of an iteration on the device: uint8 ``[B, K, 3, S, S]``, bool ``[B, K]``, what is known of cells."""
+    """The bags of an iteration on the device: uint8 ``[B, K, 3, S, S]``, bool ``[B, K]``, what is known of cells, which
+    of them the slide head learns (bool ``[B]``)."""
 
     images: Tensor
     mask: Tensor
     truth: Tensor | None
     weak: View
+    whole: Tensor
 
 
 class SwiftTrainer(SupervisedTrainer):
@@ -81,6 +84,8 @@ class SwiftTrainer(SupervisedTrainer):
         negative_bags: ``all_nilm`` or ``paper`` (:func:`~stride_monai.losses.refine_labels`).
         cell_weight, slide_weight, semi_weight: weights of the three losses; 0 for ``semi_weight`` saves the teacher's
             pass (end-to-end training without the semi-supervised term).
+        cells_only: sources of a joined cohort whose bags train the cells (semi-supervised) and not the slide head. For
+            sources where the laboratory gives the class of a slide away, which a slide loss would learn instead.
         strong, weak: strengths of the augmentations.
         seed: of the run.
         slide_loss: of slide logits and labels; None for cross-entropy.
@@ -88,7 +93,7 @@ class SwiftTrainer(SupervisedTrainer):
         otherwise as :class:`monai.engines.SupervisedTrainer`, less ``loss_function``, ``prepare_batch``, ``decollate``.
 
     Raises:
-        ConfigError: a weight or threshold out of range.
+        ConfigError: a weight or threshold out of range, or ``cells_only`` with DTFD's loss.
         BagError: in the run, a slide's label is outside the vocabulary, or a bag is empty.
     """
 
@@ -104,6 +109,7 @@ class SwiftTrainer(SupervisedTrainer):
         cell_weight: float = 1.0,
         slide_weight: float = 1.0,
         semi_weight: float = 1.0,
+        cells_only: Collection[str] = (),
         strong: str = "strong",
         weak: str = "weak",
         seed: int = 0,
@@ -121,6 +127,9 @@ class SwiftTrainer(SupervisedTrainer):
         self.activation = activation
         self.refinement = {"negative_bags": negative_bags, **numbers}
         self.cell_weight, self.slide_weight, self.semi_weight = cell_weight, slide_weight, semi_weight
+        if cells_only and isinstance(slide_loss, DTFDLoss):
+            raise ConfigError("cells_only goes with one loss a slide, DTFD's pseudo-bags have more", "use another head")
+        self.cells_only = frozenset(cells_only)
         self.slide_loss = slide_loss or functional.cross_entropy
         self._strong = (StepAugmentation(strong, seed, _CELLS), StepAugmentation(strong, seed, _BAGS))
         self._weak = StepAugmentation(weak, seed, _WEAK)
@@ -163,7 +172,8 @@ class SwiftTrainer(SupervisedTrainer):
         strong = strong + self._strong[1].drawn(self.step, mask.numel(), group=mask.shape[1])[chosen]
         weak = self._weak.drawn(self.step, mask.numel(), group=mask.shape[1])[chosen]
         truth = moved(batch["truth"]) if "truth" in batch else None
-        self._bags = _Bags(images, mask, truth, weak)
+        whole = torch.tensor([source not in self.cells_only for source in batch.get("source", [""] * len(label))])
+        self._bags = _Bags(images, mask, truth, weak, moved(whole))
         return labeled["image"], (labeled["label"], label), (images, mask, self._view(strong, mask)), {}
 
     def _view(self, strong: DrawnViews, mask: Tensor) -> View:
@@ -176,7 +186,7 @@ class SwiftTrainer(SupervisedTrainer):
         pseudo = self._pseudo_labels(found, slide_label) if self.semi_weight else None
         losses = {
             "cell_loss": functional.cross_entropy(_full(found.labeled), cell_label),
-            "slide_loss": self.slide_loss(found.slides, slide_label),
+            "slide_loss": self._slide_loss(found.slides, slide_label),
             "semi_loss": found.slides.new_zeros(()) if pseudo is None else self._semi_loss(found.cells, pseudo),
         }
         weights = (self.cell_weight, self.slide_weight, self.semi_weight)
@@ -186,6 +196,13 @@ class SwiftTrainer(SupervisedTrainer):
         if pseudo is not None:
             self.state.output |= self._counted(pseudo)
         return total
+
+    def _slide_loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Of the bags that the slide head learns; 0, with a gradient of 0, where there is none."""
+        whole = self._bags.whole
+        if bool(whole.all()):
+            return self.slide_loss(logits, label)
+        return self.slide_loss(logits[whole], label[whole]) if bool(whole.any()) else (0 * logits).sum()
 
     def _counted(self, pseudo: PseudoLabels) -> dict[str, Any]:
         """What the metrics of pseudo-labels read: the cells of the bags in one row."""

@@ -1,4 +1,5 @@
 from .alignment import AlignmentLoss as AlignmentLoss
+from .anchor import AnchoredLoss as AnchoredLoss
 from .crest import CReST as CReST
 from .crest import keep_rates as keep_rates
 from .crest import most_confident as most_confident

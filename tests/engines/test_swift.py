@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from swift_toys import bag_batches, cells, classifier, literal, trainer
 
 from stride_monai.engines.swift import SwiftTrainer, epochs_for
 from stride_monai.errors import BagError, ConfigError
+from stride_monai.losses.dtfd import DTFDLoss
 from stride_monai.losses.swift import SOURCES
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.dtfd import DTFDHead
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 
@@ -94,6 +97,28 @@ def test_without_the_semi_supervised_term_the_teacher_is_not_asked(monkeypatch: 
     engine.run()
     assert "pseudo_labels" not in engine.state.output
     assert float(engine.state.output["semi_loss"]) == 0
+
+
+def test_bags_of_some_sources_train_their_cells_and_not_the_slide_head() -> None:
+    def run(batch: dict[str, Any], **settings: Any) -> tuple[Any, SlideClassifier]:
+        network = classifier()
+        engine = trainer(network, [batch], **settings)
+        engine.run()
+        return engine.state.output, network
+
+    batch = {**bag_batches(1, (3, 0))[0], "source": ["phantom", "fields"]}
+    both, _ = run(batch)
+    one, network = run(batch, cells_only=["fields"])
+    logits = both["pred"]
+    assert float(one["slide_loss"]) == pytest.approx(float(-logits[0].log_softmax(0)[3]))
+    assert float(one["semi_loss"]) == pytest.approx(float(both["semi_loss"]))
+    none, untaught = run(batch, cells_only=["fields", "phantom"])
+    assert float(none["slide_loss"]) == 0
+    gradients = [parameter.grad for parameter in untaught.slide_head.parameters()]
+    assert all(grad is not None and not grad.any() for grad in gradients)
+    assert any(parameter.grad.any() for parameter in network.slide_head.parameters() if parameter.grad is not None)
+    with pytest.raises(ConfigError, match="DTFD"):
+        trainer(classifier(), [batch], cells_only=["fields"], slide_loss=DTFDLoss(DTFDHead(12)))
 
 
 def test_counts_where_labels_come_from_and_how_many_are_right() -> None:

@@ -1,5 +1,6 @@
 """The cell classifier: a timm image encoder and a linear head over the five cell classes (METHOD section 4)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -35,6 +36,8 @@ class CellClassifier(nn.Module):
             network connection the first time); "imagenet" for those of a package
             (:func:`~stride_monai.networks.imagenet_models`, extra ``imagenet``); or a weights file of an encoder, a
             cell classifier or a slide classifier.
+        frozen_parts: parts of timm's network, by name, that take no gradient, e.g. ``("conv_stem", "blocks.0")``: what
+            they see of edges and colors is kept, and a step costs less.
         freeze_encoder: linear probing: the encoder takes no gradient and stays in eval mode, whatever ``train()`` says.
         batch_norm: "frozen": batch normalisation uses its running statistics, which never move, so that a cell does not
             depend on its neighbours; weight and bias are trained. "live": as usual. None is "frozen" where the encoder
@@ -43,7 +46,8 @@ class CellClassifier(nn.Module):
             it is given, so that any crop size whose side is a multiple of the patch works.
 
     Raises:
-        ConfigError: timm has no model of that name, or ``pretrained`` is neither a file nor known for the model.
+        ConfigError: timm has no model or the model no part of that name, or ``pretrained`` is neither a file nor known
+            for the model.
         MissingExtraError: the package of the ImageNet weights is not installed.
         BundleError: the weights cannot be had, or do not fit.
     """
@@ -56,6 +60,7 @@ class CellClassifier(nn.Module):
         name: str = "convnext_tiny",
         num_classes: int = len(CELL_CLASSES),
         pretrained: bool | str | Path = False,
+        frozen_parts: Sequence[str] = (),
         freeze_encoder: bool = False,
         batch_norm: str | None = None,
         **kwargs: Any,
@@ -73,6 +78,10 @@ class CellClassifier(nn.Module):
         self.batch_norm = check_batch_norm(batch_norm, pretrained)
         if freeze_encoder:
             self.encoder.requires_grad_(False)
+        parts = dict(self.encoder.named_modules())
+        for part in frozen_parts:
+            check_name("part of the encoder", part, parts)
+            parts[part].requires_grad_(False)
         # Constants, not state: they stay out of the checkpoint but follow the module's device and precision.
         colors = timm.data.resolve_model_data_config(self.encoder)
         for part in ("mean", "std"):
