@@ -78,7 +78,7 @@ class BoostedTreesTrainer(Trainer):
 
     @torch.no_grad()
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
-        image, label, (mask,), _ = self.prepare_batch(batchdata, self.state.device, self.non_blocking)
+        image, label, (mask, *_), _ = self.prepare_batch(batchdata, self.state.device, self.non_blocking)
         network = self.network.to(self.state.device).eval()
         # As MONAI's evaluator does, so that the trees learn from the numbers that they will be asked with.
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):

@@ -130,12 +130,14 @@ class ColorAdvTrainer(SwiftTrainer):
         self.state.output |= {"adversarial_loss": loss.detach(), "color_shift": shift}
 
     def _loss_of_slides(self, shift: Tensor, network: nn.Module) -> Tensor:
-        images, mask = self._bags.images, self._bags.mask
+        images, mask, scores = self._bags.images, self._bags.mask, self._bags.scores
         view = self._shifted(self._strong_bags, shift, 0)
         # As MONAI's iteration does it.
         precision = torch.autocast("cuda", **self.amp_kwargs) if self.amp and self.scaler is not None else nullcontext()
         with precision:
-            found: SwiftOutput = self.inferer(images.new_zeros(0, *images.shape[2:]), network, images, mask, view)
+            found: SwiftOutput = self.inferer(
+                images.new_zeros(0, *images.shape[2:]), network, images, mask, view, scores
+            )
             loss: Tensor = self.slide_weight * self._slide_loss(found.slides, self._slide_label)
             loss = loss + 0 * found.cells.sum()  # data parallelism waits for every parameter, the cell head's as well
             if self.semi_weight:

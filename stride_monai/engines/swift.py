@@ -47,6 +47,7 @@ class _Bags(NamedTuple):
     truth: Tensor | None
     weak: View
     whole: Tensor
+    scores: Tensor | None
 
 
 class SwiftTrainer(SupervisedTrainer):
@@ -66,7 +67,8 @@ class SwiftTrainer(SupervisedTrainer):
 
     Batches have ``image`` (uint8 ``[B, K, 3, S, S]``), ``mask`` ``[B, K]``, ``label`` ``[B]`` (index into
     SLIDE_CLASSES), ``slide_id``, and optionally ``truth`` ``[B, K]`` (index into CELL_CLASSES, -1 unknown), which
-    serves to count and for nothing else.
+    serves to count and for nothing else, and ``scores`` ``[B, K]``, the detector's, which a slide head with
+    ``score_input`` needs.
     ``engine.state.output`` holds ``pred`` (slide logits) and ``label`` of the slides; ``loss`` and its parts
     ``cell_loss``, ``slide_loss``, ``semi_loss``; and ``pseudo_labels`` and ``label_sources`` (absent where
     ``semi_weight`` is 0). Metrics of an epoch are the means of the three parts and those of
@@ -171,10 +173,10 @@ class SwiftTrainer(SupervisedTrainer):
         strong = self._strong[0].drawn(self.step, len(labeled["image"]))
         strong = strong + self._strong[1].drawn(self.step, mask.numel(), group=mask.shape[1])[chosen]
         weak = self._weak.drawn(self.step, mask.numel(), group=mask.shape[1])[chosen]
-        truth = moved(batch["truth"]) if "truth" in batch else None
+        truth, scores = (moved(batch[name]) if name in batch else None for name in ("truth", "scores"))
         whole = torch.tensor([source not in self.cells_only for source in batch.get("source", [""] * len(label))])
-        self._bags = _Bags(images, mask, truth, weak, moved(whole))
-        return labeled["image"], (labeled["label"], label), (images, mask, self._view(strong, mask)), {}
+        self._bags = _Bags(images, mask, truth, weak, moved(whole), scores)
+        return labeled["image"], (labeled["label"], label), (images, mask, self._view(strong, mask), scores), {}
 
     def _view(self, strong: DrawnViews, mask: Tensor) -> View:
         """The student's view of the batch; a subclass may change it (see :mod:`stride_monai.engines.coloradv`)."""

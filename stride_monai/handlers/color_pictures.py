@@ -47,7 +47,8 @@ def attacked(
 
     Args:
         network: a slide classifier; its encoder may be frozen.
-        sample: a loaded bag: ``image`` uint8 ``[K, 3, S, S]``, ``mask`` ``[K]``, ``label``.
+        sample: a loaded bag: ``image`` uint8 ``[K, 3, S, S]``, ``mask`` ``[K]``, ``label``, and ``scores`` ``[K]`` for
+            a slide head with ``score_input``.
         centre: the slide's laboratory.
         rho_rgb, rho_hsv: lengths of the shifts.
         slide_loss: of slide logits and labels.
@@ -56,18 +57,19 @@ def attacked(
     device = next(network.parameters()).device
     mask = torch.as_tensor(sample["mask"], dtype=torch.bool)
     image = torch.as_tensor(sample["image"])[mask].to(device)
+    scores = torch.as_tensor(sample["scores"])[mask][None].to(device) if "scores" in sample else None
     label = torch.tensor([int(sample["label"])], device=device)
     zero = torch.zeros(1, 3, device=device)
     colors: dict[str, Color] = {ORIGINAL: _scaled}
     shifts: dict[str, list[float]] = {}
     with _judging(network), torch.autocast(device.type, enabled=False):
-        wanted = _feature_gradient(network, image, label, slide_loss)
+        wanted = _feature_gradient(network, image, label, slide_loss, scores)
         for space in SPACES:
             attack = AdversarialColorPerturbation(space, rho_rgb, rho_hsv)
             shift = attack.step(zero, _shift_gradient(network, image, wanted, attack))[0]
             colors[space] = partial(_recolored, attack, shift)
             shifts[space] = shift.tolist()
-        losses = {name: _loss(network, image, label, slide_loss, color) for name, color in colors.items()}
+        losses = {name: _loss(network, image, label, slide_loss, color, scores) for name, color in colors.items()}
     return AttackedSlide(
         centre,
         SLIDE_CLASSES[int(label)],
@@ -102,11 +104,13 @@ def _pictures(image: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _feature_gradient(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss) -> Tensor:
+def _feature_gradient(
+    network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss, scores: Tensor | None
+) -> Tensor:
     """Gradient ``[K, D]`` of the slide's loss with respect to the features of its cells."""
     with torch.enable_grad():
         free = _features(network, image, _scaled).requires_grad_()
-        loss = slide_loss(network.slide_head(free[None], None)[0], label)
+        loss = slide_loss(network.judge(free[None], None, scores)[0], label)
         (gradient,) = torch.autograd.grad(loss, free)
     return gradient
 
@@ -130,8 +134,15 @@ def _features(network: SlideClassifier, image: Tensor, color: Color) -> Tensor:
 
 
 @torch.no_grad()
-def _loss(network: SlideClassifier, image: Tensor, label: Tensor, slide_loss: SlideLoss, color: Color) -> float:
-    return float(slide_loss(network.slide_head(_features(network, image, color)[None], None)[0], label))
+def _loss(
+    network: SlideClassifier,
+    image: Tensor,
+    label: Tensor,
+    slide_loss: SlideLoss,
+    color: Color,
+    scores: Tensor | None,
+) -> float:
+    return float(slide_loss(network.judge(_features(network, image, color)[None], None, scores)[0], label))
 
 
 def stain_color(original: Tensor, image: Tensor) -> NDArray[np.float32]:

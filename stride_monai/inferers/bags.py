@@ -50,7 +50,14 @@ class BagInferer(Inferer):
     def __init__(self, top_k: int, force: bool = False) -> None:
         self.top_k, self.force = top_k, force
 
-    def __call__(self, inputs: Tensor, network: SlideClassifier, mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: SlideClassifier,
+        mask: Tensor | None = None,
+        scores: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         """Slide logits ``[B, C]`` of ``[B, K, 3, H, W]`` crops or ``[B, K, D]`` features.
 
         Raises:
@@ -59,7 +66,8 @@ class BagInferer(Inferer):
         # Under data parallelism the network is wrapped; its methods are those of the module inside.
         plain: SlideClassifier = getattr(network, "module", network)
         SlideClassifier.check_top_k(plain, self.top_k, self.force)  # of an exported network, which has K alone
-        logits: Tensor = plain(inputs, mask)
+        given = (inputs, mask, scores) if getattr(plain, "takes_scores", False) else (inputs, mask)
+        logits: Tensor = plain(*given)
         return logits
 
 

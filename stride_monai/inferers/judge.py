@@ -69,9 +69,10 @@ def judge(
     """
     clock = clock or Clock()
     with clock.stage("classify"):
-        features = encode(bag.images[: int(bag.mask.sum())], classifier)
+        count = int(bag.mask.sum())
+        features = encode(bag.images[:count], classifier)
     with clock.stage("decide"):
-        evidence = decide(features, classifier, top_k, activation)
+        evidence = decide(features, classifier, top_k, activation, bag.scores[:count])
     if not evidence.finite:
         raise SlideError(f"{name}: the slide classifier gives non-finite values", "check its weights")
     return evidence
@@ -84,11 +85,18 @@ def encode(crops: Tensor, classifier: SlideClassifier) -> Tensor:
 
 @one_thread()  # what it computes is small, and gets the same bits on any number of threads
 @torch.no_grad()
-def decide(features: Tensor, classifier: SlideClassifier, top_k: int, activation: str = "grad_x_feature") -> Evidence:
+def decide(
+    features: Tensor,
+    classifier: SlideClassifier,
+    top_k: int,
+    activation: str = "grad_x_feature",
+    scores: Tensor | None = None,
+) -> Evidence:
     """Cell and slide probabilities of ranked features ``[n, D]``; the bag is the ``top_k`` best of them.
 
     Args:
         activation: see :func:`stride_monai.networks.class_activation`.
+        scores: the detector's ``[n]``, 0..1, for a slide head with ``score_input``.
     """
     count = len(features)
     cells = classifier.encoder.head(features).softmax(dim=1).double().cpu().numpy()
@@ -99,7 +107,11 @@ def decide(features: Tensor, classifier: SlideClassifier, top_k: int, activation
     bag = torch.zeros((1, top_k, features.shape[1]), dtype=features.dtype, device=features.device)
     bag[0, :best] = features[:best]
     mask = torch.arange(top_k, device=features.device)[None] < best
-    logits, weights, active = classifier.decide(bag, mask, activation)
+    given = None
+    if scores is not None:
+        given = torch.zeros((1, top_k), dtype=features.dtype, device=features.device)
+        given[0, :best] = scores[:best].to(given)
+    logits, weights, active = classifier.decide(bag, mask, activation, given)
     attention[:best] = weights[0, :best].double().cpu().numpy()
     cam[:best] = active[0, :best].double().cpu().numpy()
     return Evidence(features, cells, attention, logits[0].double().softmax(dim=0).cpu().numpy(), cam)

@@ -13,6 +13,9 @@ from stride_monai.networks.mil.slide_classifier import SlideClassifier
 __all__ = ["ChosenCells", "threshold_for"]
 
 
+_SCORES_OF_ANOTHER = " Its slide head also reads the detector's scores, and was trained on others."
+
+
 class ChosenCells(NamedTuple):
     """What chose the cells of a bag; a threshold holds for the cells of one such choice.
 
@@ -46,7 +49,8 @@ def threshold_for(
     """The stored operating point as far as it holds for bags of ``top_k`` such cells, and what a reader has to know.
 
     A threshold of the same detector without re-ranking does not hold for re-ranked cells, nor one of another detector
-    where the user has put the two together (``mixed``): such slides are scored and explained, but not called.
+    where the user has put the two together (``mixed``): such slides are scored and explained, but not called. Where
+    the slide head reads the detector's scores (``score_input``), which mean something else then, the caveat says so.
 
     Args:
         source: in words, where the threshold comes from.
@@ -74,21 +78,22 @@ def threshold_for(
         return point, "It is not known which detector chose the cells, so not whether the slide head's threshold holds."
     if stored == wanted:
         return point, ""
+    scores = _SCORES_OF_ANOTHER if classifier.takes_scores else ""
     if force:
         return replace(point, source=f"{point.source}; forced on cells that were chosen in another way"), (
-            "The slide head's threshold was set on cells that were chosen in another way; using it was forced."
+            f"The slide head's threshold was set on cells that were chosen in another way; using it was forced.{scores}"
         )
     if cells.reranker and stored == cells.detector:
         return replace(point, holds=False, source=f"{point.source}; set without re-ranking"), (
             "The slide head's threshold was set without re-ranking and does not hold for re-ranked cells: no call is "
-            "made. To set it, make bags with re-ranking and run calibrate.json of swift_mil on them."
+            f"made. To set it, make bags with re-ranking and run calibrate.json of swift_mil on them.{scores}"
         )
     how = f"{cells.name} with re-ranking" if cells.reranker else cells.name
     if mixed:
         return replace(point, holds=False, source=f"{point.source}; set on the cells of another detector"), (
             f"The slide head's threshold was set on the cells of another detector ({stored[:12]}) and does not hold "
             f"for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this detector, run "
-            "calibrate.json of swift_mil on them, and screen with --weights swift_mil=calibrated.pt."
+            f"calibrate.json of swift_mil on them, and screen with --weights swift_mil=calibrated.pt.{scores}"
         )
     raise BundleError(
         f"the slide head's threshold does not hold for the detector {how} ({wanted[:12]}; it was set for {stored[:12]},"

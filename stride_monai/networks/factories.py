@@ -53,12 +53,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def create_slide_head(name: str, feature_dim: int, **kwargs: Any) -> nn.Module:
-    """A slide head ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
+    """A slide head ``(features [B, K, D], mask [B, K], scores [B, K]) -> (logits [B, C], attention [B, K])``.
 
     Args:
         name: one of :func:`list_slide_heads`.
         feature_dim: D, width of the cell features.
-        kwargs: of the head's class, e.g. ``dropout``.
+        kwargs: of the head's class, e.g. ``dropout``, or ``score_input``, which all of them have.
 
     Raises:
         ConfigError: the name is unknown.

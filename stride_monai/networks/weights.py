@@ -23,6 +23,8 @@ _PREFERRED = ("ema", "model", "network", "net", "state_dict", "model_state_dict"
 """Names of a network in a checkpoint, the one to take first: the moving average is what training validates."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "net.")
 """What data-parallel, compiled and averaged networks and some trainers put before the names of all tensors."""
+_OF_SCORES = "score_embedding.weight"
+"""What a slide head with ``score_input`` has, and no other: a weights file tells by it whether it needs scores."""
 _State = dict[str, Tensor]
 
 
@@ -176,7 +178,7 @@ def load_into(network: nn.Module, path: Path | str | Sequence[Path | str], sourc
         raise UnfitWeightsError(
             f"{' + '.join([str(paths[0].absolute()), *(part.name for part in paths[1:])])} does not fit the network "
             f"({_difference(state, wanted) or ' '.join(str(error).split())[:300]})",
-            "use the configuration and options that the weights were trained with, e.g. tiny.json for tiny weights",
+            _advice(state, wanted),
             state,
         ) from error
     return metadata
@@ -211,6 +213,14 @@ def _difference(state: _State, wanted: Mapping[str, Tensor]) -> str:
         shapes = " instead of ".join(str(tuple(each[other[0]].shape)) for each in (state, wanted))
         parts.append(f"{len(other)} have another shape, first {other[0]}: {shapes}")
     return "; ".join(parts)
+
+
+def _advice(state: _State, wanted: Mapping[str, Tensor]) -> str:
+    if any(name.endswith(_OF_SCORES) and name not in wanted for name in state):
+        return "its slide head was trained with the detector's scores: set score_input to true"
+    if any(name.endswith(_OF_SCORES) and name not in state for name in wanted):
+        return "its slide head was trained without the detector's scores: set score_input to false"
+    return "use the configuration and options that the weights were trained with, e.g. tiny.json for tiny weights"
 
 
 def load_initial(

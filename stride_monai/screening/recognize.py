@@ -60,8 +60,9 @@ def _explained(source: Source, files: Sequence[Path], detector: str, error: Unfi
     where = f"{source.name} in the {source.profile} profile"
     if kind is None:
         return f"{error.what}, which is that of {where}", (
-            "weights of other settings (--encoder_name, --head ...) need a bundle with these: stride-monai bundle copy "
-            f"{source.name} --out DIR, set them in its inference.json, and screen with --bundles DIR"
+            "weights of other settings (--encoder_name, --head, --score_input ...) need a bundle with these: "
+            f"stride-monai bundle copy {source.name} --out DIR, set them in its inference.json, and screen with "
+            "--bundles DIR"
         )
     known = f"{kind.stage} in the {kind.profile} profile" + (f" ({kind.detector})" if kind.detector else "")
     if not kind.whole:

@@ -33,6 +33,8 @@ class ChengHead(SlideHead):
     networks over the best 10, 20 and 30 cells; the cells are those that this project's detector found; the mean of
     the ResNet's last feature map where they take the maximum; bags of fewer cells are shorter sequences.
 
+    The detector's score is no input: theirs has none, and a baseline stays as it was published.
+
     The attention is 1/n for the n cells of the sequence, 0 for all others. The result depends on the order of the cells
     in the bag only where lesion probabilities tie.
 

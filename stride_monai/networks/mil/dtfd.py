@@ -47,6 +47,7 @@ class DTFDHead(SlideHead):
         num_classes: C, number of slide classes.
         pseudo_bags: P, number of parts.
         embed: width of the reduced features. hidden: width of the attentions.
+        score_input: take the detector's scores as well.
 
     Attributes:
         tier1_logits: logits ``[B, P, C]`` of the pseudo-bags at the last call in training mode, nan where one is empty;
@@ -60,8 +61,9 @@ class DTFDHead(SlideHead):
         pseudo_bags: int = 4,
         embed: int = 512,
         hidden: int = 128,
+        score_input: bool = False,
     ) -> None:
-        super().__init__(feature_dim, num_classes)
+        super().__init__(feature_dim, num_classes, score_input)
         if pseudo_bags < 1:
             raise ConfigError(f"DTFD with {pseudo_bags} pseudo-bags", "use at least 1; the paper has 4")
         self.pseudo_bags = pseudo_bags

@@ -15,8 +15,8 @@ __all__ = ["ABMILHead", "MaxHead", "MeanHead"]
 class _LinearHead(SlideHead):
     """A linear classifier on what is pooled of the features; arguments as of the base."""
 
-    def __init__(self, feature_dim: int, num_classes: int = len(SLIDE_CLASSES)) -> None:
-        super().__init__(feature_dim, num_classes)
+    def __init__(self, feature_dim: int, num_classes: int = len(SLIDE_CLASSES), score_input: bool = False) -> None:
+        super().__init__(feature_dim, num_classes, score_input)
         self.classifier = nn.Linear(feature_dim, num_classes)
 
 
@@ -53,6 +53,7 @@ class ABMILHead(SlideHead):
         hidden: width of the attention.
         gated: use gated attention (eq. 9 of the paper) instead of eq. 8.
         dropout: probability that training drops a cell from the attention, 0..1; the paper has none.
+        score_input: take the detector's scores as well.
     """
 
     def __init__(
@@ -63,8 +64,9 @@ class ABMILHead(SlideHead):
         hidden: int = 128,
         gated: bool = False,
         dropout: float = 0.0,
+        score_input: bool = False,
     ) -> None:
-        super().__init__(feature_dim, num_classes)
+        super().__init__(feature_dim, num_classes, score_input)
         self.embed = nn.Sequential(nn.Linear(feature_dim, embed), nn.ReLU())
         self.pooling = AttentionPooling(embed, hidden, dropout, gated)
         self.classifier = nn.Linear(embed, num_classes)

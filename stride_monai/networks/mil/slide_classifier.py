@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ class SlideClassifier(nn.Module):
 
     Args:
         encoder: the cell classifier.
-        slide_head: ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``.
+        slide_head: ``(features [B, K, D], mask [B, K]) -> (logits [B, C], attention [B, K])``; one with
+            ``score_input`` gets the detector's scores ``[B, K]`` as well.
         top_k: K, number of cells per bag in training and at inference.
         freeze_encoder: the two-stage baseline: the encoder takes no gradient and stays in eval mode, whatever
             ``train()`` says.
@@ -43,6 +44,7 @@ class SlideClassifier(nn.Module):
     threshold: Tensor
     bag_size: Tensor
     detector: Tensor
+    takes_scores: Final[bool]
     __jit_unused_properties__ = ("detector_sha256",)
 
     def __init__(
@@ -58,6 +60,7 @@ class SlideClassifier(nn.Module):
             raise ValueError(f"top_k ({top_k}) and chunk ({chunk}) must be at least 1")
         self.encoder = encoder
         self.slide_head = slide_head
+        self.takes_scores = getattr(slide_head, "score_embedding", None) is not None
         self.freeze_encoder = freeze_encoder
         self.chunk = chunk
         self.register_buffer("threshold", torch.tensor(math.nan))
@@ -104,29 +107,46 @@ class SlideClassifier(nn.Module):
             return bag
         raise BagError(f"a batch of bags of shape {tuple(bag.shape)}", "give [B, K, 3, H, W] or [B, K, D]")
 
-    def forward(self, bag: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, bag: Tensor, mask: Tensor | None = None, scores: Tensor | None = None) -> Tensor:
         """Slide logits ``[B, C]``.
 
         Args:
             bag: cell crops ``[B, K, 3, H, W]``, float in 0..1 or uint8, or their features ``[B, K, D]``.
             mask: ``[B, K]`` bool, true where there is a cell; all true when None.
+            scores: the detector's, ``[B, K]``, 0..1; only a head with ``score_input`` looks at them.
 
         Raises:
-            BagError: the shape is neither, or a bag holds no cell.
+            BagError: the shape is neither, or a bag holds no cell. ConfigError: the head takes scores, and there are
+                none.
         """
-        logits: Tensor = self.slide_head(self._features(bag), mask)[0]
-        return logits
+        return self.judge(self._features(bag), mask, scores)[0]
+
+    def judge(
+        self, features: Tensor, mask: Tensor | None = None, scores: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Slide logits ``[B, C]`` and attention ``[B, K]`` of features ``[B, K, D]``; see :meth:`forward`."""
+        if self.takes_scores:
+            logits, attention = self.slide_head(features, mask, scores)
+        else:
+            logits, attention = self.slide_head(features, mask)
+        return logits, attention
 
     def decide(
-        self, features: Tensor, mask: Tensor | None = None, activation: str = "grad_x_feature"
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        activation: str = "grad_x_feature",
+        scores: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Slide logits ``[B, C]``, attention and class activation ``[B, K]`` of features ``[B, K, D]``, graph-free.
 
-        The activation is that of the most probable slide class: how much each cell speaks for what is called.
+        The activation is that of the most probable slide class: how much each cell speaks for what is called. It is
+        the part of the cell's features; what its score adds (``score_input``) moves attention and logits alone.
 
         Args:
             mask: ``[B, K]`` bool, true where there is a cell; all true when None.
             activation: see :func:`stride_monai.networks.class_activation`.
+            scores: the detector's, as for :meth:`forward`.
 
         Raises:
             ConfigError: the slide head has no gradient (trees), and the activation asks for one.
@@ -135,7 +155,7 @@ class SlideClassifier(nn.Module):
             mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         with torch.enable_grad():  # of the slide head alone; evaluators have it off
             given = features.detach().clone().requires_grad_()
-            logits, attention = self.slide_head(given, mask)
+            logits, attention = self.judge(given, mask, scores)
             if activation != "attention" and not logits.requires_grad:
                 raise ConfigError(
                     f"a {type(self.slide_head).__name__} has no gradient for the class activation '{activation}'",

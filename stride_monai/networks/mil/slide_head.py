@@ -3,14 +3,25 @@
 Every head has the call of :class:`SlideHead`.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import SLIDE_CLASSES
-from stride_monai.errors import BagError
+from stride_monai.errors import BagError, ConfigError
 from stride_monai.networks.exporting import is_scripting, recording
 
-__all__ = ["AttentionPooling", "AttentionSlideHead", "DenseMLP", "SlideHead", "blanked", "check_bag", "drop_cells"]
+__all__ = [
+    "AttentionPooling",
+    "AttentionSlideHead",
+    "DenseMLP",
+    "ScoreEmbedding",
+    "SlideHead",
+    "blanked",
+    "check_bag",
+    "drop_cells",
+]
 
 
 def check_bag(features: Tensor, mask: Tensor | None) -> Tensor:
@@ -47,29 +58,76 @@ def blanked(features: Tensor, mask: Tensor) -> Tensor:
     return features.masked_fill(~mask.unsqueeze(-1), 0.0)
 
 
+class ScoreEmbedding(nn.Module):
+    """What the detector's score of a cell adds to the features of the cell: ``w s_k``, with a learned vector w.
+
+    ``s_k = logit(score_k) / logit(0.999)``, the score clipped to 0.001..0.999, so that s lies in -1..1 and does not
+    depend on the other cells. w starts at 0: a new head gives what it would give without scores.
+
+    Args:
+        feature_dim: D, width of the cell features.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(feature_dim))
+        self.least = 0.001  # the detector's own floor; beyond it, and as near to 1, a logit is rounding noise
+        self.largest = math.log((1 - self.least) / self.least)
+
+    def forward(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """``[B, K, D]`` of scores ``[B, K]``, 0..1; what stands where ``mask`` is false does not matter."""
+        if self.weight.dtype != torch.float64:
+            scores = scores.float()  # half precision has no 0.999
+        scaled = torch.logit(scores.masked_fill(~mask, 0.5), eps=self.least) / self.largest
+        return scaled.unsqueeze(-1) * self.weight
+
+
 class SlideHead(nn.Module):
     """Base of the slide heads, which says what all of them share.
 
+    With ``score_input`` a head sees of each cell the detector's score beside its features
+    (:class:`ScoreEmbedding`): how sure the detector was, which heads that do not know the order of the cells throw away
+    otherwise. Such weights hold for the detector that they were trained with, as a threshold does.
+
     Args:
         feature_dim: D, width of the cell features. num_classes: C, number of slide classes.
+        score_input: take the detector's scores as well.
     """
 
-    def __init__(self, feature_dim: int, num_classes: int) -> None:
+    def __init__(self, feature_dim: int, num_classes: int, score_input: bool = False) -> None:
         super().__init__()
         self.feature_dim, self.num_classes = feature_dim, num_classes
+        self.score_embedding = ScoreEmbedding(feature_dim) if score_input else None
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, scores: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Slide logits ``[B, C]`` and attention ``[B, K]``, 0 where masked; the sum of a bag's attention is 1.
 
         Args:
             features: cell features ``[B, K, D]``; what stands at masked places does not matter.
             mask: ``[B, K]`` bool, true where there is a cell; all true when None.
+            scores: the detector's, ``[B, K]``, 0..1; a head without ``score_input`` does not look at them.
 
         Raises:
-            BagError: a bag holds no cell.
+            BagError: a bag holds no cell. ConfigError: the head takes scores, and there are none.
         """
         mask = check_bag(features, mask)
-        return self.judge(blanked(features, mask), mask)
+        return self.judge(blanked(self.scored(features, mask, scores), mask), mask)
+
+    def scored(self, features: Tensor, mask: Tensor, scores: Tensor | None) -> Tensor:
+        """Features ``[B, K, D]`` with what the scores add to them, where the head takes scores."""
+        if self.score_embedding is None:
+            return features
+        if scores is None:
+            if is_scripting():
+                assert scores is not None, "this slide head takes the detector's scores as well"
+            raise ConfigError(
+                "this slide head takes the detector's scores as well (score_input)",
+                "give scores [B, K] beside features and mask; LoadBagd loads them",
+            )
+        added: Tensor = self.score_embedding(scores, mask)
+        return features + added.to(features.dtype)
 
     def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, of features that are 0 where masked, in bags that hold a cell."""
@@ -143,6 +201,7 @@ class AttentionSlideHead(SlideHead):
         hidden: width of the attention and of each MLP layer.
         layers: number of MLP layers.
         dropout: probability that training drops a cell from the attention, 0..1.
+        score_input: take the detector's scores as well.
     """
 
     def __init__(
@@ -152,8 +211,9 @@ class AttentionSlideHead(SlideHead):
         hidden: int = 128,
         layers: int = 4,
         dropout: float = 0.1,
+        score_input: bool = False,
     ) -> None:
-        super().__init__(feature_dim, num_classes)
+        super().__init__(feature_dim, num_classes, score_input)
         self.pooling = AttentionPooling(feature_dim, hidden, dropout)
         self.mlp = DenseMLP(feature_dim, hidden, layers)
         self.classifier = nn.Linear(self.mlp.out_features, num_classes)

@@ -80,7 +80,9 @@ class SwiftStudent(nn.Module):
         self.classifier = classifier
         self.part = part
 
-    def forward(self, labeled: Tensor, bags: Tensor, mask: Tensor, view: View) -> SwiftOutput:
+    def forward(
+        self, labeled: Tensor, bags: Tensor, mask: Tensor, view: View, scores: Tensor | None = None
+    ) -> SwiftOutput:
         """One pass over the labelled cells and all cells of the bags.
 
         Args:
@@ -88,6 +90,7 @@ class SwiftStudent(nn.Module):
             bags: uint8 crops ``[B, K, 3, S, S]``; masked places are not encoded.
             mask: ``[B, K]`` bool, true where there is a cell.
             view: strong augmentation of ``[N + cells, 3, S, S]``: the labelled cells first, then the cells of the bags.
+            scores: the detector's, ``[B, K]``, 0..1, for a head with ``score_input``.
 
         Raises:
             BagError: a bag holds no cell.
@@ -100,7 +103,7 @@ class SwiftStudent(nn.Module):
             found = encoded[len(labeled) :]
             found = found if found.dtype == torch.float64 else found.float()
             features = found.new_zeros(*mask.shape, found.shape[-1]).index_put(mask.nonzero(as_tuple=True), found)
-            slides, attention = self.classifier.slide_head(features, mask)
+            slides, attention = self.classifier.judge(features, mask, scores)
         inner = cell_logits[len(labeled) :]
         cells = inner.new_zeros(*mask.shape, inner.shape[-1]).index_put(mask.nonzero(as_tuple=True), inner)
         return SwiftOutput(cell_logits[: len(labeled)], cells, slides, attention, features)

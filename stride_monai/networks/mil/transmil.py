@@ -33,6 +33,7 @@ class TransMILHead(SlideHead):
         embed: width of the tokens, a multiple of ``heads``.
         heads: number of attention heads.
         dropout: after each attention layer, 0..1.
+        score_input: take the detector's scores as well, not only their order.
 
     Raises:
         ConfigError: ``embed`` is no multiple of ``heads``.
@@ -45,8 +46,9 @@ class TransMILHead(SlideHead):
         embed: int = 512,
         heads: int = 8,
         dropout: float = 0.1,
+        score_input: bool = False,
     ) -> None:
-        super().__init__(feature_dim, num_classes)
+        super().__init__(feature_dim, num_classes, score_input)
         if embed % heads:
             raise ConfigError(f"TransMIL with tokens of {embed} and {heads} heads", "make the width a multiple of them")
         self.embed = nn.Sequential(nn.Linear(feature_dim, embed), nn.ReLU())

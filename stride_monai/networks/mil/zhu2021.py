@@ -39,7 +39,8 @@ class ZhuHead(SlideHead):
 
     Theirs: a detector finds cells, an Xception classifies them, XGBoost decides on the slide from features of both.
     Ours: which features (:attr:`names`) and which settings (those that XGBoost starts with), for we know of no table of
-    theirs; their nucleus segmentation, their network for patches and their decision tree of rules are not here.
+    theirs; their nucleus segmentation, their network for patches and their decision tree of rules are not here. The
+    detector's score is no input either.
 
     Trees have no gradient: :meth:`fit` makes them, in one go. They are part of the module's state as the text of
     XGBoost's own JSON, in a tensor of bytes, so that a weights file holds encoder, trees and operating point, and
