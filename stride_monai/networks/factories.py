@@ -107,7 +107,8 @@ def create_cell_encoder(
         name: one of :func:`list_cell_encoders`.
         pretrained: what the encoder starts from: False, "timm", "imagenet" (extra ``imagenet``) or a file, see
             :class:`~stride_monai.networks.CellClassifier`.
-        weights: as for :func:`create_detector`; of the whole classifier.
+        weights: as for :func:`create_detector`; of the whole classifier, whose batch normalisation is then frozen as
+            that of a pretrained encoder is.
         kwargs: of :class:`~stride_monai.networks.CellClassifier` and of ``timm.create_model``.
 
     Raises:
@@ -115,6 +116,8 @@ def create_cell_encoder(
         ConfigError: the name, or what to start from, is unknown.
         MissingExtraError: the package of the ImageNet weights is not installed.
     """
+    if weights is not None:  # they bring the statistics of their batch normalisation
+        kwargs.setdefault("batch_norm", "frozen")
     return _with(CellClassifier(name, pretrained=pretrained, **kwargs), weights)
 
 

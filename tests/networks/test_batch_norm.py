@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from stride_monai.errors import ConfigError
 from stride_monai.networks.batch_norm import refuse_batch_norm
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.factories import create_cell_encoder
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.mil.swift import SwiftStudent
@@ -87,6 +89,13 @@ def test_statistics_stay_and_weight_and_bias_are_trained() -> None:
     live = with_statistics("live").train()
     live(image)
     assert not torch.equal(live.state_dict()["encoder.bn1.running_mean"], before["encoder.bn1.running_mean"])
+
+
+def test_weights_of_a_whole_classifier_are_kept_frozen_too(tmp_path: Path) -> None:
+    torch.save(with_statistics().state_dict(), tmp_path / "cells.pt")
+    network = create_cell_encoder(ENCODER, weights=tmp_path / "cells.pt")
+    refuse_batch_norm(network)
+    assert create_cell_encoder(ENCODER, weights=tmp_path / "cells.pt", batch_norm="live").batch_norm == "live"
 
 
 def test_modes_are_kept_through_all_that_holds_the_encoder() -> None:
