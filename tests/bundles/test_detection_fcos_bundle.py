@@ -102,4 +102,4 @@ def test_overlays_hold_numbers_and_the_network_only() -> None:
     )
     for name in ("fcos", "tiny_fcos"):
         overlay = json.loads(Path(files(name)[0]).read_text())
-        assert set(overlay) - base <= {"_over_", "backbone", "pyramid_width"}
+        assert set(overlay) - base <= {"_over_", "backbone", "pretrained", "norm", "pyramid_width"}

