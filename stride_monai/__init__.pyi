@@ -1,3 +1,4 @@
+from .api import classify as classify
 from .api import screen as screen
 from .findings import Findings as Findings
 from .screening.config import ScreeningConfig as ScreeningConfig

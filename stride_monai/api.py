@@ -1,21 +1,28 @@
-"""What ``import stride_monai as sm`` gives beyond the names of the rooms: one slide, screened in one call."""
+"""What ``import stride_monai as sm`` gives beyond the names of the rooms: a slide, or single cells, in one call."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from stride_monai.errors import SlideError, StrideError
 from stride_monai.exporters.writers import load_writers
+from stride_monai.files import paths_of
 from stride_monai.findings import Findings
 from stride_monai.screening.batch import Batch, screen_batch
+from stride_monai.screening.classify.classifier import load_cells_classifier
+from stride_monai.screening.classify.config import ClassifyConfig
+from stride_monai.screening.classify.inputs import CellInputs
+from stride_monai.screening.classify.results import ClassifiedCell
+from stride_monai.screening.classify.run import check_cells_config, classified, classify_into
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, one_input
 from stride_monai.screening.results import FINDINGS_FILE
 from stride_monai.screening.screener import Screener
 from stride_monai.screening.store import check_config
 
-__all__ = ["screen"]
+__all__ = ["classify", "screen"]
 
 
 def screen(slide: Path | str, *, out: Path | str | None = None, **options: Any) -> Findings:
@@ -48,6 +55,39 @@ def screen(slide: Path | str, *, out: Path | str | None = None, **options: Any) 
     except Exception as error:
         what = f"{item.path.name}: unexpected {type(error).__name__}: {error}"
         raise SlideError(" ".join(what.split()), "please report it") from error
+
+
+def classify(
+    cells: Path | str | Sequence[Path | str], *, out: Path | str | None = None, batch_size: int = 64, **options: Any
+) -> list[ClassifiedCell]:
+    """Classify single cells in this process, from their pictures or from points on slides.
+
+    Args:
+        cells: pictures, folders of pictures, or lists, as ``stride-monai classify`` takes them; one or several.
+        out: folder for ``cells.csv`` and ``classify.json``; None writes nothing.
+        batch_size: crops in memory at a time.
+        options: of :class:`~stride_monai.screening.ClassifyConfig`, e.g. ``mpp=0.25``.
+
+    Returns:
+        Each cell in order, with its class, or with the ``error`` for which it has none.
+
+    Raises:
+        ManifestError: a list cannot be used.
+        BundleError, ConfigError: the networks cannot be loaded as asked.
+        OutputError: the results cannot be written.
+
+    Example:
+        >>> [cell.cell_class for cell in sm.classify("cells/", mpp=0.25)]  # doctest: +SKIP
+        ['NILM', 'LSIL']
+    """
+    config = ClassifyConfig(**options)
+    check_cells_config(config)
+    inputs, found = CellInputs(paths_of(cells), config.boxes), list[ClassifiedCell]()
+    one = load_cells_classifier(config)
+    if out is None:
+        return list(classified(one, inputs, batch_size))
+    classify_into(Path(out), one, inputs, config, batch_size, found.append)
+    return found
 
 
 def _written(screener: Screener, item: SlideInput, out: Path) -> Findings:

@@ -34,6 +34,7 @@ __all__ = [
     "sha256_of",
     "temporary_folder",
     "to_disk",
+    "walk_files",
     "watched",
     "write_bytes",
 ]
@@ -262,6 +263,16 @@ def files_below(
 ) -> list[Path]:
     """The regular files below a folder, sorted by path, those of linked folders among them.
 
+    Arguments and errors as for :func:`walk_files`.
+    """
+    return sorted(walk_files(folder, on_error, links))
+
+
+def walk_files(
+    folder: Path, on_error: Callable[[OSError], None] | None = None, links: dict[Path, Path] | None = None
+) -> Iterator[Path]:
+    """The regular files below a folder, one folder after the other, in the same order each time.
+
     A folder is entered once, whatever links lead to it (so a link to a parent ends), and under its own name rather than
     a link's. Hidden files and folders are left out, and so are pipes, sockets and devices, which nobody can read twice.
     A link that leads nowhere counts as a file, so that whoever opens it says so.
@@ -273,7 +284,6 @@ def files_below(
     Raises:
         StrideError: a folder cannot be listed.
     """
-    found: list[Path] = []
     seen: dict[str, Path] = {}
     waiting = [folder]
     while waiting:
@@ -286,11 +296,12 @@ def files_below(
                     if links is not None:
                         links[here] = first
                     continue
-                folders[:] = [name for name in folders if not name.startswith(".")]
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
                 linked += [here / name for name in folders if (here / name).is_symlink()]
-                found += [here / name for name in names if not name.startswith(".") and _holds_data(here / name)]
+                for name in sorted(names):
+                    if not name.startswith(".") and _holds_data(here / name):
+                        yield here / name
         waiting = sorted(linked)
-    return sorted(found)
 
 
 def _holds_data(path: Path) -> bool:

@@ -28,6 +28,7 @@ def test_the_names_are_these_and_come_when_they_are_used() -> None:
         "Screener",
         "ScreeningConfig",
         "__version__",
+        "classify",
         "list_bundles",
         "load_bundle",
         "open_slide",

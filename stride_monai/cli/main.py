@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stride_monai.cli.bundle import app as bundle_app
+from stride_monai.cli.classify import classify
 from stride_monai.cli.data import app as data_app
 from stride_monai.cli.doctor import doctor
 from stride_monai.cli.phantom import phantom
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (screen, doctor, phantom):
+for command in (screen, classify, doctor, phantom):
     app.command()(command)
 app.add_typer(data_app)
 app.add_typer(bundle_app)

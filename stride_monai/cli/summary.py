@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.store import About
 
-__all__ = ["summarize"]
+__all__ = ["say_what_ran", "summarize"]
 
 _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
 
@@ -47,10 +47,11 @@ def summarize(outcomes: Sequence[Outcome], out: Path, about: About | None) -> No
         say(f"and {len(reports) - 10} more reports in {plain(str(out))}")
     say(f"summary {plain(str(out / 'summary.csv'))}")
     if about is not None:
-        _say_what_screened(about)
+        say_what_ran(about)
 
 
-def _say_what_screened(about: About) -> None:
+def say_what_ran(about: About) -> None:
+    """Say which networks with which weights; and that it is for research."""
     parts = (("detector", "detection", about.detector), ("classifier", "", about.classifier))
     for part, bundle, choice in parts:
         if choice is None:

@@ -24,6 +24,7 @@ __all__ = [
     "SPLITS",
     "SPLIT_NAMES",
     "SlideRecord",
+    "located",
     "own_columns",
     "parse_split",
     "read_manifest",
@@ -146,7 +147,7 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
 def _record(row: Row, folder: Path) -> SlideRecord:
     if not row.get("path"):
         raise ManifestError("no path")
-    path = _located(folder, row.get("path"))
+    path = located(folder, row.get("path"))
     label, split = row.get("slide_class"), row.get("split")
     return SlideRecord(
         slide_id=row.get("slide_id") or readable(Path(path.name.rsplit("\\", 1)[-1]).stem),
@@ -161,8 +162,12 @@ def _record(row: Row, folder: Path) -> SlideRecord:
     )
 
 
-def _located(folder: Path, text: str) -> Path:
-    """The slide's path from the cell of a list; ``~`` is the home folder."""
+def located(folder: Path, text: str) -> Path:
+    """The path that a cell of a list names; ``~`` is the home folder.
+
+    Args:
+        folder: of the list.
+    """
     try:
         return found(folder / Path(text).expanduser())
     except RuntimeError:  # ~name of nobody

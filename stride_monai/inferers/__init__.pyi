@@ -8,6 +8,8 @@ from .clock import Clock as Clock
 from .cpu import each_on_one_thread as each_on_one_thread
 from .cpu import one_thread as one_thread
 from .cpu import over_crops as over_crops
+from .crops import CropEvidence as CropEvidence
+from .crops import classify_crops as classify_crops
 from .describe import Explainer as Explainer
 from .find import CellFinder as CellFinder
 from .find import quality_of as quality_of

@@ -4,6 +4,13 @@ from .batch import screen_batch as screen_batch
 from .bundle_inference import ScreeningInferer as ScreeningInferer
 from .bundle_inference import SlideInference as SlideInference
 from .bundle_inference import slides_or_bags as slides_or_bags
+from .classify.classifier import CellsClassifier as CellsClassifier
+from .classify.classifier import load_cells_classifier as load_cells_classifier
+from .classify.config import ClassifyConfig as ClassifyConfig
+from .classify.inputs import CellInput as CellInput
+from .classify.inputs import CellInputs as CellInputs
+from .classify.results import ClassifiedCell as ClassifiedCell
+from .classify.run import classify_into as classify_into
 from .config import ResolvedConfig as ResolvedConfig
 from .config import ScreeningConfig as ScreeningConfig
 from .inputs import SlideInput as SlideInput

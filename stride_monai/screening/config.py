@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from stride_monai.files import paths_of
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
 
-__all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "parse_weights"]
+__all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "check_common", "parse_weights"]
 
 STAGES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 """The stages that have weights, by the names of their bundles."""
@@ -73,19 +73,13 @@ class ScreeningConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundles", None if self.bundles is None else Path(self.bundles))
         object.__setattr__(self, "weights", {name: tuple(paths_of(files)) for name, files in self.weights.items()})
-        if self.mpp is not None and not 0 < self.mpp < math.inf:
-            raise ConfigError(f"invalid mpp {self.mpp:g}", "give um/px at full resolution, e.g. 0.25")
+        check_common(self.mpp, self.profile, self.device, self.weights)
         for name in ("candidates", "image", "plane"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ConfigError(f"invalid {name} {number}", "give a whole number from 1")
-        check_name("profile", self.profile, PROFILES)
         READERS.check(self.reader)
         check_name("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
-        if re.fullmatch(_DEVICES, self.device) is None:
-            raise ConfigError(f"unknown device '{self.device}'", "use auto, cpu or cuda")
-        for name in self.weights:
-            check_name(_STAGE, name, STAGES)
         self._check_contradictions()
 
     def _check_contradictions(self) -> None:
@@ -182,6 +176,24 @@ class ResolvedConfig:
     mpp: float | None = None
     mpp_source: str | None = None
     reader: str | None = None
+
+
+def check_common(mpp: float | None, profile: str, device: str, stages: Iterable[str]) -> None:
+    """Refuse values of what all configurations have.
+
+    Args:
+        stages: of which weights are named.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    if mpp is not None and not 0 < mpp < math.inf:
+        raise ConfigError(f"invalid mpp {mpp:g}", "give um/px at full resolution, e.g. 0.25")
+    check_name("profile", profile, PROFILES)
+    if re.fullmatch(_DEVICES, device) is None:
+        raise ConfigError(f"unknown device '{device}'", "use auto, cpu or cuda")
+    for name in stages:
+        check_name(_STAGE, name, STAGES)
 
 
 def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:

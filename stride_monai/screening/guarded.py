@@ -29,7 +29,7 @@ from stride_monai.screening.results import FINDINGS_FILE
 from stride_monai.screening.store import About
 from stride_monai.screening.worker import Load, Look, Screen
 
-__all__ = ["Allowance", "GuardedScreening"]
+__all__ = ["Allowance", "GuardedScreening", "networks_in", "why_ended"]
 
 _SECONDS, _SECONDS_PER_TILE = 3600.0, 10.0
 """Without a limit of the user's. A slide of 2.4 Gpx (270 tiles) takes 38 s on two cores with the tiny profile."""
@@ -134,17 +134,7 @@ class GuardedScreening:
             return
         self._on_load(True)
         try:
-            try:
-                self.about = self._guard.call(Load())
-            except ProcessEndedError:  # once more
-                self.about = self._guard.call(Load())
-        except ProcessEndedError as error:
-            raise BundleError(
-                f"the networks cannot be loaded: the process ends ({error.how})",
-                "see stride-monai doctor; a process is killed where memory runs out",
-            ) from error
-        except UnexpectedError as error:
-            raise BundleError(f"the networks cannot be loaded ({error.what})", "see stride-monai doctor") from error
+            self.about = networks_in(self._guard, Load())
         finally:
             self._on_load(False)
         self._loaded = self._guard.process
@@ -181,7 +171,7 @@ class GuardedScreening:
             remove_leftovers(self._out)
             if or_none and error.how != "SIGKILL":
                 return None
-            reason = f"{name} ended the process that screened it ({error.how}): {_WHY.get(error.how, _DAMAGED)}"
+            reason = f"{name} ended the process that screened it ({error.how}): {why_ended(error.how)}"
             trace = error.trace
         except OverTimeError:
             remove_leftovers(self._out)
@@ -200,6 +190,32 @@ class GuardedScreening:
 
     def __exit__(self, *_: object) -> None:
         self._guard.close()
+
+
+def networks_in(guard: Guard, request: object) -> Any:
+    """The answer to a request by which a process loads networks.
+
+    Raises:
+        BundleError: the process ends, twice, or the request meets an error that is none of this package's.
+        BundleError, ConfigError, MissingExtraError: the networks cannot be loaded as asked.
+    """
+    try:
+        try:
+            return guard.call(request)
+        except ProcessEndedError:  # once more
+            return guard.call(request)
+    except ProcessEndedError as error:
+        raise BundleError(
+            f"the networks cannot be loaded: the process ends ({error.how})",
+            "see stride-monai doctor; a process is killed where memory runs out",
+        ) from error
+    except UnexpectedError as error:
+        raise BundleError(f"the networks cannot be loaded ({error.what})", "see stride-monai doctor") from error
+
+
+def why_ended(how: str) -> str:
+    """What to do about a file that ended the process that read it."""
+    return _WHY.get(how, _DAMAGED)
 
 
 _DAMAGED = "the file may be damaged, copy it again from the scanner"

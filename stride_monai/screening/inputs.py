@@ -21,13 +21,13 @@ from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_fin
 __all__ = ["SlideInput", "collect", "collect_bags", "is_bag_path", "one_input", "open_input", "slide_fingerprint_of"]
 
 _RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
-_UNREADABLE = frozenset(
+UNREADABLE_SUFFIXES = frozenset(
     {".kfb", ".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".dzi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
 )
 """Slides and photographs of formats without a reader here: found in a folder, they fail by name."""
-_SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})
+SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})
 _ITS_SLIDE = "name its slide; rename it, or put it in a list, if it is one itself"
-_NOBODYS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information"})
+NOBODYS_FOLDERS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information"})
 """Folders of operating systems and storage boxes: thumbnails, halves of files, what was thrown away."""
 
 
@@ -234,7 +234,7 @@ def _expand(argument: Path, views: _Views) -> Iterable[SlideInput | _Claim]:
         return [_problem(argument, f"it cannot be looked at ({error.strerror})", "check the path")]
     if not argument.is_file():
         return [_problem(argument, "it is a pipe, socket or device, not a file", "save it as a file first")]
-    if suffix in _SPREADSHEETS:
+    if suffix in SPREADSHEETS:
         return [_problem(argument, "it is a spreadsheet, not a list", "save it as CSV")]
     if suffix in LIST_SUFFIXES:
         return list(_of_list(argument, views))
@@ -305,7 +305,7 @@ def _of_folder(folder: Path, views: _Views) -> list[SlideInput | _Claim]:
     suffixes: Counter[str] = Counter()
     for path in files_below(folder, cannot_list):
         within = path.relative_to(folder).parts[:-1]
-        if any(part.lower() in _NOBODYS for part in within):
+        if any(part.lower() in NOBODYS_FOLDERS for part in within):
             continue
         if any(views.owner(folder.joinpath(*within[:depth])) for depth in range(1, len(within) + 1)):
             continue
@@ -328,7 +328,7 @@ _PART = _Claim(Path(), "")  # a file that belongs to a slide, which is found by 
 def _of_found(path: Path, views: _Views) -> SlideInput | _Claim | None:
     """A file that was found in a folder; None where it is of no kind that is a slide."""
     if not is_slide_path(path):
-        if path.suffix.lower() in _UNREADABLE:
+        if path.suffix.lower() in UNREADABLE_SUFFIXES:
             what = f"there is no reader for {path.suffix.lower()} files"
             return _problem(path, what, "convert it, e.g. to a tiled TIFF, or install a reader for it")
         if not is_suffixless_dicom(path):

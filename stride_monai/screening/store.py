@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from stride_monai.errors import BundleError, check_name
 from stride_monai.findings import Described
@@ -166,6 +166,17 @@ class Source(NamedTuple):
         return f"the bundle {self.name} has no weights {absent[0]}" if absent else ""
 
 
+class Asked(Protocol):
+    """Of a configuration, what says where networks come from."""
+
+    @property
+    def bundles(self) -> Path | None: ...
+    @property
+    def profile(self) -> str: ...
+    @property
+    def weights(self) -> Mapping[str, Sequence[Path]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class BundleStore:
     """Where the network of each stage comes from, and where it goes.
@@ -182,7 +193,7 @@ class BundleStore:
     device: torch.device | str = "cpu"
 
     @classmethod
-    def of(cls, config: ScreeningConfig, device: torch.device | str = "cpu") -> Self:
+    def of(cls, config: Asked, device: torch.device | str = "cpu") -> Self:
         """The store that a configuration asks for.
 
         Raises:

@@ -1,0 +1,1 @@
+"""Classification of single cells: pictures of cells, or points and boxes on slides, to a table of classes."""
