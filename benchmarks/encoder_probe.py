@@ -17,6 +17,7 @@ P(ASC-H/HSIL) against P(ASC-US) + P(LSIL) for the grade. SCC counts as high grad
 from __future__ import annotations
 
 import csv
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,17 +202,18 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     arguments = parser.parse_args()
     figures = Record("encoder_probe", "What the encoders know of real cells")
-    probe = figures.table("encoder", "crop px", *COLUMNS, "s", caption="Linear probe of the frozen features.")
+    probe = figures.table("encoder", "crop px", *COLUMNS, caption="Linear probe of the frozen features.")
     of_heads: list[tuple[Any, ...]] = []
     loaded: dict[int, tuple[Cells, Cells]] = {}
 
     def judge(title: str, crop_px: int, *of: Any, **options: Any) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         if crop_px not in loaded:
             loaded[crop_px] = crops(arguments.data / "crops", crop_px), cric(arguments.data / "cric", crop_px)
         network, has_head = network_of(*of, **options)
         by_probe, by_head = probed(network, *loaded[crop_px])
-        probe.row(title, crop_px, *by_probe, round(time.perf_counter() - began))
+        probe.row(title, crop_px, *by_probe)
+        print(f"{title}: {time.process_time() - began:.0f} s of CPU", file=sys.stderr, flush=True)
         if has_head:
             of_heads.append((title, crop_px, *by_head))
 
@@ -226,6 +228,9 @@ def main() -> None:
         for row in of_heads:
             head.row(*row)
     if not arguments.encoder:
+        figures.say(
+            "AUC but for the first column. No probe of CRIC has seen the colors and focus of the field that it judges."
+        )
         figures.write([0])
 
 
