@@ -49,10 +49,10 @@ def kind_of_weights(path: Path) -> Literal["safetensors", "torch"]:
         raise BundleError(f"{full} cannot be read ({error.strerror})", "check who may read it") from error
     if start.startswith(_ZIP):
         return _archive(path, full)
+    if _is_safetensors(path, start, size):  # first: the length of a header may begin with the byte of a pickle
+        return "safetensors"
     if start.startswith(_PICKLE):
         return "torch"  # the format before 2020, or a bare pickle; which it is says who reads it
-    if _is_safetensors(path, start, size):
-        return "safetensors"
     for magic, what, advice in _KNOWN:
         if start.startswith(magic):
             raise BundleError(f"{full} is {what}", advice)

@@ -133,3 +133,13 @@ def test_what_a_training_begins_with_is_the_network_with_its_weights(tmp_path: P
 def test_what_is_frozen_is_not_trained() -> None:
     network = nn.Sequential(nn.Linear(2, 3).requires_grad_(False), nn.Linear(3, 1))
     assert trainable(network) == list(network[1].parameters())
+
+
+def test_a_file_whose_header_has_the_length_of_a_pickles_first_byte_is_read(tmp_path: Path) -> None:
+    lengths = set()
+    for note in range(0, 256, 8):  # the header grows by 8 bytes each time
+        path = tmp_path / f"{note}.safetensors"
+        save_weights(path, {"a": torch.ones(2)}, {"note": "x" * note})
+        lengths.add(path.read_bytes()[0])
+        assert torch.equal(load_weights(path)[0]["a"], torch.ones(2))
+    assert 0x80 in lengths
