@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,18 +86,18 @@ class CellInputs:
 
     def __iter__(self) -> Iterator[CellInput]:
         self.passed_over.clear()
-        done: list[Path] = []  # folders and pictures that were gone through
+        done: set[Path] = set()  # folders and pictures that were gone through
         for at, argument in enumerate(self.arguments):
             if at in self._lists:
                 yield from self._lists[at]
                 continue
             here = Path(os.path.abspath(argument))  # noqa: PTH100 - resolve() would follow a link that names a picture
-            if any(here.is_relative_to(place) for place in done):
+            if not done.isdisjoint((here, *here.parents)):
                 continue
             yield from self._of(argument, here, done)
-            done.append(here)
+            done.add(here)
 
-    def _of(self, argument: Path, here: Path, done: Sequence[Path]) -> Iterator[CellInput]:
+    def _of(self, argument: Path, here: Path, done: AbstractSet[Path]) -> Iterator[CellInput]:
         name = readable(here.name)
         if argument.is_dir():
             yield from self._of_folder(argument, done)
@@ -105,7 +106,7 @@ class CellInputs:
         else:
             yield CellInput(argument, name)
 
-    def _of_folder(self, folder: Path, done: Sequence[Path]) -> Iterator[CellInput]:
+    def _of_folder(self, folder: Path, done: AbstractSet[Path]) -> Iterator[CellInput]:
         """Pictures below a folder, and folders in it that cannot be listed; by their path in it."""
         start = Path(os.path.abspath(folder))  # noqa: PTH100 - as above
         prefix = f"{readable(start.name)}/" if len(self.arguments) > 1 else ""
@@ -121,7 +122,7 @@ class CellInputs:
         for path in walk_files(start, cannot_list):
             if any(part.lower() in NOBODYS_FOLDERS for part in path.relative_to(start).parts[:-1]):
                 continue
-            if any(path.is_relative_to(place) for place in done):
+            if not done.isdisjoint((path, *path.parents)):
                 any_there = True
             elif is_slide_path(path) or path.suffix.lower() in UNREADABLE_SUFFIXES:
                 any_there = True
