@@ -24,8 +24,10 @@ from .datasets.cells import BagCells as BagCells
 from .datasets.cells import CellBatch as CellBatch
 from .datasets.cells import DescribedBagCells as DescribedBagCells
 from .datasets.cells import GrownCells as GrownCells
+from .datasets.cells import JoinedCells as JoinedCells
 from .datasets.cells import collate_cells as collate_cells
 from .datasets.cells import decode_threads as decode_threads
+from .datasets.cells import with_pairs as with_pairs
 from .datasets.encoded import EncodedCells as EncodedCells
 from .datasets.sampling import CellSampler as CellSampler
 from .datasets.sampling import draw_weights as draw_weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from ignite.engine import Engine, Events
 from stride_monai.evaluation.descriptions import JudgedCells, description_figures, description_report
 from stride_monai.evaluation.reports import save_figures, write_report
 from stride_monai.handlers.epoch import EpochHandler
-from stride_monai.handlers.metrics import judged_texts
+from stride_monai.handlers.metrics import judged_texts, weights_of_cells
 from stride_monai.metrics.descriptions import best_threshold, exact_match, micro_scores
 from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
@@ -39,21 +40,26 @@ class StoreTexts:
 class ThresholdTuner(EpochHandler):
     """Puts the threshold with the best micro F1 on the validation cells into the aligner after every validation.
 
+    With a prevalence the cells count as if that share of them were lesions
+    (:func:`~stride_monai.metrics.at_prevalence`), and the aligner remembers it.
+
     List it before the handler that saves the weights. ``threshold``, ``val_precision``, ``val_recall`` and
     ``val_exact_match`` join the engine's metrics.
 
     Args:
         aligner: holds the threshold.
+        prevalence: share of lesions among the cells that will be described, 0-1; 0: as among the validation cells.
     """
 
-    def __init__(self, aligner: DescriptionAligner) -> None:
+    def __init__(self, aligner: DescriptionAligner, prevalence: float = 0.0) -> None:
         super().__init__()
-        self.aligner = aligner
+        self.aligner, self.prevalence = aligner, prevalence
 
     def finish(self, engine: Engine) -> None:
         similarity, right = judged_texts(*self.gathered.columns())
-        threshold = best_threshold(similarity, right)
+        threshold = best_threshold(similarity, right, weights_of_cells(right, self.aligner.texts, self.prevalence))
         self.aligner.threshold.fill_(threshold)
+        self.aligner.prevalence.fill_(self.prevalence or math.nan)
         precision, recall, _ = micro_scores(similarity, right, threshold)
         engine.state.metrics |= {
             "threshold": threshold,
@@ -106,7 +112,8 @@ class DescriptionReport(EpochHandler):
     def collect(self, engine: Engine) -> None:
         output = engine.state.output
         head = self.encoder.head
-        predicted = head(output["image"].to(head.weight.device)).argmax(dim=1)
+        features = output["image"][:, : self.encoder.feature_dim]  # what follows are those of other levels
+        predicted = head(features.to(head.weight.device)).argmax(dim=1)
         truth = torch.as_tensor(engine.state.batch["label"])
         self.gathered.add(output["pred"], output["label"], truth, predicted)
 

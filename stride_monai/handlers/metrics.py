@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
+from stride_monai.bethesda import NEGATIVE, PAPER_DESCRIPTIONS, SLIDE_CLASSES
 from stride_monai.errors import ManifestError
 from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochMetric, predictions
-from stride_monai.metrics.descriptions import best_threshold, micro_scores
+from stride_monai.metrics.descriptions import at_prevalence, best_threshold, micro_scores
 from stride_monai.metrics.detection import TileResult, detection_recall, mean_average_precision
 from stride_monai.metrics.slide import auc, f1_macro, positive_scores
 from stride_monai.networks.alignment.aligner import DescriptionAligner
@@ -210,6 +210,17 @@ class DescriptionF1(EpochMetric):
         values, right = judged_texts(similarity, target)
         threshold = best_threshold(values, right) if self.aligner is None else self.aligner.stored_threshold()
         return micro_scores(values, right, threshold)[2]
+
+
+def weights_of_cells(right: NDArray[np.bool_], texts: Sequence[str], prevalence: float) -> NDArray[np.float64] | None:
+    """How much each cell counts where a share of ``prevalence`` are lesions; None, all alike, where there is none.
+
+    A lesion is a cell that no text of normal cells describes.
+    """
+    if not prevalence:
+        return None
+    normal = [text in PAPER_DESCRIPTIONS[NEGATIVE] for text in texts]
+    return at_prevalence(~right[:, normal].any(axis=1), prevalence)
 
 
 def judged_texts(similarity: Tensor, target: Tensor) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

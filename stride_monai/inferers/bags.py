@@ -9,6 +9,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 
@@ -105,7 +106,8 @@ class DescriptionInferer(Inferer):
         """What is said of crops ``[B, K, 3, H, W]`` (0..1 or uint8)."""
         if mask is None:
             mask = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
-        features = torch.cat([self.encoder.encode(part) for part in torch.split(inputs[mask], self.chunk)])
-        found = (network(features), self.encoder.head(features))
+        views = CellViews(self.encoder, network.levels)
+        features = torch.cat([views.encode(part) for part in torch.split(inputs[mask], self.chunk)])
+        found = (network(features), self.encoder.head(features[:, : self.encoder.feature_dim]))
         columns = [part.new_zeros(*mask.shape, part.shape[-1]).index_put((mask,), part) for part in found]
         return Similarities(*columns)

@@ -44,13 +44,18 @@ class Explainer:
     note: str = ""
     origin: tuple[str, tuple[Path, ...]] | None = None
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Stages of the image encoder that it looks at besides the class features."""
+        return () if self.aligner is None else self.aligner.levels
+
     def describe(
         self, features: Tensor, classes: Sequence[str], slide: str = "the slide"
     ) -> list[tuple[Description, ...]]:
         """Descriptions of each cell, the most similar first; equals in the order of the vocabulary.
 
         Args:
-            features: of the image encoder ``[n, D]``.
+            features: of the image encoder and of :attr:`levels` ``[n, D]``.
             classes: the class that each cell was called, n of them.
             slide: its name, for the message.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import SlideError
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.cpu import one_thread, over_crops
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.transforms.topk_patches import CellBag
 
@@ -24,7 +26,7 @@ class Evidence:
     """What the networks say of one slide with n cells.
 
     Attributes:
-        features: of the cell encoder ``[n, D]``, on its device.
+        features: of the cell encoder ``[n, D]``, on its device; where other levels were looked at, theirs follow.
         cells: cell class probabilities ``[n, cell classes]``.
         attention: ``[n]``; sums to 1 over the bag, 0 for the cells beyond it.
         slide: slide class probabilities ``[slide classes]``, or None without cells.
@@ -56,6 +58,7 @@ def judge(
     activation: str = "grad_x_feature",
     name: str = "the slide",
     clock: Clock | None = None,
+    levels: Sequence[int] = (),
 ) -> Evidence:
     """What a slide classifier says of a bag: of each of its cells, and of the slide by the ``top_k`` best.
 
@@ -63,6 +66,7 @@ def judge(
         activation: see :func:`stride_monai.networks.class_activation`.
         name: of the slide, for the message.
         clock: gets the seconds of the stages ``classify`` and ``decide``.
+        levels: of the encoder, to be kept for descriptions (:class:`~stride_monai.networks.CellViews`).
 
     Raises:
         SlideError: it gives non-finite values.
@@ -70,17 +74,19 @@ def judge(
     clock = clock or Clock()
     with clock.stage("classify"):
         count = int(bag.mask.sum())
-        features = encode(bag.images[:count], classifier)
+        features = encode(bag.images[:count], classifier, levels)
     with clock.stage("decide"):
-        evidence = decide(features, classifier, top_k, activation, bag.scores[:count])
+        mine = features[:, : classifier.encoder.feature_dim]
+        evidence = decide(mine, classifier, top_k, activation, bag.scores[:count])
     if not evidence.finite:
         raise SlideError(f"{name}: the slide classifier gives non-finite values", "check its weights")
-    return evidence
+    return replace(evidence, features=features) if levels else evidence
 
 
-def encode(crops: Tensor, classifier: SlideClassifier) -> Tensor:
+def encode(crops: Tensor, classifier: SlideClassifier, levels: Sequence[int] = ()) -> Tensor:
     """Features ``[n, D]`` of uint8 crops ``[n, 3, H, W]``; a cell's do not depend on the other cells of the slide."""
-    return over_crops(classifier.encoder.encode, crops, classifier.threshold.device, classifier.encoder.feature_dim)
+    views = CellViews(classifier.encoder, levels)
+    return over_crops(views.encode, crops, classifier.threshold.device, views.feature_dim)
 
 
 @one_thread()  # what it computes is small, and gets the same bits on any number of threads

@@ -10,6 +10,7 @@ from .descriptions import Retrieval as Retrieval
 from .descriptions import TextScores as TextScores
 from .descriptions import ThresholdCurve as ThresholdCurve
 from .descriptions import agreement as agreement
+from .descriptions import at_prevalence as at_prevalence
 from .descriptions import average_precision as average_precision
 from .descriptions import best_threshold as best_threshold
 from .descriptions import exact_match as exact_match

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.errors import ManifestError
+from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.metrics.cell import share
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "TextScores",
     "ThresholdCurve",
     "agreement",
+    "at_prevalence",
     "average_precision",
     "best_threshold",
     "exact_match",
@@ -138,11 +139,39 @@ def exact_match(similarity: Floats, target: Bools, threshold: float) -> float:
     return _mean(((similarity > threshold) == target.astype(np.bool_)).all(axis=1))
 
 
-def best_threshold(similarity: Floats, target: Bools) -> float:
+def at_prevalence(lesion: Bools, prevalence: float) -> NDArray[np.float64]:
+    """Weights ``[n]`` of cells, 1 on average, under which a share of ``prevalence`` of them are lesions.
+
+    A sample that was drawn for training holds far more lesions than a slide does. What is right most often on it says
+    too much on a slide.
+
+    Args:
+        lesion: ``[n]``, which cells are lesions.
+        prevalence: share of lesions among the cells that will be described, above 0 and below 1.
+
+    Raises:
+        ManifestError: there are no lesions, or nothing else.
+        ConfigError: the prevalence is no share.
+    """
+    if not 0 < prevalence < 1:
+        raise ConfigError(f"a prevalence of {prevalence:g} is no share", "give one above 0 and below 1")
+    share_here = float(np.mean(lesion)) if len(lesion) else 0.0
+    if not 0 < share_here < 1:
+        raise ManifestError(
+            "validation cells that are all lesions, or all normal, cannot be weighted to a prevalence",
+            "describe cells of both kinds, or leave out the prevalence",
+        )
+    return np.where(lesion, prevalence / share_here, (1 - prevalence) / (1 - share_here))
+
+
+def best_threshold(similarity: Floats, target: Bools, weight: Floats | None = None) -> float:
     """The threshold with the highest micro F1; of several the highest.
 
     It lies half-way to the next lower cosine, rounded to float32 so that the weights can hold it without keeping other
     texts. One threshold serves all texts, as in equation 6.
+
+    Args:
+        weight: ``[n]``, how much each cell counts (:func:`at_prevalence`); all alike by default.
 
     Raises:
         ManifestError: there is no cell, no text is right for any, or a cosine is non-finite.
@@ -157,8 +186,9 @@ def best_threshold(similarity: Floats, target: Bools) -> float:
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
-    hits = np.cumsum(wanted[order])[last]
-    best = int(np.argmax(2 * hits / (last + 1 + wanted.sum())))
+    counts = np.ones(len(scores)) if weight is None else np.repeat(np.asarray(weight, np.float64), np.shape(target)[1])
+    hits = np.cumsum(counts[order] * wanted[order])[last]
+    best = int(np.argmax(2 * hits / (np.cumsum(counts[order])[last] + (counts * wanted).sum())))
     lowest = ranked[last[best]]
     lower = last[best] + 1
     below = ranked[lower] if lower < len(ranked) else np.nextafter(lowest, np.float32(-2))

@@ -7,6 +7,8 @@ from .alignment.text_encoders import HuggingFaceText as HuggingFaceText
 from .alignment.text_encoders import TextEncoder as TextEncoder
 from .alignment.text_encoders import TextTable as TextTable
 from .alignment.text_encoders import text_encoder as text_encoder
+from .alignment.views import CellViews as CellViews
+from .alignment.views import described_dim as described_dim
 from .batch_norm import refuse_batch_norm as refuse_batch_norm
 from .detection.detector import TileDetections as TileDetections
 from .detection.detector import TileDetector as TileDetector

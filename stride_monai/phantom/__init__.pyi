@@ -7,6 +7,7 @@ from .cohorts.design import design_of as design_of
 from .cohorts.ranking import RankingModel as RankingModel
 from .cohorts.ranking import rank_cells as rank_cells
 from .counterfactual import counterfactual as counterfactual
+from .pairs import make_pairs as make_pairs
 from .render import draw_cell as draw_cell
 from .render import render_field as render_field
 from .render import render_slide as render_slide

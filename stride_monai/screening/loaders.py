@@ -14,6 +14,7 @@ from stride_monai.findings import Described
 from stride_monai.inferers.describe import Explainer
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
 from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.alignment.views import described_dim
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
@@ -240,8 +241,9 @@ def load_explainer(
 
 def _refuse_unusable(aligner: DescriptionAligner, encoder: CellClassifier) -> None:
     try:
-        aligner(torch.zeros((1, encoder.feature_dim), device=aligner.threshold.device))
-    except RuntimeError as error:
+        given = described_dim(encoder, aligner.levels)
+        aligner(torch.zeros((1, given), device=aligner.threshold.device))
+    except (RuntimeError, ConfigError) as error:
         raise BundleError(
             f"{TEXT_BUNDLE} does not take the {encoder.feature_dim} features of the image encoder",
             "use the profile that fits, or screen with --no-descriptions",

@@ -180,7 +180,8 @@ class Screener:
         )
 
     def _judge(self, bag: CellBag, name: str, clock: Clock) -> tuple[Evidence, Sequence[tuple[Description, ...]]]:
-        evidence = judge(bag, self.models.classifier, self._top_k, self._activation, name, clock)
+        levels = self.models.explainer.levels
+        evidence = judge(bag, self.models.classifier, self._top_k, self._activation, name, clock, levels)
         with clock.stage("describe"):
             return evidence, self.models.explainer.describe(evidence.features, evidence.cell_classes, name)
 

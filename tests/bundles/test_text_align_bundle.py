@@ -24,6 +24,7 @@ from stride_monai.data.bags.labeled import write_labeled_bags
 from stride_monai.data.descriptions import DescriptionRules, described_cells
 from stride_monai.errors import BundleError, ConfigError, ManifestError
 from stride_monai.networks.alignment.aligner import DescriptionAligner, encoder_sha256
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, load_weights
 from stride_monai.workflows.load import load_bundle_network
@@ -130,6 +131,24 @@ def test_slides_and_crops_are_the_same_cells(data: dict[str, Any], cohort: Path,
     again = crops[3]
     assert torch.equal(again["image"], crops.features[3])
     assert sum(again["target"]) == min(2, len(DESCRIPTIONS_BY_CLASS[CELL_CLASSES[again["label"]]]))
+
+
+def test_earlier_stages_and_the_prevalence_of_a_slide_are_options(data: dict[str, Any], tmp_path: Path) -> None:
+    """Trained, judged and used with them; the class features are those of the encoder alone."""
+    asked = {"levels": [0, 1], **data}
+    made = workflow("train", "tiny", **asked, prevalence=0.1, output_dir=str(tmp_path))
+    made.run()
+    of = encoder(data)
+    features = made.parser.get_parsed_content("train#encoded").features
+    assert features.shape[1] == CellViews(of, (0, 1)).feature_dim
+    aligner = DescriptionAligner(features.shape[1], 64, 256, levels=(0, 1))
+    load_into(aligner, tmp_path / "model.pt")
+    assert float(aligner.prevalence) == pytest.approx(0.1)
+    assert aligner.standard.running_mean.abs().sum() > 0
+    done = {**asked, "weights": str(tmp_path / "model.pt"), "output_dir": str(tmp_path)}
+    workflow("train", "tiny", "evaluate", **done, split="validation").run()
+    report = json.loads((tmp_path / "description_report.json").read_text())
+    assert report["threshold"] == pytest.approx(float(aligner.threshold))
 
 
 def test_resumed_after_a_stop_it_ends_where_it_would_have(data: dict[str, Any], trained: Path, tmp_path: Path) -> None:

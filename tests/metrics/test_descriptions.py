@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from stride_monai.errors import ManifestError
+from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.metrics.descriptions import (
     agreement,
+    at_prevalence,
     average_precision,
     best_threshold,
     exact_match,
@@ -124,6 +125,39 @@ def test_no_other_threshold_has_a_higher_micro_f1(similarity: Floats, target: Bo
     found = f1(*counts(similarity, target, threshold))
     each = [f1(*counts(similarity, target, float(other))) for other in (-2.0, *similarity.reshape(-1))]
     assert found == pytest.approx(max(each))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), times=st.integers(2, 9))
+def test_at_a_prevalence_cells_count_as_if_the_sample_had_it(seed: int, times: int) -> None:
+    """The oracle is a sample that has it: every normal cell some times over."""
+    rng = np.random.default_rng(seed)
+    lesion = np.array([True, True, False, False, False, True])
+    similarity, target = rng.uniform(-1, 1, (6, 3)).astype(np.float32), rng.random((6, 3)) < 0.5
+    target[0, 0] = True
+    copies = np.where(lesion, 1, times)
+    weight = at_prevalence(lesion, 3 / (3 + 3 * times))
+    assert weight == pytest.approx(copies * len(copies) / copies.sum())
+    wanted = best_threshold(np.repeat(similarity, copies, axis=0), np.repeat(target, copies, axis=0))
+    assert best_threshold(similarity, target, weight) == wanted
+
+
+def test_what_is_rare_is_said_less_often() -> None:
+    """Scores of a text on lesions, where it is right, and on normal cells, where it never is."""
+    rng = np.random.default_rng(0)
+    lesion = np.arange(2000) < 1000
+    scores = np.float32(rng.normal(np.where(lesion, 0.5, 0.0), 0.25)[:, None]).clip(-1, 1)
+    thresholds = [best_threshold(scores, lesion[:, None], at_prevalence(lesion, p)) for p in (0.5, 0.1, 0.02)]
+    assert thresholds == sorted(set(thresholds))
+    assert best_threshold(scores, lesion[:, None]) == thresholds[0]
+
+
+def test_a_prevalence_that_cannot_be_had_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no share"):
+        at_prevalence(np.array([True, False]), 1.0)
+    for one_kind in (np.ones(3, bool), np.zeros(3, bool), np.zeros(0, bool)):
+        with pytest.raises(ManifestError, match="all lesions, or all normal"):
+            at_prevalence(one_kind, 0.1)
 
 
 def test_a_threshold_is_not_tuned_on_what_is_no_number() -> None:

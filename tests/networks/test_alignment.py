@@ -20,6 +20,7 @@ from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.losses.alignment import AlignmentLoss
 from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner, TextBranch, encoder_sha256
 from stride_monai.networks.alignment.text_encoders import TextEncoder, TextTable, text_encoder
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
@@ -55,6 +56,73 @@ def trained(network: AlignmentStudent, crops: Tensor, steps: int = 3) -> None:
 @pytest.fixture
 def crops() -> Tensor:
     return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+
+
+def test_levels_are_seen_about_the_middle_and_leave_the_class_features_alone(crops: Tensor) -> None:
+    of = encoder().eval()
+    views = CellViews(of, (0, 1))
+    with torch.no_grad():
+        seen = views.encode(crops)
+        maps = of.encoder.forward_intermediates(of.normalized(crops), indices=[0, 1], intermediates_only=True)
+        assert torch.equal(seen[:, :D], of.encode(crops))
+        assert torch.equal(CellViews(of).encode(crops), of.encode(crops))
+    assert seen.shape == (4, views.feature_dim)
+    at = D
+    for found in maps:
+        side = found.shape[-1]
+        middle = (torch.arange(side) - (side - 1) / 2) * 32 / side
+        for radius in (12.0, 28.0):
+            weight = torch.exp(-(middle[:, None] ** 2 + middle[None] ** 2) / radius**2).reshape(-1)
+            values, count = found.flatten(2), found.shape[1]
+            mean = (values * weight).sum(2) / weight.sum()
+            spread = ((values**2 * weight).sum(2) / weight.sum() - mean**2).clamp_min(0).sqrt()
+            torch.testing.assert_close(seen[:, at : at + count], mean, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(seen[:, at + count : at + 2 * count], spread, atol=2e-3, rtol=1e-3)
+            at += 2 * count
+    assert at == views.feature_dim
+
+
+def test_what_lies_at_the_border_of_a_crop_is_hardly_seen_at_the_levels() -> None:
+    of = encoder().eval()
+    crop = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(3))
+    beside, within = crop.clone(), crop.clone()
+    beside[..., :16, :] = 0
+    within[..., 56:72, :] = 0
+    with torch.no_grad():
+        seen = [CellViews(of, (0,)).encode(image)[0, D:] for image in (crop, beside, within)]
+    assert (seen[0] - seen[1]).norm() < 0.02 * (seen[0] - seen[2]).norm()
+
+
+@pytest.mark.parametrize("levels", [(4,), (-1,), (1, 0), (0, 0)])
+def test_levels_that_an_encoder_does_not_have_are_refused(levels: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="has no stages"):
+        CellViews(encoder(), levels)
+
+
+def test_an_aligner_of_levels_trains_on_crops_and_knows_them_again(crops: Tensor, tmp_path: Path) -> None:
+    of = encoder()
+    width = CellViews(of, (0, 2)).feature_dim
+    network = AlignmentStudent(DescriptionAligner(width, DIM, levels=(0, 2)), TextBranch(TextTable(8), DIM), of)
+    trained(network, crops)
+    network.eval()
+    network.aligner.threshold.fill_(0.25)
+    network.aligner.prevalence.fill_(0.03)
+    save_weights(tmp_path / "model.safetensors", network.aligner.state_dict(), {}, half=False)
+    again = DescriptionAligner(width, DIM, levels=(0, 2)).eval()
+    load_into(again, tmp_path / "model.safetensors")
+    features = CellViews(of, again.levels).encode(crops)
+    assert torch.equal(again(features), network.aligner(features))
+    assert torch.equal(again(features)[:1], again(features[:1])), "a cell does not depend on the others"
+    assert float(again.prevalence) == pytest.approx(0.03)
+
+
+def test_weights_without_a_prevalence_are_read(tmp_path: Path) -> None:
+    state = DescriptionAligner(D, DIM).state_dict()
+    del state["prevalence"]
+    save_weights(tmp_path / "old.safetensors", state, {})
+    aligner = DescriptionAligner(D, DIM)
+    load_into(aligner, tmp_path / "old.safetensors")
+    assert math.isnan(float(aligner.prevalence))
 
 
 def test_a_text_is_kept_if_its_cosine_is_greater_than_the_threshold() -> None:

@@ -17,6 +17,7 @@ from toy_bundles import (
     DIM,
     SLIDES,
     TEXTS,
+    K,
     findings_in,
     infer,
     make_aligner,
@@ -33,12 +34,15 @@ from stride_monai.errors import BundleError, ConfigError, RegionError, SlideErro
 from stride_monai.files import sha256_of
 from stride_monai.findings import Described
 from stride_monai.inferers.describe import Explainer
+from stride_monai.inferers.judge import judge
 from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.loaders import load_explainer, load_models
 from stride_monai.screening.store import BundleStore
 from stride_monai.slides import Slide
+from stride_monai.transforms.topk_patches import CellBag
 from stride_monai.units import Box
 from stride_monai.workflows.locate import bundle_root
 
@@ -128,6 +132,25 @@ def test_what_is_said_of_a_cell_hangs_on_no_other_and_on_no_number_of_threads() 
     for row in (0, 63, 64, 129):
         assert explain.describe(features[row : row + 1], classes[:1]) == every[row : row + 1]
     assert explain.describe(features[:0], []) == []
+
+
+def test_levels_are_looked_at_for_the_words_alone() -> None:
+    """On several threads at once, which look through one encoder."""
+    classifier, plain = make_classifier(), make_classifier()
+    images = torch.randint(0, 256, (37, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+    def bag_of(cells: Tensor) -> CellBag:
+        n = len(cells)
+        return CellBag(cells, torch.zeros(n, 4), torch.zeros(n), torch.ones(n, dtype=torch.bool), torch.arange(n), 0)
+
+    told, wanted = judge(bag_of(images), classifier, K, levels=(0, 1)), judge(bag_of(images), plain, K)
+    assert np.array_equal(told.cells, wanted.cells)
+    assert np.array_equal(told.slide, wanted.slide)
+    width = classifier.encoder.feature_dim
+    assert torch.equal(told.features[:, :width], wanted.features)
+    alone = judge(bag_of(images[5:6]), classifier, K, levels=(0, 1))
+    assert torch.equal(alone.features[0], told.features[5])
+    assert told.features.shape[1] == CellViews(classifier.encoder, (0, 1)).feature_dim
 
 
 def test_similarities_that_are_no_numbers_fail_the_slide() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile
 from stride_monai.data.descriptions import IMPLIED, DescriptionRules
 from stride_monai.errors import BagError
 
@@ -28,9 +28,11 @@ __all__ = [
     "CellBatch",
     "DescribedBagCells",
     "GrownCells",
+    "JoinedCells",
     "collate_cells",
     "decode_threads",
     "samples_of",
+    "with_pairs",
 ]
 
 _KEPT_BLOCKS = 2  # a loop still holds its batch while the next is made
@@ -274,6 +276,63 @@ class GrownCells(Dataset[dict[str, Any]]):
         samples = samples_of(self.labeled, old) + samples_of(self.unlabeled, [self.chosen[i - first] for i in new])
         image = {index: sample["image"] for index, sample in zip(old + new, samples, strict=True)}
         return [{"image": image[index], "label": self.data[index]["label"]} for index in indices]
+
+
+class JoinedCells(Dataset[dict[str, Any]]):
+    """The cells of several data sets one after the other; a sample has what all of them know.
+
+    Args:
+        parts: data sets with their items under ``data``.
+
+    Attributes:
+        data: their items.
+    """
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts = list(parts)
+        self.data = [item for part in self.parts for item in part.data]
+        self._first = np.cumsum([0, *(len(part.data) for part in self.parts)]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """A batch; the cells of each part are loaded together."""
+        found: dict[int, dict[str, Any]] = {}
+        for part, first in zip(self.parts, self._first, strict=False):
+            mine = [index for index in indices if first <= index < first + len(part.data)]
+            found |= dict(zip(mine, samples_of(part, [index - first for index in mine]), strict=True))
+        shared = set.intersection(*(set(sample) for sample in found.values()))
+        return [{key: value for key, value in found[index].items() if key in shared} for index in indices]
+
+
+def with_pairs(
+    cells: Any,
+    pair_dir: Path | str,
+    crop_px: int | None = None,
+    crop_mpp: float | None = None,
+    workers: int | None = None,
+) -> Any:
+    """Described cells, and those of the bags of a folder besides, whose ``source`` is ``pairs``.
+
+    Args:
+        cells: a data set of described cells.
+        pair_dir: folder of bags (:func:`stride_monai.phantom.make_pairs`); empty for none.
+        crop_px, crop_mpp: as of :class:`DescribedBagCells`.
+
+    Raises:
+        BagError: there is no bag, or one does not fit.
+    """
+    if not pair_dir:
+        return cells
+    paths = sorted(Path(pair_dir).glob(f"*{BAG_SUFFIX}"))
+    if not paths:
+        raise BagError(f"there is no bag in {Path(pair_dir).absolute()}", "write pairs with phantom.make_pairs")
+    bags = [{"bag": path, "source": "pairs"} for path in paths]
+    return JoinedCells([cells, DescribedBagCells(bags, crop_px, crop_mpp)])
 
 
 def samples_of(dataset: Any, indices: Sequence[int]) -> list[Any]:

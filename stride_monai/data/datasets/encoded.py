@@ -17,7 +17,7 @@ from stride_monai.data.datasets.cells import CellBatch, collate_cells
 __all__ = ["CellEncoder", "EncodedCells", "encode_all"]
 
 _log = logging.getLogger(__name__)
-_KNOWN = ("slide_id", "label", "target")
+_KNOWN = ("slide_id", "label", "target", "source")
 
 
 class CellEncoder(Protocol):
@@ -54,7 +54,7 @@ class EncodedCells(Dataset[dict[str, Any]]):
         batch_size: cells encoded at once.
         num_workers: processes that load cells meanwhile.
 
-    A sample is ``image`` (float32 ``[D]``) and of ``slide_id``, ``label``, ``target`` what ``data`` has.
+    A sample is ``image`` (float32 ``[D]``) and of ``slide_id``, ``label``, ``target``, ``source`` what ``data`` has.
     """
 
     def __init__(

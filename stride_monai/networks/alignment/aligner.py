@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.errors import BundleError
 from stride_monai.networks.alignment.text_encoders import TextEncoder
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import is_scripting
 from stride_monai.networks.weights import load_into
@@ -48,19 +49,25 @@ class DescriptionAligner(nn.Module):
         dim: length of the common space.
         hidden_dim: ours: above 0 the image projection has a hidden layer of that size, for features that were learnt
             from few cells and do not hold the texts linearly. 0 is the paper's single layer.
+        levels: ours: stages of the image encoder that are looked at besides its class features
+            (:class:`~stride_monai.networks.CellViews`); ``feature_dim`` then counts theirs too. They are numbers of
+            any size, so that with any level features are standardised by running mean and deviation. None is the
+            paper's way.
         learn_scale: training learns ``logit = scale * cosine + bias`` (from 10 and -2: about two texts of fourteen
             apply). Without, the logit is the cosine, as in equation 5, whose sigmoid lies in 0.27 to 0.73. Either way
             the threshold is on the cosine, whose order is that of the logits.
         texts: the texts, in the order of the columns.
 
     Attributes:
-        texts: as given.
+        texts, levels: as given.
         threshold: float32 scalar on the cosine, -1 to 1; NaN until it is tuned.
+        prevalence: float32 scalar, the share of lesions that the threshold was chosen for; NaN: that of the validation.
         text_features: ``[N, dim]``, of unit length; zeros until they are stored.
         encoder: uint8 ``[32]``, SHA-256 of the image encoder that it was trained on; zeros if not known.
     """
 
     threshold: Tensor
+    prevalence: Tensor
     text_features: Tensor
     encoder: Tensor
     __jit_unused_properties__ = ("encoder_sha256",)
@@ -72,9 +79,11 @@ class DescriptionAligner(nn.Module):
         hidden_dim: int = 0,
         learn_scale: bool = False,
         texts: Sequence[str] = DESCRIPTION_VOCABULARY,
+        levels: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.texts = tuple(texts)
+        self.texts, self.levels = tuple(texts), tuple(levels)
+        self.standard = nn.BatchNorm1d(feature_dim, affine=False) if levels else nn.Identity()
         self.image_projection = nn.Linear(feature_dim, hidden_dim or dim)
         self.after_hidden = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, dim)) if hidden_dim else nn.Identity()
         # Always there, so that weights fit whether they are learnt or not.
@@ -82,12 +91,18 @@ class DescriptionAligner(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
         self.bias = nn.Parameter(torch.tensor(bias), requires_grad=learn_scale)
         self.register_buffer("threshold", torch.tensor(math.nan))
+        self.register_buffer("prevalence", torch.tensor(math.nan))
         self.register_buffer("text_features", torch.zeros(len(self.texts), dim))
         self.register_buffer("encoder", torch.zeros(_SHA256_BYTES, dtype=torch.uint8))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Weights from before the prevalence was stored had none."""
+        state_dict.setdefault(f"{prefix}prevalence", torch.tensor(math.nan))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def cosines(self, features: Tensor, texts: Tensor) -> Tensor:
         """Cosines ``[B, N]`` of image features ``[B, D]`` with text features ``[N, dim]`` of any length."""
-        image: Tensor = self.after_hidden(self.image_projection(features))
+        image: Tensor = self.after_hidden(self.image_projection(self.standard(features)))
         if is_scripting():  # which cannot leave mixed precision; only products of matrices are rounded there
             return (normalize(image.float(), dim=-1).unsqueeze(1) * normalize(texts.float(), dim=-1)).sum(-1)
         # In full precision: what a threshold on the cosine decides must not hang on 8 bits of a mantissa.
@@ -210,6 +225,7 @@ class AlignmentStudent(nn.Module):
         self.aligner = aligner
         self.text_branch = text_branch
         self.encoder = encoder.requires_grad_(False).eval()
+        self._views = CellViews(encoder, aligner.levels)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -220,11 +236,12 @@ class AlignmentStudent(nn.Module):
         """Logits ``[B, N]``. The texts are encoded once, for the whole batch.
 
         Args:
-            cells: features ``[B, D]`` of the image encoder, or crops ``[B, 3, H, W]`` (float 0..1 or uint8).
+            cells: features ``[B, D]`` of the image encoder and its levels, or crops ``[B, 3, H, W]`` (float 0..1 or
+                uint8).
         """
         if cells.ndim == 4:
             with torch.no_grad():
-                cells = self.encoder.encode(cells)
+                cells = self._views.encode(cells)
         return self.aligner.logits(self.aligner.cosines(cells, self.text_branch()))
 
     @torch.no_grad()

@@ -100,8 +100,12 @@ class CellClassifier(nn.Module):
 
     def encode(self, image: Tensor) -> Tensor:
         """Features ``[B, D]`` of RGB crops ``[B, 3, H, W]``, float in 0..1 or uint8 in 0..255."""
-        features: Tensor = self.encoder((unit_range(image, self.mean) - self.mean) / self.std)
+        features: Tensor = self.encoder(self.normalized(image))
         return features
+
+    def normalized(self, image: Tensor) -> Tensor:
+        """What the encoder takes: crops of mean 0 and deviation 1 by the colors that it was trained with."""
+        return (unit_range(image, self.mean) - self.mean) / self.std
 
     def forward(self, image: Tensor) -> Tensor:
         """Class logits ``[B, num_classes]`` of RGB crops ``[B, 3, H, W]``, float in 0..1 or uint8 in 0..255."""

@@ -27,6 +27,7 @@ from stride_monai.runs.jobs import Part, unheard
 from stride_monai.runs.runners import Processes
 
 __all__ = [
+    "DRAWING",
     "TRUTH_COLUMNS",
     "make_bags",
     "make_slides",
@@ -49,7 +50,7 @@ TRUTH_COLUMNS: Mapping[str, Callable[[Case], str]] = {
 _MARGIN_MM = 0.4  # of glass around a deposit, as render_slide leaves it
 _BYTES_PER_PX = 0.24
 _BYTES_PER_CROP_PX = 0.4
-_DRAWING = 2
+DRAWING = 2
 """Raised when the same arguments give other pictures or texts, so that a run does not go on over earlier files."""
 
 
@@ -142,7 +143,7 @@ class _BagProduct:
 
 
 def _fingerprint(case: Case, more: Mapping[str, Any] | None = None) -> str:
-    return config_hash({**asdict(case), **(more or {}), "version": __version__, "drawing": _DRAWING})
+    return config_hash({**asdict(case), **(more or {}), "version": __version__, "drawing": DRAWING})
 
 
 def _other_arguments(path: Path) -> OutputError:
