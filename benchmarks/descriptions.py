@@ -33,7 +33,9 @@ from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, descript
 from stride_monai.data.manifest import read_manifest
 from stride_monai.files import replacing, sha256_of
 from stride_monai.networks.alignment.aligner import DescriptionAligner
+from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.weights import load_into
+from stride_monai.phantom.cohorts.cohort import DRAWING
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.render import DENSITY_13_MM
 from stride_monai.workflows.locate import bundle_root
@@ -126,7 +128,7 @@ class Cosines(NamedTuple):
 
 def rendered(name: str, number: int, centres: list[str], crop_px: int, crop_mpp: float, work: Path) -> Pairs:
     """The pairs of a property; kept in a file, for they are slow to draw."""
-    path = work / "pairs" / f"{name}-{number}-{crop_px}.npz"
+    path = work / "pairs" / f"{name}-{number}-{crop_px}-{DRAWING}.npz"
     if not path.exists():
         first = FIRST_SEED + 10_000 * list(PROPERTIES).index(name)
         found = [
@@ -166,14 +168,15 @@ class Reader:
         self.aligner: DescriptionAligner = parser.get_parsed_content("network_def").eval()
         load_into(self.aligner, weights)
         self.aligner.check_encoder(self.encoder)
+        self.views = CellViews(self.encoder, self.aligner.levels)
         self.threshold = float(self.aligner.threshold)
 
     @torch.no_grad()
     def __call__(self, pairs: Pairs) -> Cosines:
         crops = torch.from_numpy(pairs.crops.reshape(-1, *pairs.crops.shape[2:])).permute(0, 3, 1, 2)
-        features = torch.cat([self.encoder.encode(part) for part in crops.split(64)])
+        features = torch.cat([self.views.encode(part) for part in crops.split(64)])
         found = self.aligner(features).numpy().reshape(len(pairs.crops), 2, -1)
-        called = self.encoder.head(features).argmax(dim=1).numpy().reshape(-1, 2)
+        called = self.encoder.head(features[:, : self.encoder.feature_dim]).argmax(dim=1).numpy().reshape(-1, 2)
         return Cosines(found[:, 0], found[:, 1], called, probe(features.reshape(len(pairs.crops), 2, -1).double()))
 
 

@@ -220,7 +220,7 @@ def weights_of_cells(right: NDArray[np.bool_], texts: Sequence[str], prevalence:
     if not prevalence:
         return None
     normal = [text in PAPER_DESCRIPTIONS[NEGATIVE] for text in texts]
-    return at_prevalence(~right[:, normal].any(axis=1), prevalence)
+    return at_prevalence(np.asarray(right[:, normal].sum(axis=1) == 0, np.bool_), prevalence)
 
 
 def judged_texts(similarity: Tensor, target: Tensor) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

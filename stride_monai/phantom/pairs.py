@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stride_monai.data.bags.bag import BAG_SUFFIX, BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.files import config_hash
 from stride_monai.phantom.centres import ANY, SITES
@@ -22,6 +23,7 @@ from stride_monai.units import Box
 __all__ = ["make_pairs"]
 
 _SEEDS_OF_A_PROPERTY = 10_000
+_EVERY_CENTRE = tuple(name for site in SITES for name in (ANY, site))
 
 
 def make_pairs(
@@ -29,7 +31,7 @@ def make_pairs(
     number: int,
     *,
     names: Sequence[str] = tuple(PROPERTIES),
-    centres: Sequence[str] = tuple(name for site in SITES for name in (ANY, site)),
+    centres: Sequence[str] = _EVERY_CENTRE,
     seed: int = 0,
     crop_px: int = 224,
     crop_mpp: float = 0.5,

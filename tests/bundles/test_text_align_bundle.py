@@ -89,7 +89,7 @@ def last(folder: Path, name: str = "network") -> dict[str, torch.Tensor]:
 def assert_same(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], atol: float = 0.0) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=atol, msg=name)
+        torch.testing.assert_close(found[name], value, rtol=0, atol=atol, equal_nan=True, msg=name)
 
 
 def test_training_leaves_what_screening_needs(

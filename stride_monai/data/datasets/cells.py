@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from stride_monai.data.bags.bag import BAG_SUFFIX, BagFile
+from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.bags.folder import BAG_SUFFIX
 from stride_monai.data.descriptions import IMPLIED, DescriptionRules
 from stride_monai.errors import BagError
 
