@@ -103,6 +103,7 @@ def detection_tiles(
     seed: int = 0,
     min_visible: float = 0.3,
     box_um: float = 0.0,
+    layouts: int = 1,
 ) -> list[dict[str, Any]]:
     """Tiles for the lesion-cell detector, all positive classes merged into one.
 
@@ -121,6 +122,7 @@ def detection_tiles(
         box_um: give every cell a square of this side, um, about its nucleus, where its outline is known, or else about
             the middle of its box. So cells that were boxed and cells that were pointed at are one thing to learn, and
             neighbours in a crowd stay apart. 0 for the boxes as they are.
+        layouts: how many times the tiles are laid, each time elsewhere: a few annotated fields seen from more places.
 
     Returns:
         Dictionaries with ``image`` (slide path), ``mpp`` (um/px of the slide), ``box`` (tile in level-0 px), ``boxes``
@@ -132,6 +134,9 @@ def detection_tiles(
         ManifestError: broken tables, no slide in the split, or no positive cell on them.
         SlideError: a slide cannot be opened.
     """
+    if layouts > 1:
+        given = (dataset_dir, split, tile_px, tile_mpp, negatives_per_positive)
+        return [t for k in range(layouts) for t in detection_tiles(*given, seed + k, min_visible, box_um)]
     records, cells = _cohort(Path(dataset_dir), split)
     regions = read_regions(dataset_dir)
     tiles: list[dict[str, Any]] = []

@@ -73,10 +73,12 @@ def test_bags_and_labelled_cells_have_theirs(joined: Path) -> None:
 
 
 def test_tiles_of_the_detector_have_theirs(joined: Path) -> None:
-    parser = _workflow(joined, "detection", shares={"near": 1.0}, tile_px=64, box_um=20.0).parser
+    parser = _workflow(joined, "detection", shares={"near": 1.0}, tile_px=64, box_um=20.0, tiles_per_epoch=5).parser
     tiles = parser.get_parsed_content("train#dataset").data
     assert set(Counter(tile["source"] for tile in tiles)) == {"near", "far"}
-    assert {tiles[k]["source"] for k in parser.get_parsed_content("train#sampler")} == {"near"}
+    drawn = list(parser.get_parsed_content("train#sampler"))
+    assert len(drawn) == 5
+    assert {tiles[k]["source"] for k in drawn} == {"near"}
     whole = [box for tile in tiles for box, seen in zip(tile["boxes"], tile["visible"], strict=True) if seen == 1.0]
     assert whole
     assert all(x1 - x0 == pytest.approx(20) and y1 - y0 == pytest.approx(20) for x0, y0, x1, y1 in whole)

@@ -149,7 +149,9 @@ def test_negative_tiles_are_on_the_deposit_of_negative_slides(cohort: Path) -> N
 def test_tiles_are_the_same_again_and_others_with_another_seed(cohort: Path) -> None:
     first = detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5)
     assert detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5) == first
-    assert detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, seed=1) != first
+    other = detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, seed=1)
+    assert other != first
+    assert detection_tiles(cohort, "train", tile_px=256, tile_mpp=0.5, layouts=2) == first + other
 
 
 def test_a_slide_smaller_than_a_tile_is_one_tile_at_its_corner(cohort: Path) -> None:
