@@ -16,6 +16,7 @@ from bundle_cohort import make_cohort
 from bundle_files import config_files
 from monai.bundle import ConfigParser
 
+from stride_monai.errors import BundleError
 from stride_monai.handlers.resume import TrainingState
 from stride_monai.networks.factories import list_slide_heads
 
@@ -114,29 +115,37 @@ def test_two_processes_are_one(cohort: Path, tmp_path: Path, more: dict[str, Any
 @pytest.mark.parametrize("head", list_slide_heads())
 def test_every_head_trains_end_to_end(head: str, cohort: Path, tmp_path: Path) -> None:
     names = ("train", "tiny", "wsi_ft") if head == "mean" else ("train", "tiny")
-    content = run(cohort, tmp_path, *names, head=head, part=5)
+    scored = head in {"stride", "max", "abmil", "dtfd"}  # half of them with the detector's scores
+    content = run(cohort, tmp_path, *names, head=head, score_input=scored, part=5)
     assert content["epoch"] == 1
     fresh = ConfigParser()
     fresh.read_config(files("inference", "tiny"))
     fresh.update({"bundle_root": str(ROOT), **{k: SMALL[k] for k in ("encoder_name", "crop_px", "top_k")}})
-    fresh["head"] = head
+    fresh["head"], fresh["score_input"] = head, scored
     network = fresh.get_parsed_content("network_def")
     network.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
     with torch.no_grad():
-        assert network.eval()(torch.zeros(1, 6, 3, 64, 64, dtype=torch.uint8)).isfinite().all()
+        crops, mask = torch.zeros(1, 6, 3, 64, 64, dtype=torch.uint8), torch.ones(1, 6, dtype=torch.bool)
+        assert network.eval()(crops, mask, torch.full((1, 6), 0.5)).isfinite().all()
+    assert not scored or network.slide_head.score_embedding.weight.any(), "it has learned from the scores"
 
 
 def test_two_stage_baseline_leaves_the_encoder_alone_and_evaluates(cohort: Path, tmp_path: Path) -> None:
     parser = ConfigParser()
     parser.read_config(files("train", "tiny"))
     parser.update({"bundle_root": str(ROOT), **{k: v for k, v in SMALL.items() if k != "max_epochs"}})
-    content = run(cohort, tmp_path, "train", "tiny", "two_stage", max_epochs=2)
+    content = run(cohort, tmp_path, "train", "tiny", "two_stage", max_epochs=2, score_input=True)
     assert "teacher" not in content["objects"]
     first, last = (content["objects"]["network"][f"encoder.encoder.stem.{k}.weight"] for k in (0, 1))
     assert first.isfinite().all()
     assert torch.equal(last, torch.ones_like(last)), "the LayerNorm of the stem is as it was made"
     settings = {**SMALL, "bundle_root": str(ROOT), "dataset_dir": str(cohort), "output_dir": str(tmp_path / "eval")}
     del settings["max_epochs"]
+    with pytest.raises(BundleError, match="set score_input to true"):
+        monai.bundle.run(
+            config_file=files("train", "tiny", "two_stage", "evaluate"), weights=str(tmp_path / "model.pt"), **settings
+        )
+    settings["score_input"] = True
     config = files("train", "tiny", "two_stage", "evaluate")
     monai.bundle.run(config_file=config, weights=str(tmp_path / "model.pt"), split="validation", **settings)
     assert "val_auc" in (tmp_path / "eval" / "metrics.csv").read_text()

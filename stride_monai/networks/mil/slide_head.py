@@ -3,8 +3,6 @@
 Every head has the call of :class:`SlideHead`.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -61,8 +59,9 @@ def blanked(features: Tensor, mask: Tensor) -> Tensor:
 class ScoreEmbedding(nn.Module):
     """What the detector's score of a cell adds to the features of the cell: ``w s_k``, with a learned vector w.
 
-    ``s_k = logit(score_k) / logit(0.999)``, the score clipped to 0.001..0.999, so that s lies in -1..1 and does not
-    depend on the other cells. w starts at 0: a new head gives what it would give without scores.
+    ``s_k = logit(score_k)``, the score clipped to 0.001..0.999, so that s lies in -6.9..6.9, has about the spread of
+    its features and does not depend on the other cells. w starts at 0: a new head gives what it would give without
+    scores.
 
     Args:
         feature_dim: D, width of the cell features.
@@ -72,14 +71,13 @@ class ScoreEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(feature_dim))
         self.least = 0.001  # the detector's own floor; beyond it, and as near to 1, a logit is rounding noise
-        self.largest = math.log((1 - self.least) / self.least)
 
     def forward(self, scores: Tensor, mask: Tensor) -> Tensor:
         """``[B, K, D]`` of scores ``[B, K]``, 0..1; what stands where ``mask`` is false does not matter."""
         if self.weight.dtype != torch.float64:
             scores = scores.float()  # half precision has no 0.999
-        scaled = torch.logit(scores.masked_fill(~mask, 0.5), eps=self.least) / self.largest
-        return scaled.unsqueeze(-1) * self.weight
+        logits = torch.logit(scores.masked_fill(~mask, 0.5), eps=self.least)
+        return logits.unsqueeze(-1) * self.weight
 
 
 class SlideHead(nn.Module):
