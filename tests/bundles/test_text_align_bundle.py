@@ -27,6 +27,7 @@ from stride_monai.networks.alignment.aligner import DescriptionAligner, encoder_
 from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, load_weights
+from stride_monai.phantom.pairs import make_pairs
 from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root
 
@@ -136,8 +137,14 @@ def test_slides_and_crops_are_the_same_cells(data: dict[str, Any], cohort: Path,
 def test_earlier_stages_and_the_prevalence_of_a_slide_are_options(data: dict[str, Any], tmp_path: Path) -> None:
     """Trained, judged and used with them; the class features are those of the encoder alone."""
     asked = {"levels": [0, 1], **data}
-    made = workflow("train", "tiny", **asked, prevalence=0.1, output_dir=str(tmp_path))
+    pairs = tmp_path / "pairs"
+    make_pairs(pairs, 2, names=("halo", "benign_halo"), centres=("north",), crop_px=64)
+    drawn = {"pair_dir": str(pairs), "shares": {"pairs": 0.5}, "cells_per_epoch": 32, "balance": 0.5}
+    made = workflow("train", "tiny", **asked, **drawn, prevalence=0.1, output_dir=str(tmp_path))
     made.run()
+    sources = [item.get("source") for item in made.parser.get_parsed_content("train#encoded").data]
+    assert sources.count("pairs") == 8
+    assert len(list(made.parser.get_parsed_content("train#sampler"))) == 32
     of = encoder(data)
     features = made.parser.get_parsed_content("train#encoded").features
     assert features.shape[1] == CellViews(of, (0, 1)).feature_dim

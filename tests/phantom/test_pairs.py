@@ -50,11 +50,11 @@ def test_pairs_join_described_cells_and_say_where_they_are_from(bags: Path) -> N
     cells = DescribedBagCells([bags / "hyperchromasia.bag.arrow"], 48, 0.5)
     joined = with_pairs(cells, bags, 48, 0.5)
     assert len(joined) == len(joined.data) == len(cells) + 8
-    assert [item.get("source") for item in joined.data] == [None] * len(cells) + ["pairs"] * 8
+    assert [item["source"] for item in joined.data] == [""] * len(cells) + ["pairs"] * 8
     order = [9, 0, len(joined) - 1, 3]
     for index, sample in zip(order, joined.__getitems__(order), strict=True):
         assert np.array_equal(sample["image"], joined[index]["image"])
-        assert sample["target"] == joined.data[index]["target"]
+        assert sample["target"].tolist() == list(joined.data[index]["target"])
     # The first cells are those of the bag of the same name, which comes last.
     assert np.array_equal(joined[0]["image"], joined[len(cells) + 4]["image"])
     assert with_pairs(cells, "") is cells

@@ -7,7 +7,7 @@ import math
 import os
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -286,12 +286,12 @@ class JoinedCells(Dataset[dict[str, Any]]):
         parts: data sets with their items under ``data``.
 
     Attributes:
-        data: their items.
+        data: their items, all with a ``source``, if an empty one.
     """
 
     def __init__(self, parts: Sequence[Any]) -> None:
         self.parts = list(parts)
-        self.data = [item for part in self.parts for item in part.data]
+        self.data = [{"source": "", **item} for part in self.parts for item in part.data]
         self._first = np.cumsum([0, *(len(part.data) for part in self.parts)]).tolist()
 
     def __len__(self) -> int:
@@ -307,7 +307,13 @@ class JoinedCells(Dataset[dict[str, Any]]):
             mine = [index for index in indices if first <= index < first + len(part.data)]
             found |= dict(zip(mine, samples_of(part, [index - first for index in mine]), strict=True))
         shared = set.intersection(*(set(sample) for sample in found.values()))
-        return [{key: value for key, value in found[index].items() if key in shared} for index in indices]
+        return [_alike(found[index], shared) for index in indices]
+
+
+def _alike(sample: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """Of a sample the keys that all have, its texts as a tensor: one data set keeps them as numbers, another not."""
+    kept = {key: sample[key] for key in sample if key in keys}
+    return {**kept, "target": torch.as_tensor(kept["target"])} if "target" in kept else kept
 
 
 def with_pairs(
