@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "bundle_root": str(ROOT),
     "encoder_name": "test_convnext",
     "init_part": "",
+    "levels": [],
     "crop_px": 64,
     "batch_size": 8,
     "max_epochs": 2,
@@ -100,7 +101,7 @@ def test_training_leaves_what_screening_needs(
     assert {name for name in state if "text" in name} == {"text_features"}, "no text encoder in it"
     torch.testing.assert_close(state["text_features"].norm(dim=1), torch.ones(N))
     copy = Path(shutil.copytree(ROOT, tmp_path / "text_align"))
-    (copy / "configs" / "other.json").write_text(json.dumps({"encoder_name": "test_convnext"}))
+    (copy / "configs" / "other.json").write_text(json.dumps({"encoder_name": "test_convnext", "levels": []}))
     monkeypatch.setattr("stride_monai.networks.alignment.aligner.TextBranch.__init__", lambda *_: pytest.fail("built"))
     loaded = load_bundle_network(copy, "tiny", weights=trained / "model.pt", overlays=["other"])
     aligner = loaded.network
