@@ -129,7 +129,7 @@ class SwiftTrainer(SupervisedTrainer):
         self.activation = activation
         self.refinement = {"negative_bags": negative_bags, **numbers}
         self.cell_weight, self.slide_weight, self.semi_weight = cell_weight, slide_weight, semi_weight
-        if cells_only and isinstance(slide_loss, DTFDLoss):
+        if cells_only and isinstance(getattr(slide_loss, "loss", slide_loss), DTFDLoss):  # anchored or not
             raise ConfigError("cells_only goes with one loss a slide, DTFD's pseudo-bags have more", "use another head")
         self.cells_only = frozenset(cells_only)
         self.slide_loss = slide_loss or functional.cross_entropy

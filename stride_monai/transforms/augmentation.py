@@ -74,7 +74,7 @@ STRENGTHS: Mapping[str, Strength] = MappingProxyType(
         "none": Strength(),
         "weak": Strength(rotation="right", flip=True, shift=1 / 32, hue=0.01, saturation=0.1, value=0.05),
         "strong": Strength(rotation="any", flip=True, shift=1 / 8, hue=0.04, saturation=0.4, value=0.2),
-        "domain": Strength(rotation="any", flip=True, shift=1 / 8, look=DOMAIN),
+        "domain": Strength(rotation="right", flip=True, shift=1 / 8, look=DOMAIN),
     }
 )
 """The presets. The paper names the kinds (rotation, flips, random crop, random HSV jitter), the numbers are ours;

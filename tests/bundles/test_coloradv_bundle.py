@@ -44,4 +44,4 @@ def test_the_teacher_begins_as_the_network_that_training_starts_from(bundle: str
     start, _ = load_weights(parser.get_parsed_content("init_weights"))
     prefix = "encoder." if bundle == "coloradv" else ""
     for name, value in teacher.state_dict().items():
-        torch.testing.assert_close(value, start[prefix + name].float(), rtol=0, atol=0, msg=name)
+        torch.testing.assert_close(value, start[prefix + name].to(value.dtype), rtol=0, atol=0, msg=name)

@@ -117,11 +117,11 @@ class CellsClassifier:
     def _said(self, read: Sequence[ClassifiedCell], crops: Sequence[Tensor]) -> list[ClassifiedCell]:
         """What the networks say of crops."""
         networks, images = self.networks, torch.stack(list(crops))
-        evidence = classify_crops(images, networks.network)
+        same, levels = networks.describer is networks.network, networks.explainer.levels
+        evidence = classify_crops(images, networks.network, levels if same else ())
         words: Sequence[tuple[Description, ...]] = [()] * len(read)
         if networks.explainer.aligner is not None:
-            same = networks.describer is networks.network
-            features = evidence.features if same else classify_crops(images, networks.describer).features
+            features = evidence.features if same else classify_crops(images, networks.describer, levels).features
             words = networks.explainer.describe(features, evidence.classes, "the pictures")
         return [
             replace(one, cell_class=cell_class, probabilities=tuple(row), descriptions=texts)
