@@ -1,6 +1,6 @@
 # make demo   install, render two synthetic slides, screen them
 # make test   install, lint, type check, layer check, all tests
-# make weights  train the shipped tiny weights from scratch on synthetic slides (one to two hours on 2 cores)
+# make weights  train the shipped tiny weights again: ImageNet, synthetic slides, CRIC, Mendeley LBC (one to two hours on 2 cores)
 #
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu takes torch's CPU wheels instead of the registry's default build.
 

@@ -42,7 +42,7 @@ def screen(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
     detector: Annotated[
-        str, typer.Option(help="auto (yolo where its extra is installed, else fcos), yolo, fcos, or another of yours.")
+        str, typer.Option(help="auto (fcos; yolo with --profile paper), fcos, yolo (extra yolo), or another of yours.")
     ] = "auto",
     rerank: Annotated[
         bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")

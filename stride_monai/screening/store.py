@@ -13,7 +13,6 @@ Slide classifiers are bundles: ``coloradv`` is ``swift_mil`` trained on against 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,27 +227,16 @@ class BundleStore:
     def choose_detector(self, name: str = "auto") -> Choice:
         """The detector of that name.
 
-        ``auto`` is that of the paper. Of the shipped weights it is the more sensitive one, but its extra may not be
-        there on purpose; then, in the tiny profile, it is the one that needs none.
+        ``auto`` is that of the paper; in the tiny profile it is the one that needs no extra, so that a slide gets
+        the same result whatever is installed, and whose cells the shipped slide head was trained on.
 
         Raises:
             ConfigError: the bundle has none of that name.
         """
         if name == "auto":
-            if self.profile != "tiny":
-                return Choice(_PAPER, f"default of the {self.profile} profile")
-            if _installed("ultralytics"):
-                return Choice(_PAPER, "default where the extra yolo is installed")
-            return Choice(_FREE, "default where the extra yolo is not installed")
+            return Choice(_FREE if self.profile == "tiny" else _PAPER, f"default of the {self.profile} profile")
         check_name("detector", name, ("auto", *self["detection"].detectors()))
         return Choice(name, "as asked for")
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ImportError:
-        return False
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -108,7 +108,7 @@ def test_training_leaves_what_screening_needs(
     assert isinstance(aligner, DescriptionAligner)
     assert -1 < float(aligner.threshold) < 1
     aligner.check_encoder(encoder(data))
-    assert (loaded.numbers["crop_px"], loaded.numbers["crop_mpp"]) == (96, 0.5)
+    assert (loaded.numbers["crop_px"], loaded.numbers["crop_mpp"]) == (128, 0.5)
 
 
 def test_slides_and_crops_are_the_same_cells(data: dict[str, Any], cohort: Path, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_evaluation_reports_what_it_measured(data: dict[str, Any], trained: Path
 def test_inference_keeps_what_is_above_the_threshold(
     data: dict[str, Any], cohort: Path, trained: Path, tmp_path: Path
 ) -> None:
-    settings = {key: SETTINGS[key] for key in ("bundle_root", "encoder_name", "init_part", "crop_px")}
+    settings = {key: SETTINGS[key] for key in ("bundle_root", "encoder_name", "init_part", "crop_px", "levels")}
     run = {**settings, "init_weights": data["init_weights"], "weights": str(trained / "model.pt")}
     bag = cohort / "bags" / "test-LSIL.bag.arrow"
     made = ConfigWorkflow(

@@ -148,9 +148,9 @@ def test_what_cannot_work_is_refused() -> None:
 
 def test_the_classifier_comes_from_a_bundle_or_a_weights_file(tmp_path: Path) -> None:
     shipped = load_reranker(8, profile="tiny")
-    assert (shipped.top_k, shipped.candidates, shipped.crop_px, shipped.name) == (8, 32, 96, "cell_cls")
+    assert (shipped.top_k, shipped.candidates, shipped.crop_px, shipped.name) == (8, 32, 128, "cell_cls")
     torch.manual_seed(1)
-    mine = CellClassifier("convnext_atto")
+    mine = CellClassifier("tf_efficientnet_lite0")
     save_weights(tmp_path / "mine.safetensors", mine.state_dict(), {"note": "mine"}, half=False)
     other = load_reranker(8, 9, tmp_path / "mine.safetensors", profile="tiny")
     assert (other.candidates, other.name, other.note) == (9, "mine.safetensors", "mine")

@@ -17,7 +17,6 @@ from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.files import sha256_of
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
-from stride_monai.screening import store as bundle_store
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.loaders import load_models
 from stride_monai.screening.store import BundleStore
@@ -76,15 +75,11 @@ def test_detectors_are_the_paper_s_and_the_overlays_with_a_network(tmp_path: Pat
         BundleStore(tmp_path).choose_detector("other")
 
 
-def test_the_default_depends_on_the_extra_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for installed, name in ((True, "yolo"), (False, "fcos")):
-        monkeypatch.setattr(bundle_store, "_installed", lambda package, answer=installed: answer)
-        choice = BundleStore().choose_detector()
-        assert choice.name == name
-        assert ("not installed" in choice.why) != installed
-        assert BundleStore(profile="paper").choose_detector().name == "yolo", (
-            "no weights of another detector are taken for it"
-        )
+def test_the_default_is_that_of_the_profile_whatever_is_installed() -> None:
+    assert BundleStore().choose_detector() == ("fcos", "default of the tiny profile")
+    assert BundleStore(profile="paper").choose_detector() == ("yolo", "default of the paper profile"), (
+        "no weights of another detector are taken for it"
+    )
 
 
 def test_each_detector_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +127,7 @@ def test_everything_works_without_ultralytics(tmp_path: Path) -> None:
     )
     assert rendered[0] == 0, rendered
     assert screened[0] == 0, screened
-    assert "detector fcos (default where the extra yolo is not installed)" in screened[1]
+    assert "detector fcos (default of the tiny profile)" in screened[1]
     (report,) = out.glob("*/report.html")
     assert report.stat().st_size > 10_000
     provenance = json.loads((report.parent / "findings.json").read_text())["provenance"]
