@@ -92,8 +92,6 @@ def classify(cohort: Path, out: Path, start: str, seed: int) -> Result:
     """Train from a start (`random`, `shipped`) and judge the last epoch; `untrained` judges the shipped weights."""
     weights = bundle_root("cell_cls") / "models" / "tiny.safetensors"
     shipped = {"init_weights": str(weights), "init_part": "encoder"} if start == "shipped" else {}
-    if start == "random":  # timm's layer scale of 1e-6 is made for long schedules
-        shipped = {"network_def#ls_init_value": 0.1}
     # Validated once, after the last epoch, so that the test images choose nothing.
     settings = {"val_split": "test", "max_epochs": EPOCHS, "val_interval": EPOCHS, "seed": seed, **shipped}
     made = workflow("cell_cls", cohort, out, cells_per_epoch="$len(@train#dataset)", **settings)

@@ -37,6 +37,8 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
+ALONE = ("cric_left_out", "encoder_probe")
+BY_HAND = ("real_fields", "score_input")  # need the real pictures and an hour: only their options are looked at here
 ELSEWHERE = ("compare_checkouts", "record", "report")  # tests of their own
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
 
@@ -67,7 +69,7 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 def test_all_are_run_here() -> None:
     assert NAMES
-    assert {*SMALL, *YOLO, *STUDIES, *ELSEWHERE} == {*NAMES}
+    assert {*SMALL, *YOLO, *STUDIES, *ALONE, *BY_HAND, *ELSEWHERE} == {*NAMES}
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"record"}))
@@ -140,6 +142,23 @@ def test_it_runs_at_its_smallest_size(name: str, script: Script, fields: Path, t
     known = {"tmp": tmp_path, "fields": fields, "row": "one site, domain"}
     words = [word.format(**known) for word in options.split()]
     assert script(name, *words, **constants).strip()
+
+
+@pytest.mark.slow
+def test_encoder_probe(
+    script: Script, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module("encoder_probe")
+    for number, name in enumerate(module.CLASSES):
+        for place in range(5):
+            samples.field(
+                tmp_path / "crops" / name / f"{place}.png", [(20, 20)], size=(40, 44), seed=10 * number + place
+            )
+    shutil.copytree(fields, tmp_path / "cric")
+    words = ["--encoder", "test_convnext", "--crop-px", "32", "--data", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["encoder_probe.py", *words])
+    module.main()
+    assert "| test_convnext, random | 32 |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
