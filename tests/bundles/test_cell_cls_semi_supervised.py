@@ -26,6 +26,7 @@ SMALL: dict[str, Any] = {
     "cells_per_epoch": 16,
     "max_epochs": 1,
     "val_interval": 1,
+    "encoder_name": "convnext_atto",
     "network_def#depths": [1, 1, 1, 1],
     "network_def#dims": [8, 8, 16, 16],
 }
@@ -68,7 +69,8 @@ def test_trains_and_keeps_the_average(name: str, trained: Path) -> None:
     weights = torch.load(trained / name / "model.pt", weights_only=True)
     last = torch.load(trained / name / "last.pt", weights_only=True)
     assert last["epoch"] == (3 if name == "crest" else 1)
-    network = parsed("train", "tiny", **{k: SMALL[k] for k in SMALL if "#" in k}).get_parsed_content("network_def")
+    of_network = {key: value for key, value in SMALL.items() if "#" in key or key == "encoder_name"}
+    network = parsed("train", "tiny", **of_network).get_parsed_content("network_def")
     load_into(network, trained / name / "model.pt")  # an ordinary cell classifier
     average = {key: last["objects"]["ema"][f"module.{key}"] for key in weights}
     raw = last["objects"]["network"]
