@@ -56,7 +56,7 @@ from stride_monai.workflows.locate import bundle_root
 
 NOTE = (
     "The shipped weights were trained on synthetic slides, on ten fields of CRIC Cervix (CC BY 4.0, Rezende et al. "
-    "2021) and on 480 of Mendeley LBC (CC BY 4.0, Hussain et al. 2020), from ImageNet weights (Apache-2.0)."
+    "2021) and on 299 negative ones of Mendeley LBC (CC BY 4.0, Hussain et al. 2020), from ImageNet weights."
 )
 EARLY = ["conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"]
 """What sees edges and colors stays ImageNet's; a step costs half."""
