@@ -36,8 +36,8 @@ from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.weights import load_into
 from stride_monai.phantom.cohorts.cohort import DRAWING
-from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
-from stride_monai.phantom.render import DENSITY_13_MM
+from stride_monai.phantom.counterfactual import PROPERTIES
+from stride_monai.phantom.pairs import draw_pairs
 from stride_monai.workflows.locate import bundle_root
 
 ROOT = bundle_root("text_align")
@@ -130,19 +130,7 @@ def rendered(name: str, number: int, centres: list[str], crop_px: int, crop_mpp:
     """The pairs of a property; kept in a file, for they are slow to draw."""
     path = work / "pairs" / f"{name}-{number}-{crop_px}-{DRAWING}.npz"
     if not path.exists():
-        first = FIRST_SEED + 10_000 * list(PROPERTIES).index(name)
-        found = [
-            counterfactual(
-                name,
-                seed=first + i,
-                centre=centres[i % len(centres)],
-                crop_px=crop_px,
-                crop_mpp=crop_mpp,
-                density_per_mm2=DENSITY_13_MM,
-                compressed=True,
-            )
-            for i in range(number)
-        ]
+        found = list(draw_pairs(name, number, centres, FIRST_SEED, crop_px, crop_mpp))
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as stream:
             np.savez(

@@ -6,7 +6,7 @@ has to say that property.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop, write_bag
@@ -20,7 +20,7 @@ from stride_monai.phantom.counterfactual import PROPERTIES, Counterfactual, coun
 from stride_monai.phantom.render import DENSITY_13_MM
 from stride_monai.units import Box
 
-__all__ = ["make_pairs"]
+__all__ = ["draw_pairs", "make_pairs"]
 
 _SEEDS_OF_A_PROPERTY = 10_000
 _EVERY_CENTRE = tuple(name for site in SITES for name in (ANY, site))
@@ -69,24 +69,30 @@ def make_pairs(
             name, crop_mpp, crop_mpp, crop_px, 2 * number, config_hash=config_hash({"name": name, **settings})
         )
         if not _is_made(path, header):
-            first = seed + _SEEDS_OF_A_PROPERTY * list(PROPERTIES).index(name) if name in PROPERTIES else seed
-            cells: list[BagCell] = []
-            for i in range(number):
-                pair = counterfactual(
-                    name,
-                    seed=first + i,
-                    centre=centres[i % len(centres)],
-                    crop_px=crop_px,
-                    crop_mpp=crop_mpp,
-                    density_per_mm2=DENSITY_13_MM,
-                    compressed=True,
-                )
-                cells += _cells(pair, crop_px)
+            drawn = draw_pairs(name, number, centres, seed, crop_px, crop_mpp)
+            cells = [cell for pair in drawn for cell in _cells(pair, crop_px)]
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bag(path, header, cells)
         written.append(path)
         progress(name)
     return written
+
+
+def draw_pairs(
+    name: str, number: int, centres: Sequence[str], seed: int, crop_px: int, crop_mpp: float
+) -> Iterator[Counterfactual]:
+    """The pairs of one property, one by one; arguments as of :func:`make_pairs`."""
+    first = seed + _SEEDS_OF_A_PROPERTY * list(PROPERTIES).index(name) if name in PROPERTIES else seed
+    for i in range(number):
+        yield counterfactual(
+            name,
+            seed=first + i,
+            centre=centres[i % len(centres)],
+            crop_px=crop_px,
+            crop_mpp=crop_mpp,
+            density_per_mm2=DENSITY_13_MM,
+            compressed=True,
+        )
 
 
 def _cells(pair: Counterfactual, crop_px: int) -> list[BagCell]:
