@@ -1,0 +1,5 @@
+"""Which cells a reader should look at next; numpy only."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
