@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from helpers.findings_samples import make_findings
+from findings_samples import make_findings
 
 from stride_monai.annotations import (
     Action,
