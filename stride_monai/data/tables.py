@@ -28,8 +28,11 @@ __all__ = [
     "Row",
     "first_of",
     "json_content",
+    "named_rows",
     "number",
     "numbered_lines",
+    "plain_heading",
+    "read_rows",
     "read_table",
     "read_text",
     "refuse",
@@ -133,28 +136,64 @@ def read_text(path: Path) -> str:
 
 
 def read_table(
-    path: Path, known: Sequence[str], aliases: Mapping[str, str], may_be_unknown: Collection[str] = ()
+    path: Path,
+    known: Sequence[str],
+    aliases: Mapping[str, str],
+    may_be_unknown: Collection[str] = (),
+    others: bool = False,
 ) -> tuple[set[str], list[Row]]:
     """The known columns that a table has, and its rows with cells by their names.
 
     Args:
-        path: CSV (comma, semicolon or tab) or, by its suffix, JSON: a list of objects, or an object of such lists.
+        path: CSV (comma, semicolon or tab) or, by its suffix, JSON (a list of objects, or an object of such lists) or
+            Parquet.
         known: names of columns. Case, spaces, hyphens and underscores of a heading do not matter. Columns that nobody
             knows are left out, but one that looks like a misspelt known column is refused: an ignored ``slide_clas``
             would silently drop every label.
         aliases: other name of a column -> its name.
         may_be_unknown: columns whose cells :data:`NOT_KNOWN` are empty; a patient is never called ``nan``.
+        others: keep the columns that nobody knows, under their headings.
 
     Raises:
         ManifestError: missing, not text, without a heading, a row with more cells than the heading, a misspelt column,
             or two columns of one name or meaning.
     """
-    names = {*known, *aliases}
-    header, rows = _read_json(path) if path.suffix.lower() == ".json" else _read_csv(path, names)
-    columns = _columns(header, known, aliases, path.name)
+    header, rows = read_rows(path, {*known, *aliases})
+    return named_rows(header, rows, path.name, known, aliases, may_be_unknown, others)
+
+
+def read_rows(path: Path, names: Collection[str] = ()) -> tuple[list[str], list[Row]]:
+    """The headings of a table as they are written, and its rows with cells by them; by its suffix as for
+    :func:`read_table`.
+
+    Args:
+        names: headings that are expected, in lower case with ``_`` for spaces.
+
+    Raises:
+        ManifestError: missing, not of its kind, or a row has more cells than the heading.
+    """
+    kind = path.suffix.lower()
+    if kind == ".json":
+        return _read_json(path)
+    return _read_parquet(path) if kind == ".parquet" else _read_csv(path, names)
+
+
+def named_rows(
+    header: Sequence[str],
+    rows: Iterable[Row],
+    file_name: str,
+    known: Sequence[str],
+    aliases: Mapping[str, str],
+    may_be_unknown: Collection[str] = (),
+    others: bool = False,
+) -> tuple[set[str], list[Row]]:
+    """What :func:`read_table` makes of rows by their headings; arguments and errors as there."""
+    columns = _columns(header, known, aliases, file_name)
+    if others:
+        columns = {**{raw: raw for raw in header if raw.strip() and raw not in columns}, **columns}
     problems: list[str] = []
-    named = [_renamed(row, columns, path.name, may_be_unknown, problems) for row in rows]
-    refuse(problems, path.name, "correct the listed entries")
+    named = [_renamed(row, columns, file_name, may_be_unknown, problems) for row in rows]
+    refuse(problems, file_name, "correct the listed entries")
     return set(columns.values()), named
 
 
@@ -212,14 +251,15 @@ def _delimiter(lines: Sequence[str], names: Collection[str]) -> str:
         header = rows[0] if rows else []
         if len(header) < 2:
             return (0, 0, 0)
-        hits = sum(_plain(value) in names for value in header)
+        hits = sum(plain_heading(value) in names for value in header)
         return hits, sum(len(row) == len(header) for row in rows[1:]), len(header)
 
     best = max(_DELIMITERS, key=fit)  # the first of equals
     return best if fit(best) > (0, 0, 0) else ","
 
 
-def _plain(heading: str) -> str:
+def plain_heading(heading: str) -> str:
+    """A heading in lower case, with ``_`` for spaces and hyphens."""
     return "_".join(heading.lower().replace("-", " ").replace("_", " ").split())
 
 
@@ -253,7 +293,7 @@ def _header(cells: list[str], names: Collection[str]) -> list[str]:
     if not cells[0].startswith("#"):
         return cells
     bare = [cells[0].lstrip("# "), *cells[1:]]
-    return bare if any(_plain(cell) in names for cell in bare) else []
+    return bare if any(plain_heading(cell) in names for cell in bare) else []
 
 
 def _by_heading(header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
@@ -297,6 +337,24 @@ def _read_json(path: Path) -> tuple[list[str], list[Row]]:
             rows.append(Row(place, {key: _cell(value) for key, value in cells.items()}))
     refuse(problems, path.name, "correct the listed entries")
     return list(dict.fromkeys(key for row in rows for key in row.cells)), rows
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
+    """Columns and rows of a Parquet file; numbers are the texts that they would be in a CSV file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError as error:
+        raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ManifestError(f"{path.absolute()} cannot be read as Parquet ({error})", "write it again") from error
+    header = list(table.column_names)
+    columns = [[_cell(value) for value in column.to_pylist()] for column in table.columns]
+    return header, [
+        Row(f"row {number_}", _by_heading(header, cells)) for number_, cells in enumerate(zip(*columns, strict=True), 1)
+    ]
 
 
 class _Number(str):
@@ -350,7 +408,7 @@ def _columns(header: Sequence[str], known: Sequence[str], aliases: Mapping[str, 
     columns: dict[str, str] = {}
     seen: dict[str, str] = {}
     for raw in header:
-        plain = _plain(raw)
+        plain = plain_heading(raw)
         name = aliases.get(plain, plain)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)

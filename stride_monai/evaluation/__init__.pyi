@@ -13,6 +13,13 @@ from .descriptions import description_figures as description_figures
 from .descriptions import description_report as description_report
 from .detections import evaluate_slides as evaluate_slides
 from .detections import evaluate_tiles as evaluate_tiles
+from .inputs.joining import JudgedCohort as JudgedCohort
+from .inputs.joining import join_truth as join_truth
+from .inputs.mapping import read_mapping as read_mapping
+from .inputs.predictions import Predictions as Predictions
+from .inputs.predictions import read_predictions as read_predictions
+from .inputs.truth import Truth as Truth
+from .inputs.truth import read_truth as read_truth
 from .reports import save_figures as save_figures
 from .reports import write_report as write_report
 from .slides import JudgedSlides as JudgedSlides

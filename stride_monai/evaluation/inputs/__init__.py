@@ -1,0 +1,1 @@
+"""What is judged, and against what: predictions of any system, the truth table, and the two joined slide by slide."""
