@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.tables import NOT_KNOWN, Row, number, numbered_lines
