@@ -1,0 +1,1 @@
+"""One-file pages of evaluations: sections of text, tables and figures, without external resources."""

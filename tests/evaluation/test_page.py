@@ -1,0 +1,98 @@
+"""Pages and figures of evaluations."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stride_monai.evaluation.figures.style import drawable, new_figure, png_of, save_for_paper
+from stride_monai.evaluation.page.page import Card, Page, PageFigure, PageTable, Section, page_html
+from stride_monai.findings import DISCLAIMER
+
+
+class Parsed(HTMLParser):
+    """Tags in order with their attributes; every tag that is opened is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img"}:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def some_page() -> Page:
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1])
+    sections = [
+        Section(
+            "roc",
+            "ROC <b>",
+            text=["A & B"],
+            notes=["mind"],
+            figures=[PageFigure("roc", figure, "The curve", "AUC 0.9")],
+            tables=[PageTable("Rates", ["", "value"], [["<script>alert(1)</script>", "0.9"]], "Wilson")],
+            cards=[Card("slide 'x\"", ["HSIL"], [(png_of(figure, 20), "cell 1")])],
+        )
+    ]
+    return Page("Évaluation <i>", "of x", sections, ["note"], [("AUC", "0.9", "0.8-1")])
+
+
+def test_a_page_is_whole_escaped_and_loads_nothing() -> None:
+    text = page_html(some_page())
+    assert text == page_html(some_page())
+    parsed = Parsed(text)
+    assert not [tag for tag, _ in parsed.tags if tag in {"script", "link", "iframe", "b", "i"}]
+    sources = [attributes["src"] or "" for tag, attributes in parsed.tags if tag == "img"]
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.findall(r"(?:https?:)?//", re.sub(r"data:image/png;base64,[^\"]+", "", text))
+    assert sum(DISCLAIMER in one for one in parsed.texts) == 2
+    assert "<script>alert(1)</script>" in parsed.texts
+
+
+def test_a_page_can_be_read_by_a_screen_reader() -> None:
+    parsed = Parsed(page_html(some_page()))
+    assert ("html", {"lang": "en"}) in parsed.tags
+    assert all(attributes.get("alt") for tag, attributes in parsed.tags if tag == "img")
+    scopes = [attributes.get("scope") for tag, attributes in parsed.tags if tag == "th"]
+    assert set(scopes) == {"col", "row"}
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [(attributes["href"] or "").removeprefix("#") for tag, attributes in parsed.tags if tag == "a"]
+    labels = [attributes["aria-labelledby"] for _, attributes in parsed.tags if "aria-labelledby" in attributes]
+    assert {*links, *labels} <= set(ids)
+    assert [tag for tag, _ in parsed.tags if tag in {"h1", "main", "nav"}] == ["nav", "main", "h1"]
+
+
+def test_figures_are_saved_for_a_paper_and_alike_each_time(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        figure, axes = new_figure()
+        axes.plot([0, 1], [1, 0])
+        save_for_paper(tmp_path / name, {"line": figure})
+    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["line.pdf", "line.png", "line.svg"]
+    for kind, begins in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")):
+        content = (tmp_path / "one" / f"line.{kind}").read_bytes()
+        assert content.startswith(begins)
+        assert content == (tmp_path / "two" / f"line.{kind}").read_bytes()
+    assert b"/Type3" not in (tmp_path / "one" / "line.pdf").read_bytes()
+
+
+@pytest.mark.parametrize(("text", "drawn"), [("Århus β", "Århus β"), ("x\U0001f9ec", "centre 2")])
+def test_a_name_that_no_font_has_is_drawn_otherwise(text: str, drawn: str) -> None:
+    assert drawable(text, "centre 2") == drawn
