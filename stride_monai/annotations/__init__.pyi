@@ -18,9 +18,14 @@ from .proposals import Proposal as Proposal
 from .proposals import cells_from_findings as cells_from_findings
 from .proposals import model_version_of as model_version_of
 from .proposals import proposed_cell_id as proposed_cell_id
+from .slide_folder import SlideFolder as SlideFolder
+from .slide_folder import inside as inside
 from .state import CellState as CellState
 from .state import Read as Read
 from .state import ReviewState as ReviewState
 from .state import SlideState as SlideState
 from .store import AnnotationStore as AnnotationStore
 from .store import CellKey as CellKey
+from .users import Role as Role
+from .users import User as User
+from .users import Users as Users
