@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import ManifestError
@@ -18,6 +18,7 @@ __all__ = [
     "f1_macro",
     "positive_scores",
     "roc_curve",
+    "sides",
     "specificity_at_sensitivity",
 ]
 
@@ -41,14 +42,29 @@ def positive_scores(probabilities: Floats) -> NDArray[np.float64]:
     return scores
 
 
-def _sides(scores: Floats, positive: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    values, positive = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
-    if positive.all() or not positive.any():
-        kind = "negative" if positive.all() else "positive"
+def sides(scores: ArrayLike, positive: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of the positive and of the negative slides, in the order given.
+
+    Args:
+        scores: ``[N]``. positive: ``[N]``, the truth.
+
+    Raises:
+        ValueError: the lists differ in length.
+        ManifestError: all slides are of one kind, or a score is not finite.
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if values.ndim != 1 or values.shape != truth.shape:
+        raise ValueError(f"expected two equal lists, got {values.shape}, {truth.shape}")
+    if truth.all() or not truth.any():
+        kind = "negative" if truth.all() and len(truth) else "positive"
+        raise ManifestError(f"there is no {kind} slide among the {len(truth)} to judge by", "give slides of both kinds")
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
         raise ManifestError(
-            f"there is no {kind} slide among the {len(positive)} to judge by", "give slides of both kinds"
+            f"{len(wrong)} of {len(values)} slide scores are not finite, the first is number {wrong[0] + 1}",
+            "screen those slides again or leave them out",
         )
-    return values[positive], values[~positive]
+    return values[truth], values[~truth]
 
 
 def auc(scores: Floats, positive: Bools) -> float:
@@ -60,7 +76,7 @@ def auc(scores: Floats, positive: Bools) -> float:
     Raises:
         ManifestError: all slides are of one kind, so the area is not defined.
     """
-    positives, negatives = _sides(scores, positive)
+    positives, negatives = sides(scores, positive)
     ordered = np.sort(negatives)
     below = np.searchsorted(ordered, positives, side="left")
     not_above = np.searchsorted(ordered, positives, side="right")
@@ -76,9 +92,9 @@ def roc_curve(scores: Floats, positive: Bools) -> tuple[NDArray[np.float64], NDA
     Raises:
         ManifestError: all slides are of one kind.
     """
-    sides = [np.sort(side) for side in _sides(scores, positive)]
-    thresholds = np.unique(np.concatenate(sides))[::-1]
-    found = [1 - np.searchsorted(side, thresholds, side="left") / len(side) for side in sides]
+    ordered = [np.sort(side) for side in sides(scores, positive)]
+    thresholds = np.unique(np.concatenate(ordered))[::-1]
+    found = [1 - np.searchsorted(side, thresholds, side="left") / len(side) for side in ordered]
     sensitivity, false_positives = (np.concatenate([[0.0], rate]) for rate in found)
     return false_positives, sensitivity
 
@@ -92,7 +108,7 @@ def specificity_at_sensitivity(scores: Floats, positive: Bools, sensitivity: flo
     Raises:
         ManifestError: all slides are of one kind.
     """
-    positives = np.sort(_sides(scores, positive)[0])[::-1]
+    positives = np.sort(sides(scores, positive)[0])[::-1]
     found = np.arange(1, len(positives) + 1) / len(positives)
     return at_threshold(scores, positive, float(positives[np.argmax(found >= sensitivity)]))
 
@@ -103,7 +119,7 @@ def at_threshold(scores: Floats, positive: Bools, threshold: float) -> Threshold
     Raises:
         ManifestError: all slides are of one kind.
     """
-    positives, negatives = _sides(scores, positive)
+    positives, negatives = sides(scores, positive)
     return Threshold(threshold, float((positives >= threshold).mean()), float((negatives < threshold).mean()))
 
 
