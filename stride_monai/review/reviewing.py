@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stride_monai.annotations import (
+    AccessError,
     Action,
     AnnotationStore,
     CellKey,
@@ -120,6 +121,7 @@ class Review:
         Raises:
             AnnotationError: it is no action that makes sense.
             ConflictError: it does not start from what stands, or the cell is another reader's.
+        AccessError: it is an admin's to do.
         """
         findings, state = self._loaded(slide_id)
         action = Action(
@@ -169,7 +171,7 @@ class Review:
 
     def _check_may(self, action: Action, viewer: Viewer, state: SlideState, findings: Findings) -> None:
         if action.kind == Kind.ARBITRATION and not viewer.arbiter:
-            raise ConflictError("only who arbitrates may settle a disagreement", "ask an admin")
+            raise AccessError("only an admin may settle a disagreement", "ask one")
         if action.kind in {Kind.BOX_ADDED, Kind.BOX_MOVED}:
             box, facts = Box(*action.after), findings.slide
             whole = Box(0.0, 0.0, float(facts.width or 0), float(facts.height or 0))

@@ -24,7 +24,6 @@ function begin(session) {
   $("who").textContent = session.name;
   $("blind").hidden = !session.blind;
   $("sign-out").hidden = !session.users;
-  $("export").hidden = !session.admin;
   tell("session");
   return session;
 }
