@@ -18,15 +18,15 @@ from stride_monai.data.importers.labels import BETHESDA, MappedLabel
 from stride_monai.data.importers.problems import Place, ProblemLog
 from stride_monai.data.importers.reading import ImageIndex, files_in, place_of
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage, SourceRegion
-from stride_monai.data.importers.texts import decoded, parsed_json, to_id, to_number
+from stride_monai.data.importers.texts import decoded, parsed_json, to_id
 from stride_monai.errors import ManifestError
+from stride_monai.geojson import Feature, Geometry, feature_of, features_in
 from stride_monai.units import Box
 
 __all__ = ["FORMAT", "read"]
 
 _REGIONS = frozenset({"region", "region*", "roi"})
 _SUFFIX = re.compile(r"(\.geojson|\.json)?(\.gz)?$", re.IGNORECASE)
-_KIND = re.compile(r"Path\w+Object")  # what QuPath 0.2 wrote for the id of every object
 _RECTANGLE = 0.99  # share of its box that a rectangle, drawn by hand or rounded, fills
 
 
@@ -48,7 +48,7 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
             for number, feature in enumerate(_features(table, options.encoding), start=1):
                 place = file._replace(where=f"feature {number}")
                 with problems.catching(place, "row", slide_id):
-                    _feature(feature, slide_id, place, regions, result, problems)
+                    _feature(feature_of(feature), slide_id, place, regions, result, problems)
     result.notes = index.remarks(image.path for image in result.images)
     return result
 
@@ -60,32 +60,28 @@ def _features(table: Path, encoding: str) -> list[Any]:
     except (OSError, EOFError, zlib.error) as error:
         raise ManifestError(f"{table.name} cannot be read ({error})", "export it again") from error
     content = parsed_json(decoded(plain, table.name, encoding), table.name)
-    if isinstance(content, dict):
-        content = content.get("features") if content.get("type") == "FeatureCollection" else [content]
-    if not isinstance(content, list):
-        raise ManifestError(f"{table.name} is no GeoJSON", "export it from QuPath")
-    return content
+    try:
+        return features_in(content)
+    except ManifestError as error:
+        raise ManifestError(f"{table.name} is no GeoJSON", error.advice) from error
 
 
 def _feature(
-    feature: Any,
+    feature: Feature,
     slide_id: str,
     place: Place,
     regions: frozenset[str] | set[str],
     result: Source,
     problems: ProblemLog,
 ) -> None:
-    if not isinstance(feature, dict) or not isinstance(feature.get("geometry"), dict):
-        raise ManifestError("the feature has no geometry")
-    label = _class_name(feature.get("properties"))
-    shapes = list(_shapes(feature["geometry"]))
+    shapes = list(_shapes(feature.geometry))
     if not shapes:
         raise ManifestError("the feature's geometry is empty")
-    plane = feature["geometry"].get("plane")
-    if isinstance(plane, dict) and any(str(plane.get(axis) or 0) != "0" for axis in ("z", "t")):
+    plane = feature.geometry.plane
+    if plane is not None and (plane.z, plane.t) != (0, 0):
         result.tally["objects lie on another focal plane or time than the first, and are taken for that"] += 1
-    if label.lower() in regions:
-        if _has_hole(feature["geometry"]):
+    if feature.class_name.lower() in regions:
+        if any(len(part.coordinates) > 1 for part in feature.geometry.parts() if part.kind == "Polygon"):
             raise ManifestError("the region has a hole", "draw the annotated parts as rectangles of their own")
         for shape in shapes:
             with problems.catching(place, "region", slide_id):
@@ -93,9 +89,15 @@ def _feature(
         return
     if sum(len(shape) > 1 for shape in shapes) > 1:
         problems.note(place, "parts", f"the object has {len(shapes)} parts: each becomes a cell")
-    given = to_id(feature.get("id"), "id")
-    given = "" if _KIND.fullmatch(given) else given
-    nuclei = list(_shapes(feature["nucleusGeometry"])) if isinstance(feature.get("nucleusGeometry"), dict) else []
+    result.cells.extend(_cells(feature, shapes, slide_id, place, result))
+
+
+def _cells(
+    feature: Feature, shapes: list[Polygon], slide_id: str, place: Place, result: Source
+) -> Iterator[SourceCell]:
+    """A cell of each shape; the first part of the nucleus belongs to each."""
+    given, label = to_id(feature.feature_id, "id"), feature.class_name
+    nuclei = list(_shapes(feature.nucleus)) if feature.nucleus else []
     nucleus = nuclei[0] if nuclei else ()
     if len(nuclei) > 1:
         result.tally["cells have a nucleus of several parts, of which the first is taken"] += 1
@@ -104,60 +106,20 @@ def _feature(
     for number, shape in enumerate(shapes):
         cell_id = f"{given}-{number}" if given and len(shapes) > 1 else given
         if len(shape) == 1:
-            result.cells.append(SourceCell(slide_id, label, place, point=shape[0], cell_id=cell_id))
+            yield SourceCell(slide_id, label, place, point=shape[0], cell_id=cell_id)
         else:
-            result.cells.append(
-                SourceCell(slide_id, label, place, box=hull(shape), cell_id=cell_id, outline=shape, nucleus=nucleus)
-            )
+            yield SourceCell(slide_id, label, place, box=hull(shape), cell_id=cell_id, outline=shape, nucleus=nucleus)
 
 
-def _has_hole(geometry: dict[str, Any]) -> bool:
-    parts = geometry.get("coordinates") or []
-    parts = [parts] if geometry.get("type") == "Polygon" else parts
-    return any(isinstance(part, list) and len(part) > 1 for part in parts)
-
-
-def _class_name(properties: Any) -> str:
-    """Name of the class; empty where the object has none."""
-    found = properties.get("classification") if isinstance(properties, dict) else None
-    if isinstance(found, dict):
-        names = found.get("names")
-        return str(found.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else ""))
-    return str(found or "")
-
-
-def _shapes(geometry: dict[str, Any]) -> Iterator[Polygon]:
+def _shapes(geometry: Geometry) -> Iterator[Polygon]:
     """Outer rings without their closing corner; a point is a shape of one corner."""
-    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
-    try:
-        if kind == "Point":
-            yield (_corner(coordinates),)
-        elif kind == "MultiPoint":
-            yield from ((_corner(point),) for point in coordinates or [])
-        elif kind == "Polygon":
-            yield _ring((coordinates or [])[0])
-        elif kind == "MultiPolygon":
-            yield from (_ring(part[0]) for part in coordinates or [])
-        elif kind == "GeometryCollection":
-            for part in geometry.get("geometries", []):
-                yield from _shapes(part)
-        else:
-            raise ManifestError(f"a {kind} is neither a cell nor a region", "remove it, or draw it as a polygon")
-    except (IndexError, TypeError) as error:
-        raise ManifestError(f"the coordinates of the {kind} are broken") from error
-
-
-def _corner(pair: Any) -> tuple[float, float]:
-    return to_number(pair[0], "x"), to_number(pair[1], "y")
-
-
-def _ring(points: Any) -> Polygon:
-    corners = tuple(_corner(point) for point in points)
-    if len(corners) > 1 and corners[0] == corners[-1]:
-        corners = corners[:-1]
-    if len(corners) < 3:
-        raise ManifestError(f"the polygon has {len(corners)} corners")
-    return corners
+    for part in geometry.parts():
+        if part.kind == "Point":
+            yield (part.coordinates,)
+        elif part.kind != "Polygon":
+            raise ManifestError(f"a {part.kind} is neither a cell nor a region", "remove it, or draw it as a polygon")
+        elif part.coordinates:
+            yield part.coordinates[0]
 
 
 def _rectangle(shape: Polygon) -> Box:
