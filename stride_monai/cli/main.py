@@ -11,6 +11,7 @@ from stride_monai.cli.classify import classify
 from stride_monai.cli.data import app as data_app
 from stride_monai.cli.doctor import doctor
 from stride_monai.cli.phantom import phantom
+from stride_monai.cli.readers import evaluate_readers, import_reads
 from stride_monai.cli.review import review
 from stride_monai.cli.screen import screen
 from stride_monai.cli.terminal import err_console, forgive, plain, say
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (screen, review, classify, doctor, phantom):
+for command in (screen, review, classify, doctor, phantom, evaluate_readers, import_reads):
     app.command()(command)
 app.add_typer(data_app)
 app.add_typer(bundle_app)

@@ -1,0 +1,105 @@
+"""Figures of merit of one reader, each with its values when one case after the other is left out (the jackknife).
+
+The covariance between readers and arms that an Obuchowski-Rockette analysis needs comes from these values.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stride_monai.metrics.cell import confusion_matrix
+
+__all__ = ["Merit", "area", "jackknife_covariance", "kappa", "kappa_of", "kappa_weights", "mean"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.integer]
+
+
+class Merit(NamedTuple):
+    """A figure of merit.
+
+    Attributes:
+        value: of all cases.
+        left_out: ``[cases]``, the value without each case.
+    """
+
+    value: float
+    left_out: Floats
+
+
+def mean(values: Floats) -> Merit:
+    """Mean of values ``[n]``, such as 1 and 0 for right and wrong reads; NaN without one for n of 1."""
+    values = np.asarray(values, np.float64)
+    others = max(len(values) - 1, 0)
+    left_out = (values.sum() - values) / others if others else np.full(len(values), np.nan)
+    return Merit(float(values.mean()), left_out)
+
+
+def area(ratings: Floats, positive: Bools) -> Merit:
+    """Area under the ROC curve of ratings ``[n]``, ties counting half (Mann-Whitney); two or more cases of each kind.
+
+    Without a case the area is known from its placement among the cases of the other kind (DeLong 1988), so that all n
+    values cost one sort.
+    """
+    ratings, positive = np.asarray(ratings, np.float64), np.asarray(positive, np.bool_)
+    up, down = ratings[positive], ratings[~positive]
+    above = _placements(np.sort(down), up)  # [positives], share of the negatives below
+    below = 1 - _placements(np.sort(up), down)  # [negatives], share of the positives above
+    value = float(above.mean())
+    left_out = np.empty(len(ratings))
+    left_out[positive] = (above.sum() - above) / (len(up) - 1)
+    left_out[~positive] = (below.sum() - below) / (len(down) - 1)
+    return Merit(value, left_out)
+
+
+def _placements(ordered: Floats, values: Floats) -> Floats:
+    below = np.searchsorted(ordered, values, side="left") + np.searchsorted(ordered, values, side="right")
+    share: Floats = below / (2.0 * len(ordered))
+    return share
+
+
+def kappa_weights(classes: int, kind: str = "none") -> Floats:
+    """Weight of agreement ``[C, C]``: 1 for the same class, 0 for the farthest; ``none``, ``linear``, ``quadratic``."""
+    apart = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes))) / max(classes - 1, 1)
+    if kind == "none":
+        return np.eye(classes)
+    weights: Floats = 1 - (apart if kind == "linear" else apart**2)
+    return weights
+
+
+def kappa_of(table: NDArray[np.floating] | Ints, weights: Floats) -> Floats:
+    """Cohen's kappa of tables ``[..., C, C]``; NaN where both say one and the same class of everything (Cohen 1968)."""
+    counts = np.asarray(table, np.float64)
+    share = counts / counts.sum(axis=(-2, -1), keepdims=True)
+    seen = (share * weights).sum(axis=(-2, -1))
+    chance = (share.sum(axis=-1)[..., :, None] * share.sum(axis=-2)[..., None, :] * weights).sum(axis=(-2, -1))
+    room = 1 - chance
+    known = room > 1e-12
+    value: Floats = np.where(known, (seen - chance) / np.where(known, room, 1.0), np.nan)
+    return value
+
+
+def kappa(said: Ints, truth: Ints, classes: int, kind: str = "none") -> Merit:
+    """Cohen's kappa of class indices ``[n]`` against others; ``kind`` of :func:`kappa_weights`."""
+    weights = kappa_weights(classes, kind)
+    table = confusion_matrix(said, truth, classes)
+    fewer = np.repeat(table[None].astype(np.float64), classes**2, axis=0)
+    fewer[np.arange(classes**2), *np.divmod(np.arange(classes**2), classes)] -= 1  # [C * C, C, C]
+    occurs = table.reshape(-1) > 0
+    each = np.full(classes**2, np.nan)
+    each[occurs] = kappa_of(fewer[occurs], weights)
+    return Merit(float(kappa_of(table, weights)), each[np.asarray(truth) * classes + np.asarray(said)])
+
+
+def jackknife_covariance(left_out: Floats) -> Floats:
+    """Covariance ``[m, m]`` of m figures from their values ``[m, n]`` without each of n cases: (n - 1)/n times the sum
+    of the products of the deviations (Hillis et al. 2005, https://doi.org/10.1002/sim.2024)."""
+    values = np.asarray(left_out, np.float64)
+    apart = values - values.mean(axis=1, keepdims=True)
+    cases = values.shape[1]
+    covariance: Floats = (cases - 1) / cases * (apart @ apart.T)
+    return covariance
