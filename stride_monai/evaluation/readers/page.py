@@ -1,40 +1,189 @@
-"""``report.html`` of a reader study: one file that loads nothing, with the tables and the figures inside."""
+"""``report.html`` of a reader study."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
+from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
 from matplotlib.figure import Figure
 
-from stride_monai import __version__
+from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Section
 from stride_monai.evaluation.readers.estimate import Estimate
+from stride_monai.evaluation.readers.measures import Verdict
 from stride_monai.evaluation.readers.summary import StudySummary
-from stride_monai.findings import DISCLAIMER
 
 __all__ = ["study_page"]
 
 
-def study_page(summary: StudySummary, figures: Mapping[str, Figure]) -> str:
-    """The report as HTML text; every text from the tables is escaped."""
-    rows: dict[str, dict[str, str]] = {}
-    for one in summary.arms:
-        rows.setdefault(one.measure, {})[one.arm] = _shown(one.estimate)
-    differences = {one.measure: (one, said) for one, said in summary.differences}
-    return _template().render(
-        summary=summary,
-        study=summary.study,
-        rows=rows,
-        differences=differences,
-        pictures={name: _inside(figure) for name, figure in figures.items()},
-        version=__version__,
-        disclaimer=DISCLAIMER,
+def study_page(summary: StudySummary, figures: Mapping[str, Figure]) -> Page:
+    """The report as a page."""
+    study = summary.study
+    compared = f" Compared: {summary.compared[1]} against {summary.compared[0]}." if summary.compared else ""
+    sections = [_arms(summary, figures), _readers(summary, figures), _times(summary), _panel(summary)]
+    return Page(
+        title="Reader study",
+        subtitle=f"{len(study.readers)} readers, {len(study.cases)} cases, {len(study.reads)} reads. "
+        f"Arms: {', '.join(study.arms)}.{compared}",
+        sections=[section for section in sections if section is not None],
+        notes=summary.notes,
+        key_figures=_key_figures(summary),
     )
+
+
+def _key_figures(summary: StudySummary) -> list[tuple[str, str, str]]:
+    rows = summary.differences or tuple((one, None) for one in summary.arms)
+    names = [f"{name} ({summary.group})" for name in ("sensitivity", "specificity", "AUC")]
+    return [
+        (f"{one.measure}, {one.arm}", f"{one.estimate.interval.estimate:.3f}", _bounds(one.estimate))
+        for one, _ in rows
+        if one.measure in names and one.estimate is not None
+    ]
+
+
+def _bounds(found: Estimate) -> str:
+    interval = found.interval
+    return f"{interval.low:.3f} to {interval.high:.3f}" if interval.known else "no interval: nothing varies"
+
+
+def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
+    cells: dict[str, dict[str, str]] = {}
+    for one in summary.arms:
+        cells.setdefault(one.measure, {})[one.arm] = _shown(one.estimate)
+    columns, rows = ["Measure", *summary.study.arms], [[name, *by_arm.values()] for name, by_arm in cells.items()]
+    if summary.compared:
+        columns += [f"{summary.compared[1]} - {summary.compared[0]}", "p"]
+        for row, (one, _) in zip(rows, summary.differences, strict=True):
+            row += [_shown(one.estimate), _p(one.estimate.p) if one.estimate else "-"]
+    table = PageTable(
+        f"Mean over the readers of an arm, with its {100 * summary.level:g} % interval",
+        columns,
+        rows,
+        "measures.csv says how each interval was found, on how many reads it rests, and why one is missing.",
+    )
+    tables = [table]
+    if stated := [(one, said) for one, said in summary.differences if said is not None]:
+        tables.append(
+            PageTable(
+                "Non-inferiority: shown where the lower bound of the difference lies above the margin",
+                ["Measure", "Lower bound", "Margin", "Result"],
+                [[one.measure, _number(said.bound), f"{-said.margin:g}", _word(said)] for one, said in stated],
+                "It proves something for the measure that was named before the study, not for whichever shows it.",
+            )
+        )
+    words = "; ".join(f"{row[0]} {row[len(summary.study.arms) + 1]}" for row in rows[:2]) if summary.compared else ""
+    shown = [
+        PageFigure("differences", figures["differences"], "Differences with their intervals", words, wide=True)
+        for _ in ("differences",)
+        if "differences" in figures
+    ]
+    return Section("arms", "Arms", figures=shown, tables=tables)
+
+
+def _word(said: Verdict) -> str:
+    return "superior" if said.superior else "not inferior" if said.non_inferior else "not shown"
+
+
+def _readers(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
+    counts = ("tp", "fn", "fp", "tn")
+    rows: list[list[Any]] = [
+        [one.reader, one.arm, *(one.counts[name] for name in counts)]
+        + [figure.text() for figure in (one.sensitivity, one.specificity, one.kappa, one.weighted)]
+        + [_number(one.exact)]
+        for one in summary.readers
+    ]
+    tables = [
+        PageTable(
+            f"Readers at {summary.group}",
+            [
+                "Reader",
+                "Arm",
+                "TP",
+                "FN",
+                "FP",
+                "TN",
+                "Sensitivity",
+                "Specificity",
+                "Kappa",
+                "Weighted kappa",
+                "Same labels",
+            ],
+            rows,
+            "Wilson's intervals of shares, Fleiss' of kappas. Weighted kappa: of the labels, quadratic weights. Same "
+            "labels: share of the reads that name the very labels of the panel, composite ones included.",
+        )
+    ]
+    if summary.tests and summary.compared:
+        first, second = summary.compared
+        tables.append(
+            PageTable(
+                "McNemar's test of the cases that a reader has read in both arms",
+                ["Reader", "Cases", "Right in both", "Wrong in both", "Gained", "Lost", "p", "Test"],
+                [
+                    [one.reader, one.kind, one.both, one.neither, one.gained, one.lost, _p(one.p), _by(one.exact)]
+                    for one in summary.tests
+                ],
+                f"Gained: right in {second} alone. Lost: right in {first} alone.",
+            )
+        )
+    between = [
+        f"Fleiss' kappa of the labels between the {readers} readers of {arm}: {_number(value)} ({cases} cases)."
+        for arm, (value, readers, cases) in summary.between.items()
+        if readers > 1 and cases
+    ]
+    words = "; ".join(f"{row[0]}, {row[1]}: sensitivity {row[6]}, specificity {row[7]}" for row in rows[:6])
+    caption = f"Every reader at {summary.group}" + (
+        "; arrows lead from the first arm to the second" if summary.compared else ""
+    )
+    return Section(
+        "readers",
+        "Readers",
+        between,
+        figures=[PageFigure("readers", figures["readers"], caption, words)],
+        tables=tables,
+    )
+
+
+def _by(exact: bool) -> str:
+    return "exact" if exact else "chi-squared"
+
+
+def _times(summary: StudySummary) -> Section | None:
+    if not summary.times:
+        return None
+    rows = []
+    for one in summary.times:
+        quartiles = f"{one.lower:.1f}-{one.upper:.1f}"
+        rows.append([one.arm, one.reads, one.without, one.geometric.text(1), _number(one.median, 1), quartiles])
+    text = []
+    if summary.ratio and summary.compared:
+        first, second = summary.compared
+        text = [
+            f"A read in {second} takes {summary.ratio.interval.text(2)} times as long as one in {first} "
+            f"(p {_p(summary.ratio.p)})."
+        ]
+    columns = ["Arm", "Reads", "Without a time", "Geometric mean, s", "Median, s", "Quartiles, s"]
+    return Section("time", "Time", text, tables=[PageTable("Seconds of a read", columns, rows)])
+
+
+def _panel(summary: StudySummary) -> Section:
+    panel = summary.panel
+    text = [
+        f"{panel['cases']} cases: {', '.join(f'{label} {count}' for label, count in panel['labels'].items())}; "
+        f"{panel['composite']} with several labels."
+    ]
+    if panel["experts"]:
+        kappa = panel["kappa"]
+        said = kappa["interval"].text() if kappa["interval"] else _number(kappa["estimate"])
+        text += [
+            f"{panel['experts']} experts. {panel['read_by_two_or_more']} cases were read by two or more of them, who "
+            f"disagree in {panel['experts_disagree']}. Weighted kappa between experts: {said}.",
+            f"{panel['arbitrated']} arbitrations, {panel['arbitrated_though_agreed']} though the experts agreed; "
+            f"{panel['disagree_without_arbitration']} disagreements without one.",
+            f"The label is no expert's in {panel['label_is_no_experts']} cases, and not the arbitration's in "
+            f"{panel['label_is_not_the_arbitration']}.",
+        ]
+    return Section("panel", "The panel's labels", text)
 
 
 def _shown(found: Estimate | None) -> str:
@@ -42,25 +191,8 @@ def _shown(found: Estimate | None) -> str:
 
 
 def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "-" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _number(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "-"
-
-
-def _inside(figure: Figure) -> str:
-    """A figure as it stands in the page."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150)
-    return base64.b64encode(stream.getvalue()).decode("ascii")
-
-
-@cache
-def _template() -> Template:
-    source = files("stride_monai.evaluation.readers").joinpath("report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"shown": _shown, "p": _p, "number": _number}
-    return environment.from_string(source)

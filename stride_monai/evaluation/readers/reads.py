@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stride_monai.data.tables import NOT_KNOWN, Row, other_columns, read_table, refuse, table_text
+from stride_monai.data.tables import NOT_KNOWN, Row, read_table, refuse, table_text
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.readers.diagnosis import Diagnosis, parse_diagnosis
 
@@ -109,16 +109,15 @@ def read_panel(path: Path) -> list[PanelCase]:
     Raises:
         ManifestError: naming every broken line: no label, an unknown one, a case that stands there twice.
     """
-    present, rows = read_table(path, PANEL_COLUMNS, _PANEL_ALIASES, ("arbitration",))
+    present, rows = read_table(path, PANEL_COLUMNS, _PANEL_ALIASES, ("arbitration",), others=True)
     _need(path, {"case", "label"} - present, PANEL_COLUMNS)
-    experts = {} if path.suffix.lower() == ".json" else _experts(path)
+    experts = [name for name in dict.fromkeys(name for row in rows for name in row.cells) if _EXPERT.fullmatch(name)]
     problems: list[str] = []
     cases: list[PanelCase] = []
     place_of: dict[str, str] = {}
-    for number, row in enumerate(rows):
+    for row in rows:
         try:
-            said = tuple(_may_be(cells[number]) for cells in experts.values())
-            case = _panel_case(row, said)
+            case = _panel_case(row, tuple(_may_be(row.get(name)) for name in experts))
         except ManifestError as error:
             problems.append(f"{row.place}: {error}")
             continue
@@ -128,12 +127,6 @@ def read_panel(path: Path) -> list[PanelCase]:
         cases.append(case)
     refuse(problems, path.name)
     return cases
-
-
-def _experts(path: Path) -> dict[str, list[str]]:
-    """The experts' columns of a CSV file, in order."""
-    others = other_columns(path, PANEL_COLUMNS, _PANEL_ALIASES)
-    return {name: [cell or "" for cell in cells] for name, cells in others.items() if _EXPERT.fullmatch(name.strip())}
 
 
 def _panel_case(row: Row, experts: tuple[Diagnosis | None, ...]) -> PanelCase:

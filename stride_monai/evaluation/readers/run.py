@@ -7,6 +7,8 @@ from pathlib import Path
 
 from stride_monai.data.tables import read_text
 from stride_monai.errors import OutputError
+from stride_monai.evaluation.figures.style import save_for_paper
+from stride_monai.evaluation.page.page import page_html
 from stride_monai.evaluation.readers.figures import study_figures
 from stride_monai.evaluation.readers.page import study_page
 from stride_monai.evaluation.readers.reads import panel_table, read_panel, read_reads, reads_table
@@ -14,7 +16,7 @@ from stride_monai.evaluation.readers.records import Record, parse_record, reads_
 from stride_monai.evaluation.readers.study import study_of
 from stride_monai.evaluation.readers.summary import StudySummary, compared_arms, summarize
 from stride_monai.evaluation.readers.tables import study_record, study_tables
-from stride_monai.evaluation.reports import save_figures, write_report
+from stride_monai.evaluation.reports import write_report
 from stride_monai.files import remove_leftovers, sha256_of, temporary_folder, write_bytes
 from stride_monai.ownership import hand_over, read_list, refuse_inputs
 
@@ -50,8 +52,8 @@ def evaluate_readers(
         figures = study_figures(summary)
         for name, table in study_tables(summary).items():
             write_bytes(made / f"{name}.csv", table)
-        save_figures(made, figures)
-        write_bytes(made / "report.html", study_page(summary, figures).encode())
+        save_for_paper(made, figures)
+        write_bytes(made / "report.html", page_html(study_page(summary, figures)).encode())
         write_report(made / "reader_study.json", study_record(summary, sources))
 
     _fill(out, _STUDY, (reads, truth), "reader_study.json", write)
