@@ -9,6 +9,8 @@ from .actions import added_cell_id as added_cell_id
 from .actions import meaning as meaning
 from .actions import new_uuid as new_uuid
 from .actions import utc_now as utc_now
+from .coco import coco_text as coco_text
+from .cohorts import export_cohort as export_cohort
 from .database import STORE_NAME as STORE_NAME
 from .errors import AccessError as AccessError
 from .errors import AnnotationError as AnnotationError
@@ -18,6 +20,12 @@ from .proposals import Proposal as Proposal
 from .proposals import cells_from_findings as cells_from_findings
 from .proposals import model_version_of as model_version_of
 from .proposals import proposed_cell_id as proposed_cell_id
+from .records import cell_records as cell_records
+from .records import is_reviewed as is_reviewed
+from .records import slide_class as slide_class
+from .screened import findings_of_run as findings_of_run
+from .screened import slides_of as slides_of
+from .screened import slides_of_run as slides_of_run
 from .slide_folder import SlideFolder as SlideFolder
 from .slide_folder import inside as inside
 from .state import CellState as CellState
