@@ -9,6 +9,8 @@ from .actions import added_cell_id as added_cell_id
 from .actions import meaning as meaning
 from .actions import new_uuid as new_uuid
 from .actions import utc_now as utc_now
+from .agreement import Agreement as Agreement
+from .agreement import agreement as agreement
 from .coco import coco_text as coco_text
 from .cohorts import export_cohort as export_cohort
 from .database import STORE_NAME as STORE_NAME
