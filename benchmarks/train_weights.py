@@ -45,6 +45,8 @@ from stride_monai.data.cells import CellRecord, read_cells, write_cells
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
 from stride_monai.findings import Findings
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.metrics.detection import box_cover
+from stride_monai.metrics.slide import auc
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom import make_pairs
 from stride_monai.phantom.centres import ANY, SITES
@@ -197,19 +199,8 @@ def check_halved(name: str, state: dict[str, torch.Tensor]) -> None:
 
 def found(truth: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Which truth boxes [n, 4] are covered by a detected box [k, 4]."""
-    if not len(truth) or not len(boxes):
-        return np.zeros(len(truth), bool)
-    low = np.maximum(truth[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(truth[:, None, 2:], boxes[None, :, 2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (truth, boxes)]
-    return (common >= HIT_IOS * np.minimum(areas[0][:, None], areas[1][None])).any(axis=1)
-
-
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve as the share of rightly ordered pairs."""
-    pairs = scores[positive][:, None] - scores[~positive][None]
-    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+    covered: np.ndarray = box_cover(truth, boxes).max(axis=1, initial=0.0) >= HIT_IOS
+    return covered
 
 
 def judge(cohort: Path, work: Path, detector: str) -> dict[str, str]:

@@ -11,8 +11,13 @@ from .descriptions import JudgedCells as JudgedCells
 from .descriptions import described_cells as described_cells
 from .descriptions import description_figures as description_figures
 from .descriptions import description_report as description_report
+from .descriptions import kept_report as kept_report
 from .detections import evaluate_slides as evaluate_slides
 from .detections import evaluate_tiles as evaluate_tiles
+from .found_cells import CellsEvaluation as CellsEvaluation
+from .found_cells import FoundCells as FoundCells
+from .found_cells import evaluate_cells as evaluate_cells
+from .found_cells import read_found_cells as read_found_cells
 from .inputs.joining import JudgedCohort as JudgedCohort
 from .inputs.joining import join_truth as join_truth
 from .inputs.mapping import read_mapping as read_mapping

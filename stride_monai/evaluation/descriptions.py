@@ -24,7 +24,7 @@ from stride_monai.metrics.descriptions import (
     threshold_curve,
 )
 
-__all__ = ["JudgedCells", "described_cells", "description_figures", "description_report"]
+__all__ = ["JudgedCells", "described_cells", "description_figures", "description_report", "kept_report"]
 
 SCHEMA_VERSION = "1.0"
 _CURVE_POINTS = 101
@@ -119,6 +119,20 @@ def description_report(
         "curve": {name: plain_list(column) for name, column in judged.curve._asdict().items()},
         "disclaimer": DISCLAIMER,
     }
+
+
+def kept_report(judged: JudgedCells, texts: Sequence[str]) -> dict[str, Any]:
+    """What a :func:`description_report` says of texts that were kept or not, without their cosines.
+
+    Args:
+        judged: with 1 as the similarity of a text that was kept, and 0 of one that was not. texts: ``N``.
+    """
+    whole = description_report(judged, texts, 0.5, "")
+    facts = ("cells", "micro", "exact_match", "class_agreement", "macro", "descriptions", "classes")
+    kept = {name: whole[name] for name in (*facts, "right_class", "wrong_class")}
+    for scores in (kept["macro"], *kept["descriptions"].values()):
+        del scores["average_precision"]  # it needs an order
+    return kept
 
 
 def _facts(values: Any) -> dict[str, float | None]:

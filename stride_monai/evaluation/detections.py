@@ -183,7 +183,7 @@ def _top_k_figure(ks: list[int], recall: Mapping[str, Floats]) -> Figure:
         axes.plot(ks, values, label=name, **style)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
-    axes.set(xlim=(min(ks), max(ks)), ylim=(0, 1.02))
+    axes.set(xlim=(1, max(2, *ks)), ylim=(0, 1.02))
     if recall:
         axes.legend(loc="lower right")
     return figure

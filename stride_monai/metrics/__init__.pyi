@@ -21,6 +21,7 @@ from .descriptions import threshold_curve as threshold_curve
 from .detection import Matches as Matches
 from .detection import TileResult as TileResult
 from .detection import assign_boxes as assign_boxes
+from .detection import box_cover as box_cover
 from .detection import box_iou as box_iou
 from .detection import detection_recall as detection_recall
 from .detection import match_boxes as match_boxes
@@ -30,6 +31,7 @@ from .detection import ranked_matches as ranked_matches
 from .detection_curves import Froc as Froc
 from .detection_curves import SlideResult as SlideResult
 from .detection_curves import froc as froc
+from .detection_curves import precision_at_top as precision_at_top
 from .detection_curves import precision_recall as precision_recall
 from .detection_curves import ranks_of_truth as ranks_of_truth
 from .detection_curves import top_k_recall as top_k_recall

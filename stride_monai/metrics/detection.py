@@ -24,6 +24,7 @@ __all__ = [
     "Matches",
     "TileResult",
     "assign_boxes",
+    "box_cover",
     "box_iou",
     "detection_recall",
     "match_boxes",
@@ -84,6 +85,17 @@ def box_iou(a: Floats, b: Floats) -> Floats:
     union = area_a[:, None] + area_b[None] - common
     iou: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
     return iou
+
+
+def box_cover(a: Floats, b: Floats) -> Floats:
+    """Intersection over the smaller of the two [n, m], of boxes [n, 4] and [m, 4]; 0 where one is empty.
+
+    Where annotations and detections draw boxes of different sizes around the same cell, IoU says more of the sizes.
+    """
+    common, area_a, area_b = _overlaps(a, b)
+    smaller = np.minimum(area_a[:, None], area_b[None])
+    cover: Floats = np.divide(common, smaller, out=np.zeros_like(common), where=smaller > 0)
+    return cover
 
 
 def match_boxes(result: TileResult, max_detections: int, ious: Sequence[float]) -> Matches:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +23,14 @@ __all__ = [
     "Froc",
     "SlideResult",
     "froc",
+    "precision_at_top",
     "precision_recall",
     "ranks_of_truth",
     "top_k_recall",
 ]
 
 Floats = NDArray[np.float64]
+Overlap = Callable[[Floats, Floats], Floats]
 FROC_RATES: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image at which the FROC score averages the sensitivity (CAMELYON16)."""
 
@@ -99,19 +101,33 @@ class SlideResult(NamedTuple):
         return self.slide_class == NEGATIVE
 
 
-def ranks_of_truth(boxes: Floats, truth: Floats, iou: float = 0.5) -> Floats:
+def ranks_of_truth(boxes: Floats, truth: Floats, iou: float = 0.5, overlap: Overlap = box_iou) -> Floats:
     """The rank, from 1, of the box that finds each true cell [t]; inf where none does.
 
     Args:
         boxes: [d, 4], best first. In this order each takes the free true cell that it overlaps most.
         truth: [t, 4].
-        iou: least intersection over union.
+        iou: least overlap. overlap: how it is measured, :func:`box_iou` or :func:`box_cover`.
     """
     ranks = np.full(len(truth), np.inf)
-    given = assign_boxes(box_iou(boxes, truth), iou)
+    given = assign_boxes(overlap(boxes, truth), iou)
     places = np.flatnonzero(given >= 0)
     ranks[given[places]] = places + 1
     return ranks
+
+
+def precision_at_top(boxes: Floats, truth: Floats, top: int, iou: float = 0.5, overlap: Overlap = box_iou) -> float:
+    """Share of the ``top`` best boxes (of all, where there are fewer) that lie on a true cell; nan without a box.
+
+    What is shown to a person is right where it shows a lesion; several boxes may show the same one.
+
+    Args:
+        boxes: [d, 4], best first. truth: [t, 4]. iou, overlap: as of :func:`ranks_of_truth`.
+    """
+    best = boxes[:top]
+    if not len(best):
+        return float("nan")
+    return float((overlap(best, truth).max(axis=1, initial=0.0) >= iou).mean())
 
 
 def top_k_recall(classes: Sequence[str], ranks: Sequence[Floats], ks: Sequence[int]) -> Mapping[str, Floats]:
