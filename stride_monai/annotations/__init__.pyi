@@ -22,6 +22,9 @@ from .proposals import Proposal as Proposal
 from .proposals import cells_from_findings as cells_from_findings
 from .proposals import model_version_of as model_version_of
 from .proposals import proposed_cell_id as proposed_cell_id
+from .qupath import Corrections as Corrections
+from .qupath import corrections as corrections
+from .qupath import geojson_text as geojson_text
 from .records import cell_records as cell_records
 from .records import is_reviewed as is_reviewed
 from .records import slide_class as slide_class

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stride_monai.annotations.actions import Action, utc_now
 from stride_monai.annotations.database import STORE_NAME, as_ours, connect, transaction
 from stride_monai.annotations.errors import AnnotationError, ConflictError
 from stride_monai.annotations.folding import Fold
+from stride_monai.annotations.overlaps import SAME_CELL, overlaps
 from stride_monai.annotations.proposals import Proposal, cells_from_findings, model_version_of, proposed_cell_id
 from stride_monai.annotations.state import SlideState
 from stride_monai.findings import Findings
@@ -35,7 +35,6 @@ _INSERT = f"INSERT INTO actions ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS
 _JSON = ("before", "after")
 _OF_THE_STORE = {"when", "sequence"}  # fields that a client leaves open
 _KEPT = 32  # folded slides in memory
-_SAME_CELL = 0.5  # intersection over union at which a model has found a known cell again
 
 
 class CellKey(NamedTuple):
@@ -337,22 +336,14 @@ def _same(kept: Action, sent: Action) -> Action:
 
 def _found_again(known: dict[str, Box], boxes: Sequence[Box]) -> list[str]:
     """For each box the id of the known cell that it fits best, else one of its own; no id is given twice."""
-    ids, corners = list(known), np.array(list(known.values()), dtype=float).reshape(-1, 4)
+    ids, corners = list(known), np.array(list(known.values()), dtype=float)
     taken: set[str] = set()
     named: list[str] = []
     for box in boxes:
-        overlap = _overlaps(corners, box)
+        overlap = overlaps(corners, box)
         best = int(overlap.argmax()) if overlap.size else -1
-        again = best >= 0 and overlap[best] >= _SAME_CELL and ids[best] not in taken
+        again = best >= 0 and overlap[best] >= SAME_CELL and ids[best] not in taken
         cell_id = ids[best] if again else proposed_cell_id(box)
         taken.add(cell_id)
         named.append(cell_id)
     return named
-
-
-def _overlaps(corners: NDArray[np.float64], box: Box) -> NDArray[np.float64]:
-    """Intersection over union of a box with many, [N]."""
-    sides = np.minimum(corners[:, 2:], [box.x1, box.y1]) - np.maximum(corners[:, :2], [box.x0, box.y0])
-    common = sides.clip(0).prod(axis=1)
-    areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
-    return np.asarray(common / (areas + box.area - common))

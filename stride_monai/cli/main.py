@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stride_monai.cli.annotations import app as annotations_app
 from stride_monai.cli.bundle import app as bundle_app
 from stride_monai.cli.classify import classify
 from stride_monai.cli.data import app as data_app
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (screen, review, classify, doctor, phantom, evaluate_readers, import_reads):
     app.command()(command)
 app.add_typer(data_app)
+app.add_typer(annotations_app)
 app.add_typer(bundle_app)
 _GO_ON = "what is done stays; give the same command again"
 
