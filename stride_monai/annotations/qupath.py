@@ -121,7 +121,9 @@ def corrections(
 
     Raises:
         ManifestError: naming what cannot be taken: a class that is no label, a point, a region that is no rectangle.
+        AnnotationError: ``who`` is no name of a reader.
     """
+    Action(who, state.slide_id, Kind.CALL)  # refuses what is no name before anything is read
     made, problems = _Reading(state, who, confirm), list[str]()
     for number, feature in enumerate((one for top in features for one in top.walk()), start=1):
         if feature.object_type in {"tmaCore", "root"}:

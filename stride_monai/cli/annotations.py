@@ -226,8 +226,9 @@ def users(
     elif revoke is not None:
         known.revoke_tokens(revoke)
     elif token is not None:
+        issued = known.issue_token(token, days)
         say("keep it: it is shown this once", err_console)
-        typer.echo(known.issue_token(token, days))
+        typer.echo(issued)
         return
     table = Table("user", "role")
     for user in known.all():

@@ -11,7 +11,7 @@ from annotation_samples import label, reviewed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stride_monai.annotations import AnnotationStore, Kind, corrections, geojson_text
+from stride_monai.annotations import AnnotationError, AnnotationStore, Kind, corrections, geojson_text
 from stride_monai.errors import ManifestError
 from stride_monai.geojson import features_of_bytes
 
@@ -129,6 +129,12 @@ def test_what_cannot_be_taken_is_said_and_nothing_is_kept(
     with pytest.raises(ManifestError, match=what):
         give(store, content)
     assert len(store.actions()) == before
+
+
+def test_a_name_that_cannot_sign_is_refused_though_nothing_was_changed(tmp_path: Path) -> None:
+    store, _, _ = reviewed(tmp_path)
+    with pytest.raises(AnnotationError, match="no name of a reader"):
+        give(store, exported(store), who="a\nb")
 
 
 @settings(max_examples=25, deadline=None)
