@@ -165,7 +165,7 @@ def test_a_truth_table_keeps_its_columns(tmp_path: Path) -> None:
     assert list(truth.label) == ["ASC-US", "NILM", "ASC-H", NOT_JUDGEABLE, ABNORMAL, ""]
     assert {name: values[:3] for name, values in truth.columns.items()} == {
         "centre": ["north", "", "south"],
-        "HPV 16": ["+", "", ""],
+        "HPV 16": ["+", "", "-"],
         "age": ["31", "", "44"],
         "split": ["validation", "", "test"],
     }

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from stride_monai.evaluation.figures.style import drawable, new_figure, png_of, save_for_paper
+from stride_monai.evaluation.figures.style import drawable, new_figure, paper_style, png_of, save_for_paper
 from stride_monai.evaluation.page.page import Card, Page, PageFigure, PageTable, Section, page_html
 from stride_monai.findings import DISCLAIMER
 
@@ -36,9 +37,15 @@ class Parsed(HTMLParser):
         self.texts.append(data)
 
 
-def some_page() -> Page:
+@paper_style
+def line() -> Figure:
     figure, axes = new_figure()
-    axes.plot([0, 1], [0, 1])
+    axes.plot([0, 1], [1, 0])
+    return figure
+
+
+def some_page() -> Page:
+    figure = line()
     sections = [
         Section(
             "roc",
@@ -47,7 +54,7 @@ def some_page() -> Page:
             notes=["mind"],
             figures=[PageFigure("roc", figure, "The curve", "AUC 0.9")],
             tables=[PageTable("Rates", ["", "value"], [["<script>alert(1)</script>", "0.9"]], "Wilson")],
-            cards=[Card("slide 'x\"", ["HSIL"], [(png_of(figure, 20), "cell 1")])],
+            cards=[Card("slide 'x\"", ["HSIL"], [(png_of(figure), "cell 1")])],
         )
     ]
     return Page("Évaluation <i>", "of x", sections, ["note"], [("AUC", "0.9", "0.8-1")])
@@ -82,9 +89,7 @@ def test_a_page_can_be_read_by_a_screen_reader() -> None:
 
 def test_figures_are_saved_for_a_paper_and_alike_each_time(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        figure, axes = new_figure()
-        axes.plot([0, 1], [1, 0])
-        save_for_paper(tmp_path / name, {"line": figure})
+        save_for_paper(tmp_path / name, {"line": line()})
     assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["line.pdf", "line.png", "line.svg"]
     for kind, begins in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")):
         content = (tmp_path / "one" / f"line.{kind}").read_bytes()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from stride_monai.files import replacing
+from stride_monai.files import write_bytes
 
-__all__ = ["COLORS", "DOUBLE", "GRAY", "SINGLE", "drawable", "new_figure", "png_of", "save_for_paper"]
+__all__ = ["COLORS", "DOUBLE", "GRAY", "SINGLE", "drawable", "new_figure", "paper_style", "png_of", "save_for_paper"]
 
 SINGLE, DOUBLE = 3.5, 7.2
 """Width of one and of two columns of a journal, inches (89 and 183 mm)."""
@@ -48,7 +50,10 @@ _FAMILIES = (
     *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei"),
     *("WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "SimHei", "Arial Unicode MS"),
 )
-_FORMATS = ("png", "pdf", "svg")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+FORMATS = ("png", "pdf", "svg")
 
 
 @cache
@@ -68,40 +73,56 @@ def _style() -> dict[str, Any]:
     return {**_STYLE, "font.family": _families()}
 
 
+def paper_style(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Have a function draw in this style, legends and color bars too."""
+
+    @wraps(draw)
+    def styled(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with matplotlib.rc_context(_style()):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
 def drawable(text: str, otherwise: str) -> str:
     """A name as it can be drawn: ``otherwise`` where no installed font has its characters, which would be boxes."""
     known = frozenset[int]().union(*(_characters(family) for family in _families()))
     return text if all(ord(character) in known for character in text) else otherwise
 
 
-def new_figure(width: float = SINGLE, height: float | None = None, rows: int = 1, columns: int = 1, **more: Any) -> Any:
-    """A figure and its axes (one, or an array of them), drawn without a display.
+def new_figure(
+    width: float = SINGLE, height: float | None = None, rows: int = 1, columns: int = 1, **more: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes (one, or an array of them), drawn without a display, within :func:`paper_style`.
 
     Args:
         width, height: inches; the height is that of a square plot where it is not given.
         more: of matplotlib's ``Figure.subplots``.
     """
-    with matplotlib.rc_context(_style()):
-        figure = Figure(figsize=(width, height or width / columns * rows), layout="constrained")
-        return figure, figure.subplots(rows, columns, **more)
+    figure = Figure(figsize=(width, height or width / columns * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, **more)
 
 
-def _saved(figure: Figure, target: Any, kind: str, dpi: int) -> None:
+def _saved(figure: Figure, kind: str) -> bytes:
     stamp = {"pdf": {"CreationDate": None, "ModDate": None}, "svg": {"Date": None}}.get(kind, {})
-    with matplotlib.rc_context(_style()):
-        figure.savefig(target, format=kind, dpi=dpi, metadata=stamp)
-
-
-def png_of(figure: Figure, dpi: int = 200) -> bytes:
-    """A figure as PNG."""
     stream = io.BytesIO()
-    _saved(figure, stream, "png", dpi)
+    with matplotlib.rc_context(_style()):
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):  # once, not for each format anew
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(stream, format=kind, dpi=300, metadata=stamp)
     return stream.getvalue()
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG, 300 dpi; a figure is drawn once, and may not be changed after that."""
+    if figure not in _drawn:
+        _drawn[figure] = _saved(figure, "png")
+    return _drawn[figure]
 
 
 def save_for_paper(folder: Path, figures: Mapping[str, Figure]) -> None:
     """Write figures by name as ``<name>.png`` (300 dpi), ``.pdf`` and ``.svg``, each complete or not at all."""
     for name, figure in figures.items():
-        for kind in _FORMATS:
-            with replacing(folder / f"{name}.{kind}") as temporary:
-                _saved(figure, temporary, kind, 300)
+        for kind in FORMATS:
+            write_bytes(folder / f"{name}.{kind}", png_of(figure) if kind == "png" else _saved(figure, kind))

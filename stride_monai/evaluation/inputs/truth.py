@@ -132,7 +132,8 @@ def _others(header: Sequence[str], rows: Sequence[Row], present: set[str]) -> di
 
 
 def _known(text: str) -> str:
-    return "" if text.lower() in NOT_KNOWN else text
+    """A lone hyphen stays: of HPV and the like it is a result."""
+    return "" if text.lower() in NOT_KNOWN - {"-", "--"} else text
 
 
 class _Words:

@@ -6,7 +6,7 @@ import math
 
 from matplotlib.figure import Figure
 
-from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, SINGLE, drawable, new_figure
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, SINGLE, drawable, new_figure, paper_style
 from stride_monai.evaluation.readers.summary import StudySummary
 
 __all__ = ["study_figures"]

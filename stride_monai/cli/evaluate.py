@@ -1,0 +1,122 @@
+"""``stride-monai evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stride_monai.cli.terminal import err_console, plain, say
+from stride_monai.errors import ConfigError
+from stride_monai.guard import if_stopped
+
+if TYPE_CHECKING:
+    from stride_monai.evaluation.study.part import Settings
+    from stride_monai.evaluation.study.study import Study
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    predictions: Annotated[
+        Path,
+        typer.Argument(help="Results folder of screen, or a table (CSV, JSON, Parquet): slide_id, score, call, ..."),
+    ],
+    truth: Annotated[
+        Path, typer.Option("--truth", help="Table with slide_id, label (Bethesda) and any further columns.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json, report.html, tables and figures.")],
+    mapping: Annotated[
+        Path | None, typer.Option("--map", help="YAML or JSON: what another system calls its columns.")
+    ] = None,
+    truth_map: Annotated[Path | None, typer.Option("--truth-map", help="The same for the truth table.")] = None,
+    split: Annotated[str, typer.Option(help="Judge slides of this split alone: train, validation or test.")] = "",
+    threshold: Annotated[
+        float | None, typer.Option(help="Call slides positive at or above it, whatever the system called them.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the truth table for a table of subgroups; again for each. Default: the usual ones."
+        ),
+    ] = None,
+    prevalence: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of positive slides for which PPV and NPV are given; again for each."),
+    ] = None,
+    compare: Annotated[Path | None, typer.Option(help="Predictions of another system on the same slides.")] = None,
+    compare_map: Annotated[Path | None, typer.Option("--compare-map", help="Its mapping file.")] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap samples of patients and centres; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Judge a system against the truth: report.html for people, metrics.json for machines, figures for a paper.
+
+    Every slide of the truth table is accounted for; slides without a judgement are counted, never dropped in silence.
+    """
+    from stride_monai.evaluation.inputs.joining import JudgedCohort, join_truth
+    from stride_monai.evaluation.inputs.mapping import NO_MAPPING, read_mapping
+    from stride_monai.evaluation.inputs.predictions import read_predictions
+    from stride_monai.evaluation.inputs.truth import read_truth
+    from stride_monai.evaluation.study.study import run_study
+    from stride_monai.evaluation.study.writing import refuse_out, write_study
+
+    settings = _settings(threshold, by, prevalence, replicates, seed)
+    given = [path for path in (predictions, truth, mapping, truth_map, compare, compare_map) if path]
+    refuse_out(out, given)
+    known = read_truth(truth, read_mapping(truth_map) if truth_map else NO_MAPPING)
+
+    def joined(path: Path, its_map: Path | None) -> JudgedCohort:
+        return join_truth(read_predictions(path, read_mapping(its_map) if its_map else NO_MAPPING), known, split)
+
+    with if_stopped(lambda: "nothing was written; give the same command again"):
+        _tell(f"reading {predictions.name}")
+        cohort = joined(predictions, mapping)
+        other = joined(compare, compare_map) if compare else None
+        study = run_study(cohort, settings, other, _tell)
+        _tell("writing report and figures")
+        write_study(study, out)
+    _summarize(study, out)
+
+
+def _settings(
+    threshold: float | None, by: list[str] | None, prevalence: list[float] | None, replicates: int, seed: int
+) -> Settings:
+    from stride_monai.evaluation.study.part import PREVALENCES, Settings
+
+    for share in prevalence or ():
+        if not 0 < share < 1:
+            raise ConfigError(f"invalid --prevalence {share:g}", "give a share above 0 and below 1, such as 0.05")
+    if replicates < 0 or replicates == 1:
+        raise ConfigError(f"invalid --replicates {replicates}", "give 1000, or 0 for none")
+    if threshold is not None and not abs(threshold) < float("inf"):
+        raise ConfigError(f"invalid --threshold {threshold}", "give a finite number")
+    return Settings(
+        threshold=threshold,
+        threshold_from="given by --threshold" if threshold is not None else "",
+        by=None if by is None else tuple(by),
+        prevalences=tuple(prevalence) if prevalence else PREVALENCES,
+        replicates=replicates,
+        seed=seed,
+    )
+
+
+def _tell(text: str) -> None:
+    if err_console.is_terminal:
+        say(f"[dim]{plain(text)}[/dim]", err_console)
+
+
+def _summarize(study: Study, out: Path) -> None:
+    flow = study.cohort.flow
+    left = flow.eligible - flow.analysed
+    say(f"{flow.listed:,} slides in the truth table, {flow.eligible:,} with a diagnosis, {flow.analysed:,} analysed")
+    if left:
+        why = ", ".join(f"{count:,} {name}" for name, count in flow.unjudged.items())
+        say(f"[yellow]not judged[/yellow] {left:,}: {plain(why)}")
+    for note in study.page.notes:
+        say(f"[yellow]note[/yellow] {plain(note)}")
+    for name, value, remark in study.page.key_figures:
+        say(plain(f"{name}: {value}" + (f" ({remark})" if remark else "")))
+    say(f"report {plain(str(out / 'report.html'))}")
+    say(f"numbers {plain(str(out / 'metrics.json'))}, tables {plain(str(out))}, figures {plain(str(out / 'figures'))}")
+    say("[bold]Research use only.[/bold]")
