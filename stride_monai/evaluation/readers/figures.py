@@ -14,6 +14,7 @@ __all__ = ["study_figures"]
 _SHAPES = ("o", "s", "^", "D", "v", "P")  # tell the arms as the colors do
 
 
+@paper_style
 def study_figures(summary: StudySummary) -> dict[str, Figure]:
     """``readers`` and, with two arms to compare, ``differences``."""
     figures = {"readers": _readers(summary)}
