@@ -111,7 +111,7 @@ def _p(value: float) -> str:
 
 
 def _figure(names: tuple[str, str], one: JudgedCohort, two: JudgedCohort, areas: AucComparison) -> PageFigure:
-    lines = []
+    lines: list[RocLine] = []
     for name, of, area in zip(names, (one, two), (areas.first, areas.second), strict=True):
         rate, sensitivity = thinned(*roc_curve(of.score, of.positive))
         lines.append(RocLine(drawable(name, f"system {len(lines) + 1}"), rate, sensitivity, area))
