@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from stride_monai.annotations.proposals import proposed_cell_id
+from stride_monai.annotations.state import SlideState
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import ConfigError
 from stride_monai.findings import Cell, Findings
 
-__all__ = ["Array", "Candidates", "Indices", "Read"]
+__all__ = ["Array", "Candidates", "Indices", "Read", "reads_of"]
 
 Array = npt.NDArray[np.floating[Any]]
 Indices = npt.NDArray[np.intp]
@@ -25,6 +27,21 @@ class Read(NamedTuple):
     slide_id: str
     cell_id: str
     reader: str
+
+
+def reads_of(slides: Iterable[SlideState]) -> list[Read]:
+    """Which cells have been labelled by whom, as annotations say.
+
+    What readers hold and have not read yet is not among it: let the store assign what was proposed
+    (:meth:`stride_monai.annotations.AnnotationStore.assign`), and ask for more than are needed.
+    """
+    return [
+        Read(slide.slide_id, cell.cell_id, who)
+        for slide in slides
+        for cell in slide.cells.values()
+        for who, said in cell.reads.items()
+        if said.label is not None
+    ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,9 +112,10 @@ class Candidates:
 
         Args:
             findings: of the slides of a run.
-            cell_id: names a cell within its slide; by default its rank.
+            cell_id: names a cell within its slide; by default as a store of annotations names a cell that it has not
+                seen before.
         """
-        name = cell_id or (lambda cell: str(cell.rank))
+        name = cell_id or (lambda cell: proposed_cell_id(cell.box))
         rows = [(found.slide.slide_id, cell) for found in findings for cell in found.cells]
         cells = [cell for _, cell in rows]
         return cls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from stride_monai.active_learning import (
     entropy,
     farthest_first,
     propose,
+    reads_of,
 )
+from stride_monai.annotations import Action, AnnotationStore, Kind
 from stride_monai.errors import ConfigError
 
 CLASSES = 5
@@ -198,3 +201,18 @@ def test_a_cell_twice_a_wrong_name_and_a_negative_count_are_refused() -> None:
         propose("uncertain", run, 1)
     with pytest.raises(ConfigError, match="-1 cells were asked for"):
         propose("random", run, -1)
+
+
+def test_reads_are_those_of_the_store(tmp_path: Path) -> None:
+    """A cell that was only described is not read yet; the ids are those that the store gives."""
+    found = make_findings(4, slide_id="a")
+    run = Candidates.of_findings([found])
+    with AnnotationStore(tmp_path / "annotations.sqlite") as store:
+        proposals = store.propose(found)
+        assert run.keys == [("a", cell.cell_id) for cell in proposals]
+        first, second = run.cell_ids[:2]
+        store.append(Action("Bo", "a", Kind.LABEL, first, None, "LSIL"))
+        store.append(Action("Bo", "a", Kind.DESCRIPTIONS, second, None, {"chosen": [], "typed": "dark"}))
+        reads = reads_of([store.state("a")])
+    assert reads == [Read("a", first, "Bo")]
+    assert sorted(propose("random", run, 9, reader="Ann", reads=reads)) == [1, 2, 3]
