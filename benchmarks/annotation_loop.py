@@ -45,7 +45,7 @@ from monai.bundle import ConfigWorkflow
 from record import Record, make_parser
 
 from stride_monai.active_learning import STRATEGIES, Candidates, propose, reads_of
-from stride_monai.annotations import CANNOT_TELL, NOT_A_LESION, Action, AnnotationStore, Kind, Proposal, meaning
+from stride_monai.annotations import NOT_A_LESION, Action, AnnotationStore, Kind, Proposal, export_cohort, meaning
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
 from stride_monai.data import (
     CellRecord,
@@ -412,17 +412,6 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def export(store: AnnotationStore, records: Sequence[SlideRecord], cohort: Path) -> None:
-    """What stands of the reviewed slides as a cohort to train on; a cell that nobody can tell teaches nothing."""
-    cells = []
-    for record in records:
-        for cell in store.state(record.slide_id).present:
-            if cell.label is not None and cell.label != CANNOT_TELL and cell.box is not None:
-                cells.append(CellRecord(record.slide_id, cell.cell_id, *cell.box, label=meaning(cell.label)))
-    write_cells(cohort / "cells.csv", cells)
-    write_manifest(cohort / "manifest.csv", [replace(record, split="train") for record in records])
-
-
 # Judging, on what is held out alone.
 
 
@@ -513,7 +502,8 @@ def one_round(
     called = dict(zip(candidates.keys, candidates.probabilities.argmax(axis=1), strict=True))
     wrong = sum(CELL_CLASSES[called[key]] != meaning(answers[key]) for key in asked)
     cohort = place / "cohort"
-    export(store, [material.records[one] for one in pool], cohort)
+    records = [replace(material.records[one], split="train") for one in pool]
+    export_cohort([store.state(record.slide_id) for record in records], records, cohort, overwrite=True)
     weights = retrain(cohort, place / "training", {"start_from": str(material.start.weights)}, seed)
     head = head_of(weights, material.start)
     shutil.rmtree(place / "training")

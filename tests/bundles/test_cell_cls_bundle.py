@@ -118,6 +118,29 @@ def last(folder: Path) -> torch.Tensor:
     return state
 
 
+def test_the_head_alone_learns_from_features_computed_once(cohort: Path, trained: Path, tmp_path: Path) -> None:
+    """As it learns from pictures that nothing augments; the encoder stays what it was."""
+    settings = {"dataset_dir": str(cohort), "start_from": str(trained / "model.pt"), "val_interval": 3}
+    heads = []
+    for name, overlays, more in (
+        ("head", ("tiny", "head"), {}),
+        ("pictures", ("tiny",), {"freeze_encoder": True, "augmentation": "none"}),
+    ):
+        merged = {**SETTINGS, **settings, "augmentation": "none", "random_negatives": 0, **more}
+        out = {"output_dir": str(tmp_path / name)}
+        made = ConfigWorkflow(files("train", *overlays), logging_file=False, **merged, **out)
+        made.initialize()
+        made.run()
+        heads.append(torch.load(tmp_path / name / "model.pt", weights_only=True))
+    start = torch.load(trained / "model.pt", weights_only=True)
+    for key, value in start.items():
+        if key.startswith("encoder."):
+            torch.testing.assert_close(heads[0][key], value, rtol=0, atol=0)
+        else:
+            torch.testing.assert_close(heads[0][key], heads[1][key])
+            assert not torch.equal(heads[0][key], value)
+
+
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(cohort: Path, trained: Path, tmp_path: Path) -> None:
     arguments = ["run", "--config_file", str(files("train", "from_crops", "tiny", "multi_gpu_train"))]
