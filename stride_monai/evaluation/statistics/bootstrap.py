@@ -15,10 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
 from stride_monai.evaluation.statistics.intervals import LEVEL, Interval
-from stride_monai.metrics.cell import share
+from stride_monai.metrics.cell import class_scores, confusion_matrix, share
 from stride_monai.metrics.slide import sides
 
-__all__ = ["Bootstrap", "CallStatistics", "RankStatistics", "Statistic", "bootstrap", "cluster_weights", "joined"]
+__all__ = [
+    "Bootstrap",
+    "CallStatistics",
+    "ClassStatistics",
+    "RankStatistics",
+    "Statistic",
+    "bootstrap",
+    "cluster_weights",
+    "joined",
+]
 
 Floats = NDArray[np.float64]
 
@@ -107,6 +116,27 @@ class CallStatistics:
         tn, fp, fn, tp = np.bincount(self._cells, weights, minlength=4)
         parts, wholes = np.array([tp, tn, tp, tn]), np.array([tp + fn, tn + fp, tp + fp, tn + fn])
         return share(parts, wholes)
+
+
+class ClassStatistics:
+    """F1-macro, accuracy and F1 of each class of weighted slides.
+
+    Args:
+        predicted, truth: class indices ``[N]``. classes: their names. prefix: before each name.
+    """
+
+    def __init__(self, predicted: ArrayLike, truth: ArrayLike, classes: Sequence[str], prefix: str = "") -> None:
+        self._count = len(classes)
+        called, true = np.asarray(predicted, int), np.asarray(truth, int)
+        confusion_matrix(called, true, self._count)  # refuses what fits not
+        self._cells = true * self._count + called
+        self.names = tuple(f"{prefix}{name}" for name in ("f1_macro", "accuracy", *(f"f1_{name}" for name in classes)))
+
+    def __call__(self, weights: Floats) -> Floats:
+        confusion = np.bincount(self._cells, weights, minlength=self._count**2).reshape(self._count, -1)
+        f1 = class_scores(confusion).f1
+        macro = np.nanmean(f1) if np.isfinite(f1).any() else np.nan
+        return np.array([macro, *share(np.diag(confusion).sum(), confusion.sum()).ravel(), *f1])
 
 
 class _Joined:

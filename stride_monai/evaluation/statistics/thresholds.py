@@ -140,7 +140,7 @@ def at_sensitivities(
         point = specificity_at_sensitivity(values, truth, target)
         hits = round(point.sensitivity * len(cases))
         specificity = Interval(
-            point.specificity, float(1 - high[k]), float(1 - low[k]), level, "BTII (Zhou and Qin 2005)"
+            point.specificity, float(1 - high[k]), float(1 - low[k]), level, "MOVER of Wilson and threshold"
         )
         found.append(AtSensitivity(target, point, proportion(hits, len(cases), level), specificity))
     return found
