@@ -34,7 +34,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 BINS = 15
-_EDGE = 1e-7  # scores of 0 and 1 are moved in by it, since their logits are infinite
+_EDGE = 1e-12  # scores of 0 and 1 are moved in by it, since their logits are infinite
 _TEMPERATURES = (0.02, 50.0)
 
 
@@ -195,8 +195,8 @@ def fit_temperature(probabilities: ArrayLike, truth: ArrayLike) -> Temperature:
 
     low, high = np.log(_TEMPERATURES)
     best = float(minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-6}).x)
-    if not low + 1e-3 < best < high - 1e-3:
-        kind = "perfectly" if best < 0 else "no better than by chance"
+    if min(loss(low), loss(high)) <= loss(best):
+        kind = "perfectly" if loss(low) < loss(high) else "no better than by chance"
         raise ManifestError(
             f"no temperature can be fitted: the {len(right)} validation slides are told apart {kind}",
             "use more validation slides",

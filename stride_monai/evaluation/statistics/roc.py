@@ -175,10 +175,10 @@ def rate_bounds(fixed: Floats, judged: Floats, rate: ArrayLike, level: float = L
     """Share of ``judged`` at or above the highest threshold that a share ``rate`` of ``fixed`` reaches, with bounds.
 
     The threshold is itself estimated, so this is wider than a binomial interval. Two distances are added as squares, on
-    either side (MOVER: Zou and Donner, Stat Med 2008;27:1693-702): Wilson's, as if the threshold were known, and how far
-    the share moves while the rank of the true threshold among ``fixed`` runs through its 95 %, which are binomial
-    whatever the scores. Between two ranks lies the mean of both. In simulations it holds 95.5 to 97 % with hundreds of
-    slides of the fixed kind, and up to 99 % with tens, of which a whole one is a large step.
+    either side (MOVER: Zou and Donner, Stat Med 2008;27:1693-702): Wilson's, as if the threshold were known, and how
+    far the share moves while the rank of the true threshold among ``fixed`` runs through its 95 %, which are binomial
+    whatever the scores. Between two ranks lies the mean of both. In simulations it holds 95 to 97 % with hundreds of
+    slides of the fixed kind, and up to 99 % with tens, of which a single one is a large step.
 
     Args:
         fixed: scores ``[n]`` of the kind whose rate is fixed. judged: scores ``[m]`` of the other.
