@@ -164,7 +164,7 @@ class Fold:
             self.slide_id,
             self.fingerprint,
             self.sequence,
-            {cell_id: self._cell(cell_id) for cell_id in dict.fromkeys(ids)},
+            {cell_id: self.cell(cell_id) for cell_id in dict.fromkeys(ids)},
             {str(region_id): Box(*value) for _, region_id, value in self._standing("region")},
             {who: value for who, _, value in self._standing("call")},
             {who: value for who, _, value in self._standing("adequacy")},
@@ -181,7 +181,8 @@ class Fold:
             (who, place, value) for (who, place, name), (value, _) in values if name == wanted and value is not None
         ]
 
-    def _cell(self, cell_id: str) -> CellState:
+    def cell(self, cell_id: str) -> CellState:
+        """One cell as it stands; without a box where there is none of this id."""
         box, known = self._value(("", cell_id, "box")), self.proposals.get(cell_id)
         reads = {who: self._read(who, cell_id) for who in self._readers.get(cell_id, ())}
         return CellState(

@@ -43,7 +43,7 @@ class Proposal:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types; class probabilities become ``{class: probability}``."""
-        raw = dataclasses.asdict(self)
+        raw = {name: getattr(self, name) for name in _FIELDS}  # asdict takes ten times as long
         raw["box"], raw["descriptions"] = list(self.box), list(self.descriptions)
         return {**raw, "probabilities": dict(zip(CELL_CLASSES, self.probabilities, strict=False))}
 
@@ -64,6 +64,9 @@ class Proposal:
             return cls(**{**raw, **rest})
         except (TypeError, KeyError, ValueError) as error:
             raise AnnotationError(f"not a proposed cell ({error})") from error
+
+
+_FIELDS = tuple(part.name for part in dataclasses.fields(Proposal))
 
 
 def proposed_cell_id(box: Box) -> str:

@@ -46,6 +46,14 @@ class Read:
     model_version: str = ""
     when: str = ""
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types."""
+        raw = {name: getattr(self, name) for name in _READ}
+        return {**raw, "descriptions": list(self.descriptions)}
+
+
+_READ = tuple(part.name for part in dataclasses.fields(Read))
+
 
 def agreed(labels: list[str]) -> str | None:
     """The label that all give; where labels differ and mean one thing, that (:func:`meaning`); None else.
@@ -108,10 +116,7 @@ class CellState:
             **raw,
             "box": None if self.box is None else list(self.box),
             "proposed": None if self.proposed is None else self.proposed.to_dict(),
-            "reads": {
-                who: {**dataclasses.asdict(read), "descriptions": list(read.descriptions)}
-                for who, read in self.reads.items()
-            },
+            "reads": {who: read.to_dict() for who, read in self.reads.items()},
             "label": self.label,
             "state": self.state.value,
         }

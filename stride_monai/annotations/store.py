@@ -23,7 +23,7 @@ from stride_monai.annotations.errors import AnnotationError, ConflictError
 from stride_monai.annotations.folding import Fold
 from stride_monai.annotations.overlaps import SAME_CELL, overlaps
 from stride_monai.annotations.proposals import Proposal, cells_from_findings, model_version_of, proposed_cell_id
-from stride_monai.annotations.state import SlideState
+from stride_monai.annotations.state import CellState, SlideState
 from stride_monai.findings import Findings
 from stride_monai.units import Box
 
@@ -113,6 +113,11 @@ class AnnotationStore:
         with self._reading() as opened:
             return opened.fold(slide_id).state()
 
+    def cell(self, slide_id: str, cell_id: str) -> CellState:
+        """What stands of one cell, at a fraction of the cost of :meth:`state`; without a box where there is none."""
+        with self._reading() as opened:
+            return opened.fold(slide_id).cell(cell_id)
+
     def slide_ids(self) -> list[str]:
         """Slides with proposed cells or actions, in the order in which they came."""
         with self._reading() as opened:
@@ -196,10 +201,11 @@ class AnnotationStore:
             holders: dict[CellKey, set[str]] = {}
             for slide_id, cell_id, holder in held:
                 holders.setdefault(CellKey(slide_id, cell_id), set()).add(holder)
+            folds: dict[str, Fold] = {}
             for key in dict.fromkeys(CellKey(*key) for key in cells):
                 if len(given) == count:
                     break
-                folded = opened.fold(key.slide_id)
+                folded = folds.get(key.slide_id) or folds.setdefault(key.slide_id, opened.fold(key.slide_id))
                 read_by = folded.readers(key.cell_id)
                 others = (read_by | holders.get(key, set())) - {who}
                 if folded.has(key.cell_id) and who not in read_by and len(others) < readers:
