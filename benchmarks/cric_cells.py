@@ -30,6 +30,7 @@ from stride_monai.data.importers import ImportOptions, import_dataset, load_form
 from stride_monai.data.splits import labels_by_slide
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.metrics.cell import class_scores, confusion_matrix
+from stride_monai.metrics.slide import auc
 from stride_monai.networks.weights import load_into
 from stride_monai.slides import open_slide
 from stride_monai.workflows.load import load_bundle_network
@@ -110,18 +111,12 @@ def scores(results: Sequence[Result]) -> list[str]:
     there = by_class.support > 0
     f1 = np.nan_to_num(by_class.f1)
     negative = CELL_CLASSES.index(NEGATIVE)
-    auc = auc_of(1 - probabilities[:, negative], labels != negative)
+    area = auc(1 - probabilities[:, negative], labels != negative)
     return [
         f"{f1[there].mean():.3f}",
         *(f"{f1[k]:.3f}" for k in range(len(CELL_CLASSES)) if there[k]),
-        f"{auc:.3f}",
+        f"{area:.3f}",
     ]
-
-
-def auc_of(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve as the share of rightly ordered pairs."""
-    pairs = score[positive][:, None] - score[~positive][None]
-    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
 
 
 def spread(rows: Sequence[Sequence[str]]) -> list[str]:

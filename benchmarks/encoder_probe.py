@@ -32,6 +32,7 @@ from torch import nn
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
 from stride_monai.errors import StrideError
 from stride_monai.metrics.cell import class_scores, confusion_matrix
+from stride_monai.metrics.slide import auc
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import UnfitWeightsError, load_into
 from stride_monai.slides import crop_around, middle_of, open_slide
@@ -140,12 +141,6 @@ def regression(features: torch.Tensor, labels: torch.Tensor, classes: int) -> nn
     return layer
 
 
-def auc_of(score: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve as the share of rightly ordered pairs."""
-    pairs = score[positive][:, None] - score[~positive][None]
-    return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
-
-
 def macro_f1(probabilities: np.ndarray, labels: np.ndarray) -> float:
     count = probabilities.shape[1]
     return float(np.nan_to_num(class_scores(confusion_matrix(probabilities.argmax(1), labels, count)).f1).mean())
@@ -163,8 +158,8 @@ def probed(network: CellClassifier, single: Cells, nuclei: Cells) -> tuple[list[
     by_probe = [macro_f1(left_out(features, single), single.labels)]
     for asked, answer in questions(single.labels):
         cells = single.only(asked, answer.astype(int))
-        by_probe.append(auc_of(left_out(features[asked], cells)[:, 1], answer[asked]))
-    by_probe.append(auc_of(left_out(of_nuclei, nuclei)[:, 1], nuclei.labels == 1))
+        by_probe.append(auc(left_out(features[asked], cells)[:, 1], answer[asked]))
+    by_probe.append(auc(left_out(of_nuclei, nuclei)[:, 1], nuclei.labels == 1))
 
     head = network.head.double()
     with torch.no_grad():
@@ -172,10 +167,10 @@ def probed(network: CellClassifier, single: Cells, nuclei: Cells) -> tuple[list[
     negative, low, other, high = (CELL_CLASSES.index(name) for name in (NEGATIVE, "ASC-US", "LSIL", "ASC-H/HSIL"))
     grade = own[:, high] / (own[:, high] + own[:, low] + own[:, other])
     by_head = [
-        auc_of(score[asked], answer[asked])
+        auc(score[asked], answer[asked])
         for score, (asked, answer) in zip((1 - own[:, negative], grade), questions(single.labels), strict=True)
     ]
-    return by_probe, [*by_head, auc_of(1 - own_nuclei[:, negative], nuclei.labels == 1)]
+    return by_probe, [*by_head, auc(1 - own_nuclei[:, negative], nuclei.labels == 1)]
 
 
 def network_of(name: str, weights: Sequence[Path], pretrained: str = "", **options: Any) -> tuple[CellClassifier, bool]:

@@ -34,6 +34,7 @@ from scipy.optimize import minimize
 from skimage.feature import graycomatrix, graycoprops, local_binary_pattern
 
 from stride_monai.bethesda import NEGATIVE, parse_label
+from stride_monai.metrics.slide import auc
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into
 from stride_monai.phantom import CENTRES, SITES, render_field
@@ -334,13 +335,6 @@ def encoder_features(fields: Sequence[Field]) -> Floats:
 
 
 # --- learners ---------------------------------------------------------------------------------------------------------
-
-
-def auc(scores: Floats, positive: NDArray[np.bool_]) -> float:
-    """Area under the ROC curve; ties count half."""
-    ranks = stats.rankdata(scores)
-    n, m = int(positive.sum()), int((~positive).sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def _weights(positive: NDArray[np.bool_]) -> Floats:

@@ -16,6 +16,8 @@ from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
 from stride_monai.data.cells import CellRecord
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.found_cells import FoundCells, evaluate_cells, read_found_cells
+from stride_monai.evaluation.found_cells_page import cells_section, cells_tables
+from stride_monai.evaluation.page.page import Page, page_html
 from stride_monai.findings import Described, Description, Findings
 
 SIDE = 80.0
@@ -127,3 +129,29 @@ def test_slides_are_read_from_a_results_folder(tmp_path: Path) -> None:
     assert evaluate_cells(read).matched == 3
     with pytest.raises(ManifestError, match="has marked cells and a label"):
         read_found_cells(tmp_path, [marked(0, "HSIL", slide_id="nowhere")], {"a": "HSIL"})
+
+
+def test_the_section_shows_what_the_tables_say() -> None:
+    found = evaluate_cells(some_slides())
+    tables = cells_tables(found)
+    assert tables["cells_top_k_recall"][0] == ["k", "rule", "all", "LSIL"]
+    assert tables["cells_top_k_recall"][1][2] == [4, "IoU 0.5", 0.75, 0.75]
+    assert tables["cells_shown"][1][0] == ["LSIL", "a lesion", "IoU 0.5", 1, 0.75, "", ""]
+    classes = {row[0]: row for row in tables["cells_classes"][1]}
+    assert classes["ASC-H/HSIL"] == ["ASC-H/HSIL", 0, 1, "", "", ""]
+    assert classes["LSIL"][:4] == ["LSIL", 1, 0, 0.5]
+    assert tables["cells_descriptions"][1][-1] == ["all texts", 2, 2, 0.5, 0.5, 0.5]
+    page = page_html(Page("Cells", "of some slides", [cells_section(found)]))
+    assert "A lesion that nobody marked counts against precision." in page
+    assert "half of the smaller box" in page
+    assert page.count("<img") == 6
+
+
+def test_without_a_match_there_are_no_classes() -> None:
+    slides = [FoundCells("a", "LSIL", findings_at([10], ["LSIL"]), [marked(900, "LSIL")])]
+    assert set(cells_tables(evaluate_cells(slides))) == {"cells_top_k_recall", "cells_shown"}
+    empty = [FoundCells("a", "LSIL", findings_at([], []), [marked(900, "LSIL")])]
+    found = evaluate_cells(empty)
+    assert found.curves.recall["all"].tolist() == [0.0]
+    assert found.shown == []
+    assert "Cells" in page_html(Page("Cells", "", [cells_section(found)]))

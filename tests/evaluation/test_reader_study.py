@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -273,3 +274,17 @@ def test_cases_without_a_label_are_left_out_and_named(tmp_path: Path) -> None:
     assert any("1 cases were read and have no label (0)" in note for note in notes)
     with pytest.raises(ManifestError, match="none of the 6 cases that were read has a label"):
         study_in(tmp_path, rows, [("x", "NILM")])
+
+
+def test_the_example_of_the_docs_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crossed(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).resolve().parents[2] / "docs" / "reader-studies.md"
+    (block,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    exec(compile(block, page.name, "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 13
+    assert said[0].startswith("sensitivity (ASC-US+)")
+    assert "non_inferior=" in said[0]
