@@ -47,6 +47,9 @@ def evaluate(
     ] = None,
     compare: Annotated[Path | None, typer.Option(help="Predictions of another system on the same slides.")] = None,
     compare_map: Annotated[Path | None, typer.Option("--compare-map", help="Its mapping file.")] = None,
+    cells: Annotated[
+        Path | None, typer.Option(help="Table of marked cells: judge too which of them were found, and as what.")
+    ] = None,
     replicates: Annotated[int, typer.Option(help="Bootstrap samples of patients and centres; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
@@ -54,6 +57,7 @@ def evaluate(
 
     Every slide of the truth table is accounted for; slides without a judgement are counted, never dropped in silence.
     """
+    from stride_monai.data.cells import read_cells
     from stride_monai.evaluation.inputs.joining import JudgedCohort, join_truth
     from stride_monai.evaluation.inputs.mapping import NO_MAPPING, read_mapping
     from stride_monai.evaluation.inputs.predictions import read_predictions
@@ -62,8 +66,9 @@ def evaluate(
     from stride_monai.evaluation.study.writing import refuse_out, write_study
 
     settings = _settings(threshold, by, prevalence, replicates, seed)
-    given = [path for path in (predictions, truth, mapping, truth_map, compare, compare_map) if path]
+    given = [path for path in (predictions, truth, mapping, truth_map, compare, compare_map, cells) if path]
     refuse_out(out, given)
+    marked = (cells, read_cells(cells)) if cells else None
     known = read_truth(truth, read_mapping(truth_map) if truth_map else NO_MAPPING)
 
     def joined(path: Path, its_map: Path | None) -> JudgedCohort:
@@ -73,7 +78,7 @@ def evaluate(
         _tell(f"reading {predictions.name}")
         cohort = joined(predictions, mapping)
         other = joined(compare, compare_map) if compare else None
-        study = run_study(cohort, settings, other, _tell)
+        study = run_study(cohort, settings, other, marked, _tell)
         _tell("writing report and figures")
         write_study(study, out)
     _summarize(study, out)

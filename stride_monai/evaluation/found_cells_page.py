@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
-from stride_monai.evaluation.figures.style import COLORS, DOUBLE, new_figure
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, new_figure, paper_style
 from stride_monai.evaluation.found_cells import CellsEvaluation
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.findings import GALLERY_SIZE
@@ -127,6 +127,7 @@ def _figures(found: CellsEvaluation) -> list[PageFigure]:
     return figures
 
 
+@paper_style
 def _precision(found: CellsEvaluation) -> PageFigure:
     """Bars by class of the slide, one for any lesion and one for those of the slide's own class."""
     figure, axes = new_figure(DOUBLE / 2, 2.6)
@@ -141,7 +142,7 @@ def _precision(found: CellsEvaluation) -> PageFigure:
                 axes.plot((x, x), (of.low, of.high), color="black", linewidth=0.8)
     axes.set_xticks(range(len(names)), [f"{name}\n({mine[name, 'a lesion'].slides})" for name in names])
     axes.set(ylim=(0, 1.02), ylabel=f"precision at {GALLERY_SIZE}", xlabel="class of the slide (slides)")
-    axes.legend(loc="best", fontsize=7.5, frameon=False)
+    axes.legend(loc="best")
     words = "; ".join(f"{name} {mine[name, 'a lesion'].precision.text()}" for name in names)
     caption = f"Of the {GALLERY_SIZE} cells that are shown first, the share that are right, by class of the slide"
     return PageFigure("cells_shown", figure, caption, words)

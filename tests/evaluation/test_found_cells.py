@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from findings_samples import make_findings
 from sklearn.metrics import f1_score
+from typer.testing import CliRunner
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
-from stride_monai.data.cells import CellRecord
+from stride_monai.cli.main import app
+from stride_monai.data.cells import CellRecord, write_cells
 from stride_monai.errors import ManifestError
+from stride_monai.evaluation.figures import style
 from stride_monai.evaluation.found_cells import FoundCells, evaluate_cells, read_found_cells
 from stride_monai.evaluation.found_cells_page import cells_section, cells_tables
 from stride_monai.evaluation.page.page import Page, page_html
@@ -155,3 +160,38 @@ def test_without_a_match_there_are_no_classes() -> None:
     assert found.curves.recall["all"].tolist() == [0.0]
     assert found.shown == []
     assert "Cells" in page_html(Page("Cells", "", [cells_section(found)]))
+
+
+def evaluate(*words: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
+
+
+def test_the_command_judges_cells_of_a_results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "FORMATS", ("png",))
+    results = tmp_path / "结果"
+    for slide in some_slides():
+        (results / slide.slide_id).mkdir(parents=True)
+        (results / slide.slide_id / "findings.json").write_text(slide.findings.to_json(), encoding="utf-8")
+    write_cells(tmp_path / "marked cells.csv", [*some_slides()[0].truth, marked(0, "HSIL", slide_id="nowhere")])
+    (tmp_path / "t.csv").write_text("slide_id,label\na,LSIL\nb,NILM\nc,HSIL\n", encoding="utf-8")
+    words = (results, "--truth", tmp_path / "t.csv", "--out", tmp_path / "out", "--replicates", 0)
+    said = evaluate(*words, "--cells", tmp_path / "marked cells.csv")
+    assert said.exit_code == 0, said.output
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["cells"]
+    assert found["table"] == "marked cells.csv"
+    assert found["curves"]["top_k_recall"]["all"] == [0.25, 0.5, 0.75]
+    assert any("1 slides of marked cells.csv were not judged" in note for note in found["notes"])
+    assert (tmp_path / "out" / "cells_shown.csv").is_file()
+    assert (tmp_path / "out" / "figures" / "cells_shown.png").is_file()
+    assert "Cells" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_cells_need_a_results_folder(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("slide_id,score\na,0.4\nb,0.1\n", encoding="utf-8")
+    (tmp_path / "t.csv").write_text("slide_id,label\na,LSIL\nb,NILM\n", encoding="utf-8")
+    write_cells(tmp_path / "c.csv", [marked(0, "LSIL")])
+    words = (tmp_path / "p.csv", "--truth", tmp_path / "t.csv", "--out", tmp_path / "out", "--replicates", 0)
+    said = evaluate(*words, "--cells", tmp_path / "c.csv")
+    assert said.exit_code != 0
+    assert "--cells needs the results folder" in str(said.exception)
+    assert not (tmp_path / "out" / "metrics.json").exists()

@@ -18,12 +18,18 @@ from typer.testing import CliRunner
 from stride_monai.bethesda import SEVERITY
 from stride_monai.cli.main import app
 from stride_monai.errors import ConfigError, ManifestError
+from stride_monai.evaluation.figures import style
 from stride_monai.evaluation.readers.diagnosis import parse_diagnosis
 from stride_monai.evaluation.readers.measures import measure_arm, measure_difference, verdict
 from stride_monai.evaluation.readers.panel import panel_summary
 from stride_monai.evaluation.readers.reads import panel_table, read_panel, read_reads, reads_table
 from stride_monai.evaluation.readers.study import Study, study_of
 from stride_monai.evaluation.readers.summary import compared_arms, summarize
+
+
+@pytest.fixture
+def only_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "FORMATS", ("png",))  # the others take most of the time
 
 
 def run(*words: object) -> Result:
@@ -253,6 +259,7 @@ def test_the_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (out / "report.html").read_text(encoding="utf-8") == before
 
 
+@pytest.mark.usefixtures("only_png")
 def test_foreign_files_are_not_written_over(tmp_path: Path) -> None:
     reads, truth = crossed(tmp_path, readers=1, cases=12)
     out = tmp_path / "out"

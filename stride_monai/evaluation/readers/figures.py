@@ -49,7 +49,7 @@ def _readers(summary: StudySummary) -> Figure:
     axes.set(xlabel="1 - specificity", ylabel="Sensitivity")
     axes.set_title(f"Readers at {summary.group}", fontsize=9)
     axes.grid()
-    axes.legend(loc="lower right", fontsize=7.5, frameon=False)
+    axes.legend(loc="lower right")
     return figure
 
 
@@ -66,7 +66,7 @@ def _differences(summary: StudySummary) -> Figure:
     margins = [said.margin for _, said in summary.differences if said is not None]
     if margins:
         axes.axvline(-margins[0], color=COLORS[1], linestyle="--", linewidth=1, label=f"margin -{margins[0]:g}")
-        axes.legend(loc="best", fontsize=7.5, frameon=False)
+        axes.legend(loc="best")
     axes.set_yticks(range(len(shown)), [name for name, _ in shown])
     first, second = (drawable(arm, word) for arm, word in zip(summary.compared or (), ("first", "second"), strict=True))
     axes.set_xlabel(f"{second} - {first}")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from stride_monai.data.cells import CellRecord
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import Page
 from stride_monai.evaluation.reports import header
 from stride_monai.evaluation.study.calls import Calls, calls_of
+from stride_monai.evaluation.study.cells import cells_part
 from stride_monai.evaluation.study.checklist import checklist_part
 from stride_monai.evaluation.study.classes import classes_part
 from stride_monai.evaluation.study.comparison import comparison_part
@@ -47,16 +50,18 @@ def run_study(
     cohort: JudgedCohort,
     settings: Settings,
     compare: JudgedCohort | None = None,
+    cells: tuple[Path, Sequence[CellRecord]] | None = None,
     tell: Tell = lambda _text: None,
 ) -> Study:
     """Judge a cohort.
 
     Args:
         compare: another system on the same truth.
+        cells: a table of marked cells, and what it holds.
         tell: told what is being done.
 
     Raises:
-        ConfigError: a column or a threshold is asked for that cannot be used.
+        ConfigError: a column, a threshold or cells are asked for that cannot be used.
         ManifestError: no slide was judged by both systems.
     """
     chosen_columns(cohort.columns, settings.by)  # a misspelt one is refused at once
@@ -70,6 +75,9 @@ def run_study(
     parts += [classes_part(cohort), subgroups_part(cohort, calls, settings)]
     if calls is not None:
         parts.append(missed_part(cohort, calls))
+    if cells is not None:
+        tell("cells")
+        parts.append(cells_part(cohort, cells[1], cells[0]))
     if compare is not None:
         tell(f"comparison with {compare.system}")
         parts.append(comparison_part(cohort, compare, settings))
