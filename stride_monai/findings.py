@@ -39,7 +39,7 @@ __all__ = [
     "SlideStatus",
 ]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 GALLERY_SIZE = 32
 """Cells that are shown to a person, by rank (METHOD section 1)."""
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
@@ -114,6 +114,7 @@ class Quality:
         unreadable_regions: tiles or crops that the reader could not decode; never painted over.
         adequate: whether the adequacy floor is met; None where it is not assessed (a single field image).
         notes: sentences for the reader of the report.
+        stain: median optical density of the stained pixels of the tiles read in red, green and blue, above white.
     """
 
     foreground_mm2: float | None = None
@@ -124,6 +125,17 @@ class Quality:
     unreadable_regions: int | None = None
     adequate: bool | None = None
     notes: tuple[str, ...] = ()
+    stain: tuple[float, float, float] | None = None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Quality:
+        """From plain JSON types.
+
+        Raises:
+            TypeError, KeyError: it is none.
+        """
+        stain = raw.get("stain")
+        return cls(**{**raw, "notes": tuple(raw["notes"]), "stain": None if stain is None else tuple(stain)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +369,7 @@ def _parts(raw: Mapping[str, Any]) -> dict[str, Any]:
                 "bounds_offset": None if slide["bounds_offset"] is None else tuple(slide["bounds_offset"]),
             }
         ),
-        "quality": Quality(**{**quality, "notes": tuple(quality["notes"])}),
+        "quality": Quality.from_dict(quality),
         "slide_probabilities": None if probabilities is None else tuple(probabilities[c] for c in SLIDE_CLASSES),
         "operating_point": OperatingPoint(**raw["operating_point"]),
         "cells": tuple(

@@ -64,6 +64,8 @@ class Outcome:
         resumed: the slide was done in an earlier run with the same settings and was not screened again.
         path: full path of the slide file; goes to ``run.json`` only.
         stages: seconds by stage of the work; goes to ``run.json`` only.
+        screened_at: when it was screened, ISO 8601, UTC, to a second; where it was not screened again, in the run that
+            did. Empty where that is not known. Goes to ``run.json`` only: a slide's own files hold no times.
     """
 
     slide_id: str
@@ -81,6 +83,7 @@ class Outcome:
     resumed: bool = False
     path: str = ""
     stages: Mapping[str, float] = field(default_factory=dict)
+    screened_at: str = ""
 
     def __post_init__(self) -> None:
         for name in ("slide_id", "file_name", "reason", "path"):  # the bytes of a name go where text is expected
@@ -128,7 +131,7 @@ class Outcome:
 
 
 SUMMARY_COLUMNS: tuple[str, ...] = tuple(
-    item.name for item in dataclasses.fields(Outcome) if item.name not in {"path", "stages"}
+    item.name for item in dataclasses.fields(Outcome) if item.name not in {"path", "stages", "screened_at"}
 )
 """Columns of ``summary.csv``, in order."""
 

@@ -62,6 +62,14 @@ def screen(
     ] = None,
     bundles: BundlesOption = None,
     weights: WeightsOption = None,
+    operating_point: Annotated[
+        Path | None,
+        typer.Option(
+            "--operating-point",
+            metavar="FILE",
+            help="Threshold of 'stride-monai operating-point', in place of that in the weights.",
+        ),
+    ] = None,
     slide_timeout: Annotated[
         float | None,
         typer.Option(help="Seconds after which a slide fails, 0 for never; an hour, or 10 s a tile if that is more."),
@@ -102,6 +110,7 @@ def screen(
         descriptions=descriptions,
         bundles=bundles,
         weights=parse_weights(weights or []),
+        operating_point=operating_point,
     )
     check_config(config)
     names = None if writers is None else [name.strip() for name in writers.split(",") if name.strip()]
@@ -129,6 +138,7 @@ def _run(
 
     items = collect(slides)
     command, named = [printable(word) for word in sys.argv], [*slides, *chain(*config.weights.values())]
+    named += [config.operating_point] if config.operating_point else []
     with progress_bars() as progress:
         watch = _Watch(progress, len(items))
         with (

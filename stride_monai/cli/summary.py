@@ -68,6 +68,8 @@ def say_what_ran(about: About) -> None:
         say(f"described by text_align ({words.why}): {how}")
     else:
         say(f"[yellow]no descriptions[/yellow]: {plain(words.why)}")
+    if about.operating_point:
+        say(plain(f"calls by {about.operating_point}"))
     if not about.holds:
         say("[yellow]no call[/yellow]: the threshold does not hold for these cells")
     say(f"[bold]Research use only.[/bold] {plain(about.note)}")

@@ -26,6 +26,9 @@ from .slide_detection import Detections as Detections
 from .slide_detection import SlideDetectionInferer as SlideDetectionInferer
 from .slide_detection import TileDetectionInferer as TileDetectionInferer
 from .threshold import ChosenCells as ChosenCells
+from .threshold import GivenPoint as GivenPoint
+from .threshold import threshold_at as threshold_at
 from .threshold import threshold_for as threshold_for
 from .tile_quality import count_nuclei as count_nuclei
 from .tile_quality import sharpness as sharpness
+from .tile_quality import stain_density as stain_density

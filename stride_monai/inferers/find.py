@@ -126,6 +126,7 @@ def quality_of(
         foreground_mm2=found.foreground.area_mm2,
         estimated_cells=found.estimated_cells,
         focus=found.focus,
+        stain=found.stain,
         pen_fraction=found.foreground.pen_fraction,
         tiles_read=found.tiles_read,
         unreadable_regions=unreadable,

@@ -16,7 +16,7 @@ from stride_monai.errors import ConfigError, RegionError
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.cpu import each_on_one_thread
 from stride_monai.inferers.nms import BoxStream, suppress
-from stride_monai.inferers.tile_quality import count_nuclei, sharpness
+from stride_monai.inferers.tile_quality import count_nuclei, sharpness, stain_density
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, detect
 from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
 from stride_monai.slides.foreground import Foreground, find_foreground
@@ -49,6 +49,7 @@ class Detections:
         unreadable: tiles that could not be decoded; nothing is known of them.
         candidates: boxes found before duplicates were removed.
         focus: median sharpness of the tiles read; 0 where none was.
+        stain: median optical density of the stained pixels of the tiles read in red, green and blue, or None.
         estimated_cells: nuclei in the tiles read, what two tiles share counted once.
         foreground: the deposit.
         seconds: by stage: ``foreground``, ``read`` (waiting for pixels), ``quality``, ``detect``, ``rank``.
@@ -64,6 +65,7 @@ class Detections:
     estimated_cells: int
     foreground: Foreground
     seconds: Mapping[str, float]
+    stain: tuple[float, float, float] | None = None
 
 
 class SlideDetectionInferer:
@@ -123,13 +125,14 @@ class SlideDetectionInferer:
         clock.lap("foreground")
         grid = [tile for tile in self.grid(slide) if region is None or tile.box.intersection(region).area > 0]
         tiles = [tile for tile in grid if foreground.touches(tile.box)]
-        stream, focus, nuclei, unreadable, done = BoxStream(_CANDIDATES), [], 0, 0, 0
+        stream, focus, stains, nuclei, unreadable, done = BoxStream(_CANDIDATES), [], [], 0, 0, 0
         for batch in self._batches(slide, tiles, _batch_size(network, self.batch_size)):
             clock.lap("read")
             read = [(tile, pixels) for tile, pixels in batch if not isinstance(pixels, RegionError)]
             unreadable += len(batch) - len(read)
             for tile, pixels in read:
                 focus.append(sharpness(pixels))
+                stains.append(stain_density(pixels))
                 nuclei += count_nuclei(pixels, self.tile_mpp, self._core(tile.box, slide))
             clock.lap("quality")
             for (tile, pixels), found in zip(read, self._detect(network, [p for _, p in read]), strict=True):
@@ -155,6 +158,7 @@ class SlideDetectionInferer:
             estimated_cells=nuclei,
             foreground=foreground if region is None else _part(foreground, region),
             seconds=clock.seconds,
+            stain=_median_stain(stains),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -227,6 +231,14 @@ class TileDetectionInferer:
         """Detections of each tile of ``inputs`` [B, 3, H, W]."""
         detector: Any = getattr(network, "module", network)  # inside DistributedDataParallel
         return detect(detector, inputs, self.min_score, self.max_per_tile, self.nms_iou)
+
+
+def _median_stain(stains: Sequence[tuple[float, float, float] | None]) -> tuple[float, float, float] | None:
+    known = [stain for stain in stains if stain is not None]
+    if not known:
+        return None
+    red, green, blue = (statistics.median(channel) for channel in zip(*known, strict=True))
+    return red, green, blue
 
 
 def _device(network: TileDetector) -> torch.device:

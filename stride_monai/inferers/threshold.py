@@ -9,8 +9,9 @@ from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import BundleError
 from stride_monai.findings import OperatingPoint
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
+from stride_monai.operating_point import HoldsFor, OperatingPointFile
 
-__all__ = ["ChosenCells", "threshold_for"]
+__all__ = ["ChosenCells", "GivenPoint", "threshold_at", "threshold_for"]
 
 
 _SCORES_OF_ANOTHER = " Its slide head also reads the detector's scores, and was trained on others."
@@ -37,6 +38,24 @@ class ChosenCells(NamedTuple):
         return chosen_by(self.detector, self.reranker, self.candidates)
 
 
+class GivenPoint(NamedTuple):
+    """An operating point that the user gave as a file, which decides in place of the threshold in the weights.
+
+    Attributes:
+        name: of the file.
+        sha256: of its content.
+    """
+
+    point: OperatingPointFile
+    name: str
+    sha256: str
+
+    @property
+    def source(self) -> str:
+        """In words, for the findings."""
+        return f"operating point {self.name} ({self.sha256[:12]}): {self.point.in_words()}"
+
+
 def threshold_for(
     classifier: SlideClassifier,
     top_k: int,
@@ -45,8 +64,13 @@ def threshold_for(
     force: bool = False,
     mixed: bool = True,
     name: str = "swift_mil",
+    given: GivenPoint | None = None,
+    now: HoldsFor | None = None,
 ) -> tuple[OperatingPoint, str]:
-    """The stored operating point as far as it holds for bags of ``top_k`` such cells, and what a reader has to know.
+    """The operating point as far as it holds for bags of ``top_k`` such cells, and what a reader has to know.
+
+    It is the stored one, or one that was given as a file: that one decides alone, holds for the weights, K and um/px
+    that it names, and is refused for others. The rest of this is about the stored one.
 
     A threshold of the same detector without re-ranking does not hold for re-ranked cells, nor one of another detector
     where the user has put the two together (``mixed``): such slides are scored and explained, but not called. Where
@@ -58,10 +82,16 @@ def threshold_for(
             says so then. That is all that forcing means, here and everywhere.
         mixed: detector (or bags) and slide classifier were put together by the user; False: one set of bundles.
         name: of the slide classifier, for the message.
+        given: the operating point of the user's file.
+        now: with ``given``, what screens: slide classifier, its weights, um/px. K and cells are filled in here.
 
     Raises:
-        BundleError: it holds for another K; or for another detector, in one set of bundles; or there is none.
+        BundleError: it holds for another K; or for another detector, in one set of bundles; or there is none. One that
+            was given holds for other weights, K or um/px, or says not for which.
     """
+    if given is not None:
+        now = replace(now or HoldsFor(name), bag_size=top_k, cells_chosen_by=cells.sha256)
+        return _given(given, now, force)
     point = classifier.operating_point(source)
     if point.bag_size != top_k:
         if not force:
@@ -100,3 +130,43 @@ def threshold_for(
         " and a detector with re-ranking counts as another)",
         "choose cells as it was set for, or set it anew: bags with this detector, then calibrate.json of swift_mil",
     )
+
+
+def _given(given: GivenPoint, now: HoldsFor, force: bool) -> tuple[OperatingPoint, str]:
+    held = given.point.holds_for
+    if not held.classifier_sha256 or held.bag_size is None:
+        raise BundleError(
+            f"{given.name} does not say for which weights and which K its threshold holds",
+            "make it from a results folder of screen: stride-monai operating-point RESULTS --truth TABLE",
+        )
+    point = OperatingPoint(given.point.threshold, held.bag_size, given.source)
+    others = held.differences(now)
+    if others and not (force and held.classifier_sha256 == now.classifier_sha256):
+        raise BundleError(
+            f"the operating point {given.name} does not hold: {'; '.join(others)}",
+            "choose one on validation slides that were screened as these are (stride-monai operating-point)",
+        )
+    if others:
+        point = replace(point, source=f"{point.source}; forced on {'; '.join(others)}")
+    if not held.cells_chosen_by or not now.cells_chosen_by:
+        return point, f"It is not known whether the operating point {given.name} holds for what chose the cells."
+    return point, ""
+
+
+def threshold_at(
+    point: OperatingPoint, given: GivenPoint | None, mpp: float, force: bool = False
+) -> tuple[OperatingPoint, str]:
+    """The operating point for a slide of this um/px, and what a reader has to know.
+
+    One that was given as a file says what um/px at level 0 the slides had that it was chosen on. It does not hold for
+    a slide that is another's: that slide is scored and explained, but not called.
+    """
+    if given is None or given.point.holds_for.takes_slide(mpp):
+        return point, ""
+    assert given.point.holds_for.slide_mpp is not None
+    low, high = (f"{side:g}" for side in given.point.holds_for.slide_mpp)
+    on = f"slides of {low if low == high else f'{low} to {high}'} um/px"
+    if force:
+        return replace(point, source=f"{point.source}; forced on a slide of {mpp:g} um/px"), ""
+    why = f"The operating point {given.name} was chosen on {on} and does not hold for this one of {mpp:g}"
+    return replace(point, holds=False, source=f"{point.source}; chosen on {on}"), f"{why}: no call is made."

@@ -1,4 +1,4 @@
-"""What a tile says of the slide's quality: sharpness and the number of nuclei. Quick estimates, a few ms a tile."""
+"""What a tile says of the slide's quality: sharpness, stain, number of nuclei. Quick estimates, a few ms a tile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["count_nuclei", "sharpness"]
+__all__ = ["count_nuclei", "sharpness", "stain_density"]
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -23,6 +23,8 @@ _CONTRAST = 0.12
 _CYTOPLASM = 0.05
 _GLASS_AT_MOST = 0.06
 _ENCLOSED = 0.8
+_EVERY = 4
+_LEAST_STAINED = 0.01
 _WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -69,6 +71,29 @@ def count_nuclei(tile: Pixels, mpp: float, core: tuple[float, float, float, floa
     counted = (area >= _NUCLEUS_UM2[0]) & (around >= _ENCLOSED) & (cx >= x0) & (cx < x1) & (cy >= y0) & (cy < y1)
     nuclei = np.where(area <= _NUCLEUS_UM2[1], 1, np.floor(area / _CLUMP_UM2))
     return int(nuclei[counted].sum())
+
+
+def stain_density(tile: Pixels) -> tuple[float, float, float] | None:
+    """Mean optical density of the stained pixels in red, green and blue, above white (255).
+
+    Haematoxylin absorbs most in red, eosin in green, orange G in blue: the sum says how strong the stain is, the shares
+    of what hue. Of every fourth pixel each way, those whose mean density is 0.05 above the glass.
+
+    Args:
+        tile: [H, W, 3].
+
+    Returns:
+        None where less than one in a hundred of them is stained.
+    """
+    density = -np.log10((tile[::_EVERY, ::_EVERY].reshape(-1, 3).astype(np.float32) + 1) / 256)
+    if not len(density):
+        return None
+    mean = density.mean(axis=1)
+    stained = mean - min(float(np.percentile(mean, 2)), _GLASS_AT_MOST) > _CYTOPLASM
+    if stained.mean() < _LEAST_STAINED:
+        return None
+    red, green, blue = (float(value) for value in density[stained].mean(axis=0, dtype=np.float64))
+    return red, green, blue
 
 
 def _density(channel: Pixels) -> Floats:

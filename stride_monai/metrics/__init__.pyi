@@ -38,7 +38,9 @@ from .detection_curves import top_k_recall as top_k_recall
 from .slide import Threshold as Threshold
 from .slide import at_threshold as at_threshold
 from .slide import auc as auc
+from .slide import conformal_threshold as conformal_threshold
 from .slide import f1_macro as f1_macro
 from .slide import positive_scores as positive_scores
+from .slide import positives_needed as positives_needed
 from .slide import roc_curve as roc_curve
 from .slide import specificity_at_sensitivity as specificity_at_sensitivity

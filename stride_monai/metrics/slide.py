@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import ManifestError
@@ -15,8 +16,10 @@ __all__ = [
     "Threshold",
     "at_threshold",
     "auc",
+    "conformal_threshold",
     "f1_macro",
     "positive_scores",
+    "positives_needed",
     "roc_curve",
     "sides",
     "specificity_at_sensitivity",
@@ -111,6 +114,53 @@ def specificity_at_sensitivity(scores: Floats, positive: Bools, sensitivity: flo
     positives = np.sort(sides(scores, positive)[0])[::-1]
     found = np.arange(1, len(positives) + 1) / len(positives)
     return at_threshold(scores, positive, float(positives[np.argmax(found >= sensitivity)]))
+
+
+def conformal_threshold(
+    scores: Floats, positive: Bools, sensitivity: float = 0.95, confidence: float = 0.95
+) -> Threshold:
+    """The highest threshold whose sensitivity on new slides is at least ``sensitivity``, with this confidence.
+
+    The k-th smallest of the n scores of positive slides has a sensitivity above ``s`` with the probability that at
+    least k of n slides fall below the threshold of sensitivity ``s``: P(Bin(n, 1 - s) >= k), whatever the scores'
+    distribution. k is the largest for which that is ``confidence`` or more, so the lower Clopper-Pearson bound of what
+    it finds here is ``sensitivity`` or more (training-conditional conformal prediction, Vovk 2012; distribution-free
+    tolerance limits, Wilks 1941). Equal scores make it find more. New slides have to be drawn as these were.
+
+    Args:
+        scores: ``[N]``. positive: ``[N]``, the truth. sensitivity, confidence: (0, 1).
+
+    Returns:
+        The threshold, and what it achieves on these slides.
+
+    Raises:
+        ManifestError: all slides are of one kind, or there are fewer than :func:`positives_needed`.
+    """
+    positives = np.sort(sides(scores, positive)[0])
+    allowed = _misses_allowed(len(positives), sensitivity, confidence)
+    if allowed < 0:
+        sure = f"{confidence:.0%} sure of a sensitivity of {sensitivity:g}"
+        raise ManifestError(
+            f"{len(positives)} positive slides are too few to be {sure}",
+            f"give {positives_needed(sensitivity, confidence)} or more",
+        )
+    return at_threshold(scores, positive, float(positives[allowed]))
+
+
+def positives_needed(sensitivity: float = 0.95, confidence: float = 0.95) -> int:
+    """The fewest positive slides from which :func:`conformal_threshold` can be told: 59 for 0.95 and 0.95."""
+    needed = int(np.floor(np.log(1 - confidence) / np.log(sensitivity)))  # s^n <= 1 - c
+    while _misses_allowed(needed, sensitivity, confidence) < 0:
+        needed += 1
+    return needed
+
+
+def _misses_allowed(positives: int, sensitivity: float, confidence: float) -> int:
+    """The most of n positive slides that may score below a threshold; -1 where even none is no proof."""
+    if not 0 < sensitivity < 1 or not 0 < confidence < 1:
+        raise ValueError(f"sensitivity ({sensitivity}) and confidence ({confidence}) must be above 0 and below 1")
+    misses = np.arange(positives + 1)
+    return int((special.bdtr(misses, positives, 1 - sensitivity) <= 1 - confidence).sum()) - 1
 
 
 def at_threshold(scores: Floats, positive: Bools, threshold: float) -> Threshold:

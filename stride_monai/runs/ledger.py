@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -79,11 +81,14 @@ class Ledger:
         self.info, self.outcomes = dict(info), list[Outcome]()
         self._held, self._folder, self._note = folder, folder.path, note
         self._torn, self._due = False, 1
+        self._times: dict[str, str] = {}
 
     def __enter__(self) -> Ledger:
         _foreign(self._folder)
+        self._times = _times(self._folder)
         if _own(self._folder, LOG_NAME):
             self._take_up()
+            self._times |= _times(self._folder)
         return self
 
     def _take_up(self) -> None:
@@ -106,6 +111,8 @@ class Ledger:
             OutputError: the folder is gone; for the first slide, nothing can be written.
         """
         self._held.check()
+        at = self._times.get(outcome.slide_id, "") if outcome.resumed else _now()
+        outcome = replace(outcome, screened_at=outcome.screened_at or at)
         new = {name: info[name] for name in info if self.info.get(name) != info[name]}
         self.info |= new
         line, log = line_of(outcome), self._folder / LOG_NAME
@@ -166,6 +173,18 @@ class Ledger:
                 self._note(f"{folder / name} was changed since it was written: it is kept as {kept.name}")
         except OSError as error:
             raise OutputError(f"cannot write to {folder} ({error.strerror})", "choose another --out") from error
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _times(folder: Path) -> dict[str, str]:
+    """When the slides of the index that is there were screened; what it does not say is left out."""
+    raw = read_json(folder / RUN_NAME) if _own(folder, RUN_NAME) else None
+    slides = raw["slides"] if isinstance(raw, dict) and isinstance(raw["slides"], list) else []
+    known = [one for one in slides if isinstance(one, dict) and isinstance(one.get("slide_id"), str)]
+    return {one["slide_id"]: at for one in known if isinstance(at := one.get("screened_at"), str) and at}
 
 
 def _json(content: Mapping[str, Any]) -> str:

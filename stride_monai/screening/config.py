@@ -47,6 +47,8 @@ class ScreeningConfig:
         force: make a call although the threshold was set for another K or on cells that were chosen in another way.
         weights: by stage (:data:`STAGES`) the weights files to use: one, or a base and files of what differs from it.
             What is not named here is in the bundles.
+        operating_point: a file of ``stride-monai operating-point``, whose threshold decides in place of that in the
+            weights; refused with other weights, K or um/px.
         image, plane: which of several in a file, see :func:`stride_monai.slides.open_slide`.
 
     Raises:
@@ -69,9 +71,12 @@ class ScreeningConfig:
     weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     image: int | None = None
     plane: int | None = None
+    operating_point: Path | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "bundles", None if self.bundles is None else Path(self.bundles))
+        for name in ("bundles", "operating_point"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else Path(given))
         object.__setattr__(self, "weights", {name: tuple(paths_of(files)) for name, files in self.weights.items()})
         check_common(self.mpp, self.profile, self.device, self.weights)
         for name in ("candidates", "image", "plane"):
@@ -117,6 +122,7 @@ class ScreeningConfig:
             "bundles": None if self.bundles is None else self.bundles.absolute().name,
             "reranker": Path(self.reranker).name if self.rerank else None,
             "weights": {name: [file.name for file in files] for name, files in self.weights.items()},
+            "operating_point": None if self.operating_point is None else self.operating_point.name,
         }
 
 
@@ -140,6 +146,8 @@ class ResolvedConfig:
         weights: by bundle the names of its weights files; ``weights_from`` whether they were ``given``, or are of the
             user's ``own bundle`` or ``shipped``; ``weights_sha256`` what they are.
         version: of the package.
+        operating_point: the file that decides: its ``name``, ``sha256`` and ``threshold``; None where the threshold of
+            the weights does.
     """
 
     device: str
@@ -176,6 +184,7 @@ class ResolvedConfig:
     mpp: float | None = None
     mpp_source: str | None = None
     reader: str | None = None
+    operating_point: Mapping[str, Any] | None = None
 
 
 def check_common(mpp: float | None, profile: str, device: str, stages: Iterable[str]) -> None:

@@ -10,18 +10,22 @@ from pathlib import Path
 import torch
 
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError, StrideError
+from stride_monai.files import sha256_of
 from stride_monai.findings import Described
 from stride_monai.inferers.describe import Explainer
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
+from stride_monai.inferers.threshold import GivenPoint
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.alignment.views import described_dim
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.operating_point import read_operating_point
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
 from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin, Source
 
 __all__ = [
     "choose_device",
+    "given_point",
     "load_classifier",
     "load_detector",
     "load_explainer",
@@ -64,20 +68,39 @@ def load_models(config: ScreeningConfig) -> Models:
     """
     device = choose_device(config.device)
     store = BundleStore.of(config, device)
+    given = given_point(config)
     detection = load_detector(store, config.detector)
     reranker, again = None, store[CELL_BUNDLE]
     if config.rerank:
         top_k = detection.bundle.numbers["top_k"]
         reranker, again = reranker_from(store, top_k, config.candidates, config.reranker)
-    slides = load_classifier(store, detection, config.classifier, reranker, config.force)
+    slides = load_classifier(store, detection, _classifier_name(config, given), reranker, config.force)
     words = store[TEXT_BUNDLE]
     # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
     strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))
     explainer = load_explainer(store, slide_classifier_of(slides).encoder, config.descriptions, strict)
-    models = join(detection, slides, reranker, device, config.force, explainer)
+    models = join(detection, slides, reranker, device, config.force, explainer, given)
     if reranker is None:
         return models
     return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))})
+
+
+def given_point(config: ScreeningConfig) -> GivenPoint | None:
+    """The operating point of the user's file, if there is one.
+
+    Raises:
+        ConfigError: the file cannot be read, or is none.
+    """
+    path = config.operating_point
+    return None if path is None else GivenPoint(read_operating_point(path), path.name, sha256_of(path))
+
+
+def _classifier_name(config: ScreeningConfig, given: GivenPoint | None) -> str:
+    """Of the slide classifier: that of the operating point's file, where nothing else says which."""
+    if given is None or config.classifier != "auto" or set(CLASSIFIERS) & set(config.weights):
+        return config.classifier
+    named = given.point.holds_for.classifier
+    return named if named in CLASSIFIERS else config.classifier
 
 
 def load_detector(store: BundleStore, detector: str = "auto") -> Chosen:

@@ -12,9 +12,10 @@ from stride_monai.errors import BundleError
 from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.describe import Explainer
 from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
-from stride_monai.inferers.threshold import ChosenCells, threshold_for
+from stride_monai.inferers.threshold import ChosenCells, GivenPoint, threshold_for
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
+from stride_monai.operating_point import HoldsFor
 from stride_monai.screening.store import About, Choice, Chosen, Origin
 
 __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
@@ -36,6 +37,7 @@ class Models:
         reranker: chooses among the detector's cells; None for the detector's own order.
         explainer: describes the cells, or says why it does not.
         origins: where the weights of each bundle were taken from.
+        given_point: the operating point that the user gave as a file; None for the stored one.
         threshold_source: where the stored threshold comes from, in words.
         notes: what the weights of each bundle say of themselves, and what concerns the threshold.
     """
@@ -51,6 +53,7 @@ class Models:
     reranker: CellReranker | None = None
     explainer: Explainer = _NO_WORDS
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    given_point: GivenPoint | None = None
     threshold_source: str = "stored with the weights"
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,6 +61,11 @@ class Models:
     def note(self) -> str:
         """What the weights say of themselves, and what is to be known of the threshold."""
         return " ".join(dict.fromkeys(note for note in self.notes.values() if note))
+
+    @property
+    def held_for(self) -> HoldsFor:
+        """What an operating point of these networks holds for, as far as it does not depend on the cells."""
+        return _held_for(self.classifier_choice.name, self.weights, self.numbers)
 
     @property
     def about(self) -> About:
@@ -72,6 +80,7 @@ class Models:
             self.operating_point.holds,
             None if again is None else (again.name, again.top_k, again.candidates),
             dict(self.origins),
+            "" if self.given_point is None else self.given_point.source,
         )
 
     def without_detector(self) -> Models:
@@ -109,6 +118,7 @@ def join(
     device: torch.device,
     force: bool = False,
     explainer: Explainer = _NO_WORDS,
+    given: GivenPoint | None = None,
 ) -> Models:
     """Networks that are to work together, if they can.
 
@@ -116,11 +126,12 @@ def join(
         detection: None where cells come from bag files, each of which says what chose them.
         force: decide although the threshold was set for another K or on cells that were chosen in another way; the
             operating point's source says so.
+        given: the operating point that decides in place of the stored one.
 
     Raises:
         BundleError, ConfigError: as :func:`load_models`.
     """
-    classifier, slides = slide_classifier_of(slides), _with_own_top_k(slides, force)
+    classifier, slides = slide_classifier_of(slides), _with_own_top_k(slides, force, given)
     parts = {**({"detection": detection} if detection else {}), slides.choice.name: slides}
     weights = {name: chosen.bundle.weights_sha256 for name, chosen in parts.items()}
     origins = {name: Origin(chosen.how, chosen.bundle.files) for name, chosen in parts.items()}
@@ -139,9 +150,9 @@ def join(
     source = slides.bundle.metadata.get("operating_point", "stored with the weights")
     mixed = detection is None or "given" in {detection.how, slides.how} or detection.how != slides.how
     cells = cells_of(detection, reranker)
-    point, caveat = threshold_for(
-        classifier, slides.bundle.numbers["top_k"], cells, source, force, mixed, slides.choice.name
-    )
+    numbers = {name: chosen.bundle.numbers for name, chosen in parts.items()}
+    now, name = _held_for(slides.choice.name, weights, numbers), slides.choice.name
+    point, caveat = threshold_for(classifier, numbers[name]["top_k"], cells, source, force, mixed, name, given, now)
     if detection is not None:  # else it depends on the bag
         notes[_THRESHOLD] = caveat
     return Models(
@@ -150,15 +161,21 @@ def join(
         classifier=classifier,
         classifier_choice=slides.choice,
         operating_point=point,
-        numbers={name: chosen.bundle.numbers for name, chosen in parts.items()},
+        numbers=numbers,
         weights=weights,
         device=device,
         reranker=reranker,
         explainer=explainer,
         origins=origins,
+        given_point=given,
         threshold_source=source,
         notes=notes,
     )
+
+
+def _held_for(classifier: str, weights: Mapping[str, str], numbers: Mapping[str, Mapping[str, Any]]) -> HoldsFor:
+    tile_mpp, crop_mpp = numbers.get("detection", {}).get("tile_mpp"), numbers[classifier]["crop_mpp"]
+    return HoldsFor(classifier, weights, tile_mpp=tile_mpp, crop_mpp=crop_mpp)
 
 
 def _detector_of(detection: Chosen) -> TileDetector:
@@ -168,12 +185,13 @@ def _detector_of(detection: Chosen) -> TileDetector:
     return network
 
 
-def _with_own_top_k(slides: Chosen, force: bool) -> Chosen:
+def _with_own_top_k(slides: Chosen, force: bool, given: GivenPoint | None) -> Chosen:
     """The classifier with its threshold's K, where its weights were named: those know their K."""
     bundle = slides.bundle
     if slides.how != "given" or force:
         return slides
-    own = slide_classifier_of(slides).operating_point().bag_size
+    network = slide_classifier_of(slides)
+    own = network.operating_point().bag_size if given is None else int(network.bag_size)
     return slides._replace(bundle=bundle._replace(numbers={**bundle.numbers, "top_k": own}))
 
 

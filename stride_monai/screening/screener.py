@@ -32,7 +32,7 @@ from stride_monai.inferers.find import CellFinder
 from stride_monai.inferers.judge import Evidence, judge
 from stride_monai.inferers.rerank import proposed
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
-from stride_monai.inferers.threshold import ChosenCells, threshold_for
+from stride_monai.inferers.threshold import ChosenCells, threshold_at, threshold_for
 from stride_monai.networks.mil.activation import ACTIVATIONS
 from stride_monai.screening.config import ResolvedConfig, ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, is_bag_path, one_input, open_input, slide_fingerprint_of
@@ -142,7 +142,9 @@ class Screener:
             evidence, words = self._judge(bag, name, clock)
             with clock.stage("crop"):
                 pictures = pictures_of(slide, bag.boxes[: len(words)], self._crop_px * self._crop_mpp)
-        return _Seen(facts, bag, evidence, words, pictures, models.operating_point, models.weights, models.note, {})
+        point, caveat = threshold_at(models.operating_point, models.given_point, facts.mpp, self.config.force)
+        note = " ".join(part for part in (models.note, caveat) if part)
+        return _Seen(facts, bag, evidence, words, pictures, point, models.weights, note, {})
 
     def _in_bag(self, item: SlideInput, clock: Clock) -> _Seen:
         models = self.models
@@ -161,7 +163,10 @@ class Screener:
             models.threshold_source,
             self.config.force,
             name=models.classifier_choice.name,
+            given=models.given_point,
+            now=models.held_for,
         )
+        point, why_not = threshold_at(point, models.given_point, header.slide_mpp, self.config.force)
         chose = {"detection": header.detector_sha256, "cell_cls": header.reranker_sha256}
         return _Seen(
             _facts_of(item, header),
@@ -171,7 +176,7 @@ class Screener:
             pictures_in(file, self._crop_px),
             point,
             {**{name: sha256 for name, sha256 in chose.items() if sha256}, **models.weights},
-            " ".join(part for part in (models.note, caveat) if part),
+            " ".join(part for part in (models.note, caveat, why_not) if part),
             {
                 "rerank": bool(header.reranker_sha256),
                 "candidates": header.candidates or None,
@@ -255,6 +260,13 @@ class Screener:
             version=stride_monai.__version__,
             image=config.image,
             plane=config.plane,
+            operating_point=None
+            if models.given_point is None
+            else {
+                "name": models.given_point.name,
+                "sha256": models.given_point.sha256,
+                "threshold": models.given_point.point.threshold,
+            },
         )
 
 

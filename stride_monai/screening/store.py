@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from stride_monai.errors import BundleError, check_name
 from stride_monai.findings import Described
+from stride_monai.operating_point import read_operating_point
 from stride_monai.screening.config import STAGES, ScreeningConfig
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.locate import bundle_root
@@ -78,6 +79,7 @@ class About:
         weights: SHA-256 of each bundle's weights file; ``origins`` where they were taken from.
         note: see :class:`~stride_monai.screening.Models`.
         holds: whether the threshold holds for these cells, so that calls are made.
+        operating_point: in words the file that decides; empty where the threshold in the weights does.
         reranked: the name of what re-ranks, the cells that it keeps, and of how many; None without.
     """
 
@@ -89,6 +91,7 @@ class About:
     holds: bool
     reranked: tuple[str, int, int] | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    operating_point: str = ""
 
     def info(self) -> dict[str, object]:
         """For ``run.json``."""
@@ -96,6 +99,7 @@ class About:
             "detector": None if self.detector is None else self.detector._asdict(),
             "classifier": self.classifier._asdict(),
             "descriptions": self.descriptions.to_dict(),
+            "operating_point": self.operating_point or None,
             "weights": dict(self.weights),
             "weights_from": {
                 name: {"from": origin.how, "files": [str(file.absolute()) for file in origin.files]}
@@ -266,8 +270,8 @@ def _check_bundles(folder: Path) -> None:
 
 
 def check_config(config: ScreeningConfig) -> None:
-    """Refuse, before anything heavy is imported, folders that hold no bundles, files that are no weights, and a
-    detector that the bundle does not have.
+    """Refuse, before anything heavy is imported, folders that hold no bundles, files that are no weights, or no
+    operating point, and a detector that the bundle does not have.
 
     Raises:
         BundleError, ConfigError: with the option that is wrong and the way out.
@@ -279,3 +283,5 @@ def check_config(config: ScreeningConfig) -> None:
     for file in named:
         kind_of_weights(file)
     store.choose_detector(config.detector)
+    if config.operating_point is not None:
+        read_operating_point(config.operating_point)

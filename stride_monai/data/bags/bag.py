@@ -306,7 +306,7 @@ class BagFile:
         facts.pop("fov_um", None)
         try:
             if facts.get("quality") is not None:
-                facts["quality"] = Quality(**{**facts["quality"], "notes": tuple(facts["quality"]["notes"])})
+                facts["quality"] = Quality.from_dict(facts["quality"])
             return BagHeader(**facts)
         except (TypeError, KeyError) as error:
             raise BagError(f"{self.path.absolute()} has a header with missing or unknown fields", _REMEDY) from error
