@@ -7,10 +7,9 @@ for one set of weights, one K and one um/px; with others screening refuses it. F
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ __all__ = [
     "HoldsFor",
     "OperatingPointFile",
     "Share",
-    "cohort_sha256",
     "read_operating_point",
     "write_operating_point",
 ]
@@ -61,7 +59,8 @@ class ChosenOn:
         split: what they are of the cohort: ``validation``.
         split_from: who says so: ``table`` (the truth table), ``user`` or ``training``.
         left_out: why -> how many slides of the split had no part in it.
-        cohort_sha256: of :func:`cohort_sha256`.
+        cohort_sha256: names the slides and their truth: SHA-256 of the lines ``<slide id><tab><label>``, sorted; empty
+            where ids are not known.
     """
 
     slides: int
@@ -226,9 +225,3 @@ def write_operating_point(path: Path, point: OperatingPointFile) -> None:
     OutputError: it cannot be written.
     """
     write_bytes(path, point.to_json().encode())
-
-
-def cohort_sha256(slides: Iterable[tuple[str, bool]]) -> str:
-    """Names a cohort: SHA-256 of its lines ``<slide id><tab>positive|negative``, sorted."""
-    lines = sorted(f"{slide_id}\t{'positive' if positive else 'negative'}\n" for slide_id, positive in slides)
-    return hashlib.sha256("".join(lines).encode("utf-8", "backslashreplace")).hexdigest()

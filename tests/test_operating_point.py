@@ -17,7 +17,6 @@ from stride_monai.operating_point import (
     HoldsFor,
     OperatingPointFile,
     Share,
-    cohort_sha256,
     read_operating_point,
     write_operating_point,
 )
@@ -99,10 +98,3 @@ def test_differences_are_of_what_both_know() -> None:
         "um/px of tiles 0.5, it holds for 1",
         "um/px of crops 0.25, it holds for 0.5",
     ]
-
-
-def test_a_cohort_is_named_by_its_slides_and_their_truth() -> None:
-    slides = [("a", True), ("b", False), ("é\udc80", True)]
-    assert cohort_sha256(slides) == cohort_sha256(slides[::-1])
-    assert cohort_sha256(slides) != cohort_sha256([("a", True), ("b", True), ("é\udc80", True)])
-    assert cohort_sha256(slides) != cohort_sha256(slides[:2])

@@ -12,6 +12,8 @@ from stride_monai.cli.classify import classify
 from stride_monai.cli.data import app as data_app
 from stride_monai.cli.doctor import doctor
 from stride_monai.cli.evaluate import evaluate
+from stride_monai.cli.monitor import monitor
+from stride_monai.cli.operating_point import operating_point
 from stride_monai.cli.phantom import phantom
 from stride_monai.cli.readers import evaluate_readers, import_reads
 from stride_monai.cli.review import review
@@ -29,7 +31,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (screen, evaluate, review, classify, doctor, phantom, evaluate_readers, import_reads):
+for command in (
+    screen,
+    evaluate,
+    operating_point,
+    monitor,
+    review,
+    classify,
+    doctor,
+    phantom,
+    evaluate_readers,
+    import_reads,
+):
     app.command()(command)
 app.add_typer(data_app)
 app.add_typer(annotations_app)

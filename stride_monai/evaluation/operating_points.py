@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from stride_monai.errors import ConfigError, ManifestError
+from stride_monai.evaluation.statistics.intervals import clopper_pearson
 from stride_monai.metrics.slide import Threshold, at_threshold, conformal_threshold, specificity_at_sensitivity
 from stride_monai.operating_point import RULES, ChosenOn, HoldsFor, OperatingPointFile, Share
 
@@ -81,10 +81,8 @@ def chosen_shares(scores: Floats, positive: Bools, threshold: float) -> tuple[Sh
 
 def share(found: Bools) -> Share:
     """The share of True with its 95 % interval (Clopper-Pearson)."""
-    hits, total, tail = int(found.sum()), len(found), (1 - CONFIDENCE) / 2
-    low = float(special.betaincinv(hits, total - hits + 1, tail)) if hits else 0.0
-    high = float(special.betaincinv(hits + 1, total - hits, 1 - tail)) if hits < total else 1.0
-    return Share(hits / total, low, high, hits, total)
+    interval = clopper_pearson(int(found.sum()), len(found), CONFIDENCE)
+    return Share(interval.estimate, interval.low, interval.high, int(found.sum()), len(found))
 
 
 def _by_rule(rule: str, scores: Floats, positive: Bools, target: float) -> Threshold:

@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 
 from stride_monai.bethesda import NEGATIVE, SLIDE_CLASSES
 from stride_monai.errors import BagError, ConfigError
+from stride_monai.evaluation.inputs.joining import cohort_hash
 from stride_monai.evaluation.operating_points import choose_operating_point
 from stride_monai.files import sha256_of
 from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler, Gathered, predictions
@@ -23,7 +24,6 @@ from stride_monai.operating_point import (
     ChosenOn,
     HoldsFor,
     OperatingPointFile,
-    cohort_sha256,
     write_operating_point,
 )
 
@@ -113,7 +113,7 @@ class OperatingPointHandler(EpochHandler):
         scores, positive = positive_scores(probabilities), labels != SLIDE_CLASSES.index(NEGATIVE)
         if self.update:
             (ids,) = self._ids.columns() or ([],)
-            cohort = cohort_sha256(zip(ids, positive.tolist(), strict=True)) if ids else ""
+            cohort = cohort_hash(ids, [SLIDE_CLASSES[label] for label in labels]) if ids else ""
             chosen_on = ChosenOn(
                 len(positive), int(positive.sum()), int((~positive).sum()), cohort, self.split, "training"
             )

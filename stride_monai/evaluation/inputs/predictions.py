@@ -16,7 +16,7 @@ from stride_monai.bethesda import SLIDE_CLASSES, slide_class_of
 from stride_monai.data.tables import Row, named_rows, plain_heading, refuse
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.inputs.mapping import NO_MAPPING, Mapped, mapped_rows
-from stride_monai.evaluation.inputs.results_folder import read_results
+from stride_monai.evaluation.inputs.results_folder import ScreenedSlide, read_results
 from stride_monai.files import sha256_of
 from stride_monai.findings import SlideStatus
 from stride_monai.metrics.slide import positive_scores
@@ -56,6 +56,7 @@ class Predictions:
         results: the results folder; None for a table.
         source: what is read, for the record: ``file``, ``sha256``, or facts of the run.
         notes: what the reader must know of them.
+        screened: ``[N]`` the slides of a results folder; empty for a table.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Predictions:
     results: Path | None = None
     source: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    screened: Sequence[ScreenedSlide] = ()
 
     def __len__(self) -> int:
         return len(self.slide_id)
@@ -142,6 +144,7 @@ def _of_folder(path: Path) -> Predictions:
             results=path,
             source=found.source,
             notes=found.notes,
+            screened=slides,
         )
     )
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from stride_monai.bethesda import SLIDE_CLASSES
+from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import ManifestError
-from stride_monai.findings import SCHEMA_VERSION, SlideStatus
+from stride_monai.findings import SCHEMA_VERSION, Quality, SlideStatus
+from stride_monai.operating_point import HoldsFor
 from stride_monai.ownership import read_json
 from stride_monai.run_index import RUN_NAME, Outcome
 
-__all__ = ["FINDINGS_NAME", "Results", "ScreenedSlide", "read_results"]
+__all__ = ["FINDINGS_NAME", "Results", "ScreenedSlide", "common_ground", "read_results"]
 
 FINDINGS_NAME = "findings.json"
 _JUDGED = (SlideStatus.OK, SlideStatus.UNSATISFACTORY)
@@ -30,6 +32,9 @@ class ScreenedSlide:
         status, reason, score, slide_class, call: as of :class:`~stride_monai.findings.Findings`.
         probabilities: of :data:`~stride_monai.bethesda.SLIDE_CLASSES`; None where there was nothing to decide from.
         point: of the operating point, ``(threshold, bag size, source)``; None where the slide was not judged.
+        mpp: um/px at level 0. quality: as of the findings. held_for: what a threshold on the score holds for. None or
+            empty, all three, where the slide was not judged.
+        screened_at: ISO 8601, UTC; empty where the index does not say.
     """
 
     slide_id: str
@@ -40,6 +45,10 @@ class ScreenedSlide:
     call: str | None = None
     probabilities: tuple[float, ...] | None = None
     point: tuple[float, int, str] | None = None
+    mpp: float | None = None
+    quality: Quality = field(default_factory=Quality)
+    held_for: HoldsFor = field(default_factory=HoldsFor)
+    screened_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,26 @@ class Results:
     slides: list[ScreenedSlide]
     source: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+
+
+def common_ground(slides: Iterable[ScreenedSlide]) -> HoldsFor:
+    """What a threshold on the scores of these slides holds for, their um/px included.
+
+    Raises:
+        ManifestError: they were screened in different ways, whose scores cannot be compared.
+    """
+    judged = [slide for slide in slides if slide.mpp is not None]
+    if not judged:
+        return HoldsFor()
+    first = judged[0]
+    for slide in judged:
+        if others := slide.held_for.differences(first.held_for):
+            raise ManifestError(
+                f"slides {slide.slide_id} and {first.slide_id} were screened in different ways: {'; '.join(others)}",
+                "screen them all with the same weights and settings",
+            )
+    mpps = [slide.mpp for slide in judged if slide.mpp is not None]
+    return replace(first.held_for, slide_mpp=(min(mpps), max(mpps)))
 
 
 def read_results(folder: Path) -> Results:
@@ -90,7 +119,7 @@ def _outcomes(folder: Path) -> list[Outcome] | None:
 
 def _slide(folder: Path, outcome: Outcome, provenances: list[Mapping[str, Any]]) -> ScreenedSlide:
     if outcome.status not in _JUDGED:
-        return ScreenedSlide(outcome.slide_id, outcome.status.value, outcome.reason)
+        return ScreenedSlide(outcome.slide_id, outcome.status.value, outcome.reason, screened_at=outcome.screened_at)
     path = folder / outcome.slide_id / FINDINGS_NAME
     try:
         raw = json.loads(path.read_bytes())
@@ -109,12 +138,31 @@ def _slide(folder: Path, outcome: Outcome, provenances: list[Mapping[str, Any]])
             call=raw["call"],
             probabilities=None if by_class is None else tuple(float(by_class[name]) for name in SLIDE_CLASSES),
             point=(float(point["threshold"]), int(point["bag_size"]), str(point["source"])),
+            mpp=float(raw["slide"]["mpp"]),
+            quality=Quality.from_dict(raw["quality"]),
+            held_for=_held_for(raw["provenance"]),
+            screened_at=outcome.screened_at,
         )
     except OSError as error:
         what = f"{path} cannot be read ({error.strerror})"
         raise ManifestError(what, "screen the slide again, or give the table summary.csv instead") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"{path} is no findings file ({error})", "screen the slide again") from error
+
+
+def _held_for(provenance: Mapping[str, Any]) -> HoldsFor:
+    """What a threshold on the score holds for; older findings say less of it."""
+    used, weights = provenance["used"], provenance["weights"]
+    classifier, reranker = used.get("classifier") or "", weights.get("cell_cls", "") if used.get("rerank") else ""
+    deciding = {classifier, "detection", *(["cell_cls"] if reranker else [])}
+    return HoldsFor(
+        classifier=classifier,
+        weights={name: sha256 for name, sha256 in weights.items() if name in deciding},
+        cells_chosen_by=chosen_by(weights.get("detection", ""), reranker, used.get("candidates") or 0),
+        bag_size=used.get("bag_size"),
+        tile_mpp=used.get("tile_mpp"),
+        crop_mpp=used.get("crop_mpp"),
+    )
 
 
 def _source(provenances: list[Mapping[str, Any]], notes: list[str]) -> dict[str, Any]:

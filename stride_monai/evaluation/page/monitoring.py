@@ -1,0 +1,140 @@
+"""The page of ``stride-monai monitor``: what crossed its limits first, then a chart of each measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, new_figure
+from stride_monai.evaluation.monitoring import FALSE_ALARMS, Measured, Monitored, Week
+from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Section
+
+__all__ = ["monitor_page"]
+
+_SHOWN = 12
+
+
+def monitor_page(found: Monitored) -> Page:
+    """The page as plain values."""
+    crossings = found.crossings
+    weeks = sorted({week.monday for measure in found.measures for week in measure.weeks})
+    last = [(measure, way) for measure, week, way in crossings if week.monday == weeks[-1]]
+    return Page(
+        title="Monitoring of slide screening",
+        subtitle=f"{found.slides:,} slides of {len(weeks)} weeks against a reference of {found.reference:,} slides; "
+        f"dates are {found.dates_from}.",
+        notes=found.notes,
+        key_figures=(
+            ("Limits crossed", f"{len(crossings)}", "of any chart, in any week"),
+            ("In the last week", f"{len(last)}", ", ".join(measure.title for measure, _ in last) or "none"),
+            ("Weeks", f"{len(weeks)}", f"{_name(weeks[0])} to {_name(weeks[-1])}"),
+            ("False alarms", f"at most {FALSE_ALARMS:.0%} of weeks", "where nothing has changed"),
+        ),
+        sections=[_crossed(crossings), *(_measure(measure) for measure in found.measures), _how(found)],
+    )
+
+
+def _name(monday: date) -> str:
+    return f"{monday:%G-W%V}"
+
+
+def _value(measure: Measured, value: float) -> str:
+    return f"{value:.1%}" if measure.is_share else f"{value:.4g}"
+
+
+def _crossed(crossings: Sequence[tuple[Measured, Week, str]]) -> Section:
+    if not crossings:
+        return Section("crossed", "Limits crossed", ["No limit was crossed."])
+    rows = [
+        (_name(week.monday), measure.title, way, _value(measure, week.value), _value(measure, measure.reference))
+        for measure, week, way in sorted(crossings, key=lambda one: one[1].monday, reverse=True)
+    ]
+    table = PageTable(
+        "Weeks in which a limit was crossed, the latest first",
+        ("Week", "Measure", "Than the reference", "Week's value", "Reference"),
+        rows,
+        words=True,
+    )
+    advice = (
+        "Find out what has changed before the results of these weeks are relied on: scanner, stain, preparation, who is"
+        " screened. Where the change is meant to stay, choose the operating point anew and take a new reference."
+    )
+    return Section("crossed", "Limits crossed", [advice], tables=[table])
+
+
+def _measure(measure: Measured) -> Section:
+    chart, weeks = measure.chart, measure.weeks
+    said = [f"{_name(weeks[k].monday)}" for k in np.flatnonzero(chart.crossed)]
+    told = f"crossed in {', '.join(said[-_SHOWN:])}" if said else "no limit is crossed"
+    kind = "share of slides" if measure.is_share else "median"
+    figure = PageFigure(
+        measure.key,
+        _drawn(measure),
+        "Each week's distance from the reference in standard errors (dots, Shewhart limits dashed), and its moving"
+        " average (line, limits shaded).",
+        f"{measure.title}: {len(weeks)} weeks, {told}",
+        wide=True,
+    )
+    rows = [
+        (
+            _name(week.monday),
+            week.slides,
+            _value(measure, week.value),
+            f"{chart.z[k]:+.2f}",
+            f"{chart.ewma[k]:+.2f}",
+            f"{chart.ewma_limits[k]:.2f}",
+            "crossed" if chart.crossed[k] else "",
+        )
+        for k, week in enumerate(weeks)
+    ]
+    table = PageTable(
+        f"{measure.title}: {kind} by week; reference {_value(measure, measure.reference)} "
+        f"({measure.reference_slides:,} slides)",
+        ("Week", "Slides", "Value", "Standard errors", "Moving average", "Its limit", ""),
+        rows,
+    )
+    return Section(measure.key, measure.title, figures=[figure], tables=[table])
+
+
+def _drawn(measure: Measured) -> Figure:
+    chart, weeks = measure.chart, measure.weeks
+    figure: Figure
+    figure, axes = new_figure(DOUBLE, 2.4)
+    place = np.arange(len(weeks))
+    axes.fill_between(
+        place, -chart.ewma_limits, chart.ewma_limits, color=COLORS[0], alpha=0.12, linewidth=0, step="mid",
+        label="limits of the moving average",
+    )  # fmt: skip
+    for side in (-chart.limit, chart.limit):
+        axes.axhline(side, color=GRAY, linestyle="--", linewidth=0.9, label="limits of a week" if side > 0 else None)
+    axes.axhline(0, color=GRAY, linewidth=0.6)
+    axes.plot(place, chart.ewma, color=COLORS[0], label="moving average")
+    inside = ~chart.crossed
+    axes.plot(place[inside], chart.z[inside], "o", color="black", markersize=3, label="week")
+    if chart.crossed.any():
+        out = chart.crossed
+        axes.plot(place[out], chart.z[out], "D", color=COLORS[1], markersize=5, label="week with a limit crossed")
+    shown = np.unique(np.linspace(0, len(weeks) - 1, min(len(weeks), _SHOWN)).round().astype(int))
+    axes.set_xticks(shown, [_name(weeks[k].monday) for k in shown], rotation=30, ha="right")
+    top = max(chart.limit * 1.25, float(np.abs(chart.z).max()) * 1.1)
+    axes.set(ylabel="standard errors", ylim=(-top, top), xlim=(-0.6, len(weeks) - 0.4))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _how(found: Monitored) -> Section:
+    charts = len(found.measures)
+    texts = [
+        f"The limits are such that, where nothing has changed, at most {FALSE_ALARMS:.0%} of the weeks cross any of"
+        f" them: each of the {2 * charts} lines ({charts} charts, a week's value and a moving average in each) crosses in "
+        f"{found.each:.4%} of the weeks.",
+        "A week's values are held against the reference by normal scores of their ranks (van der Waerden), its shares"
+        " by Fisher's exact test (mid-p); both are shown as a standard normal deviate. The moving average is"
+        " exponentially weighted (0.2 for the last week); its limits allow for the slides of the reference.",
+        "A limit that is crossed says that slides differ from the reference, not why, and not that calls are wrong."
+        " Few slides in a week hide changes; a limit that is not crossed is no proof that nothing has changed.",
+    ]
+    return Section("how", "How to read this", texts)
