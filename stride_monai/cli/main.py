@@ -19,6 +19,7 @@ from stride_monai.cli.readers import evaluate_readers, import_reads
 from stride_monai.cli.review import review
 from stride_monai.cli.screen import screen
 from stride_monai.cli.terminal import err_console, forgive, plain, say
+from stride_monai.cli.transfer import transfer
 from stride_monai.errors import StrideError
 from stride_monai.guard import Stopped, stoppable
 
@@ -31,18 +32,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    screen,
-    evaluate,
-    operating_point,
-    monitor,
-    review,
-    classify,
-    doctor,
-    phantom,
-    evaluate_readers,
-    import_reads,
-):
+_SCREENING = (screen, review, classify, doctor, phantom)
+_EVALUATING = (evaluate, operating_point, transfer, monitor, evaluate_readers, import_reads)
+for command in (*_SCREENING, *_EVALUATING):
     app.command()(command)
 app.add_typer(data_app)
 app.add_typer(annotations_app)

@@ -48,9 +48,11 @@ def share_z(reference_hits: int, reference: int, hits: int, week: int) -> float:
     Args:
         reference_hits, hits: numbers that count. reference, week: numbers of all, above 0.
     """
-    law = stats.hypergeom(reference + week, reference_hits + hits, week)
-    here = float(law.pmf(hits)) / 2
-    below, above = float(law.cdf(hits)) - here, float(law.sf(hits)) + here
+    both = reference_hits + hits
+    possible = np.arange(max(0, both - reference), min(week, both) + 1)
+    law = stats.hypergeom.pmf(possible, reference + week, both, week)
+    here = float(law[possible == hits].sum()) / 2
+    below, above = (float(law[side].sum()) + here for side in (possible < hits, possible > hits))
     z = -stats.norm.isf(below) if below < above else stats.norm.isf(above)
     return float(np.clip(z, -_MOST, _MOST))
 

@@ -87,6 +87,7 @@ class Ledger:
         _foreign(self._folder)
         self._times = _times(self._folder)
         if _own(self._folder, LOG_NAME):
+            self._times |= _times_before(self._folder / LOG_NAME)
             self._take_up()
             self._times |= _times(self._folder)
         return self
@@ -119,7 +120,8 @@ class Ledger:
         if not self.outcomes:
             self._set_aside()
             head = {"schema_version": SCHEMA_VERSION, "package_version": __version__, "disclaimer": DISCLAIMER}
-            write_bytes(log, f"{_json({'log': _NOTE, **head, 'run': self.info})}\n{line}\n".encode())
+            facts = {"log": _NOTE, **head, "run": self.info, "screened_at": self._times}
+            write_bytes(log, f"{_json(facts)}\n{line}\n".encode())
         else:
             text = "\n" * self._torn + (f"{_json({'run': new})}\n" if new else "") + f"{line}\n"
             self._torn = True
@@ -185,6 +187,17 @@ def _times(folder: Path) -> dict[str, str]:
     slides = raw["slides"] if isinstance(raw, dict) and isinstance(raw["slides"], list) else []
     known = [one for one in slides if isinstance(one, dict) and isinstance(one.get("slide_id"), str)]
     return {one["slide_id"]: at for one in known if isinstance(at := one.get("screened_at"), str) and at}
+
+
+def _times_before(log: Path) -> dict[str, str]:
+    """When the slides of the runs before one that was cut off were screened, as its log has it."""
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),
+        log.open(encoding="utf-8", errors="replace") as lines,
+    ):
+        times = json.loads(next(lines, "{}")).get("screened_at") or {}
+        return {str(slide_id): str(at) for slide_id, at in times.items()}
+    return {}
 
 
 def _json(content: Mapping[str, Any]) -> str:

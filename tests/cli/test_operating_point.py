@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from findings_samples import make_findings
-from toy_bundles import findings_in, make_classifier, screening_home
+from toy_bundles import findings_in, make_classifier, screened, screening_home
 from typer.testing import CliRunner
 
 from stride_monai.cli.main import app
 from stride_monai.errors import BundleError, ConfigError, ManifestError, OutputError, StrideError
 from stride_monai.files import sha256_of
+from stride_monai.findings import Findings
 from stride_monai.networks.weights import save_weights
 from stride_monai.operating_point import read_operating_point
 
@@ -180,55 +181,82 @@ def test_a_table_gives_a_threshold_to_look_at_alone(tmp_path: Path) -> None:
 # Applied by screen.
 
 
-def test_screen_applies_it_and_refuses_what_it_does_not_hold_for(tmp_path: Path) -> None:
+@pytest.fixture
+def chosen(tmp_path: Path) -> tuple[Path, Path, Findings]:
+    """Toy bundles with a slide, an operating point that was chosen on it and another one, and the slide's findings."""
     home = screening_home(tmp_path / "bundles")
-    common = ("--bundles", home, "--profile", "paper", "--mpp", "0.5", "--device", "cpu", "--writers", "findings")
-    run("screen", home / "one.png", "--out", tmp_path / "first", *common)
-    first = findings_in(tmp_path / "first", "one")
+    first = screened(home)
     assert first.score is not None
-    assert first.operating_point.threshold == 0.5
-    # A second slide of another class, so that there is something to choose between.
-    raw = json.loads((tmp_path / "first" / "one" / "findings.json").read_text())
-    raw["slide"]["slide_id"], raw["score"] = "two", round(first.score / 2, 6)
-    (tmp_path / "first" / "two").mkdir()
-    (tmp_path / "first" / "two" / "findings.json").write_text(json.dumps(raw))
-    (tmp_path / "first" / "run.json").unlink()
+    raw, folder = json.loads(first.to_json()), tmp_path / "results"
+    for slide_id, score in (("one", first.score), ("two", first.score / 2)):
+        raw["slide"]["slide_id"], raw["score"] = slide_id, round(score, 6)
+        (folder / slide_id).mkdir(parents=True)
+        (folder / slide_id / "findings.json").write_text(json.dumps(raw))
     truth, file = make_truth(tmp_path / "t.csv", {"one": "HSIL", "two": "NILM"}), tmp_path / "my op.json"
-    run("operating-point", tmp_path / "first", "--truth", truth, "--out", file)
+    run("operating-point", folder, "--truth", truth, "--out", file)
+    return home, file, first
+
+
+def test_its_threshold_decides_and_the_findings_say_so(chosen: tuple[Path, Path, Findings]) -> None:
+    home, file, first = chosen
     point = read_operating_point(file)
     assert point.holds_for.slide_mpp == (0.5, 0.5)
-
-    said = run("screen", home / "one.png", "--out", tmp_path / "second", "--operating-point", file, *common)
-    found = findings_in(tmp_path / "second", "one")
+    found = screened(home, operating_point=file)
+    assert first.operating_point.threshold == 0.5
     assert (found.score, found.call) == (first.score, "positive")
-    assert found.operating_point.threshold == round(point.threshold, 6)
+    assert found.operating_point.threshold == point.threshold
     assert found.operating_point.source.startswith(f"operating point my op.json ({sha256_of(file)[:12]}): plain rule")
     assert found.provenance.used["operating_point"]["sha256"] == sha256_of(file)
     assert found.provenance.requested["operating_point"] == "my op.json"
     assert found.provenance.config_hash != first.provenance.config_hash
-    assert "calls by operating point my op.json" in said
-    assert json.loads((tmp_path / "second" / "run.json").read_text())["run"]["operating_point"].startswith("operating")
+    assert found.quality.stain is not None
+    assert Findings.from_json(found.to_json()).to_json() == found.to_json()
 
-    # Another um/px of the slide: scored, not called.
-    run("screen", home / "one.png", "--out", tmp_path / "third", "--operating-point", file, *common, "--mpp", "0.25")
-    other = findings_in(tmp_path / "third", "one")
-    assert other.call is None
-    assert not other.operating_point.holds
+
+def test_a_slide_of_another_magnification_is_scored_and_not_called(chosen: tuple[Path, Path, Findings]) -> None:
+    home, file, _ = chosen
+    other = screened(home, operating_point=file, mpp=0.3)  # the slide's own um/px is what is stated
+    assert (other.call, other.operating_point.holds) == (None, False)
     assert "no call is made" in other.provenance.weights_note
 
-    # Other weights, another K, what is no file of ours: refused, before anything is written.
-    save_weights(tmp_path / "mine.safetensors", make_classifier().state_dict(), {}, half=False)
-    words = ("--operating-point", file, *common)
-    said = run("screen", home / "one.png", "--out", tmp_path / "fourth", *words, "--weights",
-               f"{point.holds_for.classifier}={tmp_path / 'mine.safetensors'}", fails=BundleError)  # fmt: skip
-    assert "the operating point my op.json does not hold: weights" in said
-    changed = json.loads(file.read_text())
-    changed["holds_for"]["bag_size"] = 8
-    file.write_text(json.dumps(changed))
-    said = run("screen", home / "one.png", "--out", tmp_path / "fourth", *words, fails=BundleError)
-    assert "K 4, it holds for 8" in said
+
+def test_other_weights_and_another_k_are_refused(chosen: tuple[Path, Path, Findings], tmp_path: Path) -> None:
+    home, file, _ = chosen
+    raw = json.loads(file.read_text())
+    mine = tmp_path / "mine.safetensors"
+    save_weights(mine, make_classifier().state_dict(), {"note": "another file"}, half=False)
+    name = raw["holds_for"]["classifier"]
+    with pytest.raises(BundleError, match=r"the operating point my op.json does not hold: weights"):
+        screened(home, operating_point=file, weights={name: [mine]})
+    raw["holds_for"]["bag_size"] = 8
+    file.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match="K 4, it holds for 8: choose one on validation slides"):
+        screened(home, operating_point=file)
+    assert "forced on K 4, it holds for 8" in screened(home, operating_point=file, force=True).operating_point.source
     file.write_text("[]")
-    assert "is no operating point" in run(
-        "screen", home / "one.png", "--out", tmp_path / "fourth", *words, fails=ConfigError
-    )
-    assert not (tmp_path / "fourth" / "one").exists()
+    words = ("--operating-point", file, "--bundles", home, "--profile", "paper", "--out", tmp_path / "out")
+    assert "is no operating point" in run("screen", home / "one.png", *words, fails=ConfigError)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_file_names_the_classifier_where_nothing_else_does(chosen: tuple[Path, Path, Findings]) -> None:
+    home, file, first = chosen
+    assert first.provenance.used["classifier"] == "coloradv"
+    raw = json.loads(file.read_text())
+    raw["holds_for"] |= {"classifier": "swift_mil", "weights": {"swift_mil": sha256_of(home / "swift_mil" / "model.safetensors")}}  # fmt: skip # noqa: E501
+    file.write_text(json.dumps(raw))
+    found = screened(home, operating_point=file)
+    assert found.provenance.used["classifier"] == "swift_mil"
+    assert found.call == "positive"
+
+
+@pytest.mark.slow
+def test_the_command_says_what_decided(chosen: tuple[Path, Path, Findings], tmp_path: Path) -> None:
+    home, file, _ = chosen
+    words = ("--bundles", home, "--profile", "paper", "--mpp", "0.5", "--device", "cpu", "--writers", "findings")
+    said = run("screen", home / "one.png", "--out", tmp_path / "out", "--operating-point", file, *words)
+    assert findings_in(tmp_path / "out", "one").call == "positive"
+    assert "calls by operating point my op.json" in said
+    index = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert index["run"]["operating_point"].startswith("operating point my op.json")
+    assert index["slides"][0]["screened_at"] >= index["run"]["started"]

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 
 from stride_monai.errors import BagError, BundleError, ConfigError
+from stride_monai.evaluation.inputs.joining import cohort_hash
+from stride_monai.files import sha256_of
 from stride_monai.handlers.metrics import MacroF1, SlideAUC
 from stride_monai.handlers.operating_point import OperatingPointHandler
 from stride_monai.handlers.weights import WeightsLoader
@@ -18,6 +20,7 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.weights import save_weights
+from stride_monai.operating_point import read_operating_point
 
 
 def run(logits: torch.Tensor, labels: torch.Tensor, *handlers: object, as_list: bool = False) -> Engine:
@@ -113,3 +116,55 @@ def test_weights_loader_loads_when_the_engine_starts(network: SlideClassifier, t
 def test_a_sensitivity_that_is_no_share_is_refused(wanted: float, network: SlideClassifier) -> None:
     with pytest.raises(ConfigError, match=f"invalid sensitivity {wanted}"):
         OperatingPointHandler(network, wanted)
+
+
+def test_the_operating_point_is_written_beside_the_weights_that_hold_it(
+    network: SlideClassifier, tmp_path: Path
+) -> None:
+    """Each time they are written, and not where they are not; the very weights, so that screening takes it."""
+    weights = tmp_path / "a folder" / "model.pt"
+    weights.parent.mkdir()
+    logits, labels = torch.eye(6)[[0, 2, 2, 0]] * 3, torch.tensor([0, 2, 2, 0])
+    saved = []
+
+    class Saver:
+        def attach(self, engine: Engine) -> None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+        def __call__(self, engine: Engine) -> None:
+            if len(saved) < 2:
+                torch.save({**network.state_dict(), "extra": torch.tensor(len(saved))}, weights)
+            saved.append(engine)
+
+    def step(engine: Engine, rows: torch.Tensor) -> object:
+        return {"pred": logits[rows], "label": labels[rows]}
+
+    handler = OperatingPointHandler(network, weights=weights, crop_mpp=0.5)
+    engine = Engine(step)
+    handler.attach(engine)
+    Saver().attach(engine)
+    file, texts = weights.with_name("model.operating_point.json"), []
+    for _ in range(3):
+        batches = [
+            {"slide_id": [f"s{k}" for k in rows.tolist()], "detector": ["1f" * 32] * 2, "mask": torch.ones(2, 4)}
+            for rows in torch.arange(4).split(2)
+        ]
+        rows = iter(torch.arange(4).split(2))
+        engine._process_function = lambda engine, batch, rows=rows: step(engine, next(rows))  # type: ignore[assignment]
+        engine.run(batches, max_epochs=1)
+        texts.append(file.read_text())
+    assert texts[0] != texts[1], "other weights"
+    assert texts[1] == texts[2], "no new weights"
+    point = read_operating_point(file)
+    assert point.threshold == network.operating_point().threshold
+    assert point.holds_for.weights == {"swift_mil": sha256_of(weights)}
+    assert (point.holds_for.cells_chosen_by, point.holds_for.bag_size, point.holds_for.crop_mpp) == ("1f" * 32, 4, 0.5)
+    assert (point.chosen_on.slides, point.chosen_on.positives, point.chosen_on.split_from) == (4, 2, "training")
+    assert point.chosen_on.cohort_sha256 == cohort_hash(["s0", "s1", "s2", "s3"], ["NILM", "LSIL", "LSIL", "NILM"])
+    assert (point.sensitivity.value, point.specificity.value) == (1.0, 1.0)
+
+
+def test_no_threshold_is_set_on_test_slides(network: SlideClassifier) -> None:
+    with pytest.raises(ConfigError, match="set on the test split"):
+        OperatingPointHandler(network, split="test")
+    OperatingPointHandler(network, update=False, split="test")

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,31 @@ def test_what_a_run_writes_grows_with_its_slides_and_not_with_their_square(
                 book.add(outcome(f"slide-{number:05}"), {})
         whole = sum((tmp_path / str(count) / name).stat().st_size for name in ("summary.csv", "run.json"))
         assert written[0] < 6.5 * whole
+
+
+def test_a_slide_keeps_the_day_on_which_it_was_screened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through runs that take it up, and one that is killed; one that is screened again has a new one."""
+
+    def screened_at(day: str, *names: str, resumed: tuple[str, ...] = ()) -> dict[str, str]:
+        monkeypatch.setattr(ledger, "_now", lambda: day)
+        with kept(tmp_path) as book:
+            for name in names:
+                book.add(replace(outcome(name), resumed=name in resumed), {})
+        return {one["slide_id"]: one["screened_at"] for one in index(tmp_path)["slides"]}  # type: ignore[index,attr-defined]
+
+    assert screened_at("monday", "a", "b") == {"a": "monday", "b": "monday"}
+    again = screened_at("tuesday", "a", "b", "c", resumed=("a",))
+    assert again == {"a": "monday", "b": "tuesday", "c": "tuesday"}
+    monkeypatch.setattr(ledger, "_now", lambda: "wednesday")
+    killed(tmp_path, monkeypatch, "d", "a")
+    assert screened_at("thursday", "a", "b", "d", resumed=("b", "d")) == {
+        "a": "thursday",
+        "b": "tuesday",
+        "d": "wednesday",
+    }
+    other = tmp_path / "run.json"
+    raw = json.loads(other.read_text())
+    for one in raw["slides"]:
+        del one["screened_at"]  # an index of an older version
+    other.write_text(json.dumps(raw))
+    assert screened_at("friday", "a", resumed=("a",)) == {"a": ""}

@@ -129,8 +129,8 @@ def _how(found: Monitored) -> Section:
     charts = len(found.measures)
     texts = [
         f"The limits are such that, where nothing has changed, at most {FALSE_ALARMS:.0%} of the weeks cross any of"
-        f" them: each of the {2 * charts} lines ({charts} charts, a week's value and a moving average in each) crosses in "
-        f"{found.each:.4%} of the weeks.",
+        f" them: each of the {2 * charts} lines ({charts} charts, a week's value and a moving average in each) crosses"
+        f" in {found.each:.4%} of the weeks.",
         "A week's values are held against the reference by normal scores of their ranks (van der Waerden), its shares"
         " by Fisher's exact test (mid-p); both are shown as a standard normal deviate. The moving average is"
         " exponentially weighted (0.2 for the last week); its limits allow for the slides of the reference.",
