@@ -67,7 +67,7 @@ def _crossed(crossings: Sequence[tuple[Measured, Week, str]]) -> Section:
 
 def _measure(measure: Measured) -> Section:
     chart, weeks = measure.chart, measure.weeks
-    said = [f"{_name(weeks[k].monday)}" for k in np.flatnonzero(chart.crossed)]
+    said = [f"{_name(weeks[k].monday)}" for k in np.flatnonzero(chart.crossed).tolist()]
     told = f"crossed in {', '.join(said[-_SHOWN:])}" if said else "no limit is crossed"
     kind = "share of slides" if measure.is_share else "median"
     figure = PageFigure(
