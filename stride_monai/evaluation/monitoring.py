@@ -100,7 +100,7 @@ class Monitored:
                     beyond = abs(chart.z[k]) > chart.limit
                     way = chart.z[k] if beyond else chart.ewma[k]
                     found.append((measure, week, "higher" if way > 0 else "lower"))
-        return found
+        return sorted(found, key=lambda one: one[1].monday)
 
 
 def _is_judged(slide: ScreenedSlide) -> bool:
@@ -125,11 +125,9 @@ _MEASURES = (
     ),
     _Measure("cells", "Estimated cells", lambda slide: slide.quality.estimated_cells),
     _Measure("focus", "Focus (variance of the Laplacian)", lambda slide: slide.quality.focus),
-    _Measure("stain", "Strength of the stain (optical density)", lambda slide: _stain(slide, None)),
-    _Measure("stain_red", "Hue of the stain: share absorbed in red (haematoxylin)", lambda slide: _stain(slide, 0)),
-    _Measure(
-        "stain_blue", "Hue of the stain: share absorbed in blue (orange G, eosin)", lambda slide: _stain(slide, 2)
-    ),
+    _Measure("stain", "Stain strength (optical density)", lambda slide: _stain(slide, None)),
+    _Measure("stain_red", "Stain hue: share of red", lambda slide: _stain(slide, 0)),
+    _Measure("stain_blue", "Stain hue: share of blue", lambda slide: _stain(slide, 2)),
 )
 
 

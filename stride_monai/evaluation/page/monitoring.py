@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 from matplotlib.figure import Figure
 
-from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, new_figure
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, new_figure, paper_style
 from stride_monai.evaluation.monitoring import FALSE_ALARMS, Measured, Monitored, Week
 from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Section
 
@@ -50,7 +50,7 @@ def _crossed(crossings: Sequence[tuple[Measured, Week, str]]) -> Section:
         return Section("crossed", "Limits crossed", ["No limit was crossed."])
     rows = [
         (_name(week.monday), measure.title, way, _value(measure, week.value), _value(measure, measure.reference))
-        for measure, week, way in sorted(crossings, key=lambda one: one[1].monday, reverse=True)
+        for measure, week, way in reversed(crossings)
     ]
     table = PageTable(
         "Weeks in which a limit was crossed, the latest first",
@@ -99,9 +99,9 @@ def _measure(measure: Measured) -> Section:
     return Section(measure.key, measure.title, figures=[figure], tables=[table])
 
 
+@paper_style
 def _drawn(measure: Measured) -> Figure:
     chart, weeks = measure.chart, measure.weeks
-    figure: Figure
     figure, axes = new_figure(DOUBLE, 2.4)
     place = np.arange(len(weeks))
     axes.fill_between(
@@ -134,6 +134,8 @@ def _how(found: Monitored) -> Section:
         "A week's values are held against the reference by normal scores of their ranks (van der Waerden), its shares"
         " by Fisher's exact test (mid-p); both are shown as a standard normal deviate. The moving average is"
         " exponentially weighted (0.2 for the last week); its limits allow for the slides of the reference.",
+        "The stain is the optical density of stained pixels in red, green and blue: its strength is their sum, its hue"
+        " the share of red, which haematoxylin absorbs, and of blue, which orange G and eosin absorb.",
         "A limit that is crossed says that slides differ from the reference, not why, and not that calls are wrong."
         " Few slides in a week hide changes; a limit that is not crossed is no proof that nothing has changed.",
     ]

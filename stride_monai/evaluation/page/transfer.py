@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, new_figure
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, drawable, new_figure, paper_style
 from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Section
 from stride_monai.evaluation.transfer import Shift, Transfer
 from stride_monai.operating_point import Share
@@ -119,12 +119,12 @@ def _what_is_needed(found: Transfer) -> Section:
     return Section("needed", "What it takes to choose it anew", tables=[table])
 
 
+@paper_style
 def _drawn(found: Transfer) -> Figure:
-    figure: Figure
     figure, axes = new_figure(DOUBLE, 3.0)
     for scores, label, color in (
         (found.reference_scores, "reference", GRAY),
-        (found.scores, found.name if found.name.isascii() else "new centre", COLORS[0]),
+        (found.scores, drawable(found.name, "new centre"), COLORS[0]),
     ):
         ordered = np.sort(scores)
         axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=color, label=label)
