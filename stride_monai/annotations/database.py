@@ -77,8 +77,9 @@ def connect(path: Path, create: bool) -> sqlite3.Connection:
 
 def _check_ours(connection: sqlite3.Connection, path: Path, fresh: bool) -> None:
     """Before anything is written to a file that may be somebody else's."""
-    owner = connection.execute("PRAGMA application_id").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    with transaction(connection, write=False):  # one state of the file: another process may be making it
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
     if not fresh and owner != APPLICATION_ID and tables:
         raise AnnotationError(f"{path} is another program's database", "name another file for the annotations")
 

@@ -85,6 +85,22 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     assert_all_there(store, cells, moved, proposed[0].box.width)
 
 
+def _opener(folder: Path) -> None:
+    AnnotationStore(folder).close()
+
+
+def test_eight_processes_may_make_the_store_at_once(tmp_path: Path) -> None:
+    for turn in range(5):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        workers = [FORK.Process(target=_opener, args=(folder,)) for _ in range(ANNOTATORS)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert [worker.exitcode for worker in workers] == [0] * ANNOTATORS
+
+
 def test_eight_readers_who_ask_at_once_are_given_different_cells(tmp_path: Path) -> None:
     store = AnnotationStore(tmp_path)
     keys = [CellKey("sample", cell.cell_id) for cell in store.propose(make_findings(40))]
