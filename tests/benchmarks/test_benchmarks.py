@@ -125,6 +125,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         "--data {fields} --work {tmp} --row {row} --iterations 1 --fields 2",
         {"JUDGED": (2, 2), "BATCH": 2},
     ),
+    "evaluation_speed": ("--work {tmp} --slides 400 --replicates 20 --rounds 1", {"CENTRES": 3}),
     "phantom_speed": ("--diameter 0.2", {"SIDE": 64}),
     "slide_speed": ("--work {tmp} --diameter 0.2", {"READ_TILES": 2, "DETECTED_TILES": 1, "BATCH": 1}),
     "swift_step": ("--only gradients", {"CELLS": 2, "K": 24, "SIDE": 32}),

@@ -19,7 +19,7 @@ __all__ = ["Forest", "Pooled", "forest", "pool_logits"]
 
 Floats = NDArray[np.float64]
 
-_NODES = np.linspace(-7, 7, 33)  # of the quadrature, in standard deviations
+_NODES = np.linspace(-6, 6, 25)  # of the quadrature, in standard deviations
 _WIDEST = 4.0  # largest standard deviation between centres on the logit scale: from 0.02 to 0.98
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -136,7 +136,7 @@ def pool_logits(hits: ArrayLike, total: ArrayLike) -> Pooled:
     sides = [high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)]
     means = [_best_mean(part, whole, mean, tau, 8) for tau in sides]
     values = [_likelihood(part, whole, m, tau)[0] for m, tau in zip(means, sides, strict=True)]
-    for _ in range(25):
+    for _ in range(22):
         left = values[0] >= values[1]
         low, high = np.where(left, low, sides[0]), np.where(left, sides[1], high)
         new = np.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
