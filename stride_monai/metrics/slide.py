@@ -65,7 +65,7 @@ def sides(scores: ArrayLike, positive: ArrayLike) -> tuple[NDArray[np.float64], 
     if len(wrong):
         raise ManifestError(
             f"{len(wrong)} of {len(values)} slide scores are not finite, the first is number {wrong[0] + 1}",
-            "screen those slides again or leave them out",
+            "leave those slides out; in a training, lower the learning rate",
         )
     return values[truth], values[~truth]
 
