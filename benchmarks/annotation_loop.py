@@ -332,35 +332,24 @@ def lesion(probabilities: Array) -> Array:
 
 def proposed(store: AnnotationStore, material: Material, pool: Sequence[int], heads: Sequence[Head]) -> Candidates:
     """Screen the slides to annotate with the present classifier, and propose their cells to the readers."""
-    ids: list[str] = []
-    parts: list[Cells] = []
-    ranks: list[int] = []
+    named: dict[str, list[Proposal]] = {}
+    features: list[Array] = []
     for place in pool:
         record = material.records[place]
         mine = material.found.of(material.found.slide == place)
         probabilities = heads[-1].probabilities(mine.features)
         order = rank_boxes(mine.boxes, lesion(probabilities), mine.scores)
-        mine, probabilities = mine.of(order), probabilities[order]
         cells = [
-            Proposal("", k + 1, Box(*box), CELL_CLASSES[int(p.argmax())], tuple(map(float, p)), float(score))
-            for k, (box, p, score) in enumerate(zip(mine.boxes.tolist(), probabilities, mine.scores, strict=True))
+            Proposal("", rank, Box(*box), CELL_CLASSES[int(p.argmax())], tuple(map(float, p)), float(score))
+            for rank, (box, p, score) in enumerate(
+                zip(mine.boxes[order].tolist(), probabilities[order], mine.scores[order], strict=True), start=1
+            )
         ]
         version = f"round-{len(heads) - 1}"
-        named = store.propose_cells(record.slide_id, cells, version, fingerprint(record.path))
-        ids += [cell.cell_id for cell in named]
-        ranks += [cell.rank for cell in named]
-        parts.append(mine)
-    cells_of_pool = Cells(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    return Candidates(
-        [material.records[place].slide_id for place in cells_of_pool.slide],
-        ids,
-        np.array(ranks),
-        cells_of_pool.scores,
-        cells_of_pool.boxes,
-        heads[-1].probabilities(cells_of_pool.features),
-        teacher_of(heads).probabilities(cells_of_pool.features),
-        cells_of_pool.features,
-    )
+        named[record.slide_id] = store.propose_cells(record.slide_id, cells, version, fingerprint(record.path))
+        features.append(mine.features[order])
+    known = np.concatenate(features)
+    return Candidates.of_proposals(named).seen_by(teacher_of(heads).probabilities(known), known)
 
 
 def answers_of(material: Material, candidates: Candidates) -> dict[tuple[str, str], str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from stride_monai.annotations.proposals import proposed_cell_id
+from stride_monai.annotations.proposals import Proposal, cells_from_findings
 from stride_monai.annotations.state import SlideState
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import ConfigError
-from stride_monai.findings import Cell, Findings
+from stride_monai.findings import Findings
 
 __all__ = ["Array", "Candidates", "Indices", "Read", "reads_of"]
 
@@ -107,24 +107,30 @@ class Candidates:
         return list(zip(self.slide_ids, self.cell_ids, strict=True))
 
     @classmethod
-    def of_findings(cls, findings: Iterable[Findings], cell_id: Callable[[Cell], str] | None = None) -> Self:
-        """The cells of screened slides.
+    def of_findings(cls, findings: Iterable[Findings]) -> Self:
+        """The cells of the screened slides of a run that no store of annotations has seen before."""
+        return cls.of_proposals({found.slide.slide_id: cells_from_findings(found) for found in findings})
 
-        Args:
-            findings: of the slides of a run.
-            cell_id: names a cell within its slide; by default as a store of annotations names a cell that it has not
-                seen before.
+    @classmethod
+    def of_proposals(cls, proposals: Mapping[str, Sequence[Proposal]]) -> Self:
+        """Cells as a store of annotations knows them: what its ``propose`` returned, by slide id.
+
+        Raises:
+            ConfigError: as above; a cell that was not classified has no probabilities.
         """
-        name = cell_id or (lambda cell: proposed_cell_id(cell.box))
-        rows = [(found.slide.slide_id, cell) for found in findings for cell in found.cells]
-        cells = [cell for _, cell in rows]
+        rows = [(slide_id, cell) for slide_id, cells in proposals.items() for cell in cells]
+        without = sum(not cell.probabilities for _, cell in rows)
+        if without:
+            raise ConfigError(
+                f"{without} proposed cells were not classified", "screen the slides again, or leave them out"
+            )
         return cls(
             slide_ids=[slide_id for slide_id, _ in rows],
-            cell_ids=[name(cell) for cell in cells],
-            ranks=np.array([cell.rank for cell in cells], dtype=np.intp),
-            scores=np.array([cell.score for cell in cells], dtype=np.float64),
-            boxes=np.array([cell.box for cell in cells], dtype=np.float64).reshape(-1, 4),
-            probabilities=np.array([cell.probabilities for cell in cells], np.float64).reshape(-1, len(CELL_CLASSES)),
+            cell_ids=[cell.cell_id for _, cell in rows],
+            ranks=np.array([cell.rank for _, cell in rows], dtype=np.intp),
+            scores=np.array([cell.score for _, cell in rows], dtype=np.float64),
+            boxes=np.array([cell.box for _, cell in rows], dtype=np.float64).reshape(-1, 4),
+            probabilities=np.array([cell.probabilities for _, cell in rows], np.float64).reshape(-1, len(CELL_CLASSES)),
         )
 
     def seen_by(self, teacher: Array | None = None, features: Array | None = None) -> Self:

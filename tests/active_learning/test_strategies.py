@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from stride_monai.active_learning import (
     propose,
     reads_of,
 )
-from stride_monai.annotations import Action, AnnotationStore, Kind
+from stride_monai.annotations import Action, AnnotationStore, Kind, cells_from_findings, proposed_cell_id
 from stride_monai.errors import ConfigError
+from stride_monai.workflows.locate import bundle_root
 
 CLASSES = 5
 
@@ -170,13 +173,35 @@ def test_random_is_another_order_with_another_seed_and_favours_no_cell() -> None
 
 def test_the_cells_of_findings_are_candidates() -> None:
     found = make_findings(5)
-    run = Candidates.of_findings([found], cell_id=lambda cell: f"cell-{cell.rank}")
-    assert run.keys == [(found.slide.slide_id, f"cell-{cell.rank}") for cell in found.cells]
+    run = Candidates.of_findings([found])
+    assert run.keys == [(found.slide.slide_id, proposed_cell_id(cell.box)) for cell in found.cells]
+    assert run.ranks.tolist() == [cell.rank for cell in found.cells]
     assert run.boxes.tolist() == [list(cell.box) for cell in found.cells]
     one = run.take([len(run) - 1])
     assert one.probabilities[0].tolist() == list(found.cells[-1].probabilities)
     assert len(Candidates.of_findings([])) == 0
     assert propose("random", Candidates.of_findings([]), 3).tolist() == []
+    plain = replace(cells_from_findings(found)[0], probabilities=())
+    with pytest.raises(ConfigError, match="1 proposed cells were not classified"):
+        Candidates.of_proposals({"a": [plain]})
+
+
+def test_the_example_of_the_docs_gives_each_reader_cells_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = bundle_root("cell_cls").parent.parent / "docs" / "active-learning.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for name in ("a", "b"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        text = make_findings(20, slide_id=name, file_name=f"{name}.svs").to_json()
+        (tmp_path / "results" / name / "findings.json").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    first: dict[str, Any] = {}
+    second: dict[str, Any] = {}
+    exec(example, first)
+    exec(example.replace('"Ann"', '"Bo"'), second)
+    assert (len(first["cells"]), len(second["cells"])) == (16, 16)
+    assert not {*first["cells"]} & {*second["cells"]}
 
 
 @pytest.mark.parametrize(
