@@ -33,7 +33,7 @@ def loop() -> Any:
         patch.syspath_prepend(str(bundle_root("detection").parent.parent / "benchmarks"))
         module = importlib.import_module("annotation_loop")
         patch.setattr(module, "PHANTOMS", SMALL)
-        patch.setattr(module, "SETTINGS", {**module.SETTINGS, "max_epochs": 2, "cells_per_epoch": 64})
+        patch.setattr(module, "SETTINGS", {"max_epochs": 2, "cells_per_epoch": 64, "learning_rate": 1e-3})
         patch.setitem(module.SOURCES, "phantoms", module.SOURCES["phantoms"]._replace(top_k=12))
         threads = torch.get_num_threads()
         yield module

@@ -120,7 +120,12 @@ def last(folder: Path) -> torch.Tensor:
 
 def test_the_head_alone_learns_from_features_computed_once(cohort: Path, trained: Path, tmp_path: Path) -> None:
     """As it learns from pictures that nothing augments; the encoder stays what it was."""
-    settings = {"dataset_dir": str(cohort), "start_from": str(trained / "model.pt"), "val_interval": 3}
+    settings = {
+        "dataset_dir": str(cohort),
+        "start_from": str(trained / "model.pt"),
+        "val_interval": 3,
+        "learning_rate": 1e-3,
+    }
     heads = []
     for name, overlays, more in (
         ("head", ("tiny", "head"), {}),
