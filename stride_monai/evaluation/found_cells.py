@@ -41,12 +41,14 @@ from stride_monai.metrics.detection_curves import (
     top_k_recall,
 )
 
-__all__ = ["CellsEvaluation", "FoundCells", "ShownPrecision", "evaluate_cells", "read_found_cells"]
+__all__ = ["BY_IOU", "COVERED", "CellsEvaluation", "FoundCells", "ShownPrecision", "evaluate_cells", "read_found_cells"]
 
 Floats = NDArray[np.float64]
-_IOU = 0.5
-_RULES: Mapping[str, Overlap] = {"IoU 0.5": box_iou, "half of the smaller box": box_cover}
-"""When a box lies on a cell. Marks and detections that draw boxes of different sizes agree by the second alone."""
+_LEAST = 0.5
+COVERED, BY_IOU = "half of the smaller box", "IoU 0.5"
+_RULES: Mapping[str, Overlap] = {COVERED: box_cover, BY_IOU: box_iou}
+"""When a box lies on a cell. Marks and detections that draw boxes of different sizes agree by the first alone, so cells
+are matched by it: many detectors draw the nucleus where the mark is the whole cell."""
 
 
 class FoundCells(NamedTuple):
@@ -100,9 +102,9 @@ class CellsEvaluation(NamedTuple):
     """What is said of the cells that were found.
 
     Attributes:
-        curves: recall within the best of each k, and FROC, by IoU. covered: recall of the same k, by the second rule.
+        curves: recall within the best of each k, and FROC, by IoU. covered: recall of the same k, by :data:`COVERED`.
         shown: precision of the cells that are shown first.
-        matched: cells of known class that a box found by IoU. missed: those that none found, by class.
+        matched: cells of known class that a box found. missed: those that none found, by class.
         classes: content of a ``cell_report.json`` of the matched cells; None without any.
         probabilities: ``[n, C]`` of the matched cells. truth: their classes ``[n]``.
         described: how descriptions were chosen; None where no matched cell has any, or none was described.
@@ -138,8 +140,8 @@ class CellsEvaluation(NamedTuple):
         }
 
     def figures(self) -> dict[str, Figure]:
-        """Recall and FROC by IoU, precision of what is shown, and of the matched cells what a cell classifier has."""
-        figures = self.curves.figures()
+        """Recall, FROC by IoU, and of the matched cells the figures of a cell classifier."""
+        figures = self.curves._replace(recall=self.covered).figures()
         if self.classes is not None:
             figures |= {f"cell_{name}": figure for name, figure in cell_figures(self.probabilities, self.truth).items()}
         return figures
@@ -181,8 +183,8 @@ def evaluate_cells(slides: Sequence[FoundCells], top_k: int | None = None) -> Ce
             has.
     """
     top_k = top_k or max((len(slide.findings.cells) for slide in slides), default=1) or 1
-    curves = evaluate_slides([slide.result for slide in slides], top_k, _IOU)
-    covered = [ranks_of_truth(slide.boxes, _boxes(slide.lesions), _IOU, box_cover) for slide in slides]
+    curves = evaluate_slides([slide.result for slide in slides], top_k, _LEAST)
+    covered = [ranks_of_truth(slide.boxes, _boxes(slide.lesions), _LEAST, box_cover) for slide in slides]
     probabilities, truth, predicted, kept, right, missed = _matched(slides)
     classes = cell_report(probabilities, truth) if len(truth) else None
     judged = JudgedCells(kept.astype(np.float64), right > 0, truth, predicted)
@@ -209,7 +211,7 @@ def _matched(slides: Sequence[FoundCells]) -> tuple[Floats, Any, Any, Any, Any, 
     unknown = np.full(len(DESCRIPTION_VOCABULARY), -1)
     for slide in slides:
         cells = [cell for cell in slide.truth if cell.cell_class is not None]
-        for cell, rank in zip(cells, ranks_of_truth(slide.boxes, _boxes(cells), _IOU), strict=True):
+        for cell, rank in zip(cells, ranks_of_truth(slide.boxes, _boxes(cells), _LEAST, box_cover), strict=True):
             name = str(cell.cell_class)
             if not np.isfinite(rank):
                 missed[name] += 1
@@ -241,7 +243,7 @@ def _shown(slides: Sequence[FoundCells], rule: str, overlap: Overlap) -> list[Sh
             for slide in mine:
                 own = right == "a lesion"
                 cells = [c for c in slide.lesions if own or c.cell_class == SLIDE_TO_CELL[name]]
-                values.append(precision_at_top(slide.boxes, _boxes(cells), GALLERY_SIZE, _IOU, overlap))
+                values.append(precision_at_top(slide.boxes, _boxes(cells), GALLERY_SIZE, _LEAST, overlap))
             found.append(ShownPrecision(name, rule, right, len(mine), _mean(values)))
     return found
 

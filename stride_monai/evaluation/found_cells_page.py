@@ -8,7 +8,7 @@ from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.evaluation.figures.style import COLORS, DOUBLE, new_figure, paper_style
-from stride_monai.evaluation.found_cells import CellsEvaluation
+from stride_monai.evaluation.found_cells import BY_IOU, COVERED, CellsEvaluation
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.findings import GALLERY_SIZE
 
@@ -31,7 +31,7 @@ def cells_section(found: CellsEvaluation) -> Section:
         ),
     ]
     if "cells_classes" in tables:
-        note = f"Of {found.matched:,} marked cells that were found, by IoU; those that none found are counted apart."
+        note = f"Of {found.matched:,} marked cells that were found; those that none found are counted apart."
         shown.append(PageTable("Classes of the marked cells that were found", *_rounded(tables["cells_classes"]), note))
     if found.described is not None:
         shown.append(PageTable("Descriptions", *_rounded(tables["cells_descriptions"]), words=False))
@@ -54,7 +54,7 @@ def cells_tables(found: CellsEvaluation) -> dict[str, Table]:
     """Headings and rows by name: ``cells_top_k_recall``, ``cells_shown``, and where cells were matched
     ``cells_classes``, ``cells_descriptions``; what is not defined is empty."""
     curves = found.curves
-    rules = [("IoU 0.5", curves.recall), ("half of the smaller box", found.covered)]
+    rules = [(COVERED, found.covered), (BY_IOU, curves.recall)]
     recall = [
         [k, rule, *(float(of[name][row]) for name in curves.recall)]
         for rule, of in rules
@@ -107,10 +107,10 @@ def _descriptions(described: Mapping[str, Any]) -> Table:
 
 def _figures(found: CellsEvaluation) -> list[PageFigure]:
     drawn = found.figures()
-    recall = found.curves.recall.get("all")
+    recall = found.covered.get("all")
     captions = {
         "top_k_recall": "Lesions that are found among the K best cells of a slide, by class of the slide",
-        "slide_froc": "Lesions that are found against false ones on NILM slides",
+        "slide_froc": "Lesions that are found, by IoU, against false boxes on NILM slides",
         "cell_confusion": "Classes of the marked cells that were found",
         "cell_f1_by_count": "F1 of each class against its number of cells",
         "cell_reliability": "Calibration of the cell classes",
@@ -121,7 +121,7 @@ def _figures(found: CellsEvaluation) -> list[PageFigure]:
         for name in captions
         if name in drawn
     ]
-    lesions = [one for one in found.shown if one.rule == "IoU 0.5"]
+    lesions = [one for one in found.shown if one.rule == COVERED]
     if lesions:
         figures.insert(1, _precision(found))
     return figures
@@ -131,7 +131,7 @@ def _figures(found: CellsEvaluation) -> list[PageFigure]:
 def _precision(found: CellsEvaluation) -> PageFigure:
     """Bars by class of the slide, one for any lesion and one for those of the slide's own class."""
     figure, axes = new_figure(DOUBLE / 2, 2.6)
-    mine = {(one.slide_class, one.right): one for one in found.shown if one.rule == "IoU 0.5"}
+    mine = {(one.slide_class, one.right): one for one in found.shown if one.rule == COVERED}
     names = [name for name in SLIDE_CLASSES if (name, "a lesion") in mine]
     for k, right in enumerate(("a lesion", "of the slide's class")):
         for place, name in enumerate(names):
