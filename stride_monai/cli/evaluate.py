@@ -12,6 +12,9 @@ from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
 
 if TYPE_CHECKING:
+    from stride_monai.evaluation.inputs.joining import JudgedCohort
+    from stride_monai.evaluation.inputs.mapping import Mapped
+    from stride_monai.evaluation.study.model_card import BundleCard
     from stride_monai.evaluation.study.part import Settings
     from stride_monai.evaluation.study.study import Study
 
@@ -50,38 +53,85 @@ def evaluate(
     cells: Annotated[
         Path | None, typer.Option(help="Table of marked cells: judge too which of them were found, and as what.")
     ] = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="The system's predictions of validation slides of the truth table: calibrates the scores."),
+    ] = None,
+    repeat: Annotated[
+        list[Path] | None,
+        typer.Option(help="Predictions of the same training with another seed; again for each: mean and SD."),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Features of slides for t-SNE: .npz, or a table with slide_id and numbers.")
+    ] = None,
+    model_card: Annotated[
+        str, typer.Option("--model-card", metavar="BUNDLE", help="Write MODEL_CARD.md of a bundle: its name or folder.")
+    ] = "",
     replicates: Annotated[int, typer.Option(help="Bootstrap samples of patients and centres; 0 for none.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
 ) -> None:
     """Judge a system against the truth: report.html for people, metrics.json for machines, figures for a paper.
 
     Every slide of the truth table is accounted for; slides without a judgement are counted, never dropped in silence.
     """
     from stride_monai.data.cells import read_cells
-    from stride_monai.evaluation.inputs.joining import JudgedCohort, join_truth
-    from stride_monai.evaluation.inputs.mapping import NO_MAPPING, read_mapping
-    from stride_monai.evaluation.inputs.predictions import read_predictions
-    from stride_monai.evaluation.inputs.truth import read_truth
-    from stride_monai.evaluation.study.study import run_study
+    from stride_monai.evaluation.inputs.features import read_features
+    from stride_monai.evaluation.study.model_card import model_card as card_of
+    from stride_monai.evaluation.study.study import Others, run_study
     from stride_monai.evaluation.study.writing import refuse_out, write_study
 
     settings = _settings(threshold, by, prevalence, replicates, seed)
-    given = [path for path in (predictions, truth, mapping, truth_map, compare, compare_map, cells) if path]
-    refuse_out(out, given)
+    more = (mapping, truth_map, compare, compare_map, cells, validation, features, *(repeat or ()))
+    refuse_out(out, [path for path in (predictions, truth, *more) if path])
+    bundle = _bundle(model_card) if model_card else None
     marked = (cells, read_cells(cells)) if cells else None
-    known = read_truth(truth, read_mapping(truth_map) if truth_map else NO_MAPPING)
-
-    def joined(path: Path, its_map: Path | None) -> JudgedCohort:
-        return join_truth(read_predictions(path, read_mapping(its_map) if its_map else NO_MAPPING), known, split)
-
+    known = _Truth(truth, truth_map)
     with if_stopped(lambda: "nothing was written; give the same command again"):
         _tell(f"reading {predictions.name}")
-        cohort = joined(predictions, mapping)
-        other = joined(compare, compare_map) if compare else None
-        study = run_study(cohort, settings, other, marked, _tell)
+        cohort = known.joined(predictions, mapping, split)
+        others = Others(
+            compare=known.joined(compare, compare_map, split) if compare else None,
+            validation=known.joined(validation, mapping, "") if validation else None,
+            repeats=[known.joined(path, mapping, split) for path in repeat or ()],
+            features=read_features(features) if features else None,
+            cells=marked,
+        )
+        study = run_study(cohort, settings, others, _tell)
         _tell("writing report and figures")
-        write_study(study, out)
+        write_study(study, out, card_of(bundle, cohort, study.parts) if bundle else "")
     _summarize(study, out)
+    if bundle:
+        say(f"model card {plain(str(out / 'MODEL_CARD.md'))}")
+    say("[bold]Research use only.[/bold]")
+
+
+class _Truth:
+    """The truth table, to which predictions are joined."""
+
+    def __init__(self, path: Path, mapping: Path | None) -> None:
+        from stride_monai.evaluation.inputs.truth import read_truth
+
+        self._truth = read_truth(path, _mapping(mapping))
+
+    def joined(self, predictions: Path, mapping: Path | None, split: str) -> JudgedCohort:
+        from stride_monai.evaluation.inputs.joining import join_truth
+        from stride_monai.evaluation.inputs.predictions import read_predictions
+
+        return join_truth(read_predictions(predictions, _mapping(mapping)), self._truth, split)
+
+
+def _mapping(path: Path | None) -> Mapped:
+    from stride_monai.evaluation.inputs.mapping import NO_MAPPING, read_mapping
+
+    return read_mapping(path) if path else NO_MAPPING
+
+
+def _bundle(name: str) -> BundleCard:
+    """By its folder, or by the name of one that came with the package."""
+    from stride_monai.evaluation.study.model_card import read_bundle
+    from stride_monai.workflows.locate import bundle_root
+
+    return read_bundle(Path(name) if Path(name).is_dir() else bundle_root(name))
 
 
 def _settings(
@@ -124,4 +174,3 @@ def _summarize(study: Study, out: Path) -> None:
         say(plain(f"{name}: {value}" + (f" ({remark})" if remark else "")))
     say(f"report {plain(str(out / 'report.html'))}")
     say(f"numbers {plain(str(out / 'metrics.json'))}, tables {plain(str(out))}, figures {plain(str(out / 'figures'))}")
-    say("[bold]Research use only.[/bold]")

@@ -34,6 +34,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     """Runs ``stride-monai evaluate WORDS`` in a folder of its own; gives the exit status and what was printed."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr(style, "FORMATS", ("png",))  # the others take most of the time
+    monkeypatch.setattr(style, "_DPI", 60)
     monkeypatch.chdir(tmp_path / "elsewhere")
 
     def evaluate(*words: object) -> tuple[int, str]:
@@ -101,9 +102,10 @@ def test_the_numbers_are_those_of_an_independent_count(command: Command, tmp_pat
 def test_every_file_is_there_and_the_same_each_time(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(style, "FORMATS", ("png", "pdf", "svg"))
+    monkeypatch.setattr(style, "_DPI", 300)
     predictions, truth = tables(tmp_path)
-    for name in ("one", "two"):
+    for name, formats in (("two", ("png",)), ("one", ("png", "pdf", "svg"))):
+        monkeypatch.setattr(style, "FORMATS", formats)
         status, printed = command(predictions, "--truth", truth, "--out", tmp_path / name, "--replicates", 20)
         assert status == 0, printed
     listed = json.loads((tmp_path / "one" / "files.json").read_text())
@@ -111,7 +113,7 @@ def test_every_file_is_there_and_the_same_each_time(
     assert listed["complete"]
     figures = sorted(path.stem for path in (tmp_path / "one" / "figures").glob("*.png"))
     assert {"roc", "flow", "confusion", "scores_by_centre", "called_by_label"} <= set(figures)
-    for name in listed["files"]:
+    for name in json.loads((tmp_path / "two" / "files.json").read_text())["files"]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     for figure in figures:
         with Image.open(tmp_path / "one" / "figures" / f"{figure}.png") as image:
@@ -186,6 +188,29 @@ def test_two_systems_are_compared_on_the_slides_that_both_judged(command: Comman
     second = [row["call"] == "positive" for row, sick in zip(said[10:], positive, strict=True) if sick]
     assert calls["both"] == sum(a and b for a, b in zip(first, second, strict=True))
     assert calls["first"]["hits"] == sum(first)
+
+
+def test_everything_at_once(command: Command, tmp_path: Path) -> None:
+    said, true = made_up()
+    more, more_true = made_up(80, seed=3, first=500)
+    for row, split in ((row, split) for rows, split in ((true, "test"), (more_true, "val")) for row in rows):
+        row["split"] = split
+    predictions = write_rows(tmp_path / "p.csv", said)
+    truth = write_rows(tmp_path / "t.csv", [*true, *more_true])
+    validation, repeat = write_rows(tmp_path / "v.csv", more), write_rows(tmp_path / "r.csv", made_up(seed=9)[0])
+    features = [{"slide_id": row["slide_id"], **{f"f{k}": row["score"] * k + k % 3 for k in range(4)}} for row in said]
+    words = (predictions, "--truth", truth, "--out", tmp_path / "o", "--replicates", 20, "--split", "test")
+    words += ("--validation", validation, "--repeat", repeat, "--compare", repeat, "--model-card", "swift_mil")
+    status, printed = command(*words, "--features", write_rows(tmp_path / "f.csv", features))
+    assert status == 0, printed
+    found = metrics(tmp_path / "o")
+    assert found["slides"]["other_split"] == 80
+    assert found["calibration"]["temperature"]["learned"]["temperature"] > 0
+    assert {"runs", "comparison", "features", "centres", "exclusion", "decision_curve", "sample_size"} <= set(found)
+    assert (tmp_path / "o" / "MODEL_CARD.md").read_text().startswith("# Model card: ")
+    status, printed = command(*words[:5], "--validation", validation, "--model-card", "swift")
+    assert status == 2
+    assert "unknown bundle 'swift'" in printed
 
 
 @pytest.mark.parametrize(
@@ -302,7 +327,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     words = ["stride-monai", "evaluate", str(predictions), "--truth", str(truth), "--out", str(tmp_path / "o")]
     code = (
         "import sys\nfrom stride_monai.cli.main import main\nfrom stride_monai.evaluation.figures import style\n"
-        f"style.FORMATS = ('png',)\nsys.argv = {words!r}\nmain()\n"
+        f"style.FORMATS, style._DPI = ('png',), 60\nsys.argv = {words!r}\nmain()\n"
         "assert not {'torch', 'monai', 'ignite'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -36,7 +36,7 @@ def _axes() -> tuple[Figure, Any]:
 
 
 def _area(line: RocLine) -> str:
-    return line.auc.text().replace("-", "–")
+    return line.auc.text().replace("-", "–")  # of areas, a range
 
 
 @paper_style

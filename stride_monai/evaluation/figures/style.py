@@ -53,6 +53,7 @@ _FAMILIES = (
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _drawn: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+_DPI = 300  # of pictures, and of the layout: type is not quite as wide at every resolution
 FORMATS = ("png", "pdf", "svg")
 
 
@@ -99,7 +100,7 @@ def new_figure(
         width, height: inches; the height is that of a square plot where it is not given.
         more: of matplotlib's ``Figure.subplots``.
     """
-    figure = Figure(figsize=(width, height or width / columns * rows), layout="constrained")
+    figure = Figure(figsize=(width, height or width / columns * rows), dpi=_DPI, layout="constrained")
     return figure, figure.subplots(rows, columns, **more)
 
 
@@ -108,9 +109,10 @@ def _saved(figure: Figure, kind: str) -> bytes:
     stream = io.BytesIO()
     with matplotlib.rc_context(_style()):
         if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):  # once, not for each format anew
-            figure.draw_without_rendering()
+            for _ in range(2):  # labels move axes, and axes labels
+                figure.draw_without_rendering()
             figure.set_layout_engine("none")
-        figure.savefig(stream, format=kind, dpi=300, metadata=stamp)
+        figure.savefig(stream, format=kind, dpi=_DPI, metadata=stamp)
     return stream.getvalue()
 
 

@@ -47,7 +47,7 @@ _ITEMS: Sequence[Item] = (
     Item("16", "11", "Missing data", "missing"),
     Item("17", "12e, 14", "Variability, subgroups and fairness", "subgroups"),
     Item("", "13", "Imbalance of classes", "imbalance"),
-    Item("18", "10", "Sample size and how it was set"),
+    Item("18", "10", "Sample size and how it was set", "size"),
     Item("19", "20a", "Flow of slides", "flow"),
     Item("20", "20b", "Patients' characteristics", "characteristics"),
     Item("21a-21b", "20b", "Severity of lesions; other diagnoses in those without", "severity"),
@@ -113,6 +113,9 @@ def _answers(
         "missing": f"without a diagnosis {flow.no_reference:,}, unsatisfactory {flow.unsatisfactory_reference:,}",
         "subgroups": f"tables by {joined_words(parts['subgroups'].numbers)}" if "subgroups" in parts else "",
         "imbalance": f"{slides['positive']:,} positive, {slides['negative']:,} negative slides",
+        "size": f"{len(cohort):,} slides; what a next study needs stands under Sample size"
+        if "sample_size" in parts
+        else "",
         "flow": "figure 'Flow of slides'",
         "characteristics": f"{counted(len(patients), 'patient')}; the rest is for the authors" if patients else "",
         "severity": labels,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from stride_monai.bethesda import ABNORMAL, LABELS, REPORT_GROUPS
+from stride_monai.bethesda import ABNORMAL, LABELS, REPORT_GROUPS, SLIDE_CLASSES
 from stride_monai.evaluation.figures.grades import grades_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.evaluation.statistics import (
+    TARGETS,
     CallStatistics,
+    ClassStatistics,
     Interval,
     Proportion,
     RankStatistics,
@@ -26,6 +28,10 @@ from stride_monai.evaluation.study.part import Part, Settings, bounds_text, perc
 
 __all__ = ["clusters_part", "operating_part"]
 
+_NAMES = {
+    **{"auc": "AUC", "ppv": "PPV", "npv": "NPV", "f1_macro": "F1-macro"},
+    **{f"specificity_at_{target:g}": f"specificity at sensitivity {percent(target, 0)}" for target in TARGETS},
+}
 _SHARES = ("sensitivity", "specificity", "ppv", "npv")
 
 
@@ -132,6 +138,9 @@ def clusters_part(cohort: JudgedCohort, found: Discrimination, calls: Calls | No
         statistics.append(RankStatistics(first.scores, first.positive, [p.target for p in first.points]))
     if calls is not None and calls.known.all():
         statistics.append(CallStatistics(calls.call == 1, cohort.positive))
+    truth, predicted = cohort.truth_class, cohort.predicted
+    if (truth >= 0).all() and (predicted >= 0).all():
+        statistics.append(ClassStatistics(predicted, truth, SLIDE_CLASSES))
     columns = [name for name in ("patient", "centre") if any(cohort.columns.get(name, ()))]
     if not statistics or not columns or not settings.replicates:
         return None
@@ -139,7 +148,11 @@ def clusters_part(cohort: JudgedCohort, found: Discrimination, calls: Calls | No
     for name in columns:
         clusters = cohort.columns[name]
         made[name] = bootstrap(whole, len(cohort), clusters, settings.replicates, settings.seed, settings.level)
-    rows = [(name.replace("_", " "), *(shown(made[by].intervals[name]) for by in columns)) for name in whole.names]
+    rows = [
+        (_NAMES.get(name) or name.replace("_", " "), *(shown(made[by].intervals[name]) for by in columns))
+        for name in whole.names
+        if name in made[columns[0]].intervals
+    ]
     heads = ("figure", *(f"by {by} ({made[by].clusters:,})" for by in columns))
     one = [by for by in columns if made[by].clusters == 1]
     notes = [f"All slides are of one {by}: no interval can be found by resampling it." for by in one]

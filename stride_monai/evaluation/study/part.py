@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,8 @@ def share_text(found: Proportion, digits: int = 3) -> str:
 
 def shown(found: Interval, digits: int = 3) -> str:
     """An interval as tables show it."""
-    return found.text(digits).replace("-", "–") if math.isfinite(found.estimate) else "–"
+    text = re.sub(r"(?<=\d)-", "–", found.text(digits)).replace("-", "−")  # a range, a minus
+    return text if math.isfinite(found.estimate) else "–"
 
 
 def bounds_text(found: Interval, digits: int = 3) -> str:

@@ -7,28 +7,55 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stride_monai.data.cells import CellRecord
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import Page
 from stride_monai.evaluation.reports import header
+from stride_monai.evaluation.study.calibration import calibrated, calibration_part
 from stride_monai.evaluation.study.calls import Calls, calls_of
 from stride_monai.evaluation.study.cells import cells_part
+from stride_monai.evaluation.study.centres import centres_part
 from stride_monai.evaluation.study.checklist import checklist_part
 from stride_monai.evaluation.study.classes import classes_part
 from stride_monai.evaluation.study.comparison import comparison_part
 from stride_monai.evaluation.study.discrimination import Discrimination, discrimination, discrimination_part
+from stride_monai.evaluation.study.exclusion import decision_part, exclusion_part
+from stride_monai.evaluation.study.features import features_part
 from stride_monai.evaluation.study.flow import flow_part
 from stride_monai.evaluation.study.missed import missed_part
 from stride_monai.evaluation.study.operating import clusters_part, operating_part
 from stride_monai.evaluation.study.part import Part, Settings
+from stride_monai.evaluation.study.repeats import repeats_part, sample_part
 from stride_monai.evaluation.study.scores import scores_part
 from stride_monai.evaluation.study.subgroups import chosen_columns, subgroups_part
 from stride_monai.findings import DISCLAIMER
 
-__all__ = ["SCHEMA_VERSION", "Study", "run_study"]
+__all__ = ["SCHEMA_VERSION", "Others", "Study", "run_study"]
 
 SCHEMA_VERSION = "1.0"
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Others:
+    """What is judged beside a system.
+
+    Attributes:
+        compare: another system on the same truth.
+        validation: the system's own scores of validation slides, from which its scores are calibrated.
+        repeats: trainings of the same kind with other seeds.
+        features: ids ``[M]`` and features ``[M, D]`` of slides.
+        cells: a table of marked cells, and what it holds.
+    """
+
+    compare: JudgedCohort | None = None
+    validation: JudgedCohort | None = None
+    repeats: Sequence[JudgedCohort] = ()
+    features: tuple[Sequence[str], NDArray[np.float64]] | None = None
+    cells: tuple[Path, Sequence[CellRecord]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +76,13 @@ class Study:
 def run_study(
     cohort: JudgedCohort,
     settings: Settings,
-    compare: JudgedCohort | None = None,
-    cells: tuple[Path, Sequence[CellRecord]] | None = None,
+    others: Others = Others(),
     tell: Tell = lambda _text: None,
 ) -> Study:
     """Judge a cohort.
 
     Args:
-        compare: another system on the same truth.
-        cells: a table of marked cells, and what it holds.
-        tell: told what is being done.
+        others: what is judged beside it. tell: told what is being done.
 
     Raises:
         ConfigError: a column, a threshold or cells are asked for that cannot be used.
@@ -68,25 +92,42 @@ def run_study(
     calls = calls_of(cohort, settings)
     parts: list[Part | None] = [flow_part(cohort, calls)]
     if cohort.scored:
-        parts += _of_scores(cohort, calls, settings, tell)
+        parts += _of_scores(cohort, calls, settings, others, tell)
     elif calls is not None:
-        parts.append(operating_part(cohort, calls, settings))
-    tell("classes, subgroups, lesions that were missed")
-    parts += [classes_part(cohort), subgroups_part(cohort, calls, settings)]
+        parts += [operating_part(cohort, calls, settings), sample_part(None, calls.rates())]
+    tell("classes, centres, subgroups, lesions that were missed")
+    parts.append(classes_part(cohort))
+    if calls is not None:
+        parts.append(centres_part(cohort, calls, settings))
+    parts.append(subgroups_part(cohort, calls, settings))
     if calls is not None:
         parts.append(missed_part(cohort, calls))
-    if cells is not None:
-        tell("cells")
-        parts.append(cells_part(cohort, cells[1], cells[0]))
-    if compare is not None:
-        tell(f"comparison with {compare.system}")
-        parts.append(comparison_part(cohort, compare, settings))
+    parts += _beside(cohort, settings, others, tell)
     made = [part for part in parts if part is not None]
     made.append(checklist_part(cohort, made, calls, settings))
     return Study(cohort, made, _metrics(cohort, made, settings), _page(cohort, made, calls))
 
 
-def _of_scores(cohort: JudgedCohort, calls: Calls | None, settings: Settings, tell: Tell) -> list[Part | None]:
+def _beside(cohort: JudgedCohort, settings: Settings, others: Others, tell: Tell) -> list[Part | None]:
+    parts: list[Part | None] = []
+    if others.cells is not None:
+        tell("cells")
+        parts.append(cells_part(cohort, others.cells[1], others.cells[0]))
+    if others.compare is not None:
+        tell(f"comparison with {others.compare.system}")
+        parts.append(comparison_part(cohort, others.compare, settings))
+    if others.repeats:
+        parts.append(repeats_part([cohort, *others.repeats], settings))
+    if others.features is not None:
+        tell("t-SNE of the features")
+        parts.append(features_part(cohort, *others.features, settings))
+    return parts
+
+
+def _of_scores(
+    cohort: JudgedCohort, calls: Calls | None, settings: Settings, others: Others, tell: Tell
+) -> list[Part | None]:
+    risks = calibrated(cohort, others.validation)
     tell("discrimination")
     found: Discrimination = discrimination(cohort, settings)
     parts: list[Part | None] = [discrimination_part(found, calls, settings.level)]
@@ -94,7 +135,9 @@ def _of_scores(cohort: JudgedCohort, calls: Calls | None, settings: Settings, te
         parts.append(operating_part(cohort, calls, settings))
     tell(f"bootstrap, {settings.replicates:,} samples")
     parts.append(clusters_part(cohort, found, calls, settings))
-    parts.append(scores_part(cohort, calls))
+    parts.append(exclusion_part(cohort, calls, settings))
+    parts += [calibration_part(cohort, risks, settings), decision_part(cohort, risks, settings)]
+    parts += [scores_part(cohort, calls), sample_part(found, calls.rates() if calls is not None else None)]
     return parts
 
 

@@ -11,6 +11,7 @@ from stride_monai.errors import OutputError
 from stride_monai.evaluation.figures.style import save_for_paper
 from stride_monai.evaluation.page.page import page_html
 from stride_monai.evaluation.reports import write_report
+from stride_monai.evaluation.study.model_card import MODEL_CARD_NAME
 from stride_monai.evaluation.study.study import Study
 from stride_monai.files import temporary_folder, write_bytes
 from stride_monai.ownership import hand_over, read_list, refuse_foreign, refuse_inputs
@@ -35,11 +36,16 @@ def refuse_out(out: Path, inputs: Iterable[Path]) -> None:
     ours = read_list(out)
     if ours is not None and ours.of != _OF:
         raise OutputError(f"{out} holds other results of stride-monai", advice)
-    refuse_foreign(out, (METRICS_NAME, REPORT_NAME), lambda name: ours is not None and ours.own(out, name))
+    refuse_foreign(
+        out, (METRICS_NAME, REPORT_NAME, MODEL_CARD_NAME), lambda name: ours is not None and ours.own(out, name)
+    )
 
 
-def write_study(study: Study, out: Path) -> list[str]:
+def write_study(study: Study, out: Path, card: str = "") -> list[str]:
     """Write ``metrics.json``, ``report.html``, tables and figures; those of an earlier evaluation make room.
+
+    Args:
+        card: text of the model card; empty for none.
 
     Returns:
         Names of the files.
@@ -55,6 +61,8 @@ def write_study(study: Study, out: Path) -> list[str]:
                     write_bytes(made / f"{name}.csv", table_text(columns, rows))
                 save_for_paper(made / "figures", {figure.name: figure.figure for figure in part.section.figures})
             write_bytes(made / REPORT_NAME, page_html(study.page).encode())
+            if card:
+                write_bytes(made / MODEL_CARD_NAME, card.encode())
             write_report(made / METRICS_NAME, study.metrics)
             names = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
             hand_over(made, out, _OF, read_list(out), last=METRICS_NAME)
