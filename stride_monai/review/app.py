@@ -19,7 +19,7 @@ from stride_monai.review.library import Library
 from stride_monai.review.pictures import Pictures
 from stride_monai.review.protection import LOCAL_HOSTS, Protection
 from stride_monai.review.reviewing import Policy, Review
-from stride_monai.review.routes import pages, pictures, reading, sessions
+from stride_monai.review.routes import exports, pages, pictures, reading, sessions
 from stride_monai.review.routes.pages import STATIC, TEXTS
 from stride_monai.review.routes.pictures import Workers
 
@@ -80,7 +80,7 @@ def create_app(
     app.state.review = Review(library, store, Policy(blind, readers, cells))
     app.state.access = Access(known, User(reader, Role.ADMIN), blind)
     app.state.pictures, app.state.workers = made, workers
-    for part in (pages, sessions, reading, pictures):
+    for part in (pages, sessions, reading, pictures, exports):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.mount("/texts", StaticFiles(directory=TEXTS))

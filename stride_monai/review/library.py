@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from stride_monai.annotations import AccessError, SlideFolder
 from stride_monai.errors import ConfigError, SlideError
 from stride_monai.files import config_hash, walk_files
 from stride_monai.findings import Findings
@@ -117,15 +118,23 @@ class Library:
         return open_slide(path, mpp=mpp, reader=reader, image=asked.get("image"), plane=asked.get("plane"))
 
     def _file(self, slide_id: str, name: str, fingerprint: str) -> Path:
-        named = self._files_of(name)
-        if not named:
+        inside = [path for path in self._files_of(name) if self._is_inside(path)]
+        if not inside:
             raise SlideError(f"the file of slide '{slide_id}' is not among the slides", "give its folder as --studies")
-        for path in named:
+        for path in inside:
             if not fingerprint or _fingerprint(path) == fingerprint:
                 return path
         raise SlideError(
             f"the file of slide '{slide_id}' is not the one that was screened", "bring it back, or screen the new one"
         )
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether the file, and all others that the slide consists of, really lie in the folder of slides."""
+        try:
+            SlideFolder(self.studies, {"slide": path}).path_of("slide")
+        except AccessError:
+            return False
+        return True
 
     def _files_of(self, name: str) -> list[Path]:
         with self._lock:
@@ -137,11 +146,10 @@ class Library:
 
 
 def _slide_files(studies: Path) -> dict[str, list[Path]]:
-    """The slide files below a folder by their readable names, none that lies elsewhere."""
+    """What may be a slide below a folder, by its readable name."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in walk_files(studies, on_error=lambda error: None):
-        inside = path.resolve().is_relative_to(studies)
-        if inside and (is_slide_path(path) or is_suffixless_dicom(path)):
+        if is_slide_path(path) or is_suffixless_dicom(path):
             found[readable(path.name)].append(path)
     return dict(found)
 

@@ -37,7 +37,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
-ALONE = ("cric_left_out", "encoder_probe")
+ALONE = ("cric_left_out", "encoder_probe", "review_page")
 BY_HAND = ("real_fields", "score_input")  # need the real pictures and an hour: only their options are looked at here
 ELSEWHERE = ("annotation_loop", "compare_checkouts", "record", "report")  # tests of their own
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
@@ -181,6 +181,20 @@ def test_cric_left_out(script: Script, fields: Path, cohort: Path, tmp_path: Pat
     assert "| lesion nuclei, top 16 | 6 |" in said
     assert [len(names) for names in trained] == [2, 2, 2]
     assert not set.intersection(*trained)
+
+
+@pytest.mark.slow
+def test_review_page(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("fastapi", "review")
+    needs("playwright", "dev")
+    module = importlib.import_module("review_page")
+    if not any(map(shutil.which, module.BROWSERS)):
+        pytest.skip("needs Chromium")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ("--work", tmp_path, "--diameter", 0.2, "--tiles", 40)
+    said = script("review_page", *words, CELLS=8, PAINTS=1, KEYS=3)
+    assert "| tile, ms |" in said
+    assert "| 40 |" in said
 
 
 # Scripts that train, evaluate or screen by the command line: their processes are forked from one that has torch.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from findings_samples import make_findings
-from slide_files import Scene
+from slide_files import Scene, write_pyramid
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
 from stride_monai.findings import Cell, Description, Findings, LevelFacts, SlideFacts
@@ -75,6 +75,21 @@ def write_study(folder: Path, names: tuple[str, ...] = ("slide one", "切片 二
         path = slides / f"{name}.tiff"
         findings = findings_of(path, write_slide(path, seed, cells))
         write_findings(results, findings)
+    return results, slides
+
+
+def write_phantom_study(folder: Path, slide_id: str) -> tuple[Path, Path]:
+    """``results`` and ``slides`` of a field of a phantom, 520 x 420 um, with twelve lesion cells as the model's."""
+    from stride_monai.phantom import render_field
+
+    pixels, truth = render_field(520, 420, mpp=0.25, lesions={"HSIL": 6, "LSIL": 4, "ASC-US": 2}, seed=3)
+    results, slides = folder / "results", folder / "slides"
+    slides.mkdir(parents=True)
+    path = write_pyramid(slides / f"{slide_id}.tiff", pixels)
+    boxes = [cell.box for cell in truth.cells if cell.label != "NILM"]
+    findings = findings_of(path, boxes, mpp=0.25)
+    size = {"height": pixels.shape[0], "width": pixels.shape[1]}
+    write_findings(results, replace(findings, slide=replace(findings.slide, **size)))
     return results, slides
 
 

@@ -186,6 +186,27 @@ def test_two_readers_never_get_the_same_cell_unless_asked(make_app: MakeApp, use
     assert not any(cell["taken"] for cell in bo.slide()["cells"])
 
 
+def test_exports(make_app: MakeApp, users: Users) -> None:
+    import io
+    import json
+    import zipfile
+
+    app = make_app(users=users)
+    ann, chief = Reader(app, "Ann", PASSWORD), Reader(app, "Chief", PASSWORD)
+    ann.read(ann.cell(0, TWO)["id"], "LSIL", slide_id=TWO)
+    answer = chief.http.get(f"/api/slides/{TWO}/geojson")
+    assert "%E5%88%87" in answer.headers["content-disposition"]
+    features = json.loads(answer.content)["features"]
+    assert len(features) == 12
+    names = [feature["properties"].get("classification", {}).get("name") for feature in features]
+    assert names.count("LSIL") >= 1
+    with zipfile.ZipFile(io.BytesIO(chief.http.get("/api/agreement").content)) as archive:
+        assert "Ann" in archive.read("readers.csv").decode("utf-8-sig")
+    for path in (f"slides/{TWO}/geojson", "agreement"):
+        assert ann.http.get(f"/api/{path}").status_code == 403
+        assert Reader(make_app(blind=True)).http.get(f"/api/{path}").status_code == 403  # it would tell
+
+
 # What is refused.
 
 

@@ -57,23 +57,21 @@ function dress(id) {
   button.replaceChildren(...[
     picture,
     el("span", { class: "rank", "aria-hidden": "true" }, cell.drawn ? "+" : String(numberOf(cell))),
-    flags && el("span", { class: "flag", "aria-hidden": "true" }, flags),
-    cell.model && el("span", { class: "line model" }, dot(cell.model.class), el("span", { class: "name" }, label(cell.model.class))),
-    el("span", { class: read ? "line read" : "line read none" }, read ? dot(read) : "", el("span", { class: "name" }, read ? label(read) : t(`state_${stateOf(cell)}`))),
+    spoken(cell.drawn ? t("drawn_cell") : t("cell_number", { number: numberOf(cell) })),
+    flags && el("span", { class: "flag", title: t(`state_${cell.state}`) }, el("span", { "aria-hidden": "true" }, flags), spoken(t(`state_${cell.state}`))),
+    cell.model && line("model", t("model"), cell.model.class),
+    line(read ? "read" : "read none", t("you"), read, t(`state_${stateOf(cell)}`)),
   ].filter(Boolean));
-  button.setAttribute("aria-label", describe(cell));
+}
+
+const spoken = (text) => el("span", { class: "spoken" }, `${text}, `);
+
+function line(kind, who, name, otherwise) {
+  return el("span", { class: `line ${kind}` }, name && dot(name), el("span", { class: "spoken" }, `${who}: `), el("span", { class: "name" }, name ? label(name) : otherwise));
 }
 
 export const dot = (name) =>
   el("span", { class: colorOf(name) ? "dot" : "dot ring", "aria-hidden": "true", style: colorOf(name) ? { background: colorOf(name) } : {} });
-
-function describe(cell) {
-  const parts = [cell.drawn ? t("drawn_cell") : t("cell_number", { number: numberOf(cell) })];
-  if (cell.model) parts.push(t("model_says", { label: label(cell.model.class) }));
-  parts.push(readLabel(cell) ? t("you_say", { label: label(readLabel(cell)) }) : t(`state_${stateOf(cell)}`));
-  if (cell.state === "disagreed" || cell.state === "arbitrated") parts.push(t(`state_${cell.state}`));
-  return parts.join(", ");
-}
 
 // One card is reached with Tab, the others with the arrow keys.
 function mark(scroll) {

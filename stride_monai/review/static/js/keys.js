@@ -5,6 +5,7 @@ import { dialogOpen, openDialog } from "./dialog.js";
 import { showDisagreements } from "./disagreements.js";
 import { confirmModel, giveLabel, redo, removeBox, settleCell, undo } from "./doing.js";
 import { $, el } from "./dom.js";
+import { showExport } from "./export.js";
 import { focusOverall } from "./overall.js";
 import { labelKeys } from "./panel.js";
 import { focusSettle } from "./settle.js";
@@ -30,6 +31,7 @@ const KEYS = [
   { keys: ["a"], does: focusOverall, key: "key_overall" },
   { keys: ["r"], does: focusSettle, key: "key_settle" },
   { keys: ["g"], does: showDisagreements, key: "key_disagreements" },
+  { keys: ["o"], does: showExport, key: "key_export" },
   { keys: ["f"], does: () => $("filter-label")?.focus(), key: "key_filters" },
   { keys: ["s"], does: chooseSlide, key: "key_slides" },
   { keys: ["]"], does: () => stepSlide(1), key: "key_next_slide" },

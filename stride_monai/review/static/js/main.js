@@ -3,6 +3,7 @@
 import { startBoxes } from "./boxes.js";
 import { startDisagreements } from "./disagreements.js";
 import { kept } from "./doing.js";
+import { startExport } from "./export.js";
 import { startFilters } from "./filters.js";
 import { startGallery } from "./gallery.js";
 import { startKeys } from "./keys.js";
@@ -26,7 +27,7 @@ async function begin() {
   startNotes();
   await ensureSession();
   for (const start of [startViewer, startBoxes, startGallery, startFilters, startPanel, startWords, startSettle]) start();
-  for (const start of [startOverall, startProgress, startSlides, startDisagreements, startSignOut, startKeys]) start();
+  for (const start of [startOverall, startProgress, startSlides, startDisagreements, startExport, startSignOut, startKeys]) start();
   startOutbox({ kept, refused, signedOut, nothing: () => tell("note", { key: "nothing_to_do" }) });
   const asked = decodeURIComponent(location.hash.slice(1));
   await refreshSlides();

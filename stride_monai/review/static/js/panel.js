@@ -59,7 +59,8 @@ function buttons(cell) {
 function others(cell) {
   const reads = Object.entries(cell.others);
   if (cell.taken) return el("p", { class: "others" }, t("taken_note"));
-  if (!reads.length && !cell.arbitrated) return null;
+  const below = state.session.admin && cell.state !== "reviewed"; // settle.js shows them
+  if (below || (!reads.length && !cell.arbitrated)) return null;
   return el("div", { class: cell.state === "disagreed" ? "others" : "others agreed" },
     el("strong", {}, t(`state_${cell.state}`)),
     reads.map(([who, read]) => el("span", {}, `${who}: ${label(read.label)}`)),

@@ -20,7 +20,8 @@ function draw() {
   if (!open) return fill($("settle"));
   const buttons = labelKeys().map(([, name]) =>
     el("button", { type: "button", "data-key": `settle-${name}`, "aria-pressed": String(cell.arbitrated === name), onclick: () => settleCell(name) }, dot(name), label(name)));
-  fill($("settle"), el("fieldset", { class: "settle" }, el("legend", {}, t("settle"), " ", kbd("R")), el("p", { class: "quietly" }, t("settle_hint")), el("div", { class: "labels" }, buttons)));
+  fill($("settle"), el("fieldset", { class: "settle" }, el("legend", {}, t("settle"), " ", kbd("R")), el("p", { class: "quietly" }, t("settle_hint")),
+    Object.entries(cell.others).map(([who, read]) => el("p", {}, `${who}: `, el("strong", {}, label(read.label)))), el("div", { class: "labels" }, buttons)));
 }
 
 export const focusSettle = () => $("settle").querySelector("button")?.focus();

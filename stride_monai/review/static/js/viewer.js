@@ -20,11 +20,20 @@ export function startViewer() {
   viewer.addHandler("tile-load-failed", unreadable);
   viewer.addHandler("open", () => { showScale(); showCurrent({ immediately: true }); });
   for (const name of ["animation", "resize", "open"]) viewer.addHandler(name, showScale);
-  $("viewer").querySelector(".openseadragon-canvas")?.setAttribute("aria-label", t("slide_view"));
+  name();
   on("slide", openSlide);
   on("current", ({ move }) => move && showCurrent());
-  document.addEventListener("language", () =>
-    $("viewer").querySelector(".openseadragon-canvas")?.setAttribute("aria-label", t("slide_view")));
+  document.addEventListener("language", name);
+}
+
+// For screen readers: what the view is, and that it has keys of its own.
+function name() {
+  for (const canvas of $("viewer").querySelectorAll(".openseadragon-canvas")) {
+    const small = canvas.closest(".navigator");
+    if (small) canvas.tabIndex = -1;
+    canvas.setAttribute("role", small ? "img" : "application");
+    canvas.setAttribute("aria-label", small ? t("small_view") : t("slide_view"));
+  }
 }
 
 function openSlide() {
