@@ -23,7 +23,7 @@ CROP_PX = 224
 CROP_UM = 80.0
 """Field of view of a crop: the same for every cell, so that sizes can be compared."""
 _QUALITY = 88
-_CACHE_BYTES = 128 << 20
+_CACHE_BYTES = 64 << 20
 _TOO_COARSE = 8  # a tile this much coarser than the coarsest stored level comes from an overview, which is read once
 _OVERVIEWS = 2
 

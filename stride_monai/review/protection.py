@@ -64,6 +64,8 @@ class Protection:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = MutableHeaders(scope=message)
+                if _is_of_the_package(scope):
+                    given.setdefault("Cache-Control", "no-cache")  # kept, and asked for again only where it has changed
                 for name, value in SAFE_HEADERS.items():
                     given.setdefault(name, value)
             await send(message)
@@ -87,6 +89,12 @@ class Protection:
         if len(length) > 12 or int(length) > MAX_BODY:
             return 413, f"the body is larger than {MAX_BODY} bytes"
         return None
+
+
+def _is_of_the_package(scope: Scope) -> bool:
+    """Whether scripts, styles or texts are asked for: they say nothing of anybody."""
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return path.startswith(("/static/", "/texts/"))
 
 
 def _limited(receive: Receive) -> Receive:

@@ -19,7 +19,7 @@ from stride_monai.annotations import (
 )
 from stride_monai.errors import StrideError
 from stride_monai.findings import GALLERY_SIZE, Findings
-from stride_monai.review.library import Library
+from stride_monai.review.library import Library, SlideEntry
 from stride_monai.review.pyramid import Pyramid
 from stride_monai.review.shown import Viewer, cell_shown, cells_shown, disagreements_shown, model_shown, slide_shown
 from stride_monai.units import Box
@@ -51,11 +51,33 @@ class Review:
     def __init__(self, library: Library, store: AnnotationStore, policy: Policy) -> None:
         self.library, self.store, self.policy = library, store, policy
         self._proposed: set[str] = set()
+        self._overviews: dict[tuple[str, str, str], dict[str, Any]] = {}  # by viewer, slide and version
+        self._sequence = 0  # of the last action that they take in
         self._lock = threading.Lock()
 
     def slides(self, viewer: Viewer) -> list[dict[str, Any]]:
         """All slides with how far the viewer is with each."""
-        return [self._overview(entry.slide_id, viewer) for entry in self.library.refresh()]
+        self._forget_changed()
+        return [self._known(entry, viewer) for entry in self.library.refresh()]
+
+    def _forget_changed(self) -> None:
+        """Drop the overviews of slides to which something was done since; there may be thousands of others."""
+        with self._lock:
+            done = self.store.actions(since=self._sequence)
+            self._sequence = max((action.sequence for action in done), default=self._sequence)
+            changed = {action.slide_id for action in done}
+            self._overviews = {key: known for key, known in self._overviews.items() if key[1] not in changed}
+
+    def _known(self, entry: SlideEntry, viewer: Viewer) -> dict[str, Any]:
+        key = (viewer.name, entry.slide_id, entry.version)
+        known = self._overviews.get(key)
+        if known is None:
+            before = self._sequence
+            known = self._overview(entry.slide_id, viewer)
+            with self._lock:
+                if before == self._sequence:  # nothing was forgotten meanwhile that this may lack
+                    self._overviews[key] = known
+        return known
 
     def _overview(self, slide_id: str, viewer: Viewer) -> dict[str, Any]:
         try:

@@ -286,6 +286,21 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(
     page.wait_for_function("() => document.querySelectorAll('#gallery .read:not(.none)').length === 3")
 
 
+def test_a_server_that_began_anew_is_no_loss(open_page: Callable[..., Any], store: AnnotationStore) -> None:
+    page = open_page()
+    page.expected += ["401", "403"]
+    page.context.clear_cookies()
+    press(page, "1")
+    wait_saved(page)
+    page.evaluate("() => fetch('api/session')")  # another tab
+    page.context.clear_cookies()
+    page.evaluate("() => fetch('api/session').then((answer) => answer.json())")
+    press(page, "2")
+    page.wait_for_function("() => document.querySelectorAll('#gallery .read:not(.none)').length === 2")
+    wait_saved(page)
+    assert [action.after for action in store.actions(SLIDE)] == ["NILM", "ASC-US"]
+
+
 def test_an_answer_that_got_lost_keeps_one_action(open_page: Callable[..., Any], store: AnnotationStore) -> None:
     page = open_page()
     page.expected += ["ERR_FAILED", "Failed to load"]

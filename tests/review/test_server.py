@@ -14,7 +14,7 @@ from extras import needs
 needs("fastapi", "review")
 from review_client import ONE, TWO, Reader  # noqa: E402
 
-from stride_monai.annotations import AnnotationStore, Role, Users, added_cell_id  # noqa: E402
+from stride_monai.annotations import Action, AnnotationStore, Kind, Role, Users, added_cell_id  # noqa: E402
 
 PASSWORD = "correct horse battery"
 MakeApp = Callable[..., Any]
@@ -96,6 +96,22 @@ def test_words_call_and_adequacy(make_app: MakeApp) -> None:
     listed = {slide["slide_id"]: slide for slide in reader.http.get("/api/slides").json()}
     assert listed[ONE]["call"] == "HSIL"
     assert listed[TWO]["call"] is None
+
+
+def test_the_list_of_slides_is_up_to_date_for_everybody(make_app: MakeApp, tmp_path: Path) -> None:
+    """It is worked out again for slides to which something was done, here or by another process."""
+    reader = Reader(make_app())
+
+    def read() -> dict[str, int]:
+        return {slide["slide_id"]: slide["read"] for slide in reader.http.get("/api/slides").json()}
+
+    assert read() == read() == {ONE: 0, TWO: 0}
+    cells = reader.slide(TWO)["cells"]
+    reader.read(cells[0]["id"], "LSIL", slide_id=TWO)
+    assert read() == {ONE: 0, TWO: 1}
+    with AnnotationStore(tmp_path / "annotations.sqlite") as other:
+        other.append(Action("reader", TWO, Kind.LABEL, cells[1]["id"], None, "AGC"))
+    assert read() == read() == {ONE: 0, TWO: 2}
 
 
 def test_eight_readers_at_once_lose_nothing(make_app: MakeApp, tmp_path: Path) -> None:

@@ -63,14 +63,17 @@ export function startKeys() {
 
 const handled = (event) => { event.preventDefault(); event.stopImmediatePropagation(); };
 
+// The letter of the key where the layout has none of the Latin alphabet.
+const letterOf = ({ key, code }) => (key.length === 1 && key > "\x7f" && code.startsWith("Key") ? code.slice(3) : key).toLowerCase();
+
 function pressed(event) {
   if (dialogOpen() || !state.session?.name || event.isComposing) return;
   const typing = event.target.matches?.("input:not([type=checkbox]), textarea, select");
   if (event.key === "Escape") return escaped(event, typing);
   if (typing) return;
   const command = event.ctrlKey || event.metaKey;
-  if (command && event.key.toLowerCase() === "z") { handled(event); return event.shiftKey ? redo() : undo(); }
-  if (command && event.key.toLowerCase() === "y") { handled(event); return redo(); }
+  if (command && letterOf(event) === "z") { handled(event); return event.shiftKey ? redo() : undo(); }
+  if (command && letterOf(event) === "y") { handled(event); return redo(); }
   if (command || (event.altKey && !boxMode())) return;
   if (boxMode() && inBoxMode(event)) return handled(event);
   if (event.target.matches?.("[type=checkbox]") && in_("words") && ARROWS[event.key]) {
@@ -81,12 +84,12 @@ function pressed(event) {
     handled(event);
     return pan(0.15 * ARROWS[event.key][0], 0.15 * ARROWS[event.key][1]);
   }
-  const known = state.slide && labelKeys().find(([key]) => key === event.key.toLowerCase());
+  const known = state.slide && labelKeys().find(([key]) => key === letterOf(event));
   if (known) {
     handled(event);
     return in_("settle") ? settleCell(known[1]) : giveLabel(known[1]);
   }
-  const command_ = KEYS.find(({ keys }) => keys.includes(event.key) || keys.includes(event.key.toLowerCase()));
+  const command_ = KEYS.find(({ keys }) => keys.includes(event.key) || keys.includes(letterOf(event)));
   if (command_ && (state.slide || command_.keys[0] === "l" || command_.keys[0] === "?")) {
     handled(event);
     command_.does();

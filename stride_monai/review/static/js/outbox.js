@@ -75,7 +75,10 @@ function done(answer, tellIt) {
 }
 
 function failed(error) {
-  if (error instanceof Refused && error.status === 401) {
+  // Signed out; or the server began anew and another tab has a session already: then this page's proof is of no worth.
+  const stale = error instanceof Refused && error.status === 403 && !flying.renewed;
+  if (stale || (error instanceof Refused && error.status === 401)) {
+    flying.renewed = true;
     flying = null;
     return handlers.signedOut();
   }
