@@ -125,10 +125,8 @@ class Review:
 
     def box_of(self, slide_id: str, cell_id: str) -> Box | None:
         """Where a cell lies; None where there is no such cell."""
-        _, state = self._loaded(slide_id)
-        cell = state.cells.get(cell_id)
-        if cell is None:
-            return None
+        self._findings(slide_id)
+        cell = self.store.cell(slide_id, cell_id)
         return cell.box or (cell.proposed.box if cell.proposed else None)
 
     def act(self, slide_id: str, viewer: Viewer, asked: dict[str, Any]) -> dict[str, Any]:
@@ -143,9 +141,9 @@ class Review:
         Raises:
             AnnotationError: it is no action that makes sense.
             ConflictError: it does not start from what stands, or the cell is another reader's.
-        AccessError: it is an admin's to do.
+            AccessError: it is an admin's to do.
         """
-        findings, state = self._loaded(slide_id)
+        findings = self._findings(slide_id)
         action = Action(
             who=viewer.name,
             slide_id=slide_id,
@@ -154,10 +152,10 @@ class Review:
             blind=viewer.blind,
             **asked,
         )
-        self._check_may(action, viewer, state, findings)
+        self._check_may(action, viewer, findings)
         kept = self.store.append(action)
         state = self.store.state(slide_id)
-        touched = self._touched(kept, state)
+        touched = self._touched(kept)
         return {
             "uuid": kept.uuid,
             "sequence": kept.sequence,
@@ -173,13 +171,17 @@ class Review:
         return disagreements_shown({slide_id: self.store.state(slide_id) for slide_id in ids}, viewer)
 
     def _loaded(self, slide_id: str) -> tuple[Findings, SlideState]:
-        """Findings, and what stands; the model's cells are taken in when a slide is first looked at."""
+        """Findings, and what stands."""
+        return self._findings(slide_id), self.store.state(slide_id)
+
+    def _findings(self, slide_id: str) -> Findings:
+        """Of a slide; the model's cells are taken in when it is first looked at."""
         entry, findings = self.library.entry(slide_id), self.library.findings(slide_id)
         with self._lock:
             if entry.version not in self._proposed:
                 self.store.propose(findings, self.policy.cells)
                 self._proposed.add(entry.version)
-        return findings, self.store.state(slide_id)
+        return findings
 
     def _kept_for(self, viewer: Viewer, state: SlideState) -> set[str]:
         """Ids of the cells that the viewer may read."""
@@ -191,7 +193,7 @@ class Review:
         given = self.store.assign(viewer.name, keys, len(keys), self.policy.readers, _LEASE_MINUTES)
         return read | {key.cell_id for key in given}
 
-    def _check_may(self, action: Action, viewer: Viewer, state: SlideState, findings: Findings) -> None:
+    def _check_may(self, action: Action, viewer: Viewer, findings: Findings) -> None:
         if action.kind == Kind.ARBITRATION and not viewer.arbiter:
             raise AccessError("only an admin may settle a disagreement", "ask one")
         if action.kind in {Kind.BOX_ADDED, Kind.BOX_MOVED}:
@@ -201,21 +203,16 @@ class Review:
                 raise ConflictError("the box lies beside the slide", "draw it on the slide")
         if action.kind not in _OF_A_READ or self.policy.readers is None or viewer.arbiter or action.cell_id is None:
             return
-        cell = state.cells.get(action.cell_id)
-        key = CellKey(action.slide_id, action.cell_id)
-        if (
-            cell is None
-            or viewer.name in cell.reads
-            or cell.added_by == viewer.name
-            or key in self.store.held(viewer.name)
-        ):
+        cell, key = self.store.cell(action.slide_id, action.cell_id), CellKey(action.slide_id, action.cell_id)
+        own = cell.box is None or viewer.name in cell.reads or cell.added_by == viewer.name  # no box: append refuses it
+        if own or key in self.store.held(viewer.name):
             return
         if not self.store.assign(viewer.name, [key], 1, self.policy.readers, _LEASE_MINUTES):
             raise ConflictError("another reader has this cell", "go on with the next one")
 
-    def _touched(self, kept: Action, state: SlideState) -> str | None:
+    def _touched(self, kept: Action) -> str | None:
         """The cell that an action changed; of undo and redo that of the action that it names."""
         if kept.kind not in {Kind.UNDO, Kind.REDO}:
             return kept.cell_id
-        named = [action for action in self.store.actions(state.slide_id) if action.uuid == kept.after]
+        named = [action for action in self.store.actions(kept.slide_id) if action.uuid == kept.after]
         return named[0].cell_id if named else None

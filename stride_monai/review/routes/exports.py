@@ -13,13 +13,14 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from stride_monai.annotations import agreement, geojson_text
 from stride_monai.annotations.tables import write_agreement
-from stride_monai.review.access import Viewer, seen
+from stride_monai.review.access import Seen
 from stride_monai.review.routes.reading import review_of
+from stride_monai.review.shown import Viewer
 
 router = APIRouter(prefix="/api")
 
 
-def exporting(viewer: Annotated[Viewer, Depends(seen)]) -> Viewer:
+def exporting(viewer: Seen) -> Viewer:
     """Who may export.
 
     Raises:

@@ -7,6 +7,7 @@ import { t } from "./texts.js";
 import { center, viewer } from "./viewer.js";
 
 let anno = null;
+let chosen = null; // the cell that is drawn as chosen
 let mode = null; // null, or {kind: "draw" | "move", box, cell}
 const GHOST = "ghost";
 const NEW_BOX_UM = 30;
@@ -25,30 +26,33 @@ export function startBoxes() {
   anno.on("updateAnnotation", changed);
   viewer.addHandler("open", redraw);
   on("cells filter boxes", redraw);
-  on("cell", (id) => { refresh(id); restyle(); });
-  on("current", () => { if (mode?.kind === "move") endMode(); restyle(); });
+  on("cell", refresh);
+  on("current", () => {
+    if (mode?.kind === "move") endMode();
+    for (const id of new Set([chosen, state.current])) if (id) refresh(id);
+    chosen = state.current;
+  });
 }
 
 function redraw() {
   if (!viewer.world.getItemAt(0)) return;
   const cells = state.boxes ? visibleCells() : [];
+  chosen = state.current;
   anno.setAnnotations(cells.filter((cell) => cell.box).map((cell) => annotationOf(cell.id, cell.box)));
-  restyle();
 }
 
+// One box anew, in its place and color: to style a thousand again would cost more than a key may take.
 function refresh(id) {
   const cell = state.cells.get(id);
   if (cell?.box && anno.getAnnotationById(id)) anno.updateAnnotation(annotationOf(id, cell.box));
 }
 
-const restyle = () => anno.setStyle((annotation, how) => styleOf(annotation, how));
-
 function styleOf(annotation) {
   if (annotation.id === GHOST) return { fill: "#b45309", fillOpacity: 0.12, stroke: "#b45309", strokeWidth: 3 };
   const cell = state.cells.get(annotation.id);
   const color = (cell && colorOf(shownLabel(cell))) ?? (cell?.mine?.label ? "#46555f" : UNREAD);
-  const chosen = annotation.id === state.current;
-  return { fill: color, fillOpacity: chosen ? 0.02 : 0.06, stroke: color, strokeOpacity: 1, strokeWidth: chosen ? 4 : 2 };
+  const inHand = annotation.id === state.current;
+  return { fill: color, fillOpacity: inHand ? 0.02 : 0.06, stroke: color, strokeOpacity: 1, strokeWidth: inHand ? 4 : 2 };
 }
 
 function annotationOf(id, [x0, y0, x1, y1]) {
