@@ -25,6 +25,13 @@ from .inputs.predictions import Predictions as Predictions
 from .inputs.predictions import read_predictions as read_predictions
 from .inputs.truth import Truth as Truth
 from .inputs.truth import read_truth as read_truth
+from .readers.reads import read_panel as read_panel
+from .readers.reads import read_reads as read_reads
+from .readers.run import evaluate_readers as evaluate_readers
+from .readers.run import import_record as import_record
+from .readers.study import reader_study as reader_study
+from .readers.summary import compared_arms as compared_arms
+from .readers.summary import summarize_readers as summarize_readers
 from .reports import save_figures as save_figures
 from .reports import write_report as write_report
 from .slides import JudgedSlides as JudgedSlides

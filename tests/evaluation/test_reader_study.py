@@ -23,8 +23,8 @@ from stride_monai.evaluation.readers.diagnosis import parse_diagnosis
 from stride_monai.evaluation.readers.measures import measure_arm, measure_difference, verdict
 from stride_monai.evaluation.readers.panel import panel_summary
 from stride_monai.evaluation.readers.reads import panel_table, read_panel, read_reads, reads_table
-from stride_monai.evaluation.readers.study import Study, study_of
-from stride_monai.evaluation.readers.summary import compared_arms, summarize
+from stride_monai.evaluation.readers.study import Study, reader_study
+from stride_monai.evaluation.readers.summary import compared_arms, summarize_readers
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def run(*words: object) -> Result:
 
 def study_in(folder: Path, rows: Sequence[Sequence[object]], labels: Sequence[Sequence[object]]) -> Study:
     reads = table(folder / "r.csv", READS, rows)
-    return study_of(read_reads(reads), read_panel(table(folder / "t.csv", ("case", "label"), labels)))
+    return reader_study(read_reads(reads), read_panel(table(folder / "t.csv", ("case", "label"), labels)))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_every_broken_line_is_named(tmp_path: Path) -> None:
 
 
 def test_figures_of_arms_are_means_over_readers(tmp_path: Path) -> None:
-    study = study_of(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
     truth = {case.case: case.label for case in study.panel}
     areas, kappas = [], []
     for reader in study.readers:
@@ -131,7 +131,7 @@ def test_reads_that_are_missing_leave_all_others_in(tmp_path: Path) -> None:
     known = [
         read for read in read_reads(reads) if not (read.reader == "Dr 2" and read.case == "c3" and read.arm == "aided")
     ]
-    study = study_of(known, read_panel(truth))
+    study = reader_study(known, read_panel(truth))
     label = next(case.label for case in study.panel if case.case == "c3")
     name = "specificity (ASC-US+)" if label.labels == ("NILM",) else "sensitivity (ASC-US+)"
     found = measure_difference(study, name, "unaided", "aided")
@@ -159,11 +159,11 @@ def test_reads_that_are_missing_leave_all_others_in(tmp_path: Path) -> None:
 
 
 def test_one_reader_speaks_for_himself(tmp_path: Path) -> None:
-    study = study_of(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path, readers=1), strict=True)))
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path, readers=1), strict=True)))
     found = measure_difference(study, "sensitivity (ASC-US+)", "unaided", "aided")
     assert found.estimate is not None
     assert not found.estimate.random_readers
-    assert any("hold for these readers alone" in note for note in summarize(study, ("unaided", "aided")).notes)
+    assert any("hold for these readers alone" in note for note in summarize_readers(study, ("unaided", "aided")).notes)
 
 
 def test_a_bare_positive_is_not_judged_where_it_is_open(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_bare_positive_is_not_judged_where_it_is_open(tmp_path: Path) -> None:
         open_ = measure_arm(study, name, "alone")
         assert open_.estimate is None
         assert "say positive without a class" in open_.note
-    assert math.isnan(summarize(study).readers[0].weighted.estimate)
+    assert math.isnan(summarize_readers(study).readers[0].weighted.estimate)
 
 
 def test_where_all_is_right_the_interval_is_that_of_as_many_cases(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_where_all_is_right_the_interval_is_that_of_as_many_cases(tmp_path: Path
 
 
 def test_arms_to_compare(tmp_path: Path) -> None:
-    study = study_of(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
     assert compared_arms(study) == ("unaided", "aided")
     assert compared_arms(study, "aided", "unaided") == ("aided", "unaided")
     with pytest.raises(ConfigError, match=r"no read is in an arm 'ai': choose from unaided, aided"):
@@ -199,11 +199,11 @@ def test_arms_to_compare(tmp_path: Path) -> None:
         compared_arms(study, aided="unaided")
     for margin in (0.0, 1.0, -0.1, math.nan):
         with pytest.raises(ConfigError, match="margin"):
-            summarize(study, ("unaided", "aided"), margin)
+            summarize_readers(study, ("unaided", "aided"), margin)
 
 
 def test_a_margin_is_met_where_the_lower_bound_is_above_it(tmp_path: Path) -> None:
-    study = study_of(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
     found = measure_difference(study, "specificity (ASC-US+)", "unaided", "aided").estimate
     assert found is not None
     low = found.interval.low
@@ -277,7 +277,7 @@ def test_cases_without_a_label_are_left_out_and_named(tmp_path: Path) -> None:
     study = study_in(tmp_path, rows, labels)
     assert study.without_label == ("0",)
     assert study.unread == ("6", "7")
-    notes = summarize(study).notes
+    notes = summarize_readers(study).notes
     assert any("1 cases were read and have no label (0)" in note for note in notes)
     with pytest.raises(ManifestError, match="none of the 6 cases that were read has a label"):
         study_in(tmp_path, rows, [("x", "NILM")])

@@ -13,8 +13,8 @@ from stride_monai.evaluation.readers.figures import study_figures
 from stride_monai.evaluation.readers.page import study_page
 from stride_monai.evaluation.readers.reads import panel_table, read_panel, read_reads, reads_table
 from stride_monai.evaluation.readers.records import Record, parse_record, reads_of_record, rows_table
-from stride_monai.evaluation.readers.study import study_of
-from stride_monai.evaluation.readers.summary import StudySummary, compared_arms, summarize
+from stride_monai.evaluation.readers.study import reader_study
+from stride_monai.evaluation.readers.summary import StudySummary, compared_arms, summarize_readers
 from stride_monai.evaluation.readers.tables import study_record, study_tables
 from stride_monai.evaluation.reports import write_report
 from stride_monai.files import remove_leftovers, sha256_of, temporary_folder, write_bytes
@@ -44,8 +44,8 @@ def evaluate_readers(
         ManifestError: a table is wrong. ConfigError: an arm or the margin is.
         OutputError: something that is not ours would be written over.
     """
-    study = study_of(read_reads(reads), read_panel(truth))
-    summary = summarize(study, compared_arms(study, unaided, aided), margin)
+    study = reader_study(read_reads(reads), read_panel(truth))
+    summary = summarize_readers(study, compared_arms(study, unaided, aided), margin)
     sources = {path.name: sha256_of(path) for path in (reads, truth)}
 
     def write(made: Path) -> None:

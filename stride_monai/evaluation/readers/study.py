@@ -12,7 +12,7 @@ from stride_monai.data.tables import first_of
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.readers.reads import PanelCase, Read
 
-__all__ = ["OPEN", "Block", "Study", "study_of"]
+__all__ = ["OPEN", "Block", "Study", "reader_study"]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -96,7 +96,7 @@ class Study(NamedTuple):
         return Block(place[:, of_all][:, :, whole], np.flatnonzero(whole), *left_out)
 
 
-def study_of(reads: Sequence[Read], panel: Sequence[PanelCase]) -> Study:
+def reader_study(reads: Sequence[Read], panel: Sequence[PanelCase]) -> Study:
     """Put reads and labels together; reads of cases without a label are left out and named.
 
     Raises:

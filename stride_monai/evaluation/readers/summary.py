@@ -31,7 +31,7 @@ from stride_monai.evaluation.readers.study import OPEN, Study
 from stride_monai.evaluation.readers.times import TimeInArm, time_in_arm, time_ratio
 from stride_monai.evaluation.statistics.intervals import LEVEL
 
-__all__ = ["AIDED", "UNAIDED", "StudySummary", "compared_arms", "summarize"]
+__all__ = ["AIDED", "UNAIDED", "StudySummary", "compared_arms", "summarize_readers"]
 
 UNAIDED, AIDED = "unaided", "aided"
 _WITH_MARGIN = ("sensitivity", "specificity", "AUC")
@@ -83,7 +83,7 @@ def compared_arms(study: Study, unaided: str | None = None, aided: str | None = 
     return None
 
 
-def summarize(
+def summarize_readers(
     study: Study,
     compared: tuple[str, str] | None = None,
     margin: float | None = None,
