@@ -16,6 +16,7 @@ __all__ = ["CROSSED", "monitor"]
 
 CROSSED = 3
 """Exit status where a limit was crossed."""
+_ABOUT = "a monitoring"
 _FILES = ("monitor.html", "monitor.json", "monitor.csv")
 
 
@@ -31,14 +32,17 @@ def monitor(
 
     The exit status is 0 where all is within its limits, 3 where a limit was crossed, 2 for an error.
     """
+    from stride_monai.evaluation.folder import refuse_taken
     from stride_monai.evaluation.inputs.results_folder import read_results
     from stride_monai.evaluation.monitoring import monitor as watch
     from stride_monai.evaluation.monitoring import read_dates
 
+    if out is not None:
+        refuse_taken(out, _ABOUT, _FILES, [results, reference, *([dates] if dates else [])])
     by_id = None if dates is None else read_dates(dates)
     found = watch(read_results(results), read_results(reference), by_id)
     if out is not None:
-        _write(found, out, [results, reference, *([dates] if dates else [])])
+        _write(found, out)
     for note in found.notes:
         say(f"[yellow]note[/yellow] {plain(note)}")
     weeks = {week.monday for measure in found.measures for week in measure.weeks}
@@ -54,7 +58,7 @@ def monitor(
     say("[green]within limits[/green]")
 
 
-def _write(found: Monitored, out: Path, inputs: list[Path]) -> None:
+def _write(found: Monitored, out: Path) -> None:
     import json
 
     from stride_monai.data.tables import table_text
@@ -62,9 +66,7 @@ def _write(found: Monitored, out: Path, inputs: list[Path]) -> None:
     from stride_monai.evaluation.monitoring import monitor_report
     from stride_monai.evaluation.page.monitoring import monitor_page
     from stride_monai.evaluation.page.page import page_html
-    from stride_monai.ownership import refuse_inputs
 
-    refuse_inputs([out / name for name in _FILES], inputs, "choose another --out")
     report = monitor_report(found)
     columns = ("monday", "slides", "value", "z", "ewma", "ewma_limit", "crossed")
     rows = [
@@ -72,4 +74,4 @@ def _write(found: Monitored, out: Path, inputs: list[Path]) -> None:
     ]
     page, table = page_html(monitor_page(found)).encode(), table_text(["measure", *columns], rows)
     content = (page, (json.dumps(report, indent=1) + "\n").encode(), table)
-    write_folder(out, "a monitoring", dict(zip(_FILES, content, strict=True)), last=_FILES[1])
+    write_folder(out, _ABOUT, dict(zip(_FILES, content, strict=True)), last=_FILES[1])

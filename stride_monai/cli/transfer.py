@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["transfer"]
 
+_ABOUT = "a transfer"
 _FILES = ("transfer.html", "transfer.json")
 
 
@@ -29,17 +30,20 @@ def transfer(
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a page and transfer.json.")] = None,
 ) -> None:
     """Say whether an operating point holds at a new centre, and how many slides it takes to choose it anew."""
+    from stride_monai.evaluation.folder import refuse_taken
     from stride_monai.evaluation.inputs.predictions import read_predictions
     from stride_monai.evaluation.inputs.truth import read_truth
     from stride_monai.evaluation.transfer import transfer as compare
     from stride_monai.operating_point import read_operating_point
 
+    if out is not None:
+        given = [predictions, reference, operating_point, truth, reference_truth]
+        refuse_taken(out, _ABOUT, _FILES, [path for path in given if path is not None])
     point = read_operating_point(operating_point)
     truths = [None if path is None else read_truth(path) for path in (truth, reference_truth)]
     found = compare(read_predictions(predictions), read_predictions(reference), point, *truths)
     if out is not None:
-        given = [predictions, reference, operating_point, truth, reference_truth]
-        _write(found, out, [path for path in given if path is not None])
+        _write(found, out)
     for note in found.notes:
         say(f"[yellow]note[/yellow] {plain(note)}")
     for name, one in found.shifts.items():
@@ -60,16 +64,14 @@ def _in_words(one: Share | None) -> str:
     return "not known" if one is None else f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
 
 
-def _write(found: Transfer, out: Path, inputs: list[Path]) -> None:
+def _write(found: Transfer, out: Path) -> None:
     import json
 
     from stride_monai.evaluation.folder import write_folder
     from stride_monai.evaluation.page.page import page_html
     from stride_monai.evaluation.page.transfer import transfer_page
     from stride_monai.evaluation.transfer import transfer_report
-    from stride_monai.ownership import refuse_inputs
 
-    refuse_inputs([out / name for name in _FILES], inputs, "choose another --out")
     page = page_html(transfer_page(found)).encode()
     report = (json.dumps(transfer_report(found), indent=1, allow_nan=False) + "\n").encode()
-    write_folder(out, "a transfer", dict(zip(_FILES, (page, report), strict=True)), last=_FILES[1])
+    write_folder(out, _ABOUT, dict(zip(_FILES, (page, report), strict=True)), last=_FILES[1])

@@ -11,7 +11,9 @@ import torch
 from bundle_cohort import make_cohort
 
 from stride_monai.data.bags.bag import BagCell, BagFile, write_bag
+from stride_monai.files import sha256_of
 from stride_monai.networks.weights import load_weights
+from stride_monai.operating_point import read_operating_point
 from stride_monai.units import Box
 from stride_monai.workflows.locate import bundle_root
 
@@ -48,3 +50,7 @@ def test_calibration_changes_the_threshold_and_its_detector_only(tmp_path: Path)
     assert changed == {"threshold", "detector"}
     assert bytes(after["detector"].tolist()).hex() == DETECTOR
     assert (tmp_path / "out" / "metrics.csv").is_file()
+    point = read_operating_point(tmp_path / "out" / "calibrated.operating_point.json")
+    assert point.threshold == float(after["threshold"])
+    assert point.holds_for.classifier_sha256 == sha256_of(tmp_path / "out" / "calibrated.pt")
+    assert point.holds_for.cells_chosen_by == DETECTOR
