@@ -16,7 +16,7 @@ DONE := $(VENV)/.installed
 $(DONE): setup.cfg setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) install --index-url $(TORCH_INDEX) -c constraints.txt torch torchvision)
-	$(PIP) install -c constraints.txt -e '.[yolo,imagenet,ssl,baselines,text,dicom,review,dev]'
+	$(PIP) install -c constraints.txt -e '.[yolo,imagenet,ssl,baselines,text,dicom,kfb,review,dev]'
 	touch $@
 
 demo: $(DONE)

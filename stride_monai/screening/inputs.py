@@ -22,7 +22,7 @@ __all__ = ["SlideInput", "collect", "collect_bags", "is_bag_path", "one_input", 
 
 _RESERVED = {name_key(name) for name in (*INDEX_NAMES, ERRORS_NAME)}
 UNREADABLE_SUFFIXES = frozenset(
-    {".kfb", ".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".dzi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
+    {".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".dzi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
 )
 """Slides and photographs of formats without a reader here: found in a folder, they fail by name."""
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})

@@ -1,6 +1,6 @@
 """What a slide reader is: the small interface behind which every file format stands.
 
-A site adds a format (KFB, SDPC ...) by publishing a class that satisfies :class:`Reader` under the entry point group
+A site adds a format (SDPC, TMAP ...) by publishing a class that satisfies :class:`Reader` under the entry point group
 ``stride_monai.readers``; nothing in this package changes.
 """
 

@@ -220,7 +220,7 @@ LINKED = ("cric_csv", "riva", "herlev", "sipakmed", "cervix93", "tianchi", "coco
 @pytest.mark.parametrize("deep", [False, True], ids=["folder", "everything"])
 def test_linked_folders_and_files_are_read(sample: str, deep: bool, tmp_path: Path) -> None:
     source = getattr(samples, sample)(tmp_path / "store")
-    (source / "labels" / "T2.json").unlink(missing_ok=True)  # Tianchi's that is there as KFB only
+    (source / "labels" / "T2.json").unlink(missing_ok=True)  # Tianchi's whose slide is damaged
     name = {"folder_per_class": "folder"}.get(sample, sample.split("_")[0])
     linked = tmp_path / "in"
     for path in sorted(source.rglob("*")) if deep else sorted(source.iterdir()):

@@ -234,7 +234,7 @@ def test_cervix93_asks_where_the_images_do_not_tell(imported: Callable[..., Impo
 
 def test_tianchi_outside_a_roi_nothing_is_known(imported: Callable[..., Imported], tmp_path: Path) -> None:
     source = samples.tianchi(tmp_path / "t")
-    with pytest.raises(ManifestError, match=r"T2\.json: T2\.kfb cannot be read here: convert it"):
+    with pytest.raises(ManifestError, match=r"T2\.kfb"):
         imported("tianchi", source)
     result = imported("tianchi", source, skip=True)
     assert set(result.slides) == {"T1", "N1"}

@@ -168,7 +168,7 @@ def cervix93(folder: Path, order: str = "yx") -> Path:
 
 
 def tianchi(folder: Path) -> Path:
-    """A converted slide with two regions, a negative one, and one that is there as KFB only."""
+    """A converted slide with two regions, a negative one, and one that is there as a damaged KFB file only."""
     field(folder / "pos" / "T1.png", [(60, 60), (150, 150)], size=(400, 300))
     field(folder / "neg" / "N1.png", [(50, 50)], size=(400, 300), seed=4)
     (folder / "pos" / "T2.kfb").write_bytes(b"KFB")

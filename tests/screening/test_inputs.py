@@ -177,7 +177,7 @@ def test_a_folder_without_slides_says_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_formats_without_a_reader_fail_by_name(tmp_path: Path) -> None:
-    for name in ("a.svs", "b.kfb", "c.HEIC"):
+    for name in ("a.svs", "b.sdpc", "c.HEIC"):
         _touch(tmp_path / name)
     assert [(s.slide_id, bool(s.problem)) for s in collect([tmp_path])] == [("a", False), ("b", True), ("c", True)]
 

@@ -244,21 +244,21 @@ def test_probe_asks_every_reader(tmp_path: Path) -> None:
 
 
 def test_third_party_readers_add_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class KfbReader(image_reader.ImageReader):
-        name = "kfb"
-        suffixes = (".kfb",)
+    class SdpcReader(image_reader.ImageReader):
+        name = "sdpc"
+        suffixes = (".sdpc",)
 
         def __init__(self, path: Path) -> None:
             picture = path.with_suffix(".png")
             Image.fromarray(textured(50, 60)).save(picture)
             super().__init__(picture)
 
-    plug_ins.add(monkeypatch, READERS, kfb=KfbReader)
-    path = tmp_path / "a.kfb"
-    path.write_bytes(b"KFB")
+    plug_ins.add(monkeypatch, READERS, sdpc=SdpcReader)
+    path = tmp_path / "a.sdpc"
+    path.write_bytes(b"SDPC")
     assert is_slide_path(path)
-    assert open_slide(path, 0.25).facts.reader == "kfb"
-    assert open_slide(path, 0.25, reader="kfb").width == 60
+    assert open_slide(path, 0.25).facts.reader == "sdpc"
+    assert open_slide(path, 0.25, reader="sdpc").width == 60
 
 
 def test_slide_suffixes() -> None:

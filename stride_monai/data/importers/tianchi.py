@@ -12,7 +12,6 @@ from stride_monai.data.importers.reading import ImageIndex, files_in, place_of, 
 from stride_monai.data.importers.records import Format, ImportOptions, Source, SourceCell, SourceImage, SourceRegion
 from stride_monai.data.importers.texts import json_of, load_json, to_number
 from stride_monai.errors import ConfigError, ManifestError
-from stride_monai.files import files_below
 from stride_monai.units import Box
 
 __all__ = ["FORMAT", "read"]
@@ -25,47 +24,39 @@ def read(source: Path, options: ImportOptions, problems: ProblemLog) -> Source:
     """Read ``<slide>.json``, a list of ``{"x", "y", "w", "h", "class"}`` in px at 20x, and the slide of the same stem.
 
     Entries of class ``roi`` are annotated regions: outside them a slide is unlabelled. A slide without annotations is
-    negative as a whole where its folder's name begins with ``neg``. KFB files cannot be read here: a slide or image of
-    the same stem that was converted from one must lie in the folder (or in ``--images``).
+    negative as a whole where its folder's name begins with ``neg``. A slide or image of the same stem that was
+    converted from a KFB file is preferred to it.
     """
     scale = to_number(options.values.get("scale", "1"), "scale")
     if scale <= 0:
         raise ConfigError(f"scale is {scale:g}", "give level-0 px of the converted slides per px of the annotations")
     root = options.images or (source if source.is_dir() else source.parent)
     index = ImageIndex(root)
-    kfb = {path.stem: path for path in files_below(root) if path.suffix.lower() == ".kfb"}
     result = Source()
     seen: set[str] = set()
     for table in files_in(source, "*.json"):
         place = place_of(table, source)
         with problems.catching(place, "image", table.stem):
             seen.add(table.stem)
-            path = _slide(table.stem, index, kfb)
+            path = _slide(table.stem, index)
             result.add_image(SourceImage(table.stem, path, place))
             _entries(table, place, scale, options, result, problems)
-    negative = [path for path in (*index.paths, *kfb.values()) if path.parent.name.lower().startswith("neg")]
+    negative = [path for path in index.paths if path.parent.name.lower().startswith("neg")]
     for stem in sorted({path.stem for path in negative} - seen):
         place = Place(next(path for path in negative if path.stem == stem).relative_to(root).as_posix())
         with problems.catching(place, "image", stem):
-            result.images.append(SourceImage(stem, _slide(stem, index, kfb), place, label=_NEGATIVE))
+            result.images.append(SourceImage(stem, _slide(stem, index), place, label=_NEGATIVE))
     result.notes = index.remarks(image.path for image in result.images)
     return result
 
 
-def _slide(stem: str, index: ImageIndex, kfb: dict[str, Path]) -> Path:
+def _slide(stem: str, index: ImageIndex) -> Path:
     same = [path for path in index.paths if plain_name(path.stem) == plain_name(stem)]
-    converted = [path for path in same if path.suffix.lower() != ".kfb"]
-    if len(converted) > 1:
-        raise ManifestError(f"{len(converted)} images are named '{stem}'", "keep one")
-    if converted:
-        return converted[0]
-    if stem in kfb and kfb[stem] in index.ids:  # a reader that is installed can open it
-        return kfb[stem]
-    if stem in kfb:
-        raise ManifestError(
-            f"{stem}.kfb cannot be read here: convert it with the scanner maker's software to a tiled TIFF, SVS or "
-            f"plain image named '{stem}', with the pixels of 20x, and put it beside (or in --images)"
-        )
+    chosen = [path for path in same if path.suffix.lower() != ".kfb"] or same
+    if len(chosen) > 1:
+        raise ManifestError(f"{len(chosen)} images are named '{stem}'", "keep one")
+    if chosen:
+        return chosen[0]
     raise ManifestError(f"there is no slide '{stem}'", "add it, or give its folder with --images")
 
 
@@ -97,7 +88,7 @@ def _entries(
 FORMAT = Format(
     name="tianchi",
     title="Tianchi 2019 cervical cancer risk",
-    layout="<slide>.json (x, y, w, h, class; roi and lesions) and the slide, converted from KFB, of the same stem",
+    layout="<slide>.json (x, y, w, h, class; roi and lesions) and the slide of the same stem, as KFB or converted",
     unit="slide",
     labels={  # and those of the Bethesda System
         "pos": MappedLabel(ABNORMAL, True),

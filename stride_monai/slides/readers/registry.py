@@ -24,6 +24,7 @@ READERS: Plugins[ReaderClass] = Plugins(
         "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
         "tiff": "stride_monai.slides.readers.tiff:TiffReader",
         "image": "stride_monai.slides.readers.image:ImageReader",
+        "kfb": "stride_monai.slides.readers.kfb:KfbReader",
         "cucim": "stride_monai.slides.readers.cucim:CuCIMReader",
     },
     also=(AUTO,),
@@ -31,7 +32,22 @@ READERS: Plugins[ReaderClass] = Plugins(
 _ONLY_BY_NAME = "cucim"  # importing it can hang the process
 
 _SUFFIXES = frozenset(
-    {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".dcm", ".dicom", ".czi"}
+    {
+        ".svs",
+        ".tif",
+        ".tiff",
+        ".ndpi",
+        ".mrxs",
+        ".vms",
+        ".vmu",
+        ".scn",
+        ".bif",
+        ".svslide",
+        ".dcm",
+        ".dicom",
+        ".czi",
+        ".kfb",
+    }
     | {".btf", ".tf2", ".tf8", ".bigtiff", ".qptiff"}
     | {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".dib"}
     | {".jp2", ".j2k", ".j2c", ".jpf", ".jpx"}
@@ -49,7 +65,7 @@ class ReaderReport(NamedTuple):
 def is_slide_path(path: Path) -> bool:
     """Whether a file found in a folder is to be taken for a slide, by its suffix; hidden files are not.
 
-    A third-party reader adds its suffixes by a class attribute ``suffixes``, e.g. ``(".kfb",)``.
+    A third-party reader adds its suffixes by a class attribute ``suffixes``, e.g. ``(".sdpc",)``.
     """
     others = READERS.values().keys() - READERS.built_in.keys()
     theirs = {suffix.lower() for name in others for suffix in getattr(READERS.load(name), "suffixes", ())}
@@ -57,7 +73,7 @@ def is_slide_path(path: Path) -> bool:
 
 
 def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = None) -> Reader:
-    """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, plain image, others).
+    """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, image, KFB, others).
 
     Raises:
         SlideError: no such file, nothing opens it, or it does not hold what is chosen. A named reader that cannot open

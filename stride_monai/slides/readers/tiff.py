@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides.protocol import PictureChoice, Pixels, UnknownFormatError
+from stride_monai.slides.readers.tiles import TileCache
 from stride_monai.slides.tiff.color import Colors
 from stride_monai.slides.tiff.decode import decode_segment
 from stride_monai.slides.tiff.directory import FileBytes, TiffError, is_tiff
 from stride_monai.slides.tiff.layout import open_layout
 
 __all__ = ["TiffReader"]
-
-_CACHE_BYTES = 64 * 2**20
 
 
 class TiffReader:
@@ -58,7 +55,7 @@ class TiffReader:
         self.notes = layout.notes
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(page.size for page in self._levels)
         self.bounds = (0, 0, *self.level_sizes[0])
-        self._cache = _Cache(_CACHE_BYTES)
+        self._cache = TileCache()
 
     def _all_colors(self, white: int) -> list[Colors]:
         try:
@@ -105,35 +102,3 @@ class TiffReader:
     def close(self) -> None:
         self._file.close()
         self._cache.clear()
-
-
-class _Cache:
-    """The most recently used tiles, up to a number of bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._tiles: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[int, int]) -> Pixels | None:
-        with self._lock:
-            tile = self._tiles.get(key)
-            if tile is not None:
-                self._tiles.move_to_end(key)
-            return tile
-
-    def put(self, key: tuple[int, int], tile: Pixels) -> None:
-        with self._lock:
-            if key in self._tiles:
-                return
-            self._tiles[key] = tile
-            self._bytes += tile.nbytes
-            while self._bytes > self._limit and len(self._tiles) > 1:
-                _, oldest = self._tiles.popitem(last=False)
-                self._bytes -= oldest.nbytes
-
-    def clear(self) -> None:
-        with self._lock:
-            self._tiles.clear()
-            self._bytes = 0

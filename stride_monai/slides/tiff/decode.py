@@ -14,7 +14,7 @@ import numpy.typing as npt
 from stride_monai.slides.tiff.directory import FileBytes
 from stride_monai.slides.tiff.page import JPEG, JPEG2000, Page
 
-__all__ = ["Samples", "decode_segment", "first_tile_contradicts", "is_cut_jpeg", "uses_16_bits"]
+__all__ = ["Samples", "decode_rgb_jpeg", "decode_segment", "first_tile_contradicts", "is_cut_jpeg", "uses_16_bits"]
 
 Samples = npt.NDArray[Any]
 """uint8 or uint16 ``[height, width, samples]`` as stored: no colour conversion, but for JPEG's YCbCr."""
@@ -178,6 +178,21 @@ def first_tile_contradicts(page: Page) -> bool:
         return False  # damaged: it fails where it is read
     other_colors = head.samples == 3 and head.ycbcr is (page.photometric != _YCBCR)
     return other_colors or head.width > page.segment_width or head.height > page.segment_height
+
+
+def decode_rgb_jpeg(data: bytes, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """A JPEG of exactly this size as uint8 ``[height, width, 3]`` RGB.
+
+    Raises:
+        ValueError: it has another size or no colours, is cut short, or is damaged; decoders raise errors of their own.
+    """
+    head = _jpeg_head(data)
+    if (head.width, head.height, head.samples) != (width, height, 3):
+        stated = f"{head.width}x{head.height} px and {head.samples} colours"
+        raise ValueError(f"its JPEG header states {stated} instead of {width}x{height} and 3")
+    if data.rfind(b"\xff\xd9") < head.scan:
+        raise ValueError("cut short")
+    return np.asarray(imagecodecs.jpeg8_decode(data, outcolorspace=_RGB), np.uint8).reshape(height, width, 3)
 
 
 def is_cut_jpeg(data: bytes | mmap.mmap) -> bool:
