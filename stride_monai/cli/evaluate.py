@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from stride_monai.evaluation.study.model_card import BundleCard
     from stride_monai.evaluation.study.part import Settings
     from stride_monai.evaluation.study.study import Study
+    from stride_monai.operating_point import OperatingPointFile
 
 __all__ = ["evaluate"]
 
@@ -37,6 +39,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Judge slides of this split alone: train, validation or test.")] = "",
     threshold: Annotated[
         float | None, typer.Option(help="Call slides positive at or above it, whatever the system called them.")
+    ] = None,
+    operating_point: Annotated[
+        Path | None, typer.Option("--operating-point", help="The same with the threshold of a file of operating-point.")
     ] = None,
     by: Annotated[
         list[str] | None,
@@ -79,16 +84,20 @@ def evaluate(
     from stride_monai.evaluation.study.model_card import model_card as card_of
     from stride_monai.evaluation.study.study import Others, run_study
     from stride_monai.evaluation.study.writing import refuse_out, write_study
+    from stride_monai.operating_point import read_operating_point
 
-    settings = _settings(threshold, by, prevalence, replicates, seed)
-    more = (mapping, truth_map, compare, compare_map, cells, validation, features, *(repeat or ()))
+    if threshold is not None and operating_point is not None:
+        raise ConfigError("both --threshold and --operating-point are given", "give one of them")
+    point = read_operating_point(operating_point) if operating_point else None
+    settings = _settings(threshold, point, by, prevalence, replicates, seed)
+    more = (mapping, truth_map, compare, compare_map, cells, validation, features, operating_point, *(repeat or ()))
     refuse_out(out, [path for path in (predictions, truth, *more) if path])
     bundle = _bundle(model_card) if model_card else None
     marked = (cells, read_cells(cells)) if cells else None
     known = _Truth(truth, truth_map)
     with if_stopped(lambda: "nothing was written; give the same command again"):
         _tell(f"reading {predictions.name}")
-        cohort = known.joined(predictions, mapping, split)
+        cohort = known.joined(predictions, mapping, split, point)
         others = Others(
             compare=known.joined(compare, compare_map, split) if compare else None,
             validation=known.joined(validation, mapping, "") if validation else None,
@@ -113,11 +122,23 @@ class _Truth:
 
         self._truth = read_truth(path, _mapping(mapping))
 
-    def joined(self, predictions: Path, mapping: Path | None, split: str) -> JudgedCohort:
-        from stride_monai.evaluation.inputs.joining import join_truth
+    def joined(
+        self, predictions: Path, mapping: Path | None, split: str, point: OperatingPointFile | None = None
+    ) -> JudgedCohort:
+        """Predictions and truth; refuses slides that an operating point does not hold for."""
+        from stride_monai.evaluation.inputs.joining import cohort_hash, join_truth
         from stride_monai.evaluation.inputs.predictions import read_predictions
+        from stride_monai.evaluation.inputs.results_folder import refuse_other_point
 
-        return join_truth(read_predictions(predictions, _mapping(mapping)), self._truth, split)
+        said = read_predictions(predictions, _mapping(mapping))
+        if point is None:
+            return join_truth(said, self._truth, split)
+        refuse_other_point(point, said.screened)
+        cohort = join_truth(said, self._truth, split)
+        if point.chosen_on.cohort_sha256 == cohort_hash(cohort.slide_id, cohort.label):
+            note = "the operating point was chosen on these very slides: what it achieves on them says little"
+            return replace(cohort, notes=(*cohort.notes, note))
+        return cohort
 
 
 def _mapping(path: Path | None) -> Mapped:
@@ -135,7 +156,12 @@ def _bundle(name: str) -> BundleCard:
 
 
 def _settings(
-    threshold: float | None, by: list[str] | None, prevalence: list[float] | None, replicates: int, seed: int
+    threshold: float | None,
+    point: OperatingPointFile | None,
+    by: list[str] | None,
+    prevalence: list[float] | None,
+    replicates: int,
+    seed: int,
 ) -> Settings:
     from stride_monai.evaluation.study.part import PREVALENCES, Settings
 
@@ -146,9 +172,12 @@ def _settings(
         raise ConfigError(f"invalid --replicates {replicates}", "give 1000, or 0 for none")
     if threshold is not None and not abs(threshold) < float("inf"):
         raise ConfigError(f"invalid --threshold {threshold}", "give a finite number")
+    source = "" if threshold is None else "given by --threshold"
+    if point is not None:
+        threshold, source = point.threshold, f"chosen on {point.date}: {point.in_words()}"
     return Settings(
         threshold=threshold,
-        threshold_from="given by --threshold" if threshold is not None else "",
+        threshold_from=source,
         by=None if by is None else tuple(by),
         prevalences=tuple(prevalence) if prevalence else PREVALENCES,
         replicates=replicates,

@@ -14,7 +14,7 @@ from scipy import special, stats
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.inputs.joining import JudgedCohort, join_truth
 from stride_monai.evaluation.inputs.predictions import Predictions
-from stride_monai.evaluation.inputs.results_folder import common_ground
+from stride_monai.evaluation.inputs.results_folder import refuse_other_point
 from stride_monai.evaluation.inputs.truth import Truth
 from stride_monai.evaluation.operating_points import CONFIDENCE, share
 from stride_monai.evaluation.reports import header, plain
@@ -168,7 +168,7 @@ def transfer(
             holds for.
     """
     scores, before = _scores(new), _scores(reference)
-    _refuse_others(new, reference, point)
+    refuse_other_point(point, [*new.screened, *reference.screened])
     notes = [*new.notes, *(f"reference: {note}" for note in reference.notes)]
     shifts = {"all": shift_of(before, scores)}
     cohort = None if truth is None else join_truth(new, truth)
@@ -202,15 +202,6 @@ def _scores(of: Predictions) -> Floats:
     if not len(scores):
         raise ManifestError(f"{of.name} has no slide with a score", "see the status of its slides")
     return scores
-
-
-def _refuse_others(new: Predictions, reference: Predictions, point: OperatingPointFile) -> None:
-    held = common_ground([*new.screened, *reference.screened])
-    if others := point.holds_for.differences(held):
-        raise ManifestError(
-            f"the operating point does not hold for these slides: {'; '.join(others)}",
-            "screen them with the weights and settings that it was chosen with",
-        )
 
 
 def _achieved(cohort: JudgedCohort, threshold: float) -> tuple[Share | None, Share | None]:

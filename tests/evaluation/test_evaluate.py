@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import subprocess
@@ -211,6 +212,31 @@ def test_everything_at_once(command: Command, tmp_path: Path) -> None:
     status, printed = command(*words[:5], "--validation", validation, "--model-card", "swift")
     assert status == 2
     assert "unknown bundle 'swift'" in printed
+
+
+def test_the_file_of_an_operating_point_decides_on_other_slides(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, true = made_up()
+    for k, row in enumerate(true):
+        row["split"] = "validation" if k < 60 else "test"
+    predictions, truth = write_rows(tmp_path / "p.csv", said), write_rows(tmp_path / "t.csv", true)
+    words = ["stride-monai", "operating-point", predictions, "--truth", truth, "--out", tmp_path / "point.json"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    with contextlib.suppress(SystemExit):
+        main()
+    point = json.loads((tmp_path / "point.json").read_text())
+    with_point = (predictions, "--truth", truth, "--operating-point", tmp_path / "point.json", "--replicates", 0)
+    status, printed = command(*with_point, "--split", "test", "--out", tmp_path / "o")
+    assert status == 0, printed
+    found = metrics(tmp_path / "o")["operating_point"]
+    assert found["threshold"] == pytest.approx(point["threshold"])
+    assert "60 validation slides" in found["source"]
+    assert "very slides" not in " ".join(metrics(tmp_path / "o")["notes"])
+    status, printed = command(*with_point, "--split", "validation", "--out", tmp_path / "o")
+    assert "chosen on these very slides" in printed
+    status, printed = command(*with_point, "--threshold", 0.5, "--out", tmp_path / "o")
+    assert (status, "both --threshold and" in printed) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import ManifestError
 from stride_monai.findings import SCHEMA_VERSION, Quality, SlideStatus
-from stride_monai.operating_point import HoldsFor
+from stride_monai.operating_point import HoldsFor, OperatingPointFile
 from stride_monai.ownership import read_json
 from stride_monai.run_index import RUN_NAME, Outcome
 
-__all__ = ["FINDINGS_NAME", "Results", "ScreenedSlide", "common_ground", "read_results"]
+__all__ = ["FINDINGS_NAME", "Results", "ScreenedSlide", "common_ground", "read_results", "refuse_other_point"]
 
 FINDINGS_NAME = "findings.json"
 _JUDGED = (SlideStatus.OK, SlideStatus.UNSATISFACTORY)
@@ -82,6 +82,19 @@ def common_ground(slides: Iterable[ScreenedSlide]) -> HoldsFor:
             )
     mpps = [slide.mpp for slide in judged if slide.mpp is not None]
     return replace(first.held_for, slide_mpp=(min(mpps), max(mpps)))
+
+
+def refuse_other_point(point: OperatingPointFile, slides: Iterable[ScreenedSlide]) -> None:
+    """Refuse to judge slides by an operating point that does not hold for them, as far as it is known.
+
+    Raises:
+        ManifestError: they were screened with other weights or settings than it was chosen with.
+    """
+    if others := point.holds_for.differences(common_ground(slides)):
+        raise ManifestError(
+            f"the operating point does not hold for these slides: {'; '.join(others)}",
+            "screen them with the weights and settings that it was chosen with",
+        )
 
 
 def read_results(folder: Path) -> Results:
