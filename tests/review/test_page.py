@@ -5,6 +5,7 @@ The pictures of docs/review.md are made here: ``STRIDE_SCREENSHOTS=docs/figures 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ needs("fastapi", "review")
 from review_client import Reader  # noqa: E402
 from review_samples import running, write_phantom_study  # noqa: E402
 
-from stride_monai.annotations import Action, AnnotationStore, Kind, Role, Users  # noqa: E402
+from stride_monai.annotations import Action, AnnotationStore, Kind, Role, Users, export_cohort  # noqa: E402
+from stride_monai.data import SlideRecord, read_cells  # noqa: E402
 from stride_monai.review import create_app  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -103,7 +105,7 @@ def shot(page: Any, name: str) -> None:
     if "STRIDE_SCREENSHOTS" not in os.environ:
         return
     page.wait_for_timeout(900)  # the view comes to rest
-    page.screenshot(path=Path(os.environ["STRIDE_SCREENSHOTS"]) / f"review-{name}.jpg", type="jpeg", quality=82)
+    page.screenshot(path=Path(os.environ["STRIDE_SCREENSHOTS"]) / f"review-{name}.jpg", type="jpeg", quality=70)
 
 
 def labels(page: Any) -> list[str]:
@@ -117,7 +119,7 @@ def kinds(store: AnnotationStore) -> list[tuple[str, Any]]:
 
 
 def test_a_slide_is_read_by_keyboard_and_everything_is_found_again(
-    open_page: Callable[..., Any], store: AnnotationStore
+    open_page: Callable[..., Any], store: AnnotationStore, study: tuple[Path, Path], tmp_path: Path
 ) -> None:
     page = open_page()
     assert page.inner_text("#progress-text") == "0 of 12 read"
@@ -125,7 +127,6 @@ def test_a_slide_is_read_by_keyboard_and_everything_is_found_again(
     before = page.evaluate(zoom)
     press(page, "-", "-", "-")
     page.wait_for_function(f"() => document.querySelector('#scale span').textContent !== {before!r}")
-    shot(page, "overview")
     press(page, "4", "x", "c", "u")
     wait_saved(page)
     read = [after for kind, after in kinds(store) if kind == "label"]
@@ -152,6 +153,16 @@ def test_a_slide_is_read_by_keyboard_and_everything_is_found_again(
     assert cell.label == "ASC-H/HSIL"
     assert all(action.seconds >= 0 and not action.blind for action in store.actions(SLIDE))
     assert "min left" in page.inner_text("#progress-text")
+    page.click("#export")
+    with page.expect_download() as downloaded:
+        page.click("#dialog a[download$=geojson]")
+    features = json.loads(downloaded.value.path().read_text(encoding="utf-8"))["features"]
+    names = [feature["properties"].get("classification", {}).get("name") for feature in features]
+    assert len(names) == 12
+    assert "ASC-H/HSIL" in names
+    export_cohort([store.state(SLIDE)], [SlideRecord(SLIDE, next(study[1].iterdir()), mpp=0.25)], tmp_path / "cohort")
+    to_train_on = {cell.label for cell in read_cells(tmp_path / "cohort" / "cells.csv")}
+    assert {"ASC-H/HSIL", "NILM"} <= to_train_on
 
 
 def test_a_missed_cell_is_drawn_by_keyboard_moved_and_removed(
@@ -194,13 +205,16 @@ def test_a_box_is_drawn_with_the_mouse_where_the_mouse_is(
     page.mouse.move(x + 60, y + 40, steps=6)
     shot(page, "drawing")
     page.mouse.up()
+    page.wait_for_selector("#gallery li:nth-child(13)")
     wait_saved(page)
     (kind, drawn), *_ = kinds(store)
     assert kind == "box_added"
     assert drawn[:2] == pytest.approx(first.center, abs=4)  # the cell in hand is in the middle of the view
     assert (drawn[2] - drawn[0]) / (drawn[3] - drawn[1]) == pytest.approx(1.5, abs=0.1)
-    page.mouse.click(x + 30, y + 20)
     assert page.inner_text("#cell h2") == "Drawn cell"
+    press(page, "ArrowLeft")  # moves the view, as the slide has the focus
+    press(page, "k")
+    page.wait_for_function("() => document.querySelector('#cell h2').textContent !== 'Drawn cell'")
 
 
 def test_undo_and_redo(open_page: Callable[..., Any], store: AnnotationStore) -> None:
@@ -247,7 +261,6 @@ def test_a_disagreement_is_settled(
     page.fill('[name="password"]', "wrong horse battery")
     press(page, "Enter")
     page.wait_for_selector(".wrong:not(:empty)")
-    shot(page, "sign-in")
     page.fill('[name="password"]', PASSWORD)
     press(page, "Enter")
     wait_ready(page)

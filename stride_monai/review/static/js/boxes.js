@@ -24,6 +24,7 @@ export function startBoxes() {
   anno.on("clickAnnotation", (annotation) => { if (!mode && annotation.id !== GHOST) select(annotation.id, { move: false }); });
   anno.on("createAnnotation", drawn);
   anno.on("updateAnnotation", changed);
+  viewer.element.addEventListener("pointerdown", () => { if (mode?.kind === "draw") anno.removeAnnotation(GHOST); }, true);
   viewer.addHandler("open", redraw);
   on("cells filter boxes", redraw);
   on("cell", refresh);

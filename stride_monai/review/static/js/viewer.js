@@ -18,7 +18,7 @@ export function startViewer() {
   });
   viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys.js has all keys
   viewer.addHandler("tile-load-failed", unreadable);
-  viewer.addHandler("open", () => { showScale(); showCurrent({ immediately: true }); });
+  viewer.addHandler("open", () => { showScale(); showCurrent(); });
   for (const name of ["animation", "resize", "open"]) viewer.addHandler(name, showScale);
   name();
   on("slide", openSlide);
@@ -64,13 +64,14 @@ async function unreadable(event) {
 
 const image = () => viewer?.world.getItemAt(0);
 
-export function showCurrent(options = {}) {
+// The cell in hand in the middle of the view, at once: a flight there would keep the reader, and the next key, waiting.
+export function showCurrent() {
   const cell = currentCell();
   if (!cell?.box || !image()) return;
   const [x0, y0, x1, y1] = cell.box;
   const side = Math.max(CELL_VIEW_UM / state.slide.mpp, 2.2 * Math.max(x1 - x0, y1 - y0));
   const around = image().imageToViewportRectangle((x0 + x1 - side) / 2, (y0 + y1 - side) / 2, side, side);
-  viewer.viewport.fitBounds(around, options.immediately ?? matchMedia("(prefers-reduced-motion: reduce)").matches);
+  viewer.viewport.fitBounds(around, true);
 }
 
 export const showWhole = () => viewer.viewport?.goHome();
