@@ -74,7 +74,10 @@ def load_models(config: ScreeningConfig) -> Models:
     if config.rerank:
         top_k = detection.bundle.numbers["top_k"]
         reranker, again = reranker_from(store, top_k, config.candidates, config.reranker)
-    slides = load_classifier(store, detection, _classifier_name(config, given), reranker, config.force)
+    name = _classifier_name(config, given)
+    slides = load_classifier(store, detection, name, reranker, config.force)
+    if name != config.classifier:
+        slides = slides._replace(choice=Choice(name, "the operating point names it"))
     words = store[TEXT_BUNDLE]
     # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
     strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))

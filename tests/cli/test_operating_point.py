@@ -247,6 +247,7 @@ def test_the_file_names_the_classifier_where_nothing_else_does(chosen: tuple[Pat
     file.write_text(json.dumps(raw))
     found = screened(home, operating_point=file)
     assert found.provenance.used["classifier"] == "swift_mil"
+    assert found.provenance.used["why"]["classifier"] == "the operating point names it"
     assert found.call == "positive"
 
 
