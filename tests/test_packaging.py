@@ -26,6 +26,9 @@ def test_bundles_and_weights_travel_with_the_wheel(tmp_path: Path) -> None:
     for bundle in ("detection", "cell_cls", "swift_mil", "text_align"):
         for name in ("configs/metadata.json", "configs/inference.json", "LICENSE", "models/tiny.safetensors"):
             assert (site / "stride_monai" / "bundles" / bundle / name).is_file(), f"{bundle}/{name} is not in the wheel"
+    page = site / "stride_monai" / "review"
+    for name in ("static/index.html", "static/js/main.js", "static/vendor/annotorious/LICENSE", "texts/zh.json"):
+        assert (page / name).is_file(), f"{name} of the review page is not in the wheel"
     bundles = (path for path in (site / "stride_monai" / "bundles").rglob("*") if path.is_file())
     assert {path.suffix or path.name for path in bundles} == {".json", ".conf", ".md", ".safetensors", "LICENSE"}
     doctor = [sys.executable, "-m", "stride_monai", "doctor", "--json"]
