@@ -26,6 +26,7 @@ __all__ = [
     "files_below",
     "fingerprint",
     "free_name",
+    "joint_sha256",
     "moved",
     "moved_folder",
     "paths_of",
@@ -241,6 +242,11 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def joint_sha256(digests: Sequence[str]) -> str:
+    """The hash of several files, such as weights and what differs from them: that of their hashes in turn."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def fingerprint(path: Path) -> str:

@@ -37,6 +37,10 @@ def evaluate(
     ] = None,
     truth_map: Annotated[Path | None, typer.Option("--truth-map", help="The same for the truth table.")] = None,
     split: Annotated[str, typer.Option(help="Judge slides of this split alone: train, validation or test.")] = "",
+    unsatisfactory: Annotated[
+        bool,
+        typer.Option("--with-unsatisfactory", help="Judge unsatisfactory slides that have a score like the others."),
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Call slides positive at or above it, whatever the system called them.")
     ] = None,
@@ -94,7 +98,7 @@ def evaluate(
     refuse_out(out, [path for path in (predictions, truth, *more) if path])
     bundle = _bundle(model_card) if model_card else None
     marked = (cells, read_cells(cells)) if cells else None
-    known = _Truth(truth, truth_map)
+    known = _Truth(truth, truth_map, unsatisfactory)
     with if_stopped(lambda: "nothing was written; give the same command again"):
         _tell(f"reading {predictions.name}")
         cohort = known.joined(predictions, mapping, split, point)
@@ -117,10 +121,10 @@ def evaluate(
 class _Truth:
     """The truth table, to which predictions are joined."""
 
-    def __init__(self, path: Path, mapping: Path | None) -> None:
+    def __init__(self, path: Path, mapping: Path | None, unsatisfactory: bool) -> None:
         from stride_monai.evaluation.inputs.truth import read_truth
 
-        self._truth = read_truth(path, _mapping(mapping))
+        self._truth, self._unsatisfactory = read_truth(path, _mapping(mapping)), unsatisfactory
 
     def joined(
         self, predictions: Path, mapping: Path | None, split: str, point: OperatingPointFile | None = None
@@ -132,9 +136,9 @@ class _Truth:
 
         said = read_predictions(predictions, _mapping(mapping))
         if point is None:
-            return join_truth(said, self._truth, split)
+            return join_truth(said, self._truth, split, self._unsatisfactory)
         refuse_other_point(point, said.screened)
-        cohort = join_truth(said, self._truth, split)
+        cohort = join_truth(said, self._truth, split, self._unsatisfactory)
         if point.chosen_on.cohort_sha256 == cohort_hash(cohort.slide_id, cohort.label):
             note = "the operating point was chosen on these very slides: what it achieves on them says little"
             return replace(cohort, notes=(*cohort.notes, note))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from stride_monai.errors import BundleError, check_name
-from stride_monai.files import paths_of, sha256_of
+from stride_monai.files import joint_sha256, paths_of, sha256_of
 from stride_monai.networks.weights import load_into
 from stride_monai.workflows.locate import PROFILES, bundle_root
 from stride_monai.workflows.messages import own_error
@@ -149,7 +148,7 @@ def _is_plain(value: Any) -> bool:
 def hash_of(paths: Sequence[Path]) -> str:
     """SHA-256 of a weights file; of several, that of their hashes one after the other."""
     hashes = [sha256_of(path) for path in paths]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return joint_sha256(hashes)
 
 
 def _advice(profile: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from evaluation_tables import made_up, write_rows
 from fake_screening import FakeScreener, slides_in, write_json
@@ -25,6 +26,7 @@ from stride_monai.cli.main import main
 from stride_monai.evaluation.figures import style
 from stride_monai.exporters.html import write as write_html
 from stride_monai.findings import Pictures, Screened
+from stride_monai.phantom.render import render_slide
 from stride_monai.screening.batch import Batch, screen_batch
 
 Command = Callable[..., tuple[int, str]]
@@ -346,6 +348,29 @@ def test_a_results_folder_shows_the_cells_of_what_was_missed(command: Command, t
     status, printed = command(tmp_path / "results", "--truth", tmp_path / "t.csv", "--out", tmp_path / "results")
     assert status == 2
     assert "is the folder of the predictions" in printed
+
+
+@pytest.mark.slow
+def test_from_synthetic_slides_by_screening_to_the_report(command: Command, tmp_path: Path) -> None:
+    true = []
+    for k, label in enumerate(("NILM", "HSIL", "NILM", "LSIL")):
+        render_slide(tmp_path / "sl ides" / f"玻片 {k}.svs", label, diameter_mm=0.2, mpp=0.25, seed=k)
+        true.append({"slide_id": f"玻片 {k}", "label": label})
+    write_rows(tmp_path / "truth.csv", true)
+    words = ["screen", tmp_path / "sl ides", "--out", tmp_path / "results", "--no-descriptions"]
+    done = processes.run("stride_monai", words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    evaluate = (tmp_path / "results", "--truth", tmp_path / "truth.csv", "--out", tmp_path / "report")
+    status, printed = command(*evaluate)
+    assert (status, "4 unsatisfactory" in printed) == (2, True), printed
+    status, printed = command(*evaluate, "--with-unsatisfactory", "--threshold", 1.0, "--model-card", "swift_mil")
+    assert status == 0, printed
+    found = metrics(tmp_path / "report")
+    assert found["slides"]["analysed"] == 4
+    assert found["missed"]["count"] == 2
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,") == 16, "eight cells of each of the two lesions"
+    assert "of this bundle" in (tmp_path / "report" / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_it_needs_no_torch(tmp_path: Path) -> None:

@@ -278,6 +278,18 @@ def test_why_nothing_is_left_is_said() -> None:
         join_truth(made(["a", "b"], [np.nan, 0.1], status=["failed", "ok"]), Truth(["a"], ["NILM"], {}))
 
 
+def test_unsatisfactory_slides_are_judged_if_asked_for() -> None:
+    status = ["unsatisfactory", "unsatisfactory", "failed"]
+    predictions = made(["a", "b", "c"], [0.3, np.nan, 0.4], status=status)
+    truth = Truth(["a", "b", "c"], ["NILM", "HSIL", "LSIL"], {})
+    with pytest.raises(ManifestError, match="--with-unsatisfactory"):
+        join_truth(predictions, truth)
+    cohort = join_truth(predictions, truth, unsatisfactory=True)
+    assert cohort.slide_id.tolist() == ["a"]
+    assert cohort.flow.unjudged == {"failed": 1, "no score": 1}
+    assert "1 unsatisfactory slides are judged" in cohort.notes[0]
+
+
 def test_groups_of_a_lesion_of_unknown_grade() -> None:
     truth = Truth(["a", "b", "c"], [ABNORMAL, "NILM", "SCC"], {})
     cohort = join_truth(made(["a", "b", "c"], [0.1, 0.2, 0.3]), truth)

@@ -21,6 +21,7 @@ from stride_monai.evaluation.inputs.truth import NOT_JUDGEABLE, Truth
 
 __all__ = ["JudgedCohort", "SlideFlow", "Unjudged", "cohort_hash", "join_truth"]
 
+_POOR = "unsatisfactory"
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int8]
@@ -150,11 +151,12 @@ def cohort_hash(slide_ids: Sequence[str] | NDArray[np.str_], labels: Sequence[st
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def join_truth(predictions: Predictions, truth: Truth, split: str = "") -> JudgedCohort:
+def join_truth(predictions: Predictions, truth: Truth, split: str = "", unsatisfactory: bool = False) -> JudgedCohort:
     """Join what a system said with what is true, by slide id.
 
     Args:
         split: judge slides of this split alone; needs a column ``split``.
+        unsatisfactory: judge unsatisfactory slides that have a score (or call) like the others; a note says how many.
 
     Raises:
         ManifestError: no slide is left to judge, saying why; or there is no column ``split``.
@@ -175,7 +177,7 @@ def join_truth(predictions: Predictions, truth: Truth, split: str = "") -> Judge
             out[label] += 1
         else:
             at = place.get(slide_id)
-            why = "missing" if at is None else _why_not(predictions, at, scored)
+            why = "missing" if at is None else _why_not(predictions, at, scored, unsatisfactory)
             if at is None or why:
                 unjudged.append(_unjudged(predictions, slide_id, label, at, why))
             else:
@@ -212,10 +214,11 @@ def _called_by_class(predictions: Predictions) -> Predictions:
     return Predictions(**{**vars(predictions), "call": call.astype(np.int8), "notes": (*predictions.notes, *notes)})
 
 
-def _why_not(predictions: Predictions, at: int, scored: bool) -> str:
+def _why_not(predictions: Predictions, at: int, scored: bool, unsatisfactory: bool) -> str:
     """Why a slide is not analysed; empty where it is."""
-    if predictions.status[at] != "ok":
-        return predictions.status[at]
+    status = predictions.status[at]
+    if status != "ok" and not (unsatisfactory and status == _POOR):
+        return status
     if np.isfinite(predictions.score[at]) if scored else predictions.call[at] >= 0:
         return ""
     return "no score" if scored else "no call"
@@ -236,6 +239,8 @@ def _cohort(
 ) -> JudgedCohort:
     of_truth, of_predictions = places
     probabilities = predictions.probabilities
+    poor = sum(predictions.status[at] == _POOR for at in of_predictions)
+    notes = [f"{poor:,} unsatisfactory slides are judged like the others"] if poor else []
     return JudgedCohort(
         system=predictions.name,
         slide_id=np.array(truth.slide_id, np.str_)[of_truth],
@@ -249,7 +254,7 @@ def _cohort(
         flow=flow,
         results=predictions.results,
         sources={"predictions": dict(predictions.source), "truth": dict(truth.source)},
-        notes=(*predictions.notes, *truth.notes),
+        notes=(*predictions.notes, *truth.notes, *notes),
     )
 
 
@@ -264,7 +269,8 @@ def _nothing_left(predictions: Predictions, truth: Truth, flow: SlideFlow, split
     if not flow.eligible:
         return ManifestError("no slide of the truth table has a diagnosis", "fill in its column label")
     why = ", ".join(f"{count:,} {name}" for name, count in flow.unjudged.items())
-    return ManifestError(f"none of {flow.eligible:,} slides with a diagnosis was judged ({why})", "see their status")
+    advice = "see their status" + (", or judge those too (--with-unsatisfactory)" if _POOR in flow.unjudged else "")
+    return ManifestError(f"none of {flow.eligible:,} slides with a diagnosis was judged ({why})", advice)
 
 
 def _splits(truth: Truth) -> list[str]:

@@ -108,7 +108,11 @@ def discrimination_part(found: Discrimination, calls: Calls | None, level: float
     if first.auc:
         at = first.points[1]
         keys = [
-            ("AUC, positive or NILM", f"{first.auc.estimate:.3f}", f"{bounds_text(first.auc)} (DeLong)"),
+            (
+                "AUC, positive or NILM",
+                f"{first.auc.estimate:.3f}",
+                f"{bounds_text(first.auc)} ({first.auc.method.partition(',')[0]})",
+            ),
             (
                 f"Specificity at sensitivity {percent(at.target, 0)}",
                 f"{at.specificity.estimate:.3f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageTable
 from stride_monai.evaluation.study.checklist import OPEN
 from stride_monai.evaluation.study.part import Part, counted, joined_words
-from stride_monai.files import sha256_of
+from stride_monai.files import joint_sha256, sha256_of
 from stride_monai.findings import DISCLAIMER
 
 __all__ = ["MODEL_CARD_NAME", "BundleCard", "model_card", "read_bundle"]
@@ -114,7 +115,10 @@ def _screened_with(used: Any, bundle: BundleCard) -> str:
     if not isinstance(used, dict):
         return f"the table of predictions does not say with which weights; {OPEN}"
     digests = set(used.values())
-    same = [name for name, digest in bundle.weights.items() if digest in digests]
+    joint = {
+        " and ".join(pair): joint_sha256([bundle.weights[n] for n in pair]) for pair in permutations(bundle.weights, 2)
+    }
+    same = [name for name, digest in {**bundle.weights, **joint}.items() if digest in digests]
     if same:
         return f"{joined_words(same)} of this bundle"
     return "**other weights than this bundle's**: " + ", ".join(f"{n} `{d[:12]}`" for n, d in used.items())
