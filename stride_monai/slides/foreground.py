@@ -18,6 +18,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import disk, isotropic_closing, isotropic_dilation
 from skimage.util import view_as_blocks
 
+from stride_monai.slides.bright_field import check_background, check_colors
 from stride_monai.slides.glass import optical_density, strongest_channel
 from stride_monai.slides.slide import Slide
 from stride_monai.units import Box
@@ -87,7 +88,7 @@ def find_foreground(slide: Slide) -> Foreground:
     how it gets reported. A single field of view (longest side up to 1 mm) is foreground as a whole unless blank.
 
     Raises:
-        SlideError: no part of the slide can be decoded.
+        SlideError: no part of the slide can be decoded, or it is no bright-field slide in colour.
     """
     if max(slide.extent.width, slide.extent.height) <= FIELD_SIDE_UM:
         return _whole_field(slide)
@@ -122,7 +123,9 @@ def _foreground(slide: Slide, survey: _Survey, mask: _Mask, pen: _Mask, bubbles:
 
 def _survey(slide: Slide, mpp: float) -> _Survey:
     pixels, readable, downsample = slide.survey(mpp)
+    check_background(slide.facts.file_name or "slide", pixels, readable)
     density, threshold = optical_density(pixels, readable)
+    check_colors(slide.facts.file_name or "slide", pixels, strongest_channel(density) > threshold)
     return _Survey(density, threshold, readable, mpp, downsample)
 
 
