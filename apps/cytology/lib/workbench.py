@@ -1,0 +1,94 @@
+"""What all tasks of the app share: the folders, the annotations, the networks and their versions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from lib.place import Place
+from lib.trainers.versions import Versions
+from stride_monai.annotations import AnnotationStore, SlideFolder
+from stride_monai.errors import SlideError
+from stride_monai.exporters import load_writers
+from stride_monai.findings import Findings
+from stride_monai.screening import (
+    Batch,
+    CellsClassifier,
+    ClassifyConfig,
+    Screener,
+    ScreeningConfig,
+    SlideInput,
+    load_cells_classifier,
+    screen_batch,
+)
+
+
+class Workbench:
+    """Networks are loaded when they are first needed, and again when another version of one is put to use."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.versions = Versions(place.work / "versions", place.profile)
+        self.busy = threading.Lock()
+        """Held by whoever computes: networks are used by one request at a time."""
+        self._screener: tuple[object, Screener] | None = None
+        self._classifier: tuple[object, CellsClassifier] | None = None
+
+    @cached_property
+    def store(self) -> AnnotationStore:
+        return AnnotationStore(self.place.results)
+
+    @property
+    def slides(self) -> SlideFolder:
+        return SlideFolder(self.place.studies)
+
+    def weights(self, *stages: str) -> Mapping[str, Sequence[Path]]:
+        """Weights of one's own that are in use, of these stages."""
+        return {stage: [path] for stage in stages if (path := self.versions.current_weights(stage)) is not None}
+
+    def screener(self) -> Screener:
+        """Call it while :attr:`busy` is held."""
+        weights = self.weights("detection", "text_align")
+        key = {stage: str(paths) for stage, paths in weights.items()}
+        if self._screener is None or self._screener[0] != key:
+            place = self.place
+            config = ScreeningConfig(
+                profile=place.profile, detector=place.detector, device=place.device, mpp=place.mpp, weights=weights
+            )
+            self._screener = key, Screener(config)
+        return self._screener[1]
+
+    def classifier(self) -> CellsClassifier:
+        """Call it while :attr:`busy` is held."""
+        weights = self.weights("cell_cls")
+        key = {stage: str(paths) for stage, paths in weights.items()}
+        if self._classifier is None or self._classifier[0] != key:
+            place = self.place
+            config = ClassifyConfig(
+                profile=place.profile, device=place.device, mpp=place.mpp, classifier="cell_cls", weights=weights
+            )
+            self._classifier = key, load_cells_classifier(config)
+        return self._classifier[1]
+
+    def screened(self, path: Path, slide_id: str, refresh: bool = False) -> Findings:
+        """The findings of a slide, made where there are none of the present networks; its cells come up for review.
+
+        Raises:
+            SlideError: the slide failed; says why.
+        """
+        results = self.place.results
+        with self.busy:
+            batch = Batch(self.screener(), results, load_writers(), overwrite=refresh, inputs=[path])
+            (outcome,) = screen_batch(batch, [SlideInput(path, slide_id)])
+        if outcome.status == "failed":
+            raise SlideError(outcome.reason)
+        findings = Findings.from_json((results / slide_id / "findings.json").read_text(encoding="utf-8"))
+        self.store.propose(findings, self.place.cells)
+        return findings
+
+    def findings(self) -> list[Findings]:
+        """Of all slides that are screened."""
+        found = sorted(self.place.results.glob("*/findings.json"))
+        return [Findings.from_json(path.read_text(encoding="utf-8")) for path in found]
