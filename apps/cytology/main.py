@@ -20,6 +20,7 @@ from lib.place import Place
 from lib.requests import image_of, params_of
 from lib.scoring.agreement import Agreement, ModelAgainstReaders
 from lib.server.hardening import harden
+from lib.trainers.bundle import say
 from lib.workbench import Workbench
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -31,6 +32,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from stride_monai import __version__
 from stride_monai.active_learning import STRATEGIES
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.errors import StrideError
 
 
 class CytologyApp(MONAILabelApp):
@@ -78,6 +80,19 @@ class CytologyApp(MONAILabelApp):
         found = self._infers[request["model"]].find(image_of(request, self.bench), params_of(request))
         output = request.get("output") or "dsa"
         return {"file": None if output == "json" else found.file(output), "params": found.to_json()}
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """As MONAI Label does it, without telling the folder of the slide."""
+        found = self._strategies[request["strategy"]](request, self.datastore())
+        return {**found, "path": self.bench.slides.path_of(found["id"]).name} if found else {}
+
+    def train(self, request: dict[str, Any]) -> Any:
+        """In a process of its own. What ends it is its last line, and not a traceback."""
+        try:
+            return self._trainers[request["model"]](request, self.datastore())
+        except StrideError as error:
+            say(f"error: {error}")
+            raise SystemExit(2) from None
 
     def info(self) -> dict[str, Any]:
         return {**super().info(), "review": "/review/", "versions": self.bench.versions.to_dict()}

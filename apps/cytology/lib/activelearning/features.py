@@ -17,7 +17,7 @@ def features_of(bench: Workbench, candidates: Candidates) -> NDArray[np.float64]
     with bench.busy:
         networks = bench.classifier().networks
         rows: list[NDArray[np.float64]] = []
-        load = LoadCellCropd(networks.crop_px, networks.crop_mpp)
+        load = LoadCellCropd("image", networks.crop_px, networks.crop_mpp)
         for slide_id, box in zip(candidates.slide_ids, candidates.boxes, strict=True):
             path = bench.slides.path_of(slide_id)
             center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
