@@ -13,6 +13,7 @@ from lib.workbench import Workbench
 from stride_monai.bethesda import ABNORMAL
 from stride_monai.errors import BundleError, ConfigError
 from stride_monai.slides import open_slide
+from stride_monai.units import Box
 
 
 class Detect(FindingTask):
@@ -34,4 +35,4 @@ class Detect(FindingTask):
                     raise ConfigError(f"the region lies outside of {image.name}", "choose one within it")
             found = finder.inferer(slide, finder.detector, None, region)
         pairs = zip(found.boxes, found.scores, strict=True)
-        return [FoundCell(box, ABNORMAL, float(score)) for box, score in pairs], {}
+        return [FoundCell(Box(*map(float, box)), ABNORMAL, float(score)) for box, score in pairs], {}

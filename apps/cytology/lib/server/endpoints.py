@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 _RESERVED = frozenset({"image", "label", "model", "method", "strategy", "session", "result", "file", "request"})
 """Parameters by which a request would become another one than was checked."""
 _FORMS = ("params", "info", "wsi")
-_ADMIN = frozenset(
-    {("POST", "/train/{model}"), ("DELETE", "/train/"), ("GET", "/logs/"), ("DELETE", "/datastore/label")}
-)
+_ADMIN = frozenset({("POST", "/train/{model}"), ("DELETE", "/train/"), ("DELETE", "/datastore/label")})
 _HERE = str(Path(monailabel.endpoints.__file__).parent)
 
 logger = logging.getLogger(__name__)

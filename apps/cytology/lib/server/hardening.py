@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
-from monailabel.endpoints import activelearning, datastore, infer, info, logs, scoring, train, wsi_infer
+from monailabel.endpoints import activelearning, datastore, infer, info, scoring, train, wsi_infer
 
 from lib.server.access import REVIEW, Guard
 from lib.server.endpoints import checked
-from lib.server.versions import versions_router
+from lib.server.trainings import trainings_router
 from stride_monai.review import create_app
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ _KEPT: dict[Any, frozenset[tuple[str, str]]] = {
     wsi_infer: frozenset({("POST", "/infer/wsi/{model}"), ("POST", "/infer/wsi_v2/{model}")}),
     train: frozenset({("GET", "/train/"), ("POST", "/train/{model}"), ("DELETE", "/train/")}),
     scoring: frozenset({("GET", "/scoring/"), ("POST", "/scoring/{method}"), ("DELETE", "/scoring/")}),
-    logs: frozenset({("GET", "/logs/")}),
     datastore: frozenset(
         {
             *(("GET", "/datastore/"), ("PUT", "/datastore/image"), ("HEAD", "/datastore/image")),
@@ -58,7 +57,7 @@ def harden(server: FastAPI, app: CytologyApp) -> None:
         for route in module.router.routes:
             if isinstance(route, APIRoute) and any((method, route.path) in kept for method in route.methods):
                 _add(server, route, app)
-    server.include_router(versions_router(bench))
+    server.include_router(trainings_router(bench))
     server.mount(REVIEW, create_app(bench.place.results, bench.place.studies, bench.store, **_review(app)))
     server.add_api_route("/", lambda: RedirectResponse(f"{REVIEW}/"), methods=["GET"], include_in_schema=False)
     server.add_middleware(Guard, place=bench.place)

@@ -27,6 +27,8 @@ from stride_monai.workflows import bundle_root
 
 _METRIC = {"detection": "val_map", "cell_cls": "val_f1_macro", "text_align": "val_micro_f1"}
 _START_FROM = "start_from"
+LOG_NAME = "log.txt"
+"""In the folder of a training: all that it says."""
 _SHOWN = 20  # last lines of a process that failed
 
 
@@ -59,16 +61,20 @@ class BundleTraining(TrainTask):
             / "trainings"
             / f"{self.stage}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
         )
+        log = work / LOG_NAME
         cohort, splits = self._cohort(work / "cohort")
-        say(f"{sum(s != VALIDATION for s in splits.values())} slides teach, {_judging(splits)} judge")
+        say(f"{sum(s != VALIDATION for s in splits.values())} slides teach, {_judging(splits)} judge", log)
         before, start = self.bench.versions.current(self.stage), self._present()
         epochs = int(request.get("max_epochs") or self.bench.place.max_epochs or 0)
         more = {"max_epochs": str(epochs)} if epochs else {}
-        run_bundle(self._files(), work / "model", cohort, self.stage, {_START_FROM: str(start), **more})
+        run_bundle(self._training_files(), work / "model", cohort, self.stage, {_START_FROM: str(start), **more}, log)
         made = work / "model" / "model.pt"
         both = {"present": start, "new": made}
-        scores = {name: self._judged(weights, cohort, work / f"judged-{name}") for name, weights in both.items()}
-        say(f"{self.metric} on held-out slides: present ({before}) {scores['present']:.4f}, new {scores['new']:.4f}")
+        scores = {name: self._judged(weights, cohort, work / f"judged-{name}", log) for name, weights in both.items()}
+        say(
+            f"{self.metric} on held-out slides: present ({before}) {scores['present']:.4f}, new {scores['new']:.4f}",
+            log,
+        )
         better = scores["new"] >= scores["present"]
         facts = {
             "metric": self.metric,
@@ -78,7 +84,7 @@ class BundleTraining(TrainTask):
             "epochs": epochs or None,
         }
         version = self.bench.versions.add(self.stage, made, facts, use=better)
-        say(f"version {version} of {self.stage} is {'in use' if better else 'kept, and not in use'}")
+        say(f"version {version} of {self.stage} is {'in use' if better else 'kept, and not in use'}", log)
         return {"version": version, "in_use": better, **facts}
 
     def _cohort(self, out: Path) -> tuple[Path, dict[str, str]]:
@@ -114,10 +120,14 @@ class BundleTraining(TrainTask):
         root = bundle_root(self.stage) / "configs"
         return [root / f"{name}.json" for name in (*names, *more)]
 
-    def _judged(self, weights: Path, cohort: Path, out: Path) -> float:
+    def _training_files(self) -> list[Path]:
+        """Of the tiny cell classifier the head alone is trained: a few hundred cells would spoil the features."""
+        return self._files(*(["head"] if self.stage == "cell_cls" and self.bench.place.profile == "tiny" else []))
+
+    def _judged(self, weights: Path, cohort: Path, out: Path, log: Path) -> float:
         """The metric on held-out slides; -1 where it is no number, as without a lesion among them."""
         options = {"weights": str(weights), "split": VALIDATION}
-        run_bundle(self._files("evaluate"), out, cohort, self.stage, options)
+        run_bundle(self._files("evaluate"), out, cohort, self.stage, options, log)
         rows = (line.partition(",") for line in (out / "metrics.csv").read_text(encoding="utf-8").splitlines())
         found = {name.strip(): value for name, _, value in rows}
         try:
@@ -131,13 +141,18 @@ def _judging(splits: Mapping[str, str]) -> int:
     return sum(split == VALIDATION for split in splits.values())
 
 
-def say(line: str) -> None:
-    """To MONAI Label's log of the task."""
+def say(line: str, log: Path | None = None) -> None:
+    """To the task's last lines, which MONAI Label shows, and to the log."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+    if log is not None:
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(f"{line}\n")
 
 
-def run_bundle(files: Sequence[Path], out: Path, cohort: Path, stage: str, options: Mapping[str, str]) -> None:
+def run_bundle(
+    files: Sequence[Path], out: Path, cohort: Path, stage: str, options: Mapping[str, str], log: Path
+) -> None:
     """Run a bundle's configuration in a process, line by line into the log; ending this process ends that one.
 
     Raises:
@@ -155,7 +170,7 @@ def run_bundle(files: Sequence[Path], out: Path, cohort: Path, stage: str, optio
     try:
         for line in process.stdout:
             if line.strip():
-                say(line.rstrip())
+                say(line.rstrip(), log)
                 last = [*last, line.strip()][-_SHOWN:]
         code = process.wait()
     finally:
