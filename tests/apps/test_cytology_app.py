@@ -5,11 +5,14 @@ Where that environment is missing the tests are skipped. One server with two sli
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
+import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +26,7 @@ from hypothesis import given, settings
 
 from stride_monai.annotations import AnnotationStore, Role, Users, corrections
 from stride_monai.bethesda import CELL_CLASSES
+from stride_monai.errors import ConfigError
 from stride_monai.geojson import features_of_bytes
 from stride_monai.units import Box
 
@@ -491,10 +495,23 @@ def test_no_request_makes_the_server_fail(server: httpx.Client) -> None:
         check()
 
 
-def test_wrong_settings_end_the_start_with_a_sentence(home: Path) -> None:
-    command = [PYTHON, "-W", "ignore", "-m", "monailabel.main", "start_server", "--app", ROOT / "apps" / "cytology"]
-    command += ["--studies", home / "slides", "--port", "1", "--conf", "reeder", "x"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=WAIT)
-    assert done.returncode != 0
-    assert "unknown --conf 'reeder': did you mean reader?" in done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("conf", "what"),
+    [
+        ({"reeder": "x"}, "unknown --conf 'reeder': did you mean reader?"),
+        ({"cells": "many"}, "invalid --conf cells 'many': give a whole number from 1"),
+        ({"mpp": "nan"}, "invalid --conf mpp 'nan'"),
+        ({"blind": "perhaps"}, "invalid --conf blind 'perhaps': give true or false"),
+    ],
+)
+def test_wrong_settings_are_refused(conf: dict[str, str], what: str, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("app_place", ROOT / "apps" / "cytology" / "lib" / "place.py")
+    assert spec is not None
+    assert spec.loader is not None
+    place = importlib.util.module_from_spec(spec)
+    sys.modules["app_place"] = place
+    spec.loader.exec_module(place)
+    with pytest.raises(ConfigError, match=re.escape(what)):
+        place.Place.of(str(tmp_path), conf)
+    with pytest.raises(ConfigError, match="lies among the slides"):
+        place.Place.of(str(tmp_path), {"work": str(tmp_path / "work")})
