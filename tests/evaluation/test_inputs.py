@@ -287,7 +287,7 @@ def test_unsatisfactory_slides_are_judged_if_asked_for() -> None:
     cohort = join_truth(predictions, truth, unsatisfactory=True)
     assert cohort.slide_id.tolist() == ["a"]
     assert cohort.flow.unjudged == {"failed": 1, "no score": 1}
-    assert "1 unsatisfactory slides are judged" in cohort.notes[0]
+    assert "judged like the others: 1" in cohort.notes[0]
 
 
 def test_groups_of_a_lesion_of_unknown_grade() -> None:

@@ -33,7 +33,8 @@ _STYLE: Mapping[str, Any] = {
     "xtick.labelsize": 7.5,
     "ytick.labelsize": 7.5,
     "legend.fontsize": 7.5,
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.75,  # a poor curve runs beneath it
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,

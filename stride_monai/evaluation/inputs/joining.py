@@ -240,7 +240,7 @@ def _cohort(
     of_truth, of_predictions = places
     probabilities = predictions.probabilities
     poor = sum(predictions.status[at] == _POOR for at in of_predictions)
-    notes = [f"{poor:,} unsatisfactory slides are judged like the others"] if poor else []
+    notes = [f"unsatisfactory slides that are judged like the others: {poor:,}"] if poor else []
     return JudgedCohort(
         system=predictions.name,
         slide_id=np.array(truth.slide_id, np.str_)[of_truth],
