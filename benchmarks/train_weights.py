@@ -304,9 +304,14 @@ def train_real_detector(work: Path, cohort: Path, out: Path) -> Path:
     return train("detection", "real_tiles", out, DETECTORS["fcos"], **started)
 
 
-def extract_bags(work: Path, cohort: Path, detector: str, splits: tuple[str, ...]) -> Path:
-    folder = work / f"bags-{detector}"
-    top_k = json.loads((bundle_root("swift_mil") / "configs" / "tiny.json").read_text())["top_k"]
+def bag_size() -> int:
+    """K of the tiny profile."""
+    size: int = json.loads((bundle_root("swift_mil") / "configs" / "tiny.json").read_text())["top_k"]
+    return size
+
+
+def extract_bags(work: Path, cohort: Path, detector: str, splits: tuple[str, ...], name: str = "") -> Path:
+    folder, top_k = work / f"bags-{name or detector}", bag_size()
     for split in splits:
         run = {"dataset_dir": cohort, "split": split, "output_dir": folder, "overwrite": False}
         bundle("detection", "inference", "tiny", *DETECTORS[detector], top_k=top_k, **run)

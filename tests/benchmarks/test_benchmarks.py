@@ -38,7 +38,11 @@ TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
 ALONE = ("cric_left_out", "encoder_probe", "review_page")
-BY_HAND = ("real_fields", "score_input")  # need the real pictures and an hour: only their options are looked at here
+BY_HAND = (
+    "real_fields",
+    "score_input",
+    "unseen_laboratories",
+)  # need the real pictures and an hour: only their options are looked at here
 ELSEWHERE = ("annotation_loop", "compare_checkouts", "record", "report")  # tests of their own
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
 

@@ -169,3 +169,19 @@ def test_is_a_monai_trainer() -> None:
 
 def test_epochs_are_about_the_iterations_and_one_at_least() -> None:
     assert [epochs_for(iterations, 100) for iterations in (20, 140, 160, 32_000)] == [1, 1, 2, 320]
+
+
+def test_a_frozen_encoder_gives_the_same_activations_and_stays() -> None:
+    """Only the heads are trained; pseudo-labels, which need the gradient by the features, are as with a free one."""
+    frozen, free = classifier(), classifier()
+    frozen.encoder.encoder.requires_grad_(False)
+    before = copy.deepcopy(frozen.encoder.encoder.state_dict())
+    engines = [trainer(network, bag_batches(1), activation_threshold=0.2) for network in (frozen, free)]
+    for engine in engines:
+        engine.run()
+    ours, theirs = (engine.state.output["loss"] for engine in engines)
+    torch.testing.assert_close(ours, theirs)
+    for name, value in frozen.encoder.encoder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    for (name, mine), other in zip(frozen.slide_head.named_parameters(), free.slide_head.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, msg=name)

@@ -103,6 +103,8 @@ class SwiftStudent(nn.Module):
             found = encoded[len(labeled) :]
             found = found if found.dtype == torch.float64 else found.float()
             features = found.new_zeros(*mask.shape, found.shape[-1]).index_put(mask.nonzero(as_tuple=True), found)
+            if torch.is_grad_enabled() and not features.requires_grad:  # a frozen encoder: eq. 4 differentiates by them
+                features.requires_grad_()
             slides, attention = self.classifier.judge(features, mask, scores)
         inner = cell_logits[len(labeled) :]
         cells = inner.new_zeros(*mask.shape, inner.shape[-1]).index_put(mask.nonzero(as_tuple=True), inner)
