@@ -44,7 +44,8 @@ _EXTRAS = {
     "ssl": ("lightly", "self-supervised training"),
     "baselines": ("xgboost", "the baseline of Zhu et al. 2021"),
     "text": ("transformers", "text encoders for descriptions"),
-    "dicom": ("pydicom", "synthetic slides as DICOM"),
+    "dicom": ("wsidicom", "DICOM that OpenSlide does not read; synthetic slides as DICOM"),
+    "kfb": ("kfbslide", "KFB slides"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
 _BUNDLES = {

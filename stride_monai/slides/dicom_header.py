@@ -30,12 +30,14 @@ class DicomHeader(NamedTuple):
         whole_slide: an image of whole slide microscopy, not a report, an annotation or a directory.
         volume: pixels of the slide; False for its label, overview or thumbnail.
         study: UID of the study; empty where it states none.
+        states_kind: whether it says at all which of them it is.
     """
 
     series: str
     whole_slide: bool
     volume: bool
     study: str = ""
+    states_kind: bool = True
 
 
 def is_dicom(path: Path) -> bool:
@@ -63,6 +65,7 @@ def read_header(path: Path) -> DicomHeader | None:
         found.get(_CLASS) == _WHOLE_SLIDE,
         not {"LABEL", "OVERVIEW", "THUMBNAIL"} & set(kinds),
         found.get(_STUDY, ""),
+        bool(found.get(_IMAGE_TYPE)),
     )
 
 

@@ -116,6 +116,8 @@ def test_the_plane_that_is_looked_into_is_said_and_can_be_chosen(tmp_path: Path)
 
 def test_what_was_not_read_of_a_file_stands_in_its_findings() -> None:
     foreground = SimpleNamespace(notes=("Air bubbles.",), area_mm2=1.0, pen_fraction=0.0)
-    found = SimpleNamespace(foreground=foreground, estimated_cells=9000, focus=1.0, tiles_read=4, unreadable=0)
+    found = SimpleNamespace(
+        foreground=foreground, estimated_cells=9000, focus=1.0, tiles_read=4, unreadable=0, stain=None
+    )
     quality = quality_of(found, SimpleNamespace(reader="tiff"), 0, ("the file holds 3 images",))  # type: ignore[arg-type]
     assert quality.notes == ("The file holds 3 images.", "Air bubbles.")

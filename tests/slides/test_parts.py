@@ -81,7 +81,8 @@ def _dicom(kind: str, series: str, implicit: bool = False, nested: bool = False,
 @pytest.mark.parametrize("nested", [False, True])
 def test_heads_in_other_encodings(tmp_path: Path, implicit: bool, nested: bool) -> None:
     header = read_header(touch(tmp_path / "a", _dicom("LABEL\\NONE", "1.2.3", implicit, nested)))
-    assert header == ("1.2.3", True, False, "1.9")
+    assert header is not None
+    assert header[:4] == ("1.2.3", True, False, "1.9")
     assert identity_of(tmp_path / "a") == {"StudyInstanceUID": "1.9", "SeriesInstanceUID": "1.2.3"}
     assert identity_of(touch(tmp_path / "b", b"II*\0")) == {}
     whole = (tmp_path / "a").read_bytes()

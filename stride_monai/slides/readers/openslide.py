@@ -120,7 +120,8 @@ def _open(path: Path) -> Any:
     except openslide.OpenSlideUnsupportedFormatError as error:
         raise UnknownFormatError(f"{path.name}: not a format of OpenSlide") from error
     except openslide.OpenSlideError as error:
-        raise SlideError(f"{path.name}: OpenSlide cannot open it ({error})") from error
+        why = str(error).removeprefix(f"Reading {path}: ").replace(str(path.parent), "")
+        raise SlideError(f"{path.name}: OpenSlide cannot open it ({why})") from error
 
 
 def _rgb(image: Any) -> Pixels:

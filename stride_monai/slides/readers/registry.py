@@ -24,6 +24,7 @@ READERS: Plugins[ReaderClass] = Plugins(
         "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
         "tiff": "stride_monai.slides.readers.tiff:TiffReader",
         "image": "stride_monai.slides.readers.image:ImageReader",
+        "dicom": "stride_monai.slides.readers.dicom:DicomReader",
         "kfb": "stride_monai.slides.readers.kfb:KfbReader",
         "cucim": "stride_monai.slides.readers.cucim:CuCIMReader",
     },
@@ -73,7 +74,7 @@ def is_slide_path(path: Path) -> bool:
 
 
 def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = None) -> Reader:
-    """The file opened by the named reader, or by the first that can (``auto``: OpenSlide, TIFF, image, KFB, others).
+    """The file opened by the named reader, or by the first that can (``auto``: in the order of ``READERS``).
 
     Raises:
         SlideError: no such file, nothing opens it, or it does not hold what is chosen. A named reader that cannot open
@@ -85,6 +86,7 @@ def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = Non
     if name != AUTO:
         return _opened(name, path, choice)
     reasons: dict[str, StrideError] = {}
+    advice = "check or copy it again"
     for candidate in READERS.values():
         if candidate == _ONLY_BY_NAME:
             continue
@@ -94,10 +96,12 @@ def open_reader(path: Path, name: str = AUTO, choice: PictureChoice | None = Non
             continue
         except StrideError as error:
             reasons.setdefault(error.what.removeprefix(f"{path.name}: "), error)
+            if isinstance(error, MissingExtraError) or candidate == "dicom":  # what could still help
+                advice = error.advice
     if len(reasons) == 1:
         raise next(iter(reasons.values()))
     if reasons:
-        raise SlideError(f"{path.name} cannot be opened ({'; '.join(reasons)})", "check or copy it again")
+        raise SlideError(f"{path.name} cannot be opened ({'; '.join(reasons)})", advice)
     if choice is not None and not choice.first:
         what = f"{path.name}: pictures and planes can be chosen in TIFFs only"
         raise SlideError(what, "leave out --image and --plane")
