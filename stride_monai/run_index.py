@@ -31,6 +31,7 @@ __all__ = [
     "SUMMARY_COLUMNS",
     "SUMMARY_NAME",
     "Outcome",
+    "area_mm2",
     "line_of",
     "summary_bytes",
     "without_folders",
@@ -66,6 +67,7 @@ class Outcome:
         stages: seconds by stage of the work; goes to ``run.json`` only.
         screened_at: when it was screened, ISO 8601, UTC, to a second; where it was not screened again, in the run that
             did. Empty where that is not known. Goes to ``run.json`` only: a slide's own files hold no times.
+        area_mm2: of the picture, in mm2; None where it is not known. Goes to ``run.json`` only.
     """
 
     slide_id: str
@@ -84,6 +86,7 @@ class Outcome:
     path: str = ""
     stages: Mapping[str, float] = field(default_factory=dict)
     screened_at: str = ""
+    area_mm2: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("slide_id", "file_name", "reason", "path"):  # the bytes of a name go where text is expected
@@ -118,6 +121,7 @@ class Outcome:
             resumed=resumed,
             path=str(path),
             stages=dict(stages or {}),
+            area_mm2=area_mm2(findings.slide.width, findings.slide.height, findings.slide.mpp),
         )
 
     @classmethod
@@ -130,8 +134,13 @@ class Outcome:
         return cls(**{**raw, "status": SlideStatus(raw["status"])})
 
 
+def area_mm2(width: int | None, height: int | None, mpp: float) -> float | None:
+    """Of a picture of so many level-0 px, in mm2 to three decimals; None where its size is not known."""
+    return None if width is None or height is None else round(width * height * mpp**2 / 1e6, 3)
+
+
 SUMMARY_COLUMNS: tuple[str, ...] = tuple(
-    item.name for item in dataclasses.fields(Outcome) if item.name not in {"path", "stages", "screened_at"}
+    item.name for item in dataclasses.fields(Outcome) if item.name not in {"path", "stages", "screened_at", "area_mm2"}
 )
 """Columns of ``summary.csv``, in order."""
 

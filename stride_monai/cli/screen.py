@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, PlaneOption, WeightsOption
+from stride_monai.cli.rehearsal import rehearse
+from stride_monai.cli.run_bars import RunBars
 from stride_monai.cli.summary import summarize
-from stride_monai.cli.terminal import plain, progress_bars, say
+from stride_monai.cli.terminal import progress_bars
 from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
 from stride_monai.names import printable
@@ -23,6 +24,7 @@ from stride_monai.names import printable
 if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.config import ScreeningConfig
+    from stride_monai.screening.earlier import Earlier
     from stride_monai.screening.guarded import Allowance
     from stride_monai.screening.inputs import SlideInput
     from stride_monai.screening.store import About
@@ -85,6 +87,18 @@ def screen(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed", help="Only what failed or is missing; what the index has as done is not checked."
+        ),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(help="Slides at once, a process and, where there are several, a GPU each.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be screened and how long it should take.")
+    ] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
 
@@ -92,9 +106,14 @@ def screen(
     """
     from stride_monai.exporters.writers import WRITERS
     from stride_monai.screening.config import ScreeningConfig, parse_weights
+    from stride_monai.screening.crew import environments
+    from stride_monai.screening.earlier import read_earlier
     from stride_monai.screening.guarded import Allowance
+    from stride_monai.screening.inputs import collect
     from stride_monai.screening.store import check_config
 
+    if retry_failed and overwrite:
+        raise ConfigError("--retry-failed keeps what is done, --overwrite does not", "leave one of the two out")
     config = ScreeningConfig(
         mpp=mpp,
         image=image,
@@ -116,7 +135,13 @@ def screen(
     names = None if writers is None else [name.strip() for name in writers.split(",") if name.strip()]
     WRITERS.check(*names or ())
     allowance = Allowance(_limit("--slide-timeout", slide_timeout), _limit("--slide-memory", slide_memory))
-    outcomes, about = _run(config, slides, out, names, allowance, overwrite)
+    environments(workers, device)
+    named = [*slides, *chain(*config.weights.values()), *([operating_point] if operating_point else [])]
+    items = collect(slides)
+    if dry_run:
+        return rehearse(config, items, out, workers, overwrite)
+    earlier = read_earlier(out) if retry_failed else None
+    outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier)
     summarize(outcomes, out, about)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -124,62 +149,36 @@ def screen(
 
 def _run(
     config: ScreeningConfig,
-    slides: Sequence[Path],
+    items: Sequence[SlideInput],
+    named: Sequence[Path],
     out: Path,
     writers: Sequence[str] | None,
     allowance: Allowance,
     overwrite: bool,
+    workers: int,
+    earlier: Earlier | None,
 ) -> tuple[list[Outcome], About | None]:
     """The outcome of each slide, and what screened."""
     from stride_monai.exporters.writers import load_writers
+    from stride_monai.runs.runners import Threads, serial
     from stride_monai.screening.batch import Tell, run_slides
+    from stride_monai.screening.crew import Crew, environments
     from stride_monai.screening.guarded import GuardedScreening
-    from stride_monai.screening.inputs import collect
+    from stride_monai.screening.pace import remember
 
-    items = collect(slides)
-    command, named = [printable(word) for word in sys.argv], [*slides, *chain(*config.weights.values())]
-    named += [config.operating_point] if config.operating_point else []
+    of, allowance = environments(workers, config.device), allowance.shared(workers)
+    load, command = partial(load_writers, writers), [printable(word) for word in sys.argv]
     with progress_bars() as progress:
-        watch = _Watch(progress, len(items))
-        with (
-            if_stopped(watch.so_far),
-            GuardedScreening(config, out, overwrite, partial(load_writers, writers), allowance, watch.load) as one,
-        ):
-            if one.note:
-                watch.note(one.note)
-            run_slides(one, items, out, command, named, Tell(watch.progress, watch.done, watch.note))
-    return watch.outcomes, one.about
-
-
-class _Watch:
-    """Shows how far a run is: a bar of slides, and one of the tiles of the slide in hand."""
-
-    def __init__(self, bars: Progress, total: int) -> None:
-        self.outcomes: list[Outcome] = []
-        self._bars, self._total = bars, total
-        self._slides = bars.add_task("slides", total=total)
-        self._tiles = bars.add_task("tiles", total=None, visible=False)
-
-    def load(self, begins: bool) -> None:
-        self._bars.update(self._tiles, description="loading the networks", total=None, visible=begins)
-
-    def progress(self, item: SlideInput, done: int, total: int) -> None:
-        name = plain(item.slide_id[:30])
-        self._bars.update(self._tiles, description=name, completed=done, total=total, visible=True)
-
-    def done(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        self._bars.update(self._slides, advance=1)
-        self._bars.update(self._tiles, visible=False)
-        if outcome.status == "failed":
-            say(f"[red]failed[/red] {plain(outcome.reason)}", self._bars.console)
-
-    def note(self, text: str) -> None:
-        say(f"[yellow]note[/yellow] {plain(text)}", self._bars.console)
-
-    def so_far(self) -> str:
-        done = sum(outcome.status in {"ok", "unsatisfactory"} for outcome in self.outcomes)
-        return f"{done} of {self._total} slides are done; the same command goes on"
+        bars = RunBars(progress, len(items))
+        make = partial(GuardedScreening, config, out, overwrite, load, allowance, bars.load)
+        with if_stopped(bars.so_far), Crew(make, of) as crew:
+            if crew.note:
+                bars.note(crew.note)
+            runner = serial if workers == 1 else Threads(workers, crew.abandon)
+            tell = Tell(bars.progress, bars.done, bars.note)
+            run_slides(crew, items, out, command, named, tell, runner, earlier)
+    remember(config, workers, bars.outcomes)
+    return bars.outcomes, crew.about
 
 
 def _limit(option: str, value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 from .memory import memory_in_use as memory_in_use
 from .memory import memory_limit as memory_limit
+from .process import AbandonedError as AbandonedError
 from .process import Guard as Guard
 from .process import Limits as Limits
 from .process import OverMemoryError as OverMemoryError

@@ -10,10 +10,11 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Any, BinaryIO, Protocol, cast
 
 from stride_monai import errors
@@ -22,7 +23,15 @@ from stride_monai.guard.frames import read_frame, write_frame
 from stride_monai.guard.memory import family, memory_in_use
 from stride_monai.guard.stops import signals_held
 
-__all__ = ["Guard", "Limits", "OverMemoryError", "OverTimeError", "ProcessEndedError", "UnexpectedError"]
+__all__ = [
+    "AbandonedError",
+    "Guard",
+    "Limits",
+    "OverMemoryError",
+    "OverTimeError",
+    "ProcessEndedError",
+    "UnexpectedError",
+]
 
 _BOOT = """
 import json, sys
@@ -62,6 +71,10 @@ class ProcessEndedError(StrideError):
         self.how, self.trace = how, trace
 
 
+class AbandonedError(StrideError):
+    """Nobody waits for the answer any more; the process was ended."""
+
+
 class OverTimeError(StrideError):
     """The answer did not come in time; the process was ended."""
 
@@ -96,12 +109,14 @@ class Guard:
         target: ``module:function``. Called in the process with ``arguments``; what it gives is called with each request
             and a function ``report(*facts)``, and its result is the answer.
         arguments: whatever can be pickled.
+        environment: variables that the process has beside those of this one.
 
     As a context manager it ends the process with the block.
     """
 
-    def __init__(self, target: str, *arguments: Any) -> None:
+    def __init__(self, target: str, *arguments: Any, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         self._begin = (target, arguments)
+        self._environment, self._abandoned = environment, False
         self._running: _Running | None = None
         self._started = 0
 
@@ -115,12 +130,13 @@ class Guard:
 
         Raises:
             ProcessEndedError, OverTimeError, OverMemoryError: there is none; the next request starts a new process.
+            AbandonedError: :meth:`abandon` was called.
             UnexpectedError: the request met another error; the process goes on.
             StrideError: what the request raised, of the class in :mod:`stride_monai.errors` that it derives from.
         """
         try:
             if self._running is None:
-                self._running = _Running(self._begin)
+                self._running = _Running(self._begin, self._environment)
                 self._started += 1
                 self._answer(self._running, Limits(), None)  # it is ready: that takes none of the request's time
             self._running.send(request)
@@ -138,11 +154,16 @@ class Guard:
         StrideError.__init__(error, what, advice)  # some classes take other arguments than these two
         raise error
 
-    @staticmethod
-    def _answer(running: _Running, limits: Limits, on_report: Report | None) -> tuple[str, Any]:
+    def abandon(self) -> None:
+        """Have the request in hand, and any later one, end in :class:`AbandonedError`; for another thread to call."""
+        self._abandoned = True
+
+    def _answer(self, running: _Running, limits: Limits, on_report: Report | None) -> tuple[str, Any]:
         taken = 0.0
         looked = measured = time.monotonic()
         while True:
+            if self._abandoned:
+                raise AbandonedError("nobody waits for the answer any more")
             message = running.receive(_POLL_SECONDS)
             now = time.monotonic()
             taken += min(now - looked, 10 * _POLL_SECONDS)
@@ -174,7 +195,7 @@ class Guard:
         self.close()
 
 
-def _start(parent: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(parent: int, stderr: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """A new interpreter that serves this process, with the same ``sys.path``."""
     flags = ["-P", *(["-X", "utf8"] if sys.flags.utf8_mode else [])]
     return subprocess.Popen(
@@ -182,18 +203,19 @@ def _start(parent: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
+        env={**os.environ, **environment},
     )
 
 
 class _Running:
     """One started process and the thread that listens to it."""
 
-    def __init__(self, begin: tuple[str, tuple[Any, ...]]) -> None:
+    def __init__(self, begin: tuple[str, tuple[Any, ...]], environment: Mapping[str, str]) -> None:
         self._crash: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         # The system ends the child with the thread that started it; one that is not the main thread may end earlier.
         parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
         with signals_held():
-            self._process = _start(parent, self._crash)
+            self._process = _start(parent, self._crash, environment)
         self.pid = self._process.pid
         self._inbox: SimpleQueue[tuple[str, Any] | None] = SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()

@@ -17,6 +17,8 @@ centre of B; the boxes that this search returns are then compared exactly. The r
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -28,7 +30,7 @@ __all__ = ["BoxStream", "suppress"]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 _COVERED = 0.5
-_BLOCK = 4096
+_FIRST_BLOCK, _BLOCK = 8, 4096
 
 
 def suppress(
@@ -67,14 +69,14 @@ def _greedy(boxes: Floats, nms_iou: float | None) -> NDArray[np.bool_]:
     alive = np.ones(len(boxes), bool)
     if len(boxes) < 2:
         return alive
-    tree = cKDTree(_centres(boxes))
+    crowd = _Crowd(boxes)
     share = _COVERED if nms_iou is None else nms_iou
     radius = _half_side(boxes) * max(1.0, (1 - share) / share)
-    start, size = 0, 64
+    start, size = 0, _FIRST_BLOCK
     while start < len(boxes):  # in blocks that grow: what the best boxes remove from a crowd is never looked up
         block = np.flatnonzero(alive[start : start + size]) + start
+        first, second = crowd.near(boxes, block, radius)
         start, size = start + size, min(2 * size, _BLOCK)
-        first, second = _near(tree, boxes, block, radius)
         first, second = first[second > first], second[second > first]
         inter = _intersection(boxes[first], boxes[second])
         limit = _area(boxes[second])
@@ -82,6 +84,7 @@ def _greedy(boxes: Floats, nms_iou: float | None) -> NDArray[np.bool_]:
             limit = _area(boxes[first]) + limit - inter
         hit = (inter >= share * limit) & (limit > 0)
         _visit(alive, first[hit], second[hit])
+        crowd.keep(alive)
     return alive
 
 
@@ -102,24 +105,44 @@ def _covered(fragments: Floats, whole: Floats) -> NDArray[np.bool_]:
     covered = np.zeros(len(fragments), bool)
     if not len(whole):
         return covered
-    tree = cKDTree(_centres(fragments))
+    crowd = _Crowd(fragments)
     radius = _half_side(whole)
-    for start in range(0, len(whole), _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, len(whole)))
-        first, second = _near(tree, whole, block, radius)
+    start, size = 0, _FIRST_BLOCK
+    while start < len(whole):
+        block = np.arange(start, min(start + size, len(whole)))
+        first, second = crowd.near(whole, block, radius)
+        start, size = start + size, min(2 * size, _BLOCK)
         area = _area(fragments[second])
         inside = _intersection(whole[first], fragments[second])
         covered[second[(inside >= _COVERED * area) & (area > 0)]] = True
+        crowd.keep(~covered)
+        crowd.keep(~covered)
     return covered
 
 
-def _near(tree: cKDTree, boxes: Floats, block: Indices, radius: Floats) -> tuple[Indices, Indices]:
-    """Pairs (index into ``boxes``, index into the tree) whose centres are within the former's radius in x and y."""
-    centres, reach = _centres(boxes[block]), radius[block] * (1 + 1e-9) + 1e-9
-    found = tree.query_ball_point(centres, reach, p=np.inf, return_sorted=False)
-    counts = np.fromiter(map(len, found), np.intp, len(block))
-    second = np.fromiter((j for js in found for j in js), np.intp, int(counts.sum()))
-    return np.repeat(block, counts), second
+class _Crowd:
+    """Boxes among which neighbours are looked up; those that are gone are left out when half of them are.
+
+    Else a crowd of n boxes, most of which fall to the first ones, would be n * n pairs.
+    """
+
+    def __init__(self, boxes: Floats) -> None:
+        self._centres, self._index = _centres(boxes), np.arange(len(boxes))
+        self._tree = cKDTree(self._centres)
+
+    def keep(self, left: NDArray[np.bool_]) -> None:
+        """Leave out boxes that are not ``left``."""
+        index = self._index[left[self._index]]
+        if 2 * len(index) <= len(self._index):
+            self._index, self._tree = index, cKDTree(self._centres[index])
+
+    def near(self, boxes: Floats, block: Indices, radius: Floats) -> tuple[Indices, Indices]:
+        """Pairs (index into ``boxes``, index into the crowd) with centres within the former's radius in x and y."""
+        centres, reach = _centres(boxes[block]), radius[block] * (1 + 1e-9) + 1e-9
+        found = self._tree.query_ball_point(centres, reach, p=np.inf, return_sorted=False)
+        counts = np.fromiter(map(len, found), np.intp, len(block))
+        second = np.fromiter(chain.from_iterable(found), np.intp, int(counts.sum()))
+        return np.repeat(block, counts), self._index[second]
 
 
 def _centres(boxes: Floats) -> Floats:

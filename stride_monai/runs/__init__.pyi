@@ -11,4 +11,5 @@ from .progress import Progress as Progress
 from .runners import Processes as Processes
 from .runners import Runner as Runner
 from .runners import Shared as Shared
+from .runners import Threads as Threads
 from .runners import serial as serial

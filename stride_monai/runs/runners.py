@@ -1,4 +1,4 @@
-"""What does the jobs of a run: this process, or several. Another runner, such as of a cluster, is one more file here.
+"""What does the jobs of a run: this process, threads of it, or several processes. Another runner is one more file here.
 
 A runner is called with the jobs and with whom to tell how far they are. It does each job once by
 :func:`~stride_monai.runs.attempt`, wherever and in whatever order, and yields how each ended, as it ends; a job that
@@ -9,13 +9,15 @@ generator when it wants no more (``contextlib.closing``): no process may outlive
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from ctypes import c_double
 from multiprocessing.sharedctypes import SynchronizedArray
+from queue import SimpleQueue
 from typing import Any, Generic, Protocol
 
 from stride_monai.errors import ConfigError, OutputError
@@ -23,7 +25,7 @@ from stride_monai.guard import signals_held
 from stride_monai.runs.claims import InUseError, JobClaims
 from stride_monai.runs.jobs import Ended, Job, Part, T, attempt, unheard
 
-__all__ = ["Processes", "Runner", "Shared", "serial"]
+__all__ = ["Processes", "Runner", "Shared", "Threads", "serial"]
 
 _POLL_SECONDS = 0.5
 _AHEAD = 2
@@ -80,6 +82,52 @@ class Shared(Generic[T]):
             with self.claims.held(job.id, wait=True):
                 ended = attempt(job)
             yield ended
+
+
+class Threads:
+    """A :class:`Runner`: so many threads, for jobs that wait for a process of their own.
+
+    Args:
+        on_stop: called where the run ends before its jobs have, so that those in hand end soon.
+
+    Raises:
+        ConfigError: there would be no thread to do the work.
+    """
+
+    def __init__(self, workers: int, on_stop: Callable[[], None] = lambda: None) -> None:
+        if workers < 1:
+            raise ConfigError(f"{workers} workers do nothing", "give 1 or more")
+        self.workers, self._on_stop = workers, on_stop
+
+    def __call__(self, jobs: Sequence[Job[T]], on_part: Part = unheard) -> Generator[Ended[T], None, None]:
+        """See :class:`Runner`."""
+        left, taking, over = iter(jobs), threading.Lock(), threading.Event()
+        ended: SimpleQueue[Ended[T]] = SimpleQueue()
+
+        def work() -> None:
+            while not over.is_set():
+                with taking:
+                    job = next(left, None)
+                if job is None:
+                    return
+                try:
+                    ended.put(attempt(job))
+                except BaseException as error:  # the loop below waits for every job
+                    ended.put(Ended(job.id, error=RuntimeError(f"the thread ended ({type(error).__name__})")))
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.workers, len(jobs)))]
+        try:
+            for thread in threads:
+                thread.start()
+            for number in range(1, len(jobs) + 1):
+                yield ended.get()
+                on_part(number)
+        finally:
+            over.set()
+            if any(thread.is_alive() for thread in threads):
+                self._on_stop()
+            for thread in threads:
+                thread.join()
 
 
 class Processes:

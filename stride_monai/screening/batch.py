@@ -25,6 +25,7 @@ from stride_monai.runs.jobs import Ended, Job, Part, attempt, never, unheard
 from stride_monai.runs.ledger import Ledger
 from stride_monai.runs.notes import Notes
 from stride_monai.runs.runners import Runner, serial
+from stride_monai.screening.earlier import Earlier
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.results import ResultFolder
 from stride_monai.slides.parts import own_folders
@@ -213,6 +214,7 @@ def run_slides(
     inputs: Iterable[Path] = (),
     tell: Tell = _NOBODY,
     runner: Runner = serial,
+    kept: Earlier | None = None,
 ) -> list[Outcome]:
     """Have every slide screened and keep the index of the run.
 
@@ -224,22 +226,35 @@ def run_slides(
         out: folder of the results; one folder per slide id below it.
         command, inputs: see :class:`~stride_monai.screening.Batch`.
         runner: does the jobs; one that does them elsewhere pickles ``one`` and ``tell.progress``.
+        kept: a run before, whose slides stand if they were done with the same settings, and are not looked at again.
 
     Raises:
         OutputError: an input would be written over; the folder cannot be written to, another run is using it, or it
             vanishes.
+        ConfigError: the run before had other settings or weights.
     """
     _refuse_inputs(out, inputs, slides)
     info = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "slides": len(slides), "command": list(command)}
+    stand: Mapping[str, Outcome] = {}
+    if kept is not None:
+        settings = str(one.info()["settings"])
+        kept.refuse_other_settings(settings)
+        info, stand = {**info, **kept.what_screened}, kept.done(slides, settings)
     with held(out) as folder, Ledger(folder, {**info, **one.info()}, tell.note) as ledger:
         if folder.note:
             tell.note(folder.note)
         remove_leftovers(out)
+        for outcome in stand.values():
+            ledger.add(outcome, {})
+            tell.done(outcome)
+        left = [item for item in slides if item.slide_id not in stand or item.problem]
         # Whether a slide is done is for those to say who know with what it is screened.
-        jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in _checked(out, slides)]
+        jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in _checked(out, left)]
         with closing(runner(jobs)) as run:
             for ended in run:
                 outcome = ended.get()
+                if kept is not None:
+                    kept.refuse_other_weights(one.info())
                 with unbroken():
                     ledger.add(outcome, one.info())
                     tell.done(outcome)

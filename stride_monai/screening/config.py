@@ -10,11 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from stride_monai.errors import ConfigError, check_name
-from stride_monai.files import paths_of
+from stride_monai.files import config_hash, paths_of
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
 
-__all__ = ["CLASSIFIERS", "PROFILES", "STAGES", "ResolvedConfig", "ScreeningConfig", "check_common", "parse_weights"]
+__all__ = [
+    "CLASSIFIERS",
+    "PROFILES",
+    "STAGES",
+    "ResolvedConfig",
+    "ScreeningConfig",
+    "check_common",
+    "parse_weights",
+    "settings_of",
+]
 
 STAGES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 """The stages that have weights, by the names of their bundles."""
@@ -124,6 +133,11 @@ class ScreeningConfig:
             "weights": {name: [file.name for file in files] for name, files in self.weights.items()},
             "operating_point": None if self.operating_point is None else self.operating_point.name,
         }
+
+
+def settings_of(config: ScreeningConfig) -> str:
+    """Tells runs apart that were asked for different things; whether their weights are the same, it does not tell."""
+    return config_hash({**asdict(config), "device": None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

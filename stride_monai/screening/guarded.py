@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from stride_monai.errors import BundleError
@@ -23,7 +24,7 @@ from stride_monai.guard import (
 from stride_monai.names import readable
 from stride_monai.run_index import Outcome
 from stride_monai.screening.batch import Progress, Writer, failed_slide, not_tried
-from stride_monai.screening.config import ScreeningConfig
+from stride_monai.screening.config import ScreeningConfig, settings_of
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.results import FINDINGS_FILE
 from stride_monai.screening.store import About
@@ -49,6 +50,13 @@ class Allowance(NamedTuple):
     seconds: float | None = None
     gib: float | None = None
 
+    def shared(self, workers: int) -> Allowance:
+        """What a slide may take where so many are screened at once: they share what nobody has set."""
+        whole = memory_limit()
+        if workers == 1 or self.gib is not None or whole is None:
+            return self
+        return self._replace(gib=max(_SHARE_OF_MEMORY * whole / workers, _LEAST_MEMORY) / _GIB)
+
     def limits(self) -> Limits:
         """The limits with which a slide begins."""
         seconds = _SECONDS if self.seconds is None else self.seconds or None
@@ -68,6 +76,7 @@ class GuardedScreening:
         out, overwrite: as of :class:`~stride_monai.screening.Batch`.
         load_writers: gives the writers; a function of a module, as it is called in the other process.
         on_load: told when networks begin to be loaded (True) and when they are (False).
+        environment: variables of the other process.
         target: what the other process runs, see :class:`~stride_monai.guard.Guard`.
 
     Attributes:
@@ -85,18 +94,24 @@ class GuardedScreening:
         load_writers: Callable[[], Mapping[str, Writer]],
         allowance: Allowance = Allowance(),  # noqa: B008
         on_load: Callable[[bool], None] = lambda _: None,
+        environment: Mapping[str, str] = MappingProxyType({}),
         target: str = "stride_monai.screening.worker:worker",
     ) -> None:
         self.about: About | None = None
         self._out, self._allowance, self._on_load = out, allowance, on_load
-        self._guard = Guard(target, config, out, overwrite, load_writers)
+        self._guard = Guard(target, config, out, overwrite, load_writers, environment=environment)
+        self._settings = settings_of(config)
         self._loaded = self._used = 0  # in which process there are networks; which has had a slide
         unknown = memory_in_use(os.getpid()) is None and allowance.gib != 0
         self.note = "this system does not say what memory a process holds: --slide-memory has no effect" * unknown
 
     def info(self) -> Mapping[str, object]:
-        """What screens, for the index of the run; nothing before networks are loaded."""
-        return {} if self.about is None else self.about.info()
+        """What screens, for the index of the run; no more than the settings before networks are loaded."""
+        return {"settings": self._settings, **({} if self.about is None else self.about.info())}
+
+    def abandon(self) -> None:
+        """Have the slide in hand end soon, without a trace; for another thread to call."""
+        self._guard.abandon()
 
     def __call__(self, item: SlideInput, on_progress: Progress | None = None) -> Outcome:
         """The outcome of a slide.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from stride_monai.inferers import nms
 from stride_monai.inferers.nms import BoxStream, suppress
 from stride_monai.inferers.slide_detection import _CUT_MARGIN
 from stride_monai.slides.grid import TileGrid
@@ -107,6 +109,27 @@ def test_a_pile_of_equal_boxes_is_quick() -> None:
     start = time.process_time()
     assert len(suppress(np.tile([[0.0, 0, 9, 9]], (20_000, 1)), np.linspace(0, 1, 20_000))) == 1
     assert time.process_time() - start < 10
+
+
+def test_a_crowd_of_whole_and_cut_boxes_equals_the_oracle_without_looking_up_all_pairs() -> None:
+    random = np.random.default_rng(5)
+    looked_up = 0
+
+    def near(self: nms._Crowd, *words: Any) -> tuple[Any, Any]:
+        nonlocal looked_up
+        pairs = real(self, *words)
+        looked_up += len(pairs[0])
+        return pairs
+
+    real = nms._Crowd.near
+    centre, size = random.normal(0, 4, (1500, 2)), random.uniform(30, 60, (1500, 2))
+    boxes, cut = np.hstack([centre - size / 2, centre + size / 2]), random.random(1500) < 0.3
+    scores = random.random(1500)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms._Crowd, "near", near)
+        stays = suppress(boxes, scores, cut)
+    assert stays.tolist() == oracle(boxes, scores, cut, 0.5)
+    assert looked_up < 1500 * 1500 / 20
 
 
 def test_speck_inside_a_large_cut_cell_does_not_remove_it() -> None:
