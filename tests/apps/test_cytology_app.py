@@ -28,6 +28,7 @@ from stride_monai.annotations import AnnotationStore, Role, Users, corrections
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.errors import ConfigError
 from stride_monai.geojson import features_of_bytes
+from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.units import Box
 
 needs("httpx", "dev")
@@ -450,11 +451,26 @@ def test_slides_can_be_uploaded_and_are_checked(server: httpx.Client, home: Path
     (home / "slides" / "new.tiff").unlink()
 
 
-def test_users_sign_in_where_others_can_reach_the_server(home: Path) -> None:
+def screened_by_command(home: Path) -> Path:
+    """Results that are there when a server starts, with no annotations yet, as ``make app`` finds them."""
+    results = home / "by-command"
+    findings = (home / "slides-labels" / "results" / ONE / "findings.json").read_text()
+    for name in (ONE, TWO):
+        (results / name).mkdir(parents=True)
+        facts = json.loads(findings)
+        facts["slide"] |= {"slide_id": name, "fingerprint": slide_fingerprint(home / "slides" / f"{name}.tiff")}
+        (results / name / "findings.json").write_text(json.dumps(facts))
+    return results
+
+
+def test_users_sign_in_where_others_can_reach_the_server(home: Path, screened: dict[str, Any]) -> None:
+    """And what the command has screened comes up for review."""
+    results = screened_by_command(home)
     users = Users(home / "users.json")
     users.add("ann", "correct horse battery", Role.ANNOTATOR)
     token = users.issue_token("ann")
     conf = ("users", str(home / "users.json"), "work", str(home / "other"), "max_upload_mb", "1")
+    conf += ("results", str(results))
     process, url = start(home / "slides", home / "users.log", *conf)
     try:
         with httpx.Client(base_url=url, timeout=WAIT) as client:
@@ -470,8 +486,11 @@ def test_users_sign_in_where_others_can_reach_the_server(home: Path) -> None:
             shapes = {"shapes": [{"type": "rectangle", "points": [1, 1, 50, 50], "label": "NILM"}]}
             # Whatever the request says, who signed in signs.
             assert send(client, ONE, "a.json", json.dumps(shapes), annotator="somebody else").status_code == 200
-            state = AnnotationStore(home / "other" / "results", create=False).state(ONE)
+            state = AnnotationStore(results, create=False).state(ONE)
             assert {cell.added_by for cell in state.present} == {"ann"}
+            given = client.post("/activelearning/top_k_review", json={"count": 2}).json()["cells"]
+            first = screened["cells"][0]["cell_id"]
+            assert {(cell["slide_id"], cell["cell_id"]) for cell in given} == {(ONE, first), (TWO, first)}
             assert client.put("/datastore/image?image=big", files={"file": ("x.tiff", b"0" * 2**21)}).status_code == 413
     finally:
         process.terminate()

@@ -33,6 +33,7 @@ class Workbench:
         self.versions = Versions(place.work / "versions", place.profile)
         self.busy = threading.Lock()
         """Held by whoever computes: networks are used by one request at a time."""
+        self._taken_up: dict[str, int] = {}
         self._screener: tuple[object, Screener] | None = None
         self._classifier: tuple[object, CellsClassifier] | None = None
 
@@ -88,7 +89,11 @@ class Workbench:
         self.store.propose(findings, self.place.cells)
         return findings
 
-    def findings(self) -> list[Findings]:
-        """Of all slides that are screened."""
-        found = sorted(self.place.results.glob("*/findings.json"))
-        return [Findings.from_json(path.read_text(encoding="utf-8")) for path in found]
+    def take_up(self) -> None:
+        """The cells of slides that were screened by somebody else, as by the command, come up for review too."""
+        for slide_id in self.slides.ids():
+            path = self.place.results / slide_id / "findings.json"
+            stamp = path.stat().st_mtime_ns if path.is_file() else 0
+            if stamp and self._taken_up.get(slide_id) != stamp:
+                self.store.propose(Findings.from_json(path.read_text(encoding="utf-8")), self.place.cells)
+                self._taken_up[slide_id] = stamp

@@ -44,6 +44,7 @@ class ReviewStrategy(Strategy):
             that nobody has screened come first, without cells: screen them.
         """
         who, count = current_user(self.bench.place, request), _count(request.get("count", 1))
+        self.bench.take_up()
         results = self.bench.place.results
         fresh = [one for one in datastore.list_images() if not (results / one / "findings.json").exists()]
         if fresh:
