@@ -32,13 +32,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_SCREENING = (screen, review, classify, doctor, phantom)
-_EVALUATING = (evaluate, operating_point, transfer, monitor, evaluate_readers, import_reads)
-for command in (*_SCREENING, *_EVALUATING):
-    app.command()(command)
-app.add_typer(data_app)
-app.add_typer(annotations_app)
-app.add_typer(bundle_app)
+_PANELS = {
+    "Screen": (screen, classify, doctor),
+    "Review": (review, annotations_app),
+    "Evaluate": (evaluate, operating_point, transfer, monitor, evaluate_readers, import_reads),
+    "Data and training": (data_app, phantom, bundle_app),
+}
+"""The commands as ``--help`` shows them: panels in the order of a user's way."""
+for panel, members in _PANELS.items():
+    for member in members:
+        if isinstance(member, typer.Typer):
+            app.add_typer(member, rich_help_panel=panel)
+        else:
+            app.command(rich_help_panel=panel)(member)
 _GO_ON = "what is done stays; give the same command again"
 
 

@@ -150,7 +150,7 @@ def _run(module: str, arguments: list[str], cwd: str, environment: dict[str, str
 class _Forked:
     """What ``subprocess.Popen`` gives for a guarded process, which is forked here: it has imported PyTorch already."""
 
-    def __init__(self, parent: int, stderr: IO[bytes]) -> None:
+    def __init__(self, parent: int, stderr: IO[bytes], environment: Mapping[str, str]) -> None:
         self.returncode: int | None = None
         (request, stdin), (stdout, reply) = os.pipe(), os.pipe()
         self.pid = os.fork()
@@ -162,6 +162,7 @@ class _Forked:
                     os.dup2(number, target)
                     if number > 2:
                         os.close(number)
+                os.environ.update(environment)
                 serve(parent)
             finally:
                 os._exit(1)
