@@ -16,7 +16,7 @@ from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, Plan
 from stride_monai.cli.rehearsal import rehearse
 from stride_monai.cli.run_bars import RunBars
 from stride_monai.cli.summary import summarize
-from stride_monai.cli.terminal import progress_bars
+from stride_monai.cli.terminal import plain, progress_bars, say
 from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
 from stride_monai.names import printable
@@ -34,7 +34,7 @@ __all__ = ["screen"]
 
 def screen(
     slides: Annotated[
-        list[Path], typer.Argument(help="Slide files, folders of slides, manifests (CSV, JSON), or bag files.")
+        list[str], typer.Argument(help="Slide files, URLs of some, folders, manifests (CSV, JSON), or bag files.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")],
     mpp: MppOption = None,
@@ -136,8 +136,9 @@ def screen(
     WRITERS.check(*names or ())
     allowance = Allowance(_limit("--slide-timeout", slide_timeout), _limit("--slide-memory", slide_memory))
     environments(workers, device)
-    named = [*slides, *chain(*config.weights.values()), *([operating_point] if operating_point else [])]
-    items = collect(slides)
+    paths = _local(slides)
+    named = [*paths, *chain(*config.weights.values()), *([operating_point] if operating_point else [])]
+    items = collect(paths)
     if dry_run:
         return rehearse(config, items, out, workers, overwrite)
     earlier = read_earlier(out) if retry_failed else None
@@ -165,9 +166,10 @@ def _run(
     from stride_monai.screening.crew import Crew, environments
     from stride_monai.screening.guarded import GuardedScreening
     from stride_monai.screening.pace import remember
+    from stride_monai.slides.urls import without_secrets
 
     of, allowance = environments(workers, config.device), allowance.shared(workers)
-    load, command = partial(load_writers, writers), [printable(word) for word in sys.argv]
+    load, command = partial(load_writers, writers), [printable(without_secrets(word)) for word in sys.argv]
     with progress_bars() as progress:
         bars = RunBars(progress, len(items))
         make = partial(GuardedScreening, config, out, overwrite, load, allowance, bars.load)
@@ -179,6 +181,19 @@ def _run(
             run_slides(crew, items, out, command, named, tell, runner, earlier)
     remember(config, workers, bars.outcomes)
     return bars.outcomes, crew.about
+
+
+def _local(slides: Sequence[str]) -> list[Path]:
+    """The arguments as paths; of remote slides copies are fetched first."""
+    from stride_monai.slides.urls import is_url
+
+    urls = [slide for slide in slides if is_url(slide)]
+    if not urls:
+        return [Path(slide) for slide in slides]
+    from stride_monai.slides.remote import fetched
+
+    copies = iter(fetched(urls, lambda name: say(f"fetching {plain(name)}")))
+    return [next(copies) if is_url(slide) else Path(slide) for slide in slides]
 
 
 def _limit(option: str, value: float | None) -> float | None:

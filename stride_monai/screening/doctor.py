@@ -45,6 +45,7 @@ _EXTRAS = {
     "baselines": ("xgboost", "the baseline of Zhu et al. 2021"),
     "text": ("transformers", "text encoders for descriptions"),
     "dicom": ("wsidicom", "DICOM that OpenSlide does not read; synthetic slides as DICOM"),
+    "remote": ("aiohttp", "slides of web servers; s3:// needs s3fs too"),
     "kfb": ("kfbslide", "KFB slides"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }

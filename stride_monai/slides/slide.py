@@ -18,6 +18,7 @@ from stride_monai.slides.protocol import PictureChoice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
+from stride_monai.slides.urls import is_url
 from stride_monai.units import Box, Um
 
 __all__ = ["Slide", "open_slide"]
@@ -58,6 +59,8 @@ def open_slide(
     """Open a slide or a field image.
 
     Args:
+        path: of the file, or a URL (``https://``, ``s3://`` and others): a TIFF is then read in the parts that are
+            asked for, of any other format a copy is fetched (:mod:`stride_monai.slides.remote`).
         mpp: um/px at level 0 if the file's own is missing or wrong; it wins over the file's.
         reader: ``auto``, or the name of one reader, which is then the only one tried.
         image: number, from 1, of the image in a file that holds several; None for the largest.
@@ -70,9 +73,15 @@ def open_slide(
         MissingExtraError: the reader asked for is not installed.
         ConfigError: there is no such reader.
     """
-    opened = open_reader(Path(path), reader, PictureChoice(image, plane))
+    choice = PictureChoice(image, plane)
+    if is_url(path):
+        from stride_monai.slides.remote import open_remote
+
+        opened, name = open_remote(str(path), reader, choice)
+    else:
+        opened, name = open_reader(Path(path), reader, choice), Path(path)
     try:
-        return Slide(Path(path), opened, mpp)
+        return Slide(name, opened, mpp)
     except BaseException:
         opened.close()
         raise

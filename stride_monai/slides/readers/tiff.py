@@ -25,6 +25,9 @@ class TiffReader:
     A tile that the file does not hold cannot be decoded: what was there is not known. Decoded tiles are kept in a small
     cache, since neighbouring regions overlap.
 
+    Args:
+        file: its bytes, where they are not to be read from the path: a remote file, which the path only names.
+
     Attributes:
         tiled: whether the picture is in tiles, else it is in strips.
         orientation: of the stored picture; the pixels given here are those stored.
@@ -34,11 +37,11 @@ class TiffReader:
     name = "tiff"
     chooses = True
 
-    def __init__(self, path: Path, choice: PictureChoice | None = None) -> None:
-        if not is_tiff(path):
+    def __init__(self, path: Path, choice: PictureChoice | None = None, file: FileBytes | None = None) -> None:
+        if not is_tiff(file or path):
             raise UnknownFormatError(f"{path.name}: not a TIFF")
         self._path = path
-        self._file = FileBytes(path)
+        self._file = file or FileBytes(path)
         try:
             layout = open_layout(path, self._file, choice)
             if not layout.levels:
@@ -91,6 +94,8 @@ class TiffReader:
             tile = self._colors[level].rgb(decode_segment(page, index, self._file))
         except TiffError as error:
             raise self._damaged(level, index, error.what) from error
+        except SlideError:  # the file cannot be reached any more: no fault of the tile's
+            raise
         except Exception as error:  # every codec raises errors of its own kind
             raise self._damaged(level, index, str(error) or type(error).__name__) from error
         self._cache.put((level, index), tile)

@@ -165,9 +165,11 @@ class Directory:
             return data.decode("latin-1")
 
 
-def is_tiff(path: Path) -> bool:
+def is_tiff(file: Path | FileBytes) -> bool:
     """Whether a file begins as a TIFF or BigTIFF does."""
-    with path.open("rb") as stream:
+    if isinstance(file, FileBytes):
+        return file.size >= 4 and _shape(file.read(0, 4)) is not None
+    with file.open("rb") as stream:
         return _shape(stream.read(4)) is not None
 
 
