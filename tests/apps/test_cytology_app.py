@@ -312,6 +312,8 @@ def test_two_readers_are_never_given_the_same_cell(server: httpx.Client, screene
         assert answer.status_code == 200, answer.text
         return [(cell["slide_id"], cell["cell_id"]) for cell in answer.json().get("cells", [])]
 
+    for wrong in ({"seed": "x"}, {"seed": -1}, {"count": 0}, {"count": "many"}):
+        assert server.post("/activelearning/random", json=wrong).status_code == 422
     with ThreadPoolExecutor(8) as pool:
         given = [key for keys in pool.map(ask, range(8)) for key in keys]
     assert len(given) == len(set(given)) >= 20

@@ -76,7 +76,7 @@ class ReviewStrategy(Strategy):
             Read(slide_id, cell_id, reader) for (slide_id, cell_id), cell in cells.items() for reader in cell.reads
         ]
         # More than are wanted: others may hold some, which the store alone knows for certain.
-        seed = int(request.get("seed", 0))
+        seed = _seed(request.get("seed", 0))
         rows = propose(self.strategy, candidates, len(cells), seed, reader=who, reads=reads, double_read=double)
         wanted = [CellKey(*candidates.keys[row]) for row in rows]
         given = self.bench.store.assign(who, wanted, count, readers=2 if double else 1)
@@ -86,6 +86,12 @@ class ReviewStrategy(Strategy):
 def _count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
         raise ConfigError(f"count is {value!r:.40}", f"give 1 to {_MOST}")
+    return value
+
+
+def _seed(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        raise ConfigError(f"seed is {value!r:.40}", "give a whole number from 0")
     return value
 
 
