@@ -17,6 +17,7 @@ from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.slides import Slide, is_slide_path, open_slide
 from stride_monai.slides.parts import FolderView, is_suffixless_dicom, slide_fingerprint, slide_of_folder
+from stride_monai.slides.urls import is_url
 
 __all__ = ["SlideInput", "collect", "collect_bags", "is_bag_path", "one_input", "open_input", "slide_fingerprint_of"]
 
@@ -98,13 +99,17 @@ def collect(arguments: Sequence[Path]) -> list[SlideInput]:
 
 
 def one_input(slide: SlideInput | Path | str) -> SlideInput:
-    """The one slide that a file (of the slide, or its bag), a folder or a list names.
+    """The one slide that a file (of the slide, or its bag), a folder, a list or a URL names.
 
     Raises:
         SlideError: it cannot be a slide, or there are several.
     """
     if isinstance(slide, SlideInput):
         return slide
+    if is_url(slide):
+        from stride_monai.slides.remote import fetched
+
+        slide = fetched([str(slide)], lambda name: None)[0]
     items = collect_bags([Path(slide)]) if is_bag_path(Path(slide)) else collect([Path(slide)])
     if len(items) > 1:
         raise SlideError(f"{slide} holds {len(items)} slides", "name one of them; stride-monai screen takes them all")

@@ -15,6 +15,7 @@ from web_server import Server, serving
 
 from stride_monai.cli.screen import _local
 from stride_monai.errors import ConfigError, RegionError, SlideError
+from stride_monai.screening.inputs import one_input
 from stride_monai.slides import block_cache, open_slide, remote
 from stride_monai.slides.block_cache import FolderCache
 from stride_monai.slides.remote import RemoteError, fetched
@@ -150,6 +151,7 @@ def test_what_was_used_longest_ago_goes_first_and_nothing_else(tmp_path: Path) -
 
 def test_the_command_line_takes_urls_among_paths(server: Server, tmp_path: Path) -> None:
     url, path = slide(server)
+    assert one_input(url).path.read_bytes() == path.read_bytes()
     here, copy = _local(["d/b.tif", url])
     assert here == Path("d/b.tif")
     assert (copy.name, copy.read_bytes()) == ("a.tif", path.read_bytes())
