@@ -42,6 +42,9 @@ def screen(
     plane: PlaneOption = None,
     reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="On a CPU: torch, openvino (extra fast), onnx (extra onnx), or auto for the fastest.")
+    ] = "torch",
     profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
     detector: Annotated[
         str, typer.Option(help="auto (fcos; yolo with --profile paper), fcos, yolo (extra yolo), or another of yours.")
@@ -120,6 +123,7 @@ def screen(
         plane=plane,
         reader=reader,
         device=device,
+        runtime=runtime,
         profile=profile,
         detector=detector,
         rerank=rerank,

@@ -68,6 +68,8 @@ def say_what_ran(about: About) -> None:
         say(f"described by text_align ({words.why}): {how}")
     else:
         say(f"[yellow]no descriptions[/yellow]: {plain(words.why)}")
+    if about.runtime:
+        say(plain(f"networks run by {about.runtime}"))
     if about.operating_point:
         say(plain(f"calls by {about.operating_point}"))
     if not about.holds:

@@ -10,9 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["each_on_one_thread", "one_thread", "over_crops"]
+__all__ = ["CPU_BATCH", "each_on_one_thread", "one_thread", "over_crops"]
 
-_BATCH, _CPU_BATCH = 32, 8
+_BATCH, CPU_BATCH = 32, 8
 """Crops per forward. Large ones gain nothing on a CPU, where every thread has its own forward in memory."""
 
 Input = TypeVar("Input")
@@ -49,7 +49,7 @@ def over_crops(forward: Callable[[Tensor], Tensor], crops: Tensor, device: torch
     Every batch has the same size, the last one padded: kernels are chosen by shape, so what is computed of a cell does
     not depend on how many other cells the slide has.
     """
-    size = _CPU_BATCH if device.type == "cpu" else _BATCH
+    size = CPU_BATCH if device.type == "cpu" else _BATCH
 
     @torch.inference_mode()
     def batch_of(batch: Tensor) -> Tensor:

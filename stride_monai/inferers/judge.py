@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,7 @@ def judge(
     name: str = "the slide",
     clock: Clock | None = None,
     levels: Sequence[int] = (),
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> Evidence:
     """What a slide classifier says of a bag: of each of its cells, and of the slide by the ``top_k`` best.
 
@@ -67,6 +68,7 @@ def judge(
         name: of the slide, for the message.
         clock: gets the seconds of the stages ``classify`` and ``decide``.
         levels: of the encoder, to be kept for descriptions (:class:`~stride_monai.networks.CellViews`).
+        forward: computes the features in the place of torch (:mod:`stride_monai.runtimes`).
 
     Raises:
         SlideError: it gives non-finite values.
@@ -74,7 +76,7 @@ def judge(
     clock = clock or Clock()
     with clock.stage("classify"):
         count = int(bag.mask.sum())
-        features = encode(bag.images[:count], classifier, levels)
+        features = encode(bag.images[:count], classifier, levels, forward)
     with clock.stage("decide"):
         mine = features[:, : classifier.encoder.feature_dim]
         evidence = decide(mine, classifier, top_k, activation, bag.scores[:count])
@@ -83,10 +85,15 @@ def judge(
     return replace(evidence, features=features) if levels else evidence
 
 
-def encode(crops: Tensor, classifier: SlideClassifier, levels: Sequence[int] = ()) -> Tensor:
+def encode(
+    crops: Tensor,
+    classifier: SlideClassifier,
+    levels: Sequence[int] = (),
+    forward: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Features ``[n, D]`` of uint8 crops ``[n, 3, H, W]``; a cell's do not depend on the other cells of the slide."""
     views = CellViews(classifier.encoder, levels)
-    return over_crops(views.encode, crops, classifier.threshold.device, views.feature_dim)
+    return over_crops(forward or views.encode, crops, classifier.threshold.device, views.feature_dim)
 
 
 @one_thread()  # what it computes is small, and gets the same bits on any number of threads

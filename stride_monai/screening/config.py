@@ -11,6 +11,7 @@ from typing import Any
 
 from stride_monai.errors import ConfigError, check_name
 from stride_monai.files import config_hash, paths_of
+from stride_monai.runtimes.choice import check_runtime
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
 
@@ -43,6 +44,8 @@ class ScreeningConfig:
         mpp: um/px that wins over the file's own; a manifest's value for one slide wins over this.
         reader: ``auto``, or the name of one (:mod:`stride_monai.slides.readers`).
         device: ``auto`` for the first GPU where there is one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1`` ...
+        runtime: what computes detector and cell encoder: ``torch``, on a CPU ``openvino`` or ``onnx``, or ``auto`` for
+            the fastest that is installed (:func:`stride_monai.runtimes.choose_runtime`).
         profile: ``tiny``, of which weights ship, or ``paper``.
         bundles: folder with bundles of the user's, some or all; None for those of the package.
         detector: ``auto`` for that of the profile, or the name of one (:class:`~stride_monai.screening.BundleStore`).
@@ -67,6 +70,7 @@ class ScreeningConfig:
     mpp: float | None = None
     reader: str = "auto"
     device: str = "auto"
+    runtime: str = "torch"
     profile: str = "tiny"
     bundles: Path | None = None
     detector: str = "auto"
@@ -93,6 +97,7 @@ class ScreeningConfig:
             if number is not None and number < 1:
                 raise ConfigError(f"invalid {name} {number}", "give a whole number from 1")
         READERS.check(self.reader)
+        check_runtime(self.runtime)
         check_name("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
         self._check_contradictions()
 
@@ -148,6 +153,7 @@ class ResolvedConfig:
 
     Attributes:
         mpp, mpp_source, reader: of the slide; None before one is opened.
+        runtime: what computes detector and cell encoder: its ``name``, ``version``, and ``why`` it is this one.
         why: of detector and classifier, in words why it is this one.
         bundles: name of the folder that was given; None where all are the package's.
         rerank, reranker, candidates: None and False without re-ranking.
@@ -165,6 +171,7 @@ class ResolvedConfig:
     """
 
     device: str
+    runtime: Mapping[str, str]
     precision: str
     profile: str
     bundles: str | None

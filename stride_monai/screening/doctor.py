@@ -47,6 +47,8 @@ _EXTRAS = {
     "dicom": ("wsidicom", "DICOM that OpenSlide does not read; synthetic slides as DICOM"),
     "remote": ("aiohttp", "slides of web servers; s3:// needs s3fs too"),
     "kfb": ("kfbslide", "KFB slides"),
+    "fast": ("openvino", "--runtime openvino, faster on a CPU"),
+    "onnx": ("onnxruntime", "--runtime onnx"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }
 _BUNDLES = {

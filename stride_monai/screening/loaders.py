@@ -19,6 +19,8 @@ from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.alignment.views import described_dim
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.operating_point import read_operating_point
+from stride_monai.runtimes.choice import choose_runtime
+from stride_monai.screening.compiled import compiled
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
 from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin, Source
@@ -64,7 +66,7 @@ def load_models(config: ScreeningConfig) -> Models:
         BundleError: a bundle or its weights are missing, or the operating point was set for another bag size or on the
             cells of another detector, or text_align was trained on another image encoder.
         ConfigError: the detector is unknown, the device is not there, or the classifier does not take such crops.
-        MissingExtraError: the detector needs a package that is not installed.
+        MissingExtraError: the runtime or the detector needs a package that is not installed.
     """
     device = choose_device(config.device)
     store = BundleStore.of(config, device)
@@ -83,9 +85,10 @@ def load_models(config: ScreeningConfig) -> Models:
     strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))
     explainer = load_explainer(store, slide_classifier_of(slides).encoder, config.descriptions, strict)
     models = join(detection, slides, reranker, device, config.force, explainer, given)
-    if reranker is None:
-        return models
-    return replace(models, origins={**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))})
+    if reranker is not None:
+        origins = {**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))}
+        models = replace(models, origins=origins)
+    return compiled(models, choose_runtime(config.runtime, device.type))
 
 
 def given_point(config: ScreeningConfig) -> GivenPoint | None:

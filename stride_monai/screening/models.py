@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from stride_monai.inferers.threshold import ChosenCells, GivenPoint, threshold_f
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.operating_point import HoldsFor
+from stride_monai.runtimes.choice import RuntimeChoice, choose_runtime
 from stride_monai.screening.store import About, Choice, Chosen, Origin
 
 __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
@@ -40,6 +41,8 @@ class Models:
         given_point: the operating point that the user gave as a file; None for the stored one.
         threshold_source: where the stored threshold comes from, in words.
         notes: what the weights of each bundle say of themselves, and what concerns the threshold.
+        runtime: what computes detector and cell encoder.
+        features: computes the features of cells in the place of torch; None for torch.
     """
 
     detector: TileDetector | None
@@ -56,6 +59,8 @@ class Models:
     given_point: GivenPoint | None = None
     threshold_source: str = "stored with the weights"
     notes: Mapping[str, str] = field(default_factory=dict)
+    runtime: RuntimeChoice = field(default_factory=lambda: choose_runtime("torch", "cpu"))
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
     def note(self) -> str:
@@ -81,6 +86,7 @@ class Models:
             None if again is None else (again.name, again.top_k, again.candidates),
             dict(self.origins),
             "" if self.given_point is None else self.given_point.source,
+            self.runtime.in_words(),
         )
 
     def without_detector(self) -> Models:

@@ -185,10 +185,10 @@ class Screener:
         )
 
     def _judge(self, bag: CellBag, name: str, clock: Clock) -> tuple[Evidence, Sequence[tuple[Description, ...]]]:
-        levels = self.models.explainer.levels
-        evidence = judge(bag, self.models.classifier, self._top_k, self._activation, name, clock, levels)
+        models, levels = self.models, self.models.explainer.levels
+        evidence = judge(bag, models.classifier, self._top_k, self._activation, name, clock, levels, models.features)
         with clock.stage("describe"):
-            return evidence, self.models.explainer.describe(evidence.features, evidence.cell_classes, name)
+            return evidence, models.explainer.describe(evidence.features, evidence.cell_classes, name)
 
     def _findings(self, item: SlideInput, seen: _Seen) -> Findings:
         facts, reason, probabilities = seen.facts, seen.bag.unsatisfactory, seen.evidence.slide
@@ -236,6 +236,7 @@ class Screener:
         words = models.explainer.facts
         return ResolvedConfig(
             device=models.device.type,
+            runtime=models.runtime._asdict(),
             precision="float32",
             profile=config.profile,
             bundles=None if config.bundles is None else config.bundles.absolute().name,

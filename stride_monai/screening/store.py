@@ -80,6 +80,7 @@ class About:
         note: see :class:`~stride_monai.screening.Models`.
         holds: whether the threshold holds for these cells, so that calls are made.
         operating_point: in words the file that decides; empty where the threshold in the weights does.
+        runtime: in words what computes detector and cell encoder.
         reranked: the name of what re-ranks, the cells that it keeps, and of how many; None without.
     """
 
@@ -92,6 +93,7 @@ class About:
     reranked: tuple[str, int, int] | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     operating_point: str = ""
+    runtime: str = ""
 
     def info(self) -> dict[str, object]:
         """For ``run.json``."""
@@ -100,6 +102,7 @@ class About:
             "classifier": self.classifier._asdict(),
             "descriptions": self.descriptions.to_dict(),
             "operating_point": self.operating_point or None,
+            "runtime": self.runtime or None,
             "weights": dict(self.weights),
             "weights_from": {
                 name: {"from": origin.how, "files": [str(file.absolute()) for file in origin.files]}

@@ -26,7 +26,7 @@ from torchvision.ops import batched_nms, box_convert
 from stride_monai.errors import ConfigError, MissingExtraError
 from stride_monai.networks.exporting import recording, unit_range
 
-__all__ = ["BoxDetector", "TileDetections", "TileDetector", "YoloDetector", "detect", "detect_on_tiles"]
+__all__ = ["BoxDetector", "TileDetections", "TileDetector", "YoloDetector", "best_boxes", "detect", "detect_on_tiles"]
 
 LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 """Weights of the parts of the loss: the defaults of the network's authors."""
@@ -68,7 +68,7 @@ def detect_on_tiles(
     image = unit_range(image, next(network.parameters()))
     with eval_mode(network):
         prediction = network(image).float()
-    return [_select(tile, min_score, max_per_tile, nms_iou) for tile in prediction]
+    return [best_boxes(tile, min_score, max_per_tile, nms_iou) for tile in prediction]
 
 
 def detect(
@@ -220,7 +220,8 @@ class _Traced(nn.Module):
         return prediction
 
 
-def _select(prediction: Tensor, min_score: float, max_per_tile: int, nms_iou: float) -> TileDetections:
+def best_boxes(prediction: Tensor, min_score: float, max_per_tile: int, nms_iou: float) -> TileDetections:
+    """Detections of one tile from a network's output [4 + classes, A], see :func:`detect_on_tiles`."""
     scores, label = prediction[4:].max(dim=0)
     found = scores >= min_score
     boxes, scores, label = prediction[:4, found].T, scores[found], label[found]

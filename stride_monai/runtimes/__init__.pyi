@@ -1,0 +1,12 @@
+from .choice import RUNTIMES as RUNTIMES
+from .choice import RuntimeChoice as RuntimeChoice
+from .choice import check_runtime as check_runtime
+from .choice import choose_runtime as choose_runtime
+from .compiling import TOLERANCE as TOLERANCE
+from .compiling import compile_network as compile_network
+from .compiling import runtime_named as runtime_named
+from .networks import CompiledDetector as CompiledDetector
+from .networks import compile_detector as compile_detector
+from .networks import compile_features as compile_features
+from .protocol import Run as Run
+from .protocol import Runtime as Runtime
