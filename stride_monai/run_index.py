@@ -1,4 +1,5 @@
-"""The index of one run: ``summary.csv`` for people and spreadsheets, ``run.json`` for machines.
+"""The index of one run: ``summary.csv`` for people and spreadsheets, ``run.json`` for machines. ``summary.parquet``
+is the same with types, and is written where Arrow may be imported.
 
 ``run.json`` is the one file that holds full paths; ``summary.csv`` and everything in a slide's folder know a slide by
 its id and its file name. While a run goes on, :mod:`stride_monai.runs.ledger` keeps them.
@@ -27,12 +28,15 @@ __all__ = [
     "ERRORS_NAME",
     "INDEX_NAMES",
     "LOG_NAME",
+    "PARQUET_MARK",
+    "PARQUET_NAME",
     "RUN_NAME",
     "SUMMARY_COLUMNS",
     "SUMMARY_NAME",
     "Outcome",
     "area_mm2",
     "line_of",
+    "plain_reason",
     "summary_bytes",
     "without_folders",
     "write_run",
@@ -42,7 +46,10 @@ __all__ = [
 SUMMARY_NAME = "summary.csv"
 RUN_NAME = "run.json"
 LOG_NAME = "outcomes.jsonl"
-INDEX_NAMES: tuple[str, ...] = (SUMMARY_NAME, RUN_NAME, LOG_NAME)
+PARQUET_NAME = "summary.parquet"
+PARQUET_MARK = "stride_monai.summary"
+"""Key of the metadata by which the table is known to be ours."""
+INDEX_NAMES: tuple[str, ...] = (SUMMARY_NAME, RUN_NAME, LOG_NAME, PARQUET_NAME)
 ERRORS_NAME = "errors"
 
 
@@ -203,12 +210,11 @@ def summary_bytes(folder: Path, outcomes: Iterable[Outcome]) -> bytes:
 
 def _row(outcome: Outcome, folder: Path) -> tuple[object, ...]:
     """In the order of the columns; None is an empty cell."""
-    reason = outcome.reason and without_folders(" ".join(outcome.reason.split()), Path(outcome.path), folder)
     return (
         harmless(outcome.slide_id),
         harmless(outcome.file_name),
         outcome.status,
-        harmless(reason),
+        harmless(plain_reason(outcome, folder)),
         f"{outcome.seconds:.3f}",
         _number(outcome.score),
         outcome.slide_class,
@@ -219,6 +225,11 @@ def _row(outcome: Outcome, folder: Path) -> tuple[object, ...]:
         outcome.unreadable_regions,
         outcome.resumed,
     )
+
+
+def plain_reason(outcome: Outcome, folder: Path) -> str:
+    """Why a slide is not ``ok``: one line, without folders of the slide or of the results."""
+    return outcome.reason and without_folders(" ".join(outcome.reason.split()), Path(outcome.path), folder)
 
 
 def _number(value: float | None) -> str | None:

@@ -20,6 +20,7 @@ from stride_monai.cli.review import review
 from stride_monai.cli.screen import screen
 from stride_monai.cli.terminal import err_console, forgive, plain, say
 from stride_monai.cli.transfer import transfer
+from stride_monai.cli.watch import watch
 from stride_monai.errors import StrideError
 from stride_monai.guard import Stopped, stoppable
 
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _PANELS = {
-    "Screen": (screen, classify, doctor),
+    "Screen": (screen, watch, classify, doctor),
     "Review": (review, annotations_app),
     "Evaluate": (evaluate, operating_point, transfer, monitor, evaluate_readers, import_reads),
     "Data and training": (data_app, phantom, bundle_app),

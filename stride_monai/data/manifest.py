@@ -1,7 +1,7 @@
 """Manifests: which slides there are, whose they are, and what is known of each.
 
-A manifest is a CSV file (or a JSON list) with one slide per row; only ``path`` is required. A cohort folder holds
-``manifest.csv``, ``cells.csv`` (see :mod:`stride_monai.data.cells`) and the slides.
+A manifest is a CSV file (or a JSON list, or a Parquet file) with one slide per row; only ``path`` is required. A cohort
+folder holds ``manifest.csv``, ``cells.csv`` (see :mod:`stride_monai.data.cells`) and the slides.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def read_manifest(path: Path | str) -> list[SlideRecord]:
 
     Args:
         path: a CSV file (comma, semicolon or tab; header with the names of :data:`COLUMNS`) or a JSON file: a list of
-            objects with those names, or decathlon style, lists named ``training``, ``validation``, ``test``.
+            objects with those names, or decathlon style, lists named ``training``, ``validation``, ``test``; or, by
+            its suffix, a Parquet file.
             Relative slide paths are relative to the manifest's folder, ``~`` is the home folder, and a path is found
             whichever way its accents are spelt. ``slide_id`` defaults to the file stem,
             ``image`` stands for ``path`` and ``label`` for ``slide_class``. Whether the slides exist is not checked:

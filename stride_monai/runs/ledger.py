@@ -27,6 +27,8 @@ from stride_monai.ownership import read_json, refuse_foreign
 from stride_monai.run_index import (
     INDEX_NAMES,
     LOG_NAME,
+    PARQUET_MARK,
+    PARQUET_NAME,
     RUN_NAME,
     SUMMARY_COLUMNS,
     SUMMARY_NAME,
@@ -40,19 +42,20 @@ from stride_monai.runs.claims import HeldFolder
 __all__ = ["Ledger", "read_log"]
 
 _NOTE = "stride-monai: slides of a run that goes on or was cut off, one per line as in run.json"
+_TAIL = 64 << 10
 _LOG_BEGINS = f'{{"log": "{_NOTE}"'
 
 
 def read_log(folder: Path) -> tuple[dict[str, Any], list[Outcome]]:
     """What is known of a run that goes on or was cut off: what it is (``run`` of ``run.json``), and its slides so far.
 
-    A line that the machine did not finish is left out.
+    A line that the machine did not finish is left out; of a slide that ended twice, how it ended last.
 
     Raises:
         OSError: there is no log.
     """
     info: dict[str, Any] = {}
-    outcomes = []
+    outcomes: dict[tuple[str, str], Outcome] = {}
     with (folder / LOG_NAME).open(encoding="utf-8", errors="replace") as log:
         for line in log:
             with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
@@ -60,8 +63,9 @@ def read_log(folder: Path) -> tuple[dict[str, Any], list[Outcome]]:
                 if "run" in raw:
                     info |= raw["run"]
                 else:
-                    outcomes.append(Outcome.from_dict(raw))
-    return info, outcomes
+                    outcome = Outcome.from_dict(raw)
+                    outcomes[outcome.slide_id, outcome.path] = outcome
+    return info, list(outcomes.values())
 
 
 class Ledger:
@@ -78,7 +82,7 @@ class Ledger:
     """
 
     def __init__(self, folder: HeldFolder, info: Mapping[str, Any], note: Callable[[str], None]) -> None:
-        self.info, self.outcomes = dict(info), list[Outcome]()
+        self.info, self._known = dict(info), dict[tuple[str, str], Outcome]()
         self._held, self._folder, self._note = folder, folder.path, note
         self._torn, self._due = False, 1
         self._times: dict[str, str] = {}
@@ -91,6 +95,20 @@ class Ledger:
             self._take_up()
             self._times |= _times(self._folder)
         return self
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """How each slide ended, in the order in which they first did."""
+        return list(self._known.values())
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def write(self) -> None:
+        """Bring the index up to what the log has; trouble with that ends no run."""
+        self._due = len(self) + len(self) // 4 + 1
+        with contextlib.suppress(OutputError):
+            _write_index(self._folder, self.info, self.outcomes, finished=False)
 
     def _take_up(self) -> None:
         """Make the index of a run that was cut off from its log: it stays, if this one ends before its first slide."""
@@ -108,6 +126,8 @@ class Ledger:
         somebody has edited since it was written is kept under another name. Later trouble with log or index ends no
         run: the one has what the other lacks.
 
+        A slide that ends once more has its last outcome.
+
         Raises:
             OutputError: the folder is gone; for the first slide, nothing can be written.
         """
@@ -117,7 +137,7 @@ class Ledger:
         new = {name: info[name] for name in info if self.info.get(name) != info[name]}
         self.info |= new
         line, log = line_of(outcome), self._folder / LOG_NAME
-        if not self.outcomes:
+        if not self._known:
             self._set_aside()
             head = {"schema_version": SCHEMA_VERSION, "package_version": __version__, "disclaimer": DISCLAIMER}
             facts = {"log": _NOTE, **head, "run": self.info, "screened_at": self._times}
@@ -130,18 +150,16 @@ class Ledger:
                 stream.flush()
                 self._torn = False
                 os.fsync(stream.fileno())
-        self.outcomes.append(outcome)
-        if len(self.outcomes) >= self._due:
-            self._due = len(self.outcomes) + len(self.outcomes) // 4 + 1
-            with contextlib.suppress(OutputError):
-                _write_index(self._folder, self.info, self.outcomes, finished=False)
+        self._known[outcome.slide_id, outcome.path] = outcome
+        if len(self) >= self._due:
+            self.write()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
             self._finish(finished=True)
-        elif self.outcomes:
+        elif self._known:
             with contextlib.suppress(OutputError):  # whatever ended it is what is said
                 self._held.check()
                 self._finish(finished=False)
@@ -223,10 +241,23 @@ def _own(folder: Path, name: str) -> bool:
         return False
     if name == SUMMARY_NAME:
         return _first_line(path) == ",".join(SUMMARY_COLUMNS)
+    if name == PARQUET_NAME:
+        return _ends_as_ours(path)
     if name == LOG_NAME:
         return _first_line(path).startswith(_LOG_BEGINS)
     raw = read_json(path)
     return isinstance(raw, dict) and raw.get("disclaimer") == DISCLAIMER and {"run", "slides", "counts"} <= set(raw)
+
+
+def _ends_as_ours(path: Path) -> bool:
+    """Whether a Parquet file has our mark: its metadata stand at its end."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _TAIL))
+            tail = stream.read()
+    except OSError:
+        return False
+    return tail.endswith(b"PAR1") and PARQUET_MARK.encode() in tail
 
 
 def _first_line(path: Path) -> str:

@@ -6,8 +6,8 @@ Whatever happens to a slide alone is its outcome.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from stride_monai.files import remove_leftovers, temporary_folder
 from stride_monai.findings import Screened, SlideStatus
 from stride_monai.guard import unbroken
 from stride_monai.ownership import refuse_inputs, refuse_within
-from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, Outcome, without_folders
+from stride_monai.run_index import ERRORS_NAME, INDEX_NAMES, PARQUET_NAME, Outcome, without_folders
 from stride_monai.runs.claims import held
 from stride_monai.runs.jobs import Ended, Job, Part, attempt, never, unheard
 from stride_monai.runs.ledger import Ledger
@@ -28,6 +28,7 @@ from stride_monai.runs.runners import Runner, serial
 from stride_monai.screening.earlier import Earlier
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.results import ResultFolder
+from stride_monai.screening.summary_table import write_summary_parquet
 from stride_monai.slides.parts import own_folders
 
 if TYPE_CHECKING:  # the process that only watches needs no networks
@@ -39,6 +40,7 @@ __all__ = [
     "Progress",
     "Tell",
     "Writer",
+    "checked",
     "failed_by",
     "failed_slide",
     "not_tried",
@@ -240,7 +242,7 @@ def run_slides(
         settings = str(one.info()["settings"])
         kept.refuse_other_settings(settings)
         info, stand = {**info, **kept.what_screened}, kept.done(slides, settings)
-    with held(out) as folder, Ledger(folder, {**info, **one.info()}, tell.note) as ledger:
+    with held(out) as folder, Ledger(folder, {**info, **one.info()}, tell.note) as ledger, _table(out, ledger, tell):
         if folder.note:
             tell.note(folder.note)
         remove_leftovers(out)
@@ -249,7 +251,7 @@ def run_slides(
             tell.done(outcome)
         left = [item for item in slides if item.slide_id not in stand or item.problem]
         # Whether a slide is done is for those to say who know with what it is screened.
-        jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in _checked(out, left)]
+        jobs = [Job(item.slide_id, never, partial(_by, one, item, tell.progress)) for item in checked(out, left)]
         with closing(runner(jobs)) as run:
             for ended in run:
                 outcome = ended.get()
@@ -259,7 +261,20 @@ def run_slides(
                     ledger.add(outcome, one.info())
                     tell.done(outcome)
         remove_leftovers(out)  # of processes that were ended with a slide
-    return ledger.outcomes
+        return ledger.outcomes
+
+
+@contextmanager
+def _table(out: Path, ledger: Ledger, tell: Tell) -> Iterator[None]:
+    """The Parquet table of the run, written when the block ends, in whatever way."""
+    try:
+        yield
+    finally:
+        if len(ledger) and out.is_dir():
+            try:
+                write_summary_parquet(out, ledger.outcomes)
+            except OutputError as error:
+                tell.note(f"{PARQUET_NAME} is not of this run: {error}")
 
 
 def _by(one: OneByOne, item: SlideInput, on_progress: Progress | None, _: Part) -> Outcome:
@@ -276,11 +291,11 @@ def _refuse_inputs(out: Path, others: Iterable[Path], slides: Sequence[SlideInpu
     refuse_inputs(outputs, inputs, "choose another --out")
 
 
-def _checked(out: Path, slides: Sequence[SlideInput]) -> list[SlideInput]:
+def checked(out: Path, slides: Sequence[SlideInput]) -> list[SlideInput]:
     """The slides, with a problem where something that is not ours has the name of their results."""
-    checked = []
+    found = []
     for item in slides:
         why = "" if item.problem else ResultFolder(out, item.slide_id).why_not()
         advice = "move it elsewhere, choose another --out, or give the slide a slide_id in a manifest"
-        checked.append(replace(item, problem=f"{item.path.name}: {why}: {advice}") if why else item)
-    return checked
+        found.append(replace(item, problem=f"{item.path.name}: {why}: {advice}") if why else item)
+    return found

@@ -59,22 +59,22 @@ class Earlier:
         same = outcome.path == printable(str(item.path)) and item.mpp in {None, outcome.mpp}
         return same and outcome.status in _DONE and (self.out / item.slide_id / FINDINGS_FILE).is_file()
 
-    def refuse_other_settings(self, settings: str) -> None:
+    def refuse_other_settings(self, settings: str, advice: str = _ADVICE) -> None:
         """Raises:
         ConfigError: there is no run before, or it was asked for something else.
         """
         if not self.outcomes:
             raise ConfigError(f"{self.out} holds no run that could be retried", "screen without --retry-failed")
         if self.info.get("settings") != settings:
-            raise ConfigError(f"the run in {self.out} had other settings", _ADVICE)
+            raise ConfigError(f"the run in {self.out} had other settings", advice)
 
-    def refuse_other_weights(self, info: Mapping[str, object]) -> None:
+    def refuse_other_weights(self, info: Mapping[str, object], advice: str = _ADVICE) -> None:
         """Raises:
         ConfigError: what screens now is not what screened then.
         """
         before = self.info.get("weights")
         if before and info.get("weights") and dict(before) != info["weights"]:
-            raise ConfigError(f"the run in {self.out} had other weights", _ADVICE)
+            raise ConfigError(f"the run in {self.out} had other weights", advice)
 
 
 def read_earlier(out: Path) -> Earlier:

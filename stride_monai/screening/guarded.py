@@ -109,6 +109,10 @@ class GuardedScreening:
         """What screens, for the index of the run; no more than the settings before networks are loaded."""
         return {"settings": self._settings, **({} if self.about is None else self.about.info())}
 
+    def look(self, item: SlideInput) -> Outcome | None:
+        """How a slide fails that cannot be opened; None for one that opens."""
+        return self._ask(Look(item), item, time.perf_counter())
+
     def abandon(self) -> None:
         """Have the slide in hand end soon, without a trace; for another thread to call."""
         self._guard.abandon()

@@ -26,6 +26,8 @@ UNREADABLE_SUFFIXES = frozenset(
     {".sdpc", ".mdsx", ".tmap", ".isyntax", ".vsi", ".dzi", ".lif", ".zvi", ".heic", ".heif", ".avif"}
 )
 """Slides and photographs of formats without a reader here: found in a folder, they fail by name."""
+PARQUET = ".parquet"
+"""Of lists too, which are taken where a list is named; nobody looks for one in a folder."""
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".ods"})
 _ITS_SLIDE = "name its slide; rename it, or put it in a list, if it is one itself"
 NOBODYS_FOLDERS = frozenset({"@eadir", "__macosx", "#recycle", "$recycle.bin", "system volume information"})
@@ -241,7 +243,7 @@ def _expand(argument: Path, views: _Views) -> Iterable[SlideInput | _Claim]:
         return [_problem(argument, "it is a pipe, socket or device, not a file", "save it as a file first")]
     if suffix in SPREADSHEETS:
         return [_problem(argument, "it is a spreadsheet, not a list", "save it as CSV")]
-    if suffix in LIST_SUFFIXES:
+    if suffix in LIST_SUFFIXES or suffix == PARQUET:
         return list(_of_list(argument, views))
     if argument.name.upper() == "DICOMDIR":
         return _of_folder(argument.parent, views)

@@ -131,6 +131,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "evaluation_speed": ("--work {tmp} --slides 400 --replicates 20 --rounds 1", {"CENTRES": 3}),
     "phantom_speed": ("--diameter 0.2", {"SIDE": 64}),
+    "scale": ("--slides 10 20 --boxes 200 --workers 1 2", {"NAPS": 4, "NAP_SECONDS": 0.01}),
     "slide_speed": ("--work {tmp} --diameter 0.2", {"READ_TILES": 2, "DETECTED_TILES": 1, "BATCH": 1}),
     "swift_step": ("--only gradients", {"CELLS": 2, "K": 24, "SIDE": 32}),
     "two_sample": ("--data {fields} --repeats 1 --no-encoder --shown 2", {}),
