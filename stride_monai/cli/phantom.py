@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["phantom"]
 
+_ADEQUATE_MM = 5.0  # 5,000 cells at 255 per mm2, the sparser of the preparations
+
 
 def phantom(
     out: Annotated[Path, typer.Option("--out", help="Folder for slides, truth and manifest.")],
@@ -77,6 +79,11 @@ def phantom(
         raise ConfigError(f"--{next(iter(given)).replace('_', '-')} is about bags", "add --bags-only, or leave it out")
     manifest = _make(out, design, BagSettings(**given) if bags_only else None, workers=workers, overwrite=overwrite)
     say(f"manifest {plain(str(manifest))}")
+    if not bags_only and design.diameter_mm is not None and design.diameter_mm < _ADEQUATE_MM:
+        say(
+            f"[yellow]note[/yellow] deposits under {_ADEQUATE_MM:g} mm can hold fewer than 5,000 cells: screening "
+            "scores such slides and calls them unsatisfactory, and operating-point leaves them out"
+        )
 
 
 def _make(out: Path, design: CohortDesign, bags: BagSettings | None, **run: Any) -> Path:

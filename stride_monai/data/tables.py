@@ -117,7 +117,7 @@ def read_text(path: Path) -> str:
         encoding = next((name for mark, name in MARKS if content.startswith(mark)), "utf-8-sig")
         text = content.decode(encoding)
     except FileNotFoundError as error:
-        raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
+        raise ManifestError(f"{path.absolute()} does not exist", "check its name and folder") from error
     except IsADirectoryError as error:
         raise ManifestError(f"{path.absolute()} is a folder, not a text file", "name the file") from error
     except NotADirectoryError as error:
@@ -347,7 +347,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
     try:
         table = parquet.read_table(path)
     except FileNotFoundError as error:
-        raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
+        raise ManifestError(f"{path.absolute()} does not exist", "check its name and folder") from error
     except (OSError, pyarrow.ArrowException) as error:
         raise ManifestError(f"{path.absolute()} cannot be read as Parquet ({error})", "write it again") from error
     header = list(table.column_names)

@@ -49,7 +49,7 @@ def text_of(path: Path, encoding: str = DEFAULT_ENCODING) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise ManifestError(f"{path.name} does not exist", "make it, or check the folder") from None
+        raise ManifestError(f"{path.name} does not exist", "check its name and folder") from None
     except OSError as error:
         raise ManifestError(f"{path.name} cannot be read ({error.strerror or error})", "check it") from error
     return decoded(content, path.name, encoding)

@@ -43,7 +43,7 @@ def _of_arrays(path: Path) -> tuple[list[str], Floats]:
         with np.load(path, allow_pickle=False) as arrays:
             return [str(one) for one in arrays["slide_id"]], np.asarray(arrays["features"], np.float64)
     except FileNotFoundError as error:
-        raise ManifestError(f"{path.absolute()} does not exist", "make it, or check the folder") from error
+        raise ManifestError(f"{path.absolute()} does not exist", "check its name and folder") from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         what = f"{path.name} holds no features ({error})"
         raise ManifestError(what, "it needs the arrays slide_id (texts) and features [N, D]") from error
