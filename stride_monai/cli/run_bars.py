@@ -31,6 +31,7 @@ class RunBars:
         self._slides = bars.add_task("slides", total=total)
         self._loading = bars.add_task("loading the networks", total=None, visible=False)
         self._tiles: dict[str, TaskID] = {}
+        self._nodes: dict[str, TaskID] = {}
 
     def load(self, begins: bool) -> None:
         self._bars.update(self._loading, visible=begins)
@@ -48,6 +49,12 @@ class RunBars:
             self._bars.remove_task(task)
         if outcome.status == "failed":
             say(f"[red]failed[/red] {plain(outcome.reason)}", self._bars.console)
+
+    def node(self, name: str, done: int) -> None:
+        """A machine of a cluster has ended so many slides."""
+        if name not in self._nodes:
+            self._nodes[name] = self._bars.add_task(plain(f"on {name}"), total=None)
+        self._bars.update(self._nodes[name], completed=done)
 
     def note(self, text: str) -> None:
         say(f"[yellow]note[/yellow] {plain(text)}", self._bars.console)

@@ -99,6 +99,13 @@ def screen(
     workers: Annotated[
         int, typer.Option(help="Slides at once, a process and, where there are several, a GPU each.")
     ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="A Ray cluster that does the work (extra cluster): auto, HOST:PORT; --workers on each machine.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be screened and how long it should take.")
     ] = False,
@@ -146,7 +153,7 @@ def screen(
     if dry_run:
         return rehearse(config, items, out, workers, overwrite)
     earlier = read_earlier(out) if retry_failed else None
-    outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier)
+    outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier, cluster)
     summarize(outcomes, out, about)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -162,28 +169,38 @@ def _run(
     overwrite: bool,
     workers: int,
     earlier: Earlier | None,
+    cluster: str | None,
 ) -> tuple[list[Outcome], About | None]:
     """The outcome of each slide, and what screened."""
     from stride_monai.exporters.writers import load_writers
     from stride_monai.runs.runners import Threads, serial
     from stride_monai.screening.batch import Tell, run_slides
+    from stride_monai.screening.cluster import ClusterScreening, Remote
     from stride_monai.screening.crew import Crew, environments
     from stride_monai.screening.guarded import GuardedScreening
     from stride_monai.screening.pace import remember
     from stride_monai.slides.urls import without_secrets
 
-    of, allowance = environments(workers, config.device), allowance.shared(workers)
+    # Programs of a cluster run in other folders.
+    config, out = (config.absolute(), out.absolute()) if cluster else (config, out)
     load, command = partial(load_writers, writers), [printable(without_secrets(word)) for word in sys.argv]
     with progress_bars() as progress:
         bars = RunBars(progress, len(items))
-        make = partial(GuardedScreening, config, out, overwrite, load, allowance, bars.load)
-        with if_stopped(bars.so_far), Crew(make, of) as crew:
+        crew: Crew | ClusterScreening
+        if cluster:
+            crew = ClusterScreening(Remote(config, out, overwrite, load, allowance), cluster, workers, bars.node)
+            slots = crew.slots
+        else:
+            make = partial(GuardedScreening, config, out, overwrite, load, allowance.shared(workers), bars.load)
+            crew, slots = Crew(make, environments(workers, config.device)), workers
+        with if_stopped(bars.so_far), crew:
             if crew.note:
                 bars.note(crew.note)
-            runner = serial if workers == 1 else Threads(workers, crew.abandon)
+            runner = serial if slots == 1 else Threads(slots, crew.abandon)
             tell = Tell(bars.progress, bars.done, bars.note)
             run_slides(crew, items, out, command, named, tell, runner, earlier)
-    remember(config, workers, bars.outcomes)
+    if not cluster:  # whose machines may be others tomorrow
+        remember(config, workers, bars.outcomes)
     return bars.outcomes, crew.about
 
 

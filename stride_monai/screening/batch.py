@@ -44,6 +44,7 @@ __all__ = [
     "failed_by",
     "failed_slide",
     "not_tried",
+    "parquet_kept",
     "run_slides",
     "screen_batch",
 ]
@@ -242,7 +243,11 @@ def run_slides(
         settings = str(one.info()["settings"])
         kept.refuse_other_settings(settings)
         info, stand = {**info, **kept.what_screened}, kept.done(slides, settings)
-    with held(out) as folder, Ledger(folder, {**info, **one.info()}, tell.note) as ledger, _table(out, ledger, tell):
+    with (
+        held(out) as folder,
+        Ledger(folder, {**info, **one.info()}, tell.note) as ledger,
+        parquet_kept(out, ledger, tell),
+    ):
         if folder.note:
             tell.note(folder.note)
         remove_leftovers(out)
@@ -265,7 +270,7 @@ def run_slides(
 
 
 @contextmanager
-def _table(out: Path, ledger: Ledger, tell: Tell) -> Iterator[None]:
+def parquet_kept(out: Path, ledger: Ledger, tell: Tell) -> Iterator[None]:
     """The Parquet table of the run, written when the block ends, in whatever way."""
     try:
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,16 @@ class ScreeningConfig:
         if "text_align" in self.weights and self.descriptions is False:
             raise ConfigError("--weights text_align is not used by --no-descriptions", "leave one of the two out")
 
+    def absolute(self) -> ScreeningConfig:
+        """The same with absolute paths, for a process in another folder."""
+        return replace(
+            self,
+            bundles=self.bundles and self.bundles.absolute(),
+            reranker=Path(self.reranker).absolute() if Path(self.reranker).exists() else self.reranker,
+            weights={name: [file.absolute() for file in files] for name, files in self.weights.items()},
+            operating_point=self.operating_point and self.operating_point.absolute(),
+        )
+
     def for_findings(self, mpp: float | None) -> dict[str, Any]:
         """As plain values, of files and folders the name alone.
 
@@ -142,7 +152,7 @@ class ScreeningConfig:
 
 def settings_of(config: ScreeningConfig) -> str:
     """Tells runs apart that were asked for different things; whether their weights are the same, it does not tell."""
-    return config_hash({**asdict(config), "device": None})
+    return config_hash({**asdict(config.absolute()), "device": None})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

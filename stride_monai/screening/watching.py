@@ -15,7 +15,7 @@ from stride_monai.guard import unbroken
 from stride_monai.ownership import refuse_within
 from stride_monai.runs.claims import held
 from stride_monai.runs.ledger import Ledger
-from stride_monai.screening.batch import Tell, checked
+from stride_monai.screening.batch import Tell, checked, parquet_kept
 from stride_monai.screening.earlier import Earlier, read_earlier
 from stride_monai.screening.guarded import GuardedScreening
 from stride_monai.screening.inputs import SlideInput, collect
@@ -95,7 +95,7 @@ def watch_folder(
         earlier.refuse_other_settings(str(one.info()["settings"]), _ADVICE)
     begun = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "command": list(command)}
     info: dict[str, object] = {**earlier.what_screened, **begun, "watched": str(folder.absolute()), **one.info()}
-    with held(out) as place, Ledger(place, info, tell.note) as ledger:
+    with held(out) as place, Ledger(place, info, tell.note) as ledger, parquet_kept(out, ledger, tell):
         remove_leftovers(out)
         for outcome in earlier.outcomes.values():
             ledger.add(replace(outcome, resumed=True), {})
