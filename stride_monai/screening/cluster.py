@@ -110,6 +110,9 @@ class ClusterScreening:
         try:
             with self._lock:
                 self._refs.add(ref)
+                over = self._over
+            if over:  # abandon() came before the task was known
+                self._ray.cancel(ref, force=True)
             kind, content, node = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             if self._over:

@@ -16,7 +16,7 @@ from extras import needs
 from screening_toys import noted, writers
 
 from stride_monai.errors import BundleError, ConfigError
-from stride_monai.guard import Stopped
+from stride_monai.guard import AbandonedError, Stopped
 from stride_monai.run_index import Outcome
 from stride_monai.runs import Threads
 from stride_monai.screening.batch import Tell, run_slides
@@ -94,6 +94,18 @@ def test_a_run_that_is_stopped_goes_on_and_a_bad_slide_stops_nothing(cluster: An
     assert {outcome.slide_id: outcome.status for outcome in outcomes} == {item.slide_id: "ok" for item in items}
     again = [name for name in noted(tmp_path / "notes")[len(before) :] if name != "load"]
     assert sorted(again) == ["涂片 1", "涂片 3", "涂片 4"]
+
+
+def test_a_slide_that_is_begun_while_the_run_is_stopped_is_not_waited_for(cluster: Any, tmp_path: Path) -> None:
+    (item,) = slides(tmp_path / "in", "slow:120")
+    remote = Remote(ScreeningConfig(), tmp_path / "out", False, writers, Allowance(0, 0), "screening_toys:worker")
+    (tmp_path / "out").mkdir()
+    start = time.monotonic()
+    with ClusterScreening(remote, cluster.address) as one:
+        one.abandon()
+        with pytest.raises(AbandonedError):
+            one(item)
+    assert time.monotonic() - start < 60
 
 
 def test_networks_that_cannot_be_loaded_end_the_run_with_the_true_error(cluster: Any, tmp_path: Path) -> None:
