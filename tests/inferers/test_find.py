@@ -27,7 +27,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = np.full((600, 800, 3), 240, np.uint8)
     for y in range(64, 600, 192):
         for x in range(64, 800, 96):
-            image[y : y + 32, x : x + 32] = 40 + x // 8
+            image[y : y + 32, x : x + 32] = np.array((30, 40, 50)) + x // 8
     path = tmp_path_factory.mktemp("find") / "field.png"
     Image.fromarray(image).save(path)
     return path

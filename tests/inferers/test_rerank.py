@@ -229,7 +229,7 @@ def make_bags(folder: Path, image: Path, again: CellReranker | None, top_k: int)
 def test_slides_to_reranked_bags(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     image = np.full((300, 400, 3), 240, np.uint8)
     for place, x in enumerate(range(40, 380, 60)):
-        image[100:130, x : x + 20] = 20 + 15 * place
+        image[100:130, x : x + 20] = np.array((10, 20, 30)) + 15 * place
     Image.fromarray(image).save(tmp_path / "a.png")
     every = make_bags(tmp_path / "all", tmp_path / "a.png", None, 12)
     bag = make_bags(tmp_path / "bags", tmp_path / "a.png", reranker(4, 12), 12)

@@ -62,7 +62,7 @@ def squares() -> NDArray[np.float64]:
 def slide(squares: NDArray[np.float64], tmp_path_factory: pytest.TempPathFactory) -> Slide:
     image = np.full((SIDE, SIDE, 3), 240, np.uint8)
     for place, (x0, y0, x1, y1) in enumerate(squares.astype(int)):
-        image[y0:y1, x0:x1] = 20 + place
+        image[y0:y1, x0:x1] = np.array((10, 20, 30)) + place
     path = tmp_path_factory.mktemp("slide") / "squares.png"
     Image.fromarray(image).save(path)
     return open_slide(path, mpp=MPP)
@@ -176,7 +176,7 @@ def test_slide_without_cells(tmp_path: Path) -> None:
 
 def test_cell_larger_than_a_tile_is_found(tmp_path: Path) -> None:
     image = np.full((800, 800, 3), 240, np.uint8)
-    image[100:600, 150:650] = 30
+    image[100:600, 150:650] = (20, 30, 40)
     Image.fromarray(image).save(tmp_path / "large.png")
     with open_slide(tmp_path / "large.png", mpp=0.5) as large:
         found = inferer()(large, SquareDetector())
