@@ -45,7 +45,8 @@ lint: $(DONE)
 	$(BIN)/lint-imports
 
 test: lint $(APP_DONE)
-	$(BIN)/pytest -q -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/runtimes
+	$(BIN)/pytest -q tests/runtimes  # in a process of its own: a worker that had loaded OpenVINO ended at a later test
 
 weights: $(DONE)
 	$(BIN)/python benchmarks/train_weights.py

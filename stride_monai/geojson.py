@@ -57,6 +57,7 @@ _CORNERS = {
 }  # the fewest of a line or ring
 _CLOSED = frozenset({"Polygon", "MultiPolygon"})
 _PARTS = {"MultiPoint": "Point", "MultiLineString": "LineString", "MultiPolygon": "Polygon"}
+_DEEPEST = 50  # objects or geometries within each other; QuPath's own hierarchies have a handful
 _COMPRESSION = 4  # within 15 % of the smallest file at a third of the time
 _READ = frozenset(
     {"objectType", "object_type", "type", "name", "color", "colorRGB", "classification", "isLocked", "isMissing"}
@@ -237,13 +238,17 @@ def feature_of(raw: Any) -> Feature:
     Raises:
         ManifestError: it has no geometry, or one of its parts is broken.
     """
-    try:
-        return _feature(raw)
-    except RecursionError as error:
-        raise ManifestError("the feature is nested too deeply") from error
+    return _feature(raw)
 
 
-def _feature(raw: Any) -> Feature:
+def _refuse_deep(depth: int) -> None:
+    """Not left to Python's own limit, which other libraries raise."""
+    if depth > _DEEPEST:
+        raise ManifestError("the feature is nested too deeply", "QuPath writes no such file: export it again")
+
+
+def _feature(raw: Any, depth: int = 0) -> Feature:
+    _refuse_deep(depth)
     if not isinstance(raw, dict) or not isinstance(raw.get("geometry"), dict):
         raise ManifestError("the feature has no geometry")
     properties = raw.get("properties")
@@ -266,7 +271,7 @@ def _feature(raw: Any) -> Feature:
         measurements=_measurements(properties.get("measurements")),
         metadata=_metadata(properties.get("metadata")),
         nucleus=_geometry(nucleus) if isinstance(nucleus, dict) else None,
-        children=tuple(_feature(child) for child in children) if isinstance(children, list) else (),
+        children=tuple(_feature(child, depth + 1) for child in children) if isinstance(children, list) else (),
         extra={name: value for name, value in properties.items() if name not in _READ},
     )
 
@@ -283,13 +288,15 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _geometry(raw: Mapping[str, Any]) -> Geometry:
+def _geometry(raw: Mapping[str, Any], depth: int = 0) -> Geometry:
+    _refuse_deep(depth)
     kind = raw.get("type")
     if kind == "GeometryCollection":
         inner = raw.get("geometries", [])
         if not isinstance(inner, list) or not all(isinstance(part, dict) for part in inner):
             raise ManifestError("the geometries of the GeometryCollection are broken")
-        return Geometry(kind, geometries=tuple(_geometry(part) for part in inner), plane=_plane(raw.get("plane")))
+        parts = tuple(_geometry(part, depth + 1) for part in inner)
+        return Geometry(kind, geometries=parts, plane=_plane(raw.get("plane")))
     if not isinstance(kind, str) or kind not in _DEPTH:
         raise ManifestError(f"a {kind} is no geometry of GeoJSON", "remove it, or draw it as a polygon")
     try:

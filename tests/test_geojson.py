@@ -296,6 +296,11 @@ def test_broken_features_are_refused() -> None:
         nested = {"type": "GeometryCollection", "geometries": [nested]}
     with pytest.raises(ManifestError, match="nested too deeply"):
         feature_of(raw({}) | {"geometry": nested})
+    parent = raw({})
+    for _ in range(100):
+        parent = raw({"childObjects": [parent]})
+    with pytest.raises(ManifestError, match="nested too deeply"):
+        feature_of(parent)
 
 
 @given(
