@@ -11,6 +11,8 @@ from stride_monai.errors import ConfigError
 
 __all__ = ["check_host", "free_socket", "serve"]
 
+_WAITING = 100
+
 
 def check_host(host: str, users: bool) -> None:
     """Refuse an address that others can reach, where everybody who reaches it could write.
@@ -42,6 +44,7 @@ def free_socket(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(_WAITING)  # who calls from now on waits until the server answers, and is not refused
     except (OSError, OverflowError) as error:
         listening.close()
         why = getattr(error, "strerror", None) or str(error)

@@ -161,8 +161,8 @@ class _Watch:
         outcome = self._earlier.done([item], self._settings).get(item.slide_id)
         if outcome is None or not outcome.screened_at:
             return False
-        screened = datetime.fromisoformat(outcome.screened_at).timestamp()
-        return all(changed / 1e9 <= screened for _, _, changed in signature)
+        screened = datetime.fromisoformat(outcome.screened_at).timestamp()  # of whole seconds, rounded down
+        return all(changed // 10**9 <= screened for _, _, changed in signature)
 
     def _screen(self, item: SlideInput) -> bool:
         """Screen a slide, unless it cannot be opened yet; whether it is done with."""

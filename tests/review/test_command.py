@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -48,10 +49,13 @@ def test_what_is_wrong_is_said_before_anything_starts(study: tuple[Path, Path], 
 
 
 def test_a_port_that_is_taken() -> None:
-    with free_socket("127.0.0.1", 0) as taken:
-        taken.listen()
-        with pytest.raises(ConfigError, match="cannot listen"):
-            free_socket("127.0.0.1", taken.getsockname()[1])
+    with free_socket("127.0.0.1", 0) as taken, pytest.raises(ConfigError, match="cannot listen"):
+        free_socket("127.0.0.1", taken.getsockname()[1])
+
+
+def test_who_calls_before_the_server_answers_waits_and_is_not_refused() -> None:
+    with free_socket("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname(), timeout=5):
+        pass
 
 
 @pytest.mark.slow
@@ -64,8 +68,8 @@ def test_the_command_serves_the_page_and_ends_when_told(study: tuple[Path, Path]
         assert process.stdout is not None
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
         assert found is not None
-        assert httpx.get(f"{found.group()}api/session").json()["name"] == "Li 李"
-        assert "STRIDE review" in httpx.get(found.group()).text
+        assert httpx.get(f"{found.group()}api/session", timeout=60).json()["name"] == "Li 李"
+        assert "STRIDE review" in httpx.get(found.group(), timeout=60).text
     finally:
         process.terminate()
     assert process.wait(30) in {0, -15, 143}

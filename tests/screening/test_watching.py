@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,10 @@ def test_each_slide_is_screened_once_also_over_restarts(tmp_path: Path) -> None:
     for name in ("a", "涂片 1"):
         (tmp_path / "in" / f"{name}.toy").write_text("good")
     assert {one.slide_id for one in watch(tmp_path, lambda ended: len(ended) == 2)} == {"a", "涂片 1"}
+    log = json.loads((tmp_path / "out" / "run.json").read_text())
+    done = next(one["screened_at"] for one in log["slides"] if one["slide_id"] == "涂片 1")
+    in_that_second = int(datetime.fromisoformat(done).timestamp() * 10**9) + 9 * 10**8  # the index rounds times down
+    os.utime(tmp_path / "in" / "涂片 1.toy", ns=(in_that_second, in_that_second))
     (tmp_path / "in" / "b.toy").write_text("good")
     (tmp_path / "in" / "a.toy").unlink()  # moved away: its results stay in the index
     assert [one.slide_id for one in watch(tmp_path, lambda ended: len(ended) == 1)] == ["b"]
