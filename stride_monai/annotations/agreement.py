@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from stride_monai.annotations.actions import CANNOT_TELL, Action, Kind, meaning
 from stride_monai.annotations.state import SlideState
 from stride_monai.bethesda import slide_class_of
+from stride_monai.metrics.cell import confusion_matrix
+from stride_monai.metrics.kappa import cohen_kappa, fleiss_kappa
 
 __all__ = ["Agreement", "Group", "Pair", "Reader", "agreement"]
 
@@ -158,15 +161,9 @@ def _pairs(of: str, ratings: Ratings) -> Iterable[Pair]:
 
 
 def _cohen(both: Sequence[tuple[str, str]]) -> float | None:
-    """Cohen (1960), by scikit-learn."""
-    from sklearn.metrics import cohen_kappa_score
-
-    if len({category for pair in both for category in pair}) == 1:
-        return None  # chance agrees always: 0 / 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kappa = float(cohen_kappa_score(*zip(*both, strict=True)))
-    return kappa if math.isfinite(kappa) else None
+    categories = sorted({category for pair in both for category in pair})
+    said = np.array([[categories.index(category) for category in pair] for pair in both])
+    return _known(float(cohen_kappa(confusion_matrix(said[:, 0], said[:, 1], len(categories)))))
 
 
 def _groups(of: str, ratings: Ratings) -> Iterable[Group]:
@@ -179,11 +176,9 @@ def _groups(of: str, ratings: Ratings) -> Iterable[Group]:
 
 
 def _fleiss(counts: Sequence[Counter[str]]) -> float | None:
-    """Fleiss (1971), by statsmodels: a row an item, a column a category, the number of readers who chose it."""
-    from statsmodels.stats.inter_rater import fleiss_kappa
-
     categories = sorted({category for row in counts for category in row})
-    if len(categories) == 1:
-        return None
-    kappa = float(fleiss_kappa([[row[category] for category in categories] for row in counts], method="fleiss"))
+    return _known(fleiss_kappa(np.array([[row[category] for category in categories] for row in counts])))
+
+
+def _known(kappa: float) -> float | None:
     return kappa if math.isfinite(kappa) else None

@@ -35,6 +35,9 @@ from .detection_curves import precision_at_top as precision_at_top
 from .detection_curves import precision_recall as precision_recall
 from .detection_curves import ranks_of_truth as ranks_of_truth
 from .detection_curves import top_k_recall as top_k_recall
+from .kappa import cohen_kappa as cohen_kappa
+from .kappa import fleiss_kappa as fleiss_kappa
+from .kappa import kappa_weights as kappa_weights
 from .slide import Threshold as Threshold
 from .slide import at_threshold as at_threshold
 from .slide import auc as auc

@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from stride_monai.bethesda import LABELS
-from stride_monai.evaluation.readers.merits import kappa_weights
 from stride_monai.evaluation.readers.study import OPEN, Study
 from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, normal_interval, wilson
 from stride_monai.metrics.cell import confusion_matrix
+from stride_monai.metrics.kappa import cohen_kappa, fleiss_kappa, kappa_weights
 
 __all__ = [
     "FEWEST_BY_NORMAL",
@@ -80,7 +80,7 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
     """Cohen's kappa of class indices ``[n]`` with the normal interval of Fleiss, Cohen and Everitt 1969 (statsmodels).
 
     Args:
-        kind: of :func:`~stride_monai.evaluation.readers.merits.kappa_weights`.
+        kind: of :func:`~stride_monai.metrics.kappa.kappa_weights`.
 
     Returns:
         NaN where there is no case, or both say one and the same class of all; no bounds where they agree in all.
@@ -90,13 +90,14 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
     used = np.flatnonzero(table.sum(axis=0) + table.sum(axis=1))
     if len(used) < 2:
         return Interval(math.nan, level=level, method=method)
-    apart = 1 - kappa_weights(classes, kind)[np.ix_(used, used)]
+    weights = kappa_weights(classes, kind)
+    estimate = float(cohen_kappa(table, weights))
     with np.errstate(invalid="ignore"):  # rounding makes a variance of 0 negative
-        found = cohens_kappa(table[np.ix_(used, used)], weights=None if kind == "none" else apart)
-    variance = float(found.var_kappa)
+        apart = None if kind == "none" else 1 - weights[np.ix_(used, used)]
+        variance = float(cohens_kappa(table[np.ix_(used, used)], weights=apart).var_kappa)
     if not variance > 1e-12:
-        return Interval(float(found.kappa), level=level, method=method)
-    whole = normal_interval(float(found.kappa), math.sqrt(variance), level, method)
+        return Interval(estimate, level=level, method=method)
+    whole = normal_interval(estimate, math.sqrt(variance), level, method)
     return Interval(whole.estimate, max(whole.low, -1.0), min(whole.high, 1.0), level, method)
 
 
@@ -160,7 +161,7 @@ def tests_by_reader(study: Study, group: str, first: str, second: str) -> Iterat
 
 
 def between_readers(study: Study, arm: str) -> tuple[float, int, int]:
-    """Fleiss' kappa of the labels between the readers of an arm (statsmodels), with how many readers and cases.
+    """Fleiss' kappa of the labels between the readers of an arm, with how many readers and cases.
 
     NaN with one reader, without a case that all have read, and where all say one and the same label.
     """
@@ -170,6 +171,4 @@ def between_readers(study: Study, arm: str) -> tuple[float, int, int]:
         return math.nan, readers, cases
     said = study.severity[block.reads[0]]  # [readers, cases]
     counts = np.stack([(said == rank).sum(axis=0) for rank in range(len(LABELS))], axis=1)
-    if (counts.sum(axis=0) > 0).sum() < 2:
-        return math.nan, readers, cases
-    return float(fleiss_kappa(counts)), readers, cases
+    return fleiss_kappa(counts), readers, cases

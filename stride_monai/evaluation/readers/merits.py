@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.metrics.cell import confusion_matrix
+from stride_monai.metrics.kappa import cohen_kappa, kappa_weights
 
-__all__ = ["Merit", "area", "jackknife_covariance", "kappa", "kappa_of", "kappa_weights", "mean"]
+__all__ = ["Merit", "area", "jackknife_covariance", "kappa", "mean"]
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -62,37 +63,16 @@ def _placements(ordered: Floats, values: Floats) -> Floats:
     return share
 
 
-def kappa_weights(classes: int, kind: str = "none") -> Floats:
-    """Weight of agreement ``[C, C]``: 1 for the same class, 0 for the farthest; ``none``, ``linear``, ``quadratic``."""
-    apart = np.abs(np.subtract.outer(np.arange(classes), np.arange(classes))) / max(classes - 1, 1)
-    if kind == "none":
-        return np.eye(classes)
-    weights: Floats = 1 - (apart if kind == "linear" else apart**2)
-    return weights
-
-
-def kappa_of(table: NDArray[np.floating] | Ints, weights: Floats) -> Floats:
-    """Cohen's kappa of tables ``[..., C, C]``; NaN where both say one and the same class of everything (Cohen 1968)."""
-    counts = np.asarray(table, np.float64)
-    share = counts / counts.sum(axis=(-2, -1), keepdims=True)
-    seen = (share * weights).sum(axis=(-2, -1))
-    chance = (share.sum(axis=-1)[..., :, None] * share.sum(axis=-2)[..., None, :] * weights).sum(axis=(-2, -1))
-    room = 1 - chance
-    known = room > 1e-12
-    value: Floats = np.where(known, (seen - chance) / np.where(known, room, 1.0), np.nan)
-    return value
-
-
 def kappa(said: Ints, truth: Ints, classes: int, kind: str = "none") -> Merit:
-    """Cohen's kappa of class indices ``[n]`` against others; ``kind`` of :func:`kappa_weights`."""
+    """Cohen's kappa of class indices ``[n]`` against others; ``kind`` of :func:`~stride_monai.metrics.kappa.kappa_weights`."""
     weights = kappa_weights(classes, kind)
     table = confusion_matrix(said, truth, classes)
     fewer = np.repeat(table[None].astype(np.float64), classes**2, axis=0)
     fewer[np.arange(classes**2), *np.divmod(np.arange(classes**2), classes)] -= 1  # [C * C, C, C]
     occurs = table.reshape(-1) > 0
     each = np.full(classes**2, np.nan)
-    each[occurs] = kappa_of(fewer[occurs], weights)
-    return Merit(float(kappa_of(table, weights)), each[np.asarray(truth) * classes + np.asarray(said)])
+    each[occurs] = cohen_kappa(fewer[occurs], weights)
+    return Merit(float(cohen_kappa(table, weights)), each[np.asarray(truth) * classes + np.asarray(said)])
 
 
 def jackknife_covariance(left_out: Floats) -> Floats:
