@@ -64,7 +64,7 @@ def _placements(ordered: Floats, values: Floats) -> Floats:
 
 
 def kappa(said: Ints, truth: Ints, classes: int, kind: str = "none") -> Merit:
-    """Cohen's kappa of class indices ``[n]`` against others; ``kind``: see :func:`stride_monai.metrics.kappa_weights`."""
+    """Cohen's kappa of class indices ``[n]`` against others; ``kind`` of :func:`stride_monai.metrics.kappa_weights`."""
     weights = kappa_weights(classes, kind)
     table = confusion_matrix(said, truth, classes)
     fewer = np.repeat(table[None].astype(np.float64), classes**2, axis=0)
