@@ -60,7 +60,7 @@ def read_folders(source: Path, problems: ProblemLog, fields: bool) -> Source:
     other = [path for path in files_in(source, "*") if index.at(path) is None] if index.paths else []
     if other:
         named = place_of(other[0], source).file
-        result.notes.append(f"{len(other)} files are no images that can be read, e.g. {named}, and are not imported")
+        result.notes.append(f"left out, as they cannot be read as images: {len(other)}, e.g. {named}")
     return result
 
 
