@@ -59,7 +59,7 @@ def toy(seed: int = 0) -> nn.Module:
 
 
 def test_a_detector_finds_the_same(runtime: RuntimeChoice) -> None:
-    """Also on a tile among others: the cumulative sums that its places come from are where runtimes went wrong."""
+    """Also on a tile among others: the places that its boxes come from are where runtimes went wrong."""
     torch.manual_seed(0)
     detector = FcosDetector("test_efficientnet", strides=(8, 16), width=8, depth=1)
     frozen(detector)

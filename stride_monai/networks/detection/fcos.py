@@ -29,7 +29,7 @@ from torchvision.ops import Conv2dNormActivation, FeaturePyramidNetwork, box_iou
 
 from stride_monai.errors import ConfigError, check_name
 from stride_monai.networks.detection.detector import BoxDetector
-from stride_monai.networks.exporting import is_scripting, unit_range
+from stride_monai.networks.exporting import compiled, is_scripting, is_tracing, unit_range
 from stride_monai.networks.imagenet import load_imagenet
 
 __all__ = ["Aligned", "FcosDetector", "aligned", "decoded", "places"]
@@ -212,11 +212,15 @@ def aligned(
 
 def places(level: Tensor, stride: int) -> Tensor:
     """The middles [H * W, 2], x and y in px, of the places of a feature map [B, C, H, W], row by row."""
-    # Counted along the map itself: a trace would keep the device of torch.arange.
-    ones = torch.ones_like(level[0, 0], dtype=torch.int64)
-    x = (ones.cumsum(1).float() - 0.5) * stride
-    y = (ones.cumsum(0).float() - 0.5) * stride
-    return torch.stack((x.flatten(), y.flatten()), 1)
+    if not is_scripting() and is_tracing():  # else the trace would keep the device of its example
+        middles: Tensor = compiled(places)(level, stride)
+        return middles
+    # No cumulative sum: OpenVINO on several threads gives another one now and then (2026.4.1).
+    x, y = [
+        (torch.arange(side, device=level.device).float() + 0.5) * stride for side in (level.shape[3], level.shape[2])
+    ]
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack((columns.flatten(), rows.flatten()), 1)
 
 
 def decoded(sides: Tensor, points: Tensor) -> Tensor:
