@@ -115,9 +115,14 @@ def _element(head: bytes, at: int, explicit: bool) -> tuple[tuple[int, int], int
 
 
 def _after_sequence(head: bytes, at: int, explicit: bool) -> int:
-    """Where a sequence, or an item, of undefined length ends."""
-    while True:
-        tag, start, length = _element(head, at, explicit)
+    """Where a sequence, or an item, of undefined length ends, however deep others are nested in it."""
+    depth = 1
+    while depth:
+        tag, at, length = _element(head, at, explicit)
         if tag in (_SEQUENCE_END, _ITEM_END):
-            return start
-        at = _after_sequence(head, start, explicit) if length == _UNDEFINED else start + length
+            depth -= 1
+        elif length == _UNDEFINED:
+            depth += 1
+        else:
+            at += length
+    return at
