@@ -58,25 +58,34 @@ def write_dicom_series(
     side: int = 256,
     label: bool = True,
     leave_out: str = "",
+    identity: str = "",
 ) -> Path:
     """Write uint8 ``[h, w, 3]`` pictures of one slide, its focal planes from the deepest, as one file per level.
 
     Args:
         label: a label image too, black.
         leave_out: keyword of an attribute that is not stated.
+        identity: what the UIDs are made of, so that they are the same each time; empty for new ones.
 
     Returns:
         The file of the finest level.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    uids = {key: generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    keys = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    uids = {key: _uid(identity, key) for key in keys}
     for number, downsample in enumerate(downsamples):
+        one = {**uids, "SOPInstanceUID": _uid(identity, str(number))}
         arrays = [plane if downsample == 1 else shrink(plane, downsample) for plane in planes]
-        _write(folder / f"level-{number}.dcm", arrays, codec, mpp * downsample, side, "VOLUME", uids, leave_out)
+        _write(folder / f"level-{number}.dcm", arrays, codec, mpp * downsample, side, "VOLUME", one, leave_out)
     if label:
         black = [np.zeros((64, 64, 3), np.uint8)]
-        _write(folder / "label.dcm", black, codec, 60.0, 64, "LABEL", uids, leave_out)
+        one = {**uids, "SOPInstanceUID": _uid(identity, "label")}
+        _write(folder / "label.dcm", black, codec, 60.0, 64, "LABEL", one, leave_out)
     return folder / "level-0.dcm"
+
+
+def _uid(identity: str, part: str) -> str:
+    return str(generate_uid(entropy_srcs=[identity, part] if identity else None))
 
 
 def _write(
@@ -89,7 +98,6 @@ def _write(
     values = {
         **uids,
         "SOPClassUID": _CLASS,
-        "SOPInstanceUID": generate_uid(),
         "Modality": "SM",
         "ImageType": ["ORIGINAL", "PRIMARY", kind, "NONE"],
         "DimensionOrganizationType": "TILED_FULL",

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-BYTE, ASCII, SHORT, LONG, RATIONAL, LONG8 = 1, 2, 3, 4, 5, 16
-_LETTERS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", LONG8: "Q", 7: "B"}
+BYTE, ASCII, SHORT, LONG, RATIONAL, SLONG, FLOAT, LONG8 = 1, 2, 3, 4, 5, 9, 11, 16
+_LETTERS = {BYTE: "B", ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", SLONG: "i", FLOAT: "f", LONG8: "Q", 7: "B"}
 NONE, LZW, JPEG, DEFLATE, PACKBITS, JPEG2000, ZSTD, WEBP = 1, 5, 7, 8, 32773, 34712, 50000, 50001
 _ENCODE: dict[int, Callable[[bytes], bytes]] = {
     NONE: lambda data: data,
@@ -28,11 +28,11 @@ _ENCODE: dict[int, Callable[[bytes], bytes]] = {
 class Page:
     """A page: tags (number -> type, values), its tiles or strips, and the pages that its SubIFDs name."""
 
-    tags: dict[int, tuple[int, Sequence[int]]]
+    tags: dict[int, tuple[int, Sequence[float]]]
     segments: list[bytes] = field(default_factory=list)
     inner: list[Page] = field(default_factory=list)
 
-    def set(self, tag: int, kind: int, *values: int) -> Page:
+    def set(self, tag: int, kind: int, *values: float) -> Page:
         self.tags[tag] = (kind, values)
         return self
 
@@ -96,6 +96,11 @@ def _encoded(part: Array, photometric: int, compression: int, bits: int, predict
         shifts = np.arange(bits - 1, -1, -1)
         rows = (part.reshape(part.shape[0], -1, 1) >> shifts & 1).astype(np.uint8)
         data = np.packbits(rows.reshape(part.shape[0], -1), axis=1).tobytes()
+    return encoded_bytes(data, compression)
+
+
+def encoded_bytes(data: bytes, compression: int) -> bytes:
+    """Bytes in one of the compressions of bytes."""
     return bytes(_ENCODE[compression](data))
 
 

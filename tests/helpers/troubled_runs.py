@@ -1,0 +1,244 @@
+"""What may befall a run: a full disk, a disk that is read-only, inputs that vanish, a clock that jumps, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watched_runs import REPOSITORY, Running, Watched, contents, index, left_of, stamps, watched, wrong_in
+
+from stride_monai.guard.memory import family
+
+__all__ = ["TROUBLES", "Trouble", "killed_run"]
+
+
+def killed_run(
+    words: Sequence[object], out: Path, true: dict[str, bytes], seconds: float, seed: int, most: int = 12
+) -> dict[str, Any]:
+    """One batch from its first command to its last: killed up to so many times, and then let go on.
+
+    Args:
+        words: of the command.
+        true: what it writes if nobody disturbs it, in so many seconds.
+    """
+    chance, found, slides = random.Random(f"kills {seed}"), [], {name.partition("/")[0] for name in true}
+    shutil.rmtree(out, ignore_errors=True)
+    for number in range(most):
+        victim, before = ("command", "process", "both")[number % 3], stamps(out)
+        moment = chance.uniform(0.1, seconds * (len(slides) - len(before)) / len(slides))
+        with tempfile.TemporaryDirectory() as folder:
+            running = Running(words, Path(folder), installed=False)
+            if running.ended(moment) is not None:
+                break
+            members = family(running.pid)
+            targets = {"command": members[:1], "process": members[1:], "both": members[::-1]}[victim]
+            for pid in targets or members:  # there may be no process yet
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            running.ended()
+        kept = {name: at for name, at in stamps(out).items() if name in before}
+        found.append(
+            {
+                "victim": victim,
+                "moment": round(moment, 2),
+                "left": len(left_of(set(members))),
+                "lost": len(before.keys() - kept.keys()),
+                "twice": sum(before[name] != at for name, at in kept.items()),
+                "halves": len(wrong_in(out, true)),
+            }
+        )
+    ended = watched(words, installed=False)
+    run = index(out)
+    return {
+        "kills": found,
+        "status": ended.status,
+        "finished": run["run"]["finished"],
+        "slides": run["counts"],
+        "identical": contents(out) == true,
+        "leftovers": [path.name for path in out.iterdir() if path.name.startswith(".stride_monai-")],
+    }
+
+
+@dataclass
+class Trouble:
+    """A run that is troubled, and the same command afterwards.
+
+    Attributes:
+        folder: a new folder, with ``out`` to write to; whole: files of a run that nobody disturbed.
+        words: of the command, without its output folder.
+    """
+
+    folder: Path
+    words: list[object]
+    whole: dict[str, bytes]
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def run(self, look: Callable[[int], None] = lambda pid: None, **options: Any) -> Watched:
+        return watched([*self.words, self.out], look, installed=bool(options), **options)
+
+
+@contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """A small file system of its own at a folder."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=False)
+
+
+def remounted(folder: Path, *options: str) -> None:
+    subprocess.run(["mount", "-o", ",".join(["remount", *options]), folder], check=True)
+
+
+def after_first(out: Path, act: Callable[[int], None]) -> Callable[[int], None]:
+    """Do something once, when the first slide of a run is done."""
+    acted = False
+
+    def look(pid: int) -> None:
+        nonlocal acted
+        if not acted and (out / "outcomes.jsonl").exists():
+            acted = True
+            act(pid)
+
+    return look
+
+
+def disk_full(trouble: Trouble) -> Iterator[Watched]:
+    size = sum(map(len, trouble.whole.values())) // 2
+    with mounted(trouble.out, f"size={size}"):
+        yield trouble.run()
+        remounted(trouble.out, "size=1g")
+        yield trouble.run()
+        shutil.copytree(trouble.out, trouble.folder / "made")
+
+
+def disk_full_at_once(trouble: Trouble) -> Iterator[Watched]:
+    with mounted(trouble.out, "size=4k"):
+        (trouble.out / "filled").write_bytes(bytes(4096))
+        yield trouble.run()
+        remounted(trouble.out, "size=1g")
+        (trouble.out / "filled").unlink()
+        yield trouble.run()
+        shutil.copytree(trouble.out, trouble.folder / "made")
+
+
+def read_only(trouble: Trouble) -> Iterator[Watched]:
+    with mounted(trouble.out, "ro"):
+        yield trouble.run()
+        remounted(trouble.out, "rw")
+        yield trouble.run()
+        shutil.copytree(trouble.out, trouble.folder / "made")
+
+
+def read_only_meanwhile(trouble: Trouble) -> Iterator[Watched]:
+    with mounted(trouble.out, "size=1g"):
+        yield trouble.run(after_first(trouble.out, lambda pid: remounted(trouble.out, "ro")))
+        remounted(trouble.out, "rw")
+        yield trouble.run()
+        shutil.copytree(trouble.out, trouble.folder / "made")
+
+
+def no_large_files(trouble: Trouble) -> Iterator[Watched]:
+    """As where a quota is met: no file may be longer than 20 kB."""
+    yield trouble.run(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+    yield trouble.run()
+
+
+def output_removed(trouble: Trouble) -> Iterator[Watched]:
+    yield trouble.run(after_first(trouble.out, lambda pid: trouble.out.rename(trouble.folder / "gone")))
+    yield trouble.run()
+
+
+def input_vanishes(trouble: Trouble) -> Iterator[Watched]:
+    """All slides of the second half are taken away, and brought back."""
+    here, away = trouble.folder / "in", trouble.folder / "away"
+    shutil.copytree(Path(str(trouble.words[0])), here)
+    trouble.words = [here, *trouble.words[1:]]
+    there = sorted(here.iterdir())
+    those = there[len(there) // 2 :]
+
+    def take(pid: int) -> None:
+        away.mkdir()
+        for path in those:
+            path.rename(away / path.name)
+
+    yield trouble.run(after_first(trouble.out, take))
+    for path in away.iterdir():
+        path.rename(here / path.name)
+    yield trouble.run()
+
+
+def two_at_once(trouble: Trouble) -> Iterator[Watched]:
+    """What a second command says while the first is at work, which is then killed."""
+    second: list[Watched] = []
+
+    def meanwhile(pid: int) -> None:
+        second.append(trouble.run())
+        os.kill(pid, signal.SIGKILL)
+
+    trouble.run(after_first(trouble.out, meanwhile))
+    yield second[0]
+    yield trouble.run()
+
+
+def clock_jumps(trouble: Trouble) -> Iterator[Watched]:
+    """Seconds after each process began the clock is a day earlier, for all that asks Python for it."""
+    site = trouble.folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(_JUMP, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{REPOSITORY}"}
+    yield trouble.run(env=environment)
+    yield trouble.run()
+
+
+_JUMP = """
+import datetime, time
+_time, _begun = time.time, time.monotonic()
+time.time = lambda: _time() - (86_400 if time.monotonic() - _begun > 4 else 0)
+class Jumping(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.datetime.fromtimestamp(time.time(), tz)
+_plain, datetime.datetime = datetime.datetime, Jumping
+Jumping.now = classmethod(lambda cls, tz=None: _plain.fromtimestamp(time.time(), tz))
+"""
+
+
+def stopped_by(number: signal.Signals) -> Callable[[Trouble], Iterator[Watched]]:
+    def stop(trouble: Trouble) -> Iterator[Watched]:
+        yield trouble.run(after_first(trouble.out, lambda pid: os.killpg(pid, number)))
+        yield trouble.run()
+
+    return stop
+
+
+TROUBLES: dict[str, tuple[Callable[[Trouble], Iterator[Watched]], tuple[int, ...]]] = {
+    "disk full after some slides": (disk_full, (1, 2)),
+    "disk full from the beginning": (disk_full_at_once, (1, 2)),
+    "output on a read-only disk": (read_only, (2,)),
+    "disk becomes read-only": (read_only_meanwhile, (1, 2)),
+    "no file may be long": (no_large_files, (1, 2)),
+    "output folder taken away": (output_removed, (2,)),
+    "slides taken away": (input_vanishes, (1,)),
+    "second command on one output, the first killed": (two_at_once, (2,)),
+    "clock a day back": (clock_jumps, (0,)),
+    "Ctrl-C": (stopped_by(signal.SIGINT), (130,)),
+    "SIGTERM": (stopped_by(signal.SIGTERM), (143,)),
+    "terminal closed (SIGHUP)": (stopped_by(signal.SIGHUP), (129,)),
+}
+"""What happens, and the exit statuses with which a run may end then."""

@@ -1,0 +1,47 @@
+"""Faults by the command itself, a few of those of ``benchmarks/faults.py``: it finishes, and no slide costs another."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from mutated_slides import write_mutants
+from troubled_runs import killed_run
+from watched_runs import contents, end_of, index, small_slides, watched
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at as Linux shows them"),
+]
+
+
+def test_damaged_slides_end_as_screened_or_with_a_reason(tmp_path: Path) -> None:
+    known = write_mutants(tmp_path, first=27, count=54, seed=1)
+    lists = [tmp_path / "mpp.csv"]
+    limits = ["--slide-timeout", 60, "--slide-memory", 3, "--writers", "findings", "--device", "cpu"]
+    ran = watched([tmp_path, *lists, "--out", tmp_path / "out", *limits], installed=False)
+    assert ran.status == 1, ran.wrong
+    assert not ran.left
+    assert [line for line in ran.wrong.splitlines() if not line.startswith(("failed ", "note "))] == []
+    run = index(tmp_path / "out")
+    assert run["run"]["finished"]
+    assert sorted(one["slide_id"] for one in run["slides"]) == sorted(known)
+    ends = {one["slide_id"]: (end_of(one), one["reason"]) for one in run["slides"]}
+    assert not {name: (known[name], end) for name, end in ends.items() if end[0] not in ("ok", "failed")}
+    assert {end for end, _ in ends.values()} == {"ok", "failed"}
+    assert all(reason for end, reason in ends.values() if end == "failed")
+
+
+def test_a_batch_that_is_killed_ends_as_one_that_nobody_disturbed(tmp_path: Path) -> None:
+    small_slides(tmp_path / "in", 3)
+    words = [tmp_path / "in", "--device", "cpu", "--out"]
+    ran = watched([*words, tmp_path / "whole"], installed=False)
+    assert ran.status == 0, ran.wrong
+    whole = contents(tmp_path / "whole")
+    run = killed_run([*words, tmp_path / "out"], tmp_path / "out", whole, ran.seconds, seed=4, most=3)
+    assert len(run["kills"]) >= 1
+    for kill in run["kills"]:
+        assert (kill["left"], kill["lost"], kill["twice"], kill["halves"]) == (0, 0, 0, 0), json.dumps(kill)
+    assert (run["status"], run["finished"], run["identical"], run["leftovers"]) == (0, True, True, [])
