@@ -48,8 +48,9 @@ def mutants(work: Path, count: int, seed: int) -> None:
         place = work / "mutants"
         shutil.rmtree(place, ignore_errors=True)
         (place / "in").mkdir(parents=True)
-        known = write_mutants(place / "in", first, min(AT_ONCE, count - first), seed)
-        lists = [place / "in" / "mpp.csv"] if any("webp" in names or "jp2" in names for names in known.values()) else []
+        known = write_mutants(place / "in", range(first, min(first + AT_ONCE, count)), seed)
+        listed = place / "in" / "mpp.csv"
+        lists = [listed] if len(listed.read_text().splitlines()) > 1 else []
         limits = ["--slide-timeout", SECONDS, "--slide-memory", GIB, "--device", "cpu", "--writers", "findings"]
         ran = watched([place / "in", *lists, "--out", place / "out", *limits])
         file.write_text(json.dumps(judged(place / "out", known, ran), indent=1), encoding="utf-8")
@@ -121,7 +122,7 @@ def kills(work: Path, count: int, seed: int) -> None:
     state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"kills": [], "runs": []}
     words, true, seconds = undisturbed(place)
     while len(state["kills"]) < count:
-        run = killed_run([*words, place / "out"], place / "out", true, seconds, seed + len(state["kills"]))
+        run = killed_run([*words, place / "out"], place / "out", true, seconds, seed + len(state["runs"]))
         state["kills"] += run.pop("kills")
         state["runs"].append(run)
         file.write_text(json.dumps(state, indent=1))

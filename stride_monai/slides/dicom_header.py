@@ -5,11 +5,15 @@ Our own, since pydicom is an extra, and five elements of every file of a folder 
 
 from __future__ import annotations
 
+import mmap
+import re
 import struct
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["DicomHeader", "identity_of", "is_dicom", "read_header"]
+from stride_monai.errors import SlideError
+
+__all__ = ["DicomHeader", "check_nesting", "identity_of", "is_dicom", "read_header"]
 
 _HEAD = 1 << 18  # bytes; the elements asked for come first in a file
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -20,6 +24,9 @@ _SYNTAX, _CLASS, _IMAGE_TYPE = (0x0002, 0x0010), (0x0008, 0x0016), (0x0008, 0x00
 _STUDY, _SERIES = (0x0020, 0x000D), (0x0020, 0x000E)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _UNDEFINED = 0xFFFFFFFF
+_DEEPEST = 100  # items within items; a slide has a handful, and libraries that recurse crash at thousands
+_PIXELS = b"\xe0\x7f\x10\x00"
+_NESTING = re.compile(rb"\xfe\xff\x00\xe0\xff\xff\xff\xff|\xfe\xff\x0d\xe0\x00\x00\x00\x00")  # begin or end of an item
 
 
 class DicomHeader(NamedTuple):
@@ -67,6 +74,33 @@ def read_header(path: Path) -> DicomHeader | None:
         found.get(_STUDY, ""),
         bool(found.get(_IMAGE_TYPE)),
     )
+
+
+def check_nesting(path: Path) -> None:
+    """Refuse a file beside which, or in which, items lie in one another deeper than any slide's: libraries that read
+    all files of the folder crash there.
+
+    Raises:
+        SlideError: there is one.
+    """
+    for file in sorted(path.parent.iterdir()):
+        if file.is_file() and is_dicom(file) and _depth(file) > _DEEPEST:
+            beside = "" if file == path else f" of {file.name} beside it"
+            what = f"{path.name}: the DICOM sequences{beside} are nested deeper than any slide's"
+            raise SlideError(what, f"{file.name} is damaged: copy it again, or move it elsewhere")
+
+
+def _depth(path: Path) -> int:
+    """How deep items of no stated length lie in one another, or a number above what is allowed."""
+    depth = deepest = 0
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = content.find(_PIXELS)
+        for found in _NESTING.finditer(content, 0, end if end >= 0 else len(content)):
+            depth += 1 if content[found.start() + 2] == 0 else -1
+            deepest = max(deepest, depth)
+            if deepest > _DEEPEST:
+                break
+    return deepest
 
 
 def identity_of(path: Path) -> dict[str, str]:

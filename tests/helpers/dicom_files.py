@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydicom.pixels.encoders.native import _encode_frame  # RLE's frames have a 
 from pydicom.uid import UID, generate_uid
 from slide_files import Image, shrink
 
-__all__ = ["CODECS", "frame_places", "write_dicom_series"]
+__all__ = ["CODECS", "frame_places", "nested_dicom", "write_dicom_series"]
 
 _CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
@@ -169,3 +170,11 @@ def frame_places(path: Path) -> list[tuple[int, int]]:
         places.append((at + 8, size))
         at += 8 + size
     return places[1:]  # the first item is the table of offsets
+
+
+def nested_dicom(content: bytes, depth: int) -> bytes:
+    """Sequences in sequences, of no stated length, before the elements that name the slide."""
+    at = content.index(struct.pack("<HH", 8, 8))  # ImageType
+    begin = struct.pack("<HH2sHI", 8, 6, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return content[:at] + begin * depth + end * depth + content[at:]

@@ -7,13 +7,13 @@ import random
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from dicom_files import write_dicom_series
+from dicom_files import nested_dicom, write_dicom_series
 from kfb_files import write_kfb
 from PIL import Image as Pillow
 from slide_files import Image, Scene, shrink
@@ -286,7 +286,7 @@ def _bomb(seed: Seed, chance: random.Random) -> bytes | None:
         page.text(270, chance.choice((_laughs, _nested_xml))())
         return tiff_bytes([page])
     if seed.name.startswith("dicom"):
-        return _nested_dicom(seed.content, chance.choice((500, 5_000, 20_000)))
+        return nested_dicom(seed.content, chance.choice((500, 5_000, 20_000)))
     if seed.name == "png":
         return _png_bomb(seed.content, chance)
     if seed.name.startswith("jpeg"):
@@ -318,14 +318,6 @@ def _laughs() -> str:
 @cache
 def _nested_xml() -> str:
     return OME.format("<Image>" * 200_000 + "</Image>" * 200_000)
-
-
-def _nested_dicom(content: bytes, depth: int) -> bytes:
-    """Sequences in sequences, of no stated length, before the elements that name the slide."""
-    at = content.index(struct.pack("<HH", 8, 8))  # ImageType
-    begin = struct.pack("<HH2sHI", 8, 6, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
-    end = struct.pack("<HHI", 0xFFFE, 0xE00D, 0) + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-    return content[:at] + begin * depth + end * depth + content[at:]
 
 
 def _png_bomb(content: bytes, chance: random.Random) -> bytes:
@@ -395,10 +387,13 @@ def _tiff_parts(content: bytes) -> _Parts | None:
     return parts
 
 
-def write_mutants(folder: Path, first: int, count: int, seed: int) -> dict[str, tuple[str, str]]:
-    """Damaged slides by their ids: format and damage. A format and a damage come in turn, the rest is chance."""
+def write_mutants(folder: Path, numbers: Iterable[int], seed: int) -> dict[str, tuple[str, str]]:
+    """Damaged slides by their ids: format and damage. Formats come in turn, then damages, and the rest is chance.
+
+    ``mpp.csv`` beside them lists those that do not state their um/px.
+    """
     whole, kinds, found, rows = seeds(), list(DAMAGES), {}, []
-    for number in range(first, first + count):
+    for number in numbers:
         chance = random.Random(f"{seed} {number}")
         one, at = whole[number % len(whole)], number // len(whole)
         data = None

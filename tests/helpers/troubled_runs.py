@@ -21,11 +21,15 @@ from stride_monai.guard.memory import family
 
 __all__ = ["TROUBLES", "Trouble", "killed_run"]
 
+_POLL_SECONDS = 0.05
+
 
 def killed_run(
     words: Sequence[object], out: Path, true: dict[str, bytes], seconds: float, seed: int, most: int = 12
 ) -> dict[str, Any]:
     """One batch from its first command to its last: killed up to so many times, and then let go on.
+
+    A moment is some time after so many slides are done, which does not depend on what else the machine does.
 
     Args:
         words: of the command.
@@ -35,10 +39,12 @@ def killed_run(
     shutil.rmtree(out, ignore_errors=True)
     for number in range(most):
         victim, before = ("command", "process", "both")[number % 3], stamps(out)
-        moment = chance.uniform(0.1, seconds * (len(slides) - len(before)) / len(slides))
+        wanted, more = len(before) + chance.randrange(3), chance.uniform(0, seconds / len(slides))
         with tempfile.TemporaryDirectory() as folder:
             running = Running(words, Path(folder), installed=False)
-            if running.ended(moment) is not None:
+            while running.ended(_POLL_SECONDS) is None and len(stamps(out)) < wanted:
+                pass
+            if running.ended(more) is not None:
                 break
             members = family(running.pid)
             targets = {"command": members[:1], "process": members[1:], "both": members[::-1]}[victim]
@@ -50,7 +56,7 @@ def killed_run(
         found.append(
             {
                 "victim": victim,
-                "moment": round(moment, 2),
+                "moment": [wanted, round(more, 2)],
                 "left": len(left_of(set(members))),
                 "lost": len(before.keys() - kept.keys()),
                 "twice": sum(before[name] != at for name, at in kept.items()),

@@ -18,10 +18,9 @@ pytestmark = [
 
 
 def test_damaged_slides_end_as_screened_or_with_a_reason(tmp_path: Path) -> None:
-    known = write_mutants(tmp_path, first=27, count=54, seed=1)
-    lists = [tmp_path / "mpp.csv"]
+    known = write_mutants(tmp_path, range(0, 27 * 28, 28), seed=1)  # each format once, with one damage after the other
     limits = ["--slide-timeout", 60, "--slide-memory", 3, "--writers", "findings", "--device", "cpu"]
-    ran = watched([tmp_path, *lists, "--out", tmp_path / "out", *limits], installed=False)
+    ran = watched([tmp_path, tmp_path / "mpp.csv", "--out", tmp_path / "out", *limits], installed=False)
     assert ran.status == 1, ran.wrong
     assert not ran.left
     assert [line for line in ran.wrong.splitlines() if not line.startswith(("failed ", "note "))] == []

@@ -17,7 +17,7 @@ from stride_monai.units import Box
 needs("pydicom", "dicom")
 needs("wsidicom", "dicom")
 
-from dicom_files import frame_places, write_dicom_series  # noqa: E402
+from dicom_files import frame_places, nested_dicom, write_dicom_series  # noqa: E402
 
 ARRAY = textured(300, 500)
 WHOLE = Box(0, 0, 500, 300)
@@ -109,3 +109,20 @@ def test_a_label_alone_and_a_report_are_no_slides(tmp_path: Path) -> None:
         file.unlink()
     with pytest.raises(SlideError, match="label, overview or thumbnail"):
         open_slide(path.with_name("label.dcm"), reader="dicom")
+
+
+def test_sequences_nested_too_deep_reach_no_library(tmp_path: Path) -> None:
+    """Reading all files of the folder, libdicom recurses until the stack is full."""
+    path = write_dicom_series(tmp_path / "a", [ARRAY], "jpeg")
+    whole = path.read_bytes()
+    path.write_bytes(nested_dicom(whole, 50))
+    with open_slide(path) as slide:
+        assert slide.width == 500
+    path.write_bytes(nested_dicom(whole, 20_000))
+    for reader in ("auto", "openslide", "dicom"):
+        with pytest.raises(SlideError, match=r"^level-0\.dcm: the DICOM sequences are nested deeper than any slide's"):
+            open_slide(path, reader=reader)
+        with pytest.raises(
+            SlideError, match=r"^level-1\.dcm: the DICOM sequences of level-0\.dcm beside it are nested"
+        ):
+            open_slide(path.with_name("level-1.dcm"), reader=reader)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stride_monai.errors import MissingExtraError, RegionError, SlideError
-from stride_monai.slides.dicom_header import DicomHeader, is_dicom, read_header
+from stride_monai.slides.dicom_header import DicomHeader, check_nesting, is_dicom, read_header
 from stride_monai.slides.protocol import PictureChoice, Pixels, StatedFacts, UnknownFormatError
 
 __all__ = ["DicomReader"]
@@ -114,6 +114,7 @@ def _volumes(path: Path) -> tuple[list[Path], str]:
     header = read_header(path) if is_dicom(path) else None
     if not is_dicom(path):
         raise UnknownFormatError(f"{path.name}: not a DICOM file")
+    check_nesting(path)
     if header is None:
         raise SlideError(f"{path.name}: its DICOM header is damaged, or of a kind that is not read", _EXPORT)
     if not header.whole_slide:

@@ -11,6 +11,7 @@ import numpy as np
 import openslide
 
 from stride_monai.errors import RegionError, SlideError
+from stride_monai.slides.dicom_header import check_nesting, is_dicom
 from stride_monai.slides.protocol import PictureChoice, Pixels, StatedFacts, UnknownFormatError
 from stride_monai.slides.spacing import stated_number
 from stride_monai.slides.tiff.layout import TiffLayout, read_layout
@@ -40,6 +41,8 @@ class OpenSlideReader:
             raise UnknownFormatError(f"{path.name}: OpenSlide knows one picture per file")
         if self._layout is not None and self._layout.not_openslide:
             raise _another_picture(path, self._layout.not_openslide)
+        if self._layout is None and is_dicom(path):
+            check_nesting(path)
         self.notes = () if self._layout is None else self._layout.notes
         self._lock = threading.Lock()
         self._handle: Any = _open(path)
