@@ -146,6 +146,24 @@ def test_the_head_alone_learns_from_features_computed_once(cohort: Path, trained
             assert not torch.equal(heads[0][key], value)
 
 
+def test_a_teacher_is_kept_beside_the_network(cohort: Path, trained: Path, tmp_path: Path) -> None:
+    """At first the moving average is the plain mean of the start and of what each step left."""
+    start = {"start_from": str(trained / "model.pt"), "learning_rate": 1e-2, "max_epochs": 1, "augmentation": "none"}
+    settings = {**SETTINGS, **start, "dataset_dir": str(cohort), "output_dir": str(tmp_path), "random_negatives": 0}
+    made = ConfigWorkflow(files("train", "tiny", "head", "teacher"), logging_file=False, **settings)
+    made.initialize()
+    trainer, network = (made.parser.get_parsed_content(name) for name in ("train#trainer", "network_def"))
+    passed = [network.head.weight.detach().clone()]
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda _: passed.append(network.head.weight.detach().clone()))
+    made.run()
+    student, teacher = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("model", "teacher"))
+    assert len(passed) == 1 + SETTINGS["cells_per_epoch"] // SETTINGS["batch_size"]
+    torch.testing.assert_close(student["head.weight"], passed[-1])
+    torch.testing.assert_close(teacher["head.weight"], torch.stack(passed).mean(dim=0))
+    for name in (name for name in student if name.startswith("encoder.")):
+        torch.testing.assert_close(teacher[name], student[name], rtol=0, atol=0)
+
+
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(cohort: Path, trained: Path, tmp_path: Path) -> None:
     arguments = ["run", "--config_file", str(files("train", "from_crops", "tiny", "multi_gpu_train"))]
