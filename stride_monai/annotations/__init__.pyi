@@ -13,6 +13,7 @@ from .agreement import Agreement as Agreement
 from .agreement import agreement as agreement
 from .coco import coco_text as coco_text
 from .cohorts import export_cohort as export_cohort
+from .cohorts import export_store as export_store
 from .database import STORE_NAME as STORE_NAME
 from .errors import AccessError as AccessError
 from .errors import AnnotationError as AnnotationError

@@ -12,7 +12,9 @@ from typing import Any
 from stride_monai import __version__
 from stride_monai.annotations.errors import AnnotationError
 from stride_monai.annotations.records import cell_records, is_reviewed, slide_class
+from stride_monai.annotations.screened import slides_of
 from stride_monai.annotations.state import SlideState
+from stride_monai.annotations.store import AnnotationStore
 from stride_monai.bethesda import NEGATIVE
 from stride_monai.data.cells import CellRecord, write_cells, write_regions
 from stride_monai.data.cohort_files import COHORT_FILES, CohortFiles
@@ -21,9 +23,18 @@ from stride_monai.files import write_bytes
 from stride_monai.ownership import named, refuse_within
 from stride_monai.slides.parts import own_folders
 
-__all__ = ["export_cohort"]
+__all__ = ["export_cohort", "export_store"]
 
 _SCHEMA_VERSION = "1.0"
+
+
+def export_store(store: AnnotationStore, slides: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
+    """:func:`export_cohort` of all that a store holds.
+
+    Args:
+        slides: says where the slides are: results of screening, a cohort's folder, or a manifest.
+    """
+    return export_cohort(map(store.state, store.slide_ids()), slides_of(slides), out, overwrite)
 
 
 def export_cohort(

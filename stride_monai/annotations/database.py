@@ -126,6 +126,10 @@ def as_ours(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise OutputError(
+                f"the disk of {path} is full", "make room on it and try again; nothing that was saved is lost"
+            ) from error
         if isinstance(error, sqlite3.OperationalError):
             raise OutputError(f"cannot use {path} ({error})", "check the disk and the permissions") from error
         raise AnnotationError(f"{path} cannot be read as annotations ({error})", "name another file") from error

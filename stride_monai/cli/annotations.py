@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +16,7 @@ from stride_monai.cli.terminal import err_console, out_console, plain, say
 from stride_monai.errors import ConfigError
 
 if TYPE_CHECKING:
-    from stride_monai.annotations import Agreement, AnnotationStore, SlideState
-    from stride_monai.data import SlideRecord
+    from stride_monai.annotations import Agreement, AnnotationStore
 
 __all__ = ["app"]
 
@@ -54,19 +53,17 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write what was reviewed as a cohort that the bundles train on, as GeoJSON for QuPath, or as COCO."""
-    from stride_monai.annotations import AnnotationStore, slides_of
+    from stride_monai.annotations import AnnotationStore
 
-    with AnnotationStore(store, create=False) as opened:
-        states = [opened.state(slide_id) for slide_id in opened.slide_ids()]
-        known = [] if form == ExportFormat.GEOJSON else slides_of(slides or opened.path.parent)
     write = {ExportFormat.COHORT: _cohort, ExportFormat.COCO: _coco, ExportFormat.GEOJSON: _geojson}[form]
-    write(states, known, out, overwrite)
+    with AnnotationStore(store, create=False) as opened:
+        write(opened, slides or opened.path.parent, out, overwrite)
 
 
-def _cohort(states: Sequence[SlideState], known: Sequence[SlideRecord], out: Path, overwrite: bool) -> None:
-    from stride_monai.annotations import export_cohort
+def _cohort(store: AnnotationStore, slides: Path, out: Path, overwrite: bool) -> None:
+    from stride_monai.annotations import export_store
 
-    facts = export_cohort(states, known, out, overwrite)
+    facts = export_store(store, slides, out, overwrite)
     counts = facts["counts"]
     _say(f"{counts['images']} images, {counts['cells']} cells ({_listed(counts['cells_by_label'])})")
     _say(f"of all cells shown: {_listed(counts['cells_by_state'])}")
@@ -75,13 +72,13 @@ def _cohort(states: Sequence[SlideState], known: Sequence[SlideRecord], out: Pat
     _say(f"cohort {out}")
 
 
-def _coco(states: Sequence[SlideState], known: Sequence[SlideRecord], out: Path, overwrite: bool) -> None:
-    from stride_monai.annotations import AnnotationError, coco_text, is_reviewed
+def _coco(store: AnnotationStore, slides: Path, out: Path, overwrite: bool) -> None:
+    from stride_monai.annotations import AnnotationError, coco_text, is_reviewed, slides_of
     from stride_monai.annotations.tables import write_ours
     from stride_monai.slides import open_slide
 
-    records = {record.slide_id: record for record in known}
-    reviewed = [state for state in states if is_reviewed(state)]
+    records = {record.slide_id: record for record in slides_of(slides)}
+    reviewed = [state for state in map(store.state, store.slide_ids()) if is_reviewed(state)]
     sizes: dict[str, tuple[int, int]] = {}
     for state in reviewed:
         record = records.get(state.slide_id)
@@ -94,13 +91,15 @@ def _coco(states: Sequence[SlideState], known: Sequence[SlideRecord], out: Path,
     _say(f"{len(reviewed)} images in {out}")
 
 
-def _geojson(states: Sequence[SlideState], known: Sequence[SlideRecord], out: Path, overwrite: bool) -> None:
+def _geojson(store: AnnotationStore, slides: Path, out: Path, overwrite: bool) -> None:
     from stride_monai.annotations import geojson_text
     from stride_monai.annotations.tables import write_ours
 
-    for state in states:
-        write_ours(out / f"{state.slide_id}.geojson", geojson_text(state).encode(), '"stride_monai"', overwrite)
-    _say(f"{len(states)} files in {out}: drop each onto its slide in QuPath")
+    ids = store.slide_ids()
+    for slide_id in ids:
+        text = geojson_text(store.state(slide_id))
+        write_ours(out / f"{slide_id}.geojson", text.encode(), '"stride_monai"', overwrite)
+    _say(f"{len(ids)} files in {out}: drop each onto its slide in QuPath")
 
 
 @app.command()

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from annotation_samples import full_disk
 from findings_samples import make_findings
 
 from stride_monai.annotations import (
@@ -25,6 +26,7 @@ from stride_monai.annotations import (
     fold,
     new_uuid,
 )
+from stride_monai.errors import OutputError
 
 
 @pytest.fixture
@@ -207,6 +209,23 @@ def test_files_of_others_and_of_later_versions_are_left_alone(tmp_path: Path) ->
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(AnnotationError, match="later version"):
         AnnotationStore(later)
+
+
+def test_a_full_disk_keeps_what_was_acknowledged_and_nothing_else(store: AnnotationStore) -> None:
+    cell = store.propose(make_findings(1))[0].cell_id
+    store.append(label("ana", cell, "LSIL"))
+    refused = label("bo", cell, "AGC")
+    with full_disk(store, "sample", cell):
+        kept = store.actions()
+        with pytest.raises(OutputError, match="is full: make room on it"):
+            store.append(refused)
+        with pytest.raises(OutputError, match="is full"):
+            store.append_all([refused, label("cy", cell, "NILM")])
+        assert store.actions() == kept
+        assert store.state("sample").cells[cell].label == "LSIL"
+    first = store.append(refused)
+    assert store.append(refused) == first
+    assert store.actions() == [*kept, first] == AnnotationStore(store.path).actions()
 
 
 def test_annotations_load_no_torch(tmp_path: Path) -> None:

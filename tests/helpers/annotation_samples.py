@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from stride_monai.annotations import Action, AnnotationStore, Kind, added_cell_id, new_uuid
 from stride_monai.data import SlideRecord
+from stride_monai.errors import OutputError
 from stride_monai.files import fingerprint
 from stride_monai.findings import Findings
 from stride_monai.units import Box
@@ -41,6 +44,27 @@ def findings_of(path: Path, cells: int = 5) -> Findings:
         made.slide, width=SIZE[0], height=SIZE[1], mpp=MPP, fingerprint=fingerprint(path), levels=()
     )
     return dataclasses.replace(made, slide=facts, cells=placed)
+
+
+@contextmanager
+def full_disk(store: AnnotationStore, slide_id: str, cell_id: str) -> Iterator[None]:
+    """SQLite finds no room for another action, as on a disk that is full; what room was left, ``x`` has filled."""
+    connection = store._opened.connection
+    connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
+    try:
+        words, call = None, None
+        with suppress(OutputError):
+            while True:
+                said = {"chosen": [], "typed": ("y" if words else "x") * (1500 + len(str(words)) % 2)}
+                words = store.append(Action("x", slide_id, Kind.DESCRIPTIONS, cell_id, words, said)).after
+        with suppress(OutputError):
+            while True:
+                call = store.append(
+                    Action("x", slide_id, Kind.CALL, None, call, "AGC" if call == "SCC" else "SCC")
+                ).after
+        yield
+    finally:
+        connection.execute("PRAGMA max_page_count = 1000000")
 
 
 def label(store: AnnotationStore, who: str, slide_id: str, cell_id: str, after: str, seconds: float = 2.0) -> Action:

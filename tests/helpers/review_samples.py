@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from slide_files import Scene, write_pyramid
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS
 from stride_monai.findings import Cell, Description, Findings, LevelFacts, SlideFacts
+from stride_monai.run_index import RUN_NAME, Outcome
 from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.units import Box
 
@@ -71,10 +73,13 @@ def write_study(folder: Path, names: tuple[str, ...] = ("slide one", "切片 二
     """``results`` and ``slides`` of a few screened slides."""
     results, slides = folder / "results", folder / "slides"
     slides.mkdir(parents=True)
+    done = []
     for seed, name in enumerate(names, 1):
         path = slides / f"{name}.tiff"
         findings = findings_of(path, write_slide(path, seed, cells))
         write_findings(results, findings)
+        done.append(asdict(Outcome.of(findings, path=path)))
+    (results / RUN_NAME).write_text(json.dumps({"slides": done}), encoding="utf-8")
     return results, slides
 
 

@@ -16,6 +16,7 @@ from browser import browser, serious_faults
 from extras import needs
 
 needs("fastapi", "review")
+from annotation_samples import full_disk  # noqa: E402
 from review_client import Reader  # noqa: E402
 from review_samples import running, write_phantom_study  # noqa: E402
 
@@ -302,6 +303,29 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(
     wait_saved(page)
     assert [action.after for action in store.actions(SLIDE)] == ["NILM", "ASC-US", "LSIL"]
     page.wait_for_function("() => document.querySelectorAll('#gallery .read:not(.none)').length === 3")
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(open_page: Callable[..., Any], store: AnnotationStore) -> None:
+    page = open_page()
+    page.expected.append("507 (Insufficient Storage)")
+    press(page, "1")
+    wait_saved(page)
+    with full_disk(store, SLIDE, store.state(SLIDE).present[0].cell_id):
+        kept = store.actions()
+        press(page, "2", "3")
+        page.wait_for_selector("#saved.failed")
+        assert page.inner_text("#saved") == "The server cannot save: 2 waiting, none lost"
+        assert "is full: make room on it" in page.inner_text(".note.bad")
+        page.wait_for_timeout(2500)  # it has tried again
+        press(page, "4")
+        assert page.locator(".note.bad").count() == 1  # said once
+        assert store.actions() == kept
+    wait_saved(page)
+    mine = [action.after for action in store.actions(SLIDE) if action.who == "reader"]
+    assert mine == ["NILM", "ASC-US", "LSIL", "ASC-H/HSIL"]
+    page.reload()
+    wait_ready(page)
+    assert page.locator("#gallery .read:not(.none)").count() == 4
 
 
 def test_a_server_that_began_anew_is_no_loss(open_page: Callable[..., Any], store: AnnotationStore) -> None:

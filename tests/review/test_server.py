@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import threading
 import uuid
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,17 @@ import pytest
 from extras import needs
 
 needs("fastapi", "review")
+from annotation_samples import full_disk  # noqa: E402
 from review_client import ONE, TWO, Reader  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 
 from stride_monai.annotations import Action, AnnotationStore, Kind, Role, Users, added_cell_id  # noqa: E402
+from stride_monai.cli.main import app as main  # noqa: E402
+from stride_monai.data import read_manifest  # noqa: E402
 
 PASSWORD = "correct horse battery"
 MakeApp = Callable[..., Any]
+Study = tuple[Path, Path]
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +210,26 @@ def test_two_readers_never_get_the_same_cell_unless_asked(make_app: MakeApp, use
     assert not any(cell["taken"] for cell in bo.slide()["cells"])
 
 
-def test_exports(make_app: MakeApp, users: Users) -> None:
-    import io
-    import json
-    import zipfile
+def test_what_a_full_disk_cannot_keep_is_not_acknowledged(make_app: MakeApp) -> None:
+    reader = Reader(make_app())
+    store = reader.http.app.state.review.store
+    cells = [cell["id"] for cell in reader.slide()["cells"]]
+    reader.read(cells[0], "LSIL")
+    action = {"uuid": str(uuid.uuid4()), "kind": "label", "cell_id": cells[1], "after": "AGC"}
+    with full_disk(store, ONE, cells[0]):
+        before = len(store.actions())
+        answer = reader.send(**action)
+        assert answer.status_code == 507
+        assert answer.json() == {
+            "error": "the disk of annotations.sqlite is full",
+            "advice": "make room on it and try again; nothing that was saved is lost",
+        }
+        assert reader.slide()["cells"][0]["mine"]["label"] == "LSIL"
+    sequence = reader.act(**action)["sequence"]
+    assert reader.act(**action)["sequence"] == sequence == len(store.actions()) == before + 1
 
+
+def test_exports(make_app: MakeApp, users: Users) -> None:
     app = make_app(users=users)
     ann, chief = Reader(app, "Ann", PASSWORD), Reader(app, "Chief", PASSWORD)
     ann.read(ann.cell(0, TWO)["id"], "LSIL", slide_id=TWO)
@@ -218,9 +241,28 @@ def test_exports(make_app: MakeApp, users: Users) -> None:
     assert names.count("LSIL") >= 1
     with zipfile.ZipFile(io.BytesIO(chief.http.get("/api/agreement").content)) as archive:
         assert "Ann" in archive.read("readers.csv").decode("utf-8-sig")
-    for path in (f"slides/{TWO}/geojson", "agreement"):
+    for path in (f"slides/{TWO}/geojson", "agreement", "cohort"):
         assert ann.http.get(f"/api/{path}").status_code == 403
         assert Reader(make_app(blind=True)).http.get(f"/api/{path}").status_code == 403  # it would tell
+
+
+def test_the_cohort_of_the_page_is_that_of_the_command(make_app: MakeApp, study: Study, tmp_path: Path) -> None:
+    chief = Reader(make_app())
+    asked = chief.http.get("/api/cohort")
+    assert (asked.status_code, asked.json()["error"]) == (422, "nothing has been reviewed yet")
+    chief.read(chief.cell(0, TWO)["id"], "LSIL", slide_id=TWO)
+    chief.act(TWO, kind="call", after="LSIL")
+    store = chief.http.app.state.review.store.path
+    words = ["annotations", "export", str(store), "--slides", str(study[0]), "--out", str(tmp_path / "cohort")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    with zipfile.ZipFile(io.BytesIO(chief.http.get("/api/cohort").content)) as archive:
+        archive.extractall(tmp_path / "of the page")
+    made = {path.name: path.read_bytes() for path in (tmp_path / "cohort").iterdir()}
+    assert {"manifest.csv", "cells.csv"} <= made.keys()
+    assert made == {path.name: path.read_bytes() for path in (tmp_path / "of the page" / "cohort").iterdir()}
+    (slide,) = read_manifest(tmp_path / "of the page" / "cohort" / "manifest.csv")
+    assert (slide.slide_class, slide.path) == ("LSIL", study[1] / f"{TWO}.tiff")
 
 
 # What is refused.
@@ -356,7 +398,6 @@ def test_no_file_of_the_package_is_served(make_app: MakeApp, path: str) -> None:
     ],
 )
 def test_what_is_no_action_is_refused_in_words(make_app: MakeApp, action: dict[str, Any]) -> None:
-    import json
 
     reader = Reader(make_app())
     body = json.dumps({"uuid": str(uuid.uuid4()), **action})

@@ -1,9 +1,10 @@
-"""What an admin takes away: a slide as GeoJSON, and how far readers agree. The command makes cohorts to train on."""
+"""What an admin takes away, made by what makes it for ``stride-monai annotations``: GeoJSON, tables, a cohort."""
 
 from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -11,7 +12,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
-from stride_monai.annotations import agreement, geojson_text
+from stride_monai.annotations import agreement, export_store, geojson_text
 from stride_monai.annotations.tables import write_agreement
 from stride_monai.review.access import Seen
 from stride_monai.review.routes.reading import review_of
@@ -49,12 +50,24 @@ def agreement_tables(request: Request, viewer: Exporting) -> Response:
     """``readers.csv`` and ``agreement.csv`` in a ZIP file."""
     store = review_of(request).store
     found = agreement([store.state(slide_id) for slide_id in store.slide_ids()], store.actions())
+    return _zip("agreement", lambda folder: write_agreement(found, folder))
+
+
+@router.get("/cohort", response_class=Response)
+def cohort(request: Request, viewer: Exporting) -> Response:
+    """The cohort that ``annotations export`` writes, in a ZIP file; slides are named where they lie on this machine."""
+    review = review_of(request)
+    return _zip("cohort", lambda folder: export_store(review.store, review.library.results, folder / "cohort"))
+
+
+def _zip(name: str, write: Callable[[Path], object]) -> Response:
+    """What ``write`` writes to a folder."""
     content = io.BytesIO()
     with TemporaryDirectory() as folder, zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        write_agreement(found, Path(folder))
-        for path in sorted(Path(folder).glob("*.csv")):
-            archive.write(path, path.name)
-    return _file(content.getvalue(), "agreement.zip", "application/zip")
+        write(Path(folder))
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            archive.write(path, path.relative_to(folder))
+    return _file(content.getvalue(), f"{name}.zip", "application/zip")
 
 
 def _file(content: bytes, name: str, media_type: str) -> Response:

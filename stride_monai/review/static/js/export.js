@@ -1,4 +1,4 @@
-// Files to take away, for admins: the slide for QuPath, and how far readers agree.
+// Files to take away, for admins: the slide for QuPath, how far readers agree, and a cohort to train on.
 
 import { $, el } from "./dom.js";
 import { openDialog } from "./dialog.js";
@@ -21,6 +21,7 @@ export function showExport() {
   openDialog(t("export"), [
     link(`api/slides/${slide}/geojson`, `${state.slide.slide_id}.geojson`, t("export_geojson")),
     link("api/agreement", "agreement.zip", t("export_agreement")),
+    link("api/cohort", "cohort.zip", t("export_cohort")),
     el("p", { class: "quietly" }, t("export_hint")),
     el("code", {}, COMMAND),
   ]);

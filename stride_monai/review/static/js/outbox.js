@@ -3,14 +3,16 @@
 
 import { Refused, sendAction } from "./api.js";
 import { next, state, tell } from "./state.js";
+import { t } from "./texts.js";
 
 let waiting = [];
 let flying = null;
 let offline = false;
+let trouble = ""; // why the server, which answers, cannot keep anything: its disk is full
 let timer = null;
 let handlers = { kept() {}, refused() {}, signedOut() {} };
 
-export const status = () => ({ waiting: waiting.length, offline });
+export const status = () => ({ waiting: waiting.length, offline, trouble });
 export const hasMore = (cell) => waiting.some((item) => item !== flying && item.action.cell_id === cell);
 
 // Resolves when no action on this slide is on its way; then the server's answer has all of them. Not while offline.
@@ -59,6 +61,7 @@ export async function send() {
   try {
     const answer = await sendAction(flying.slide, flying.action);
     offline = false;
+    trouble = "";
     done(answer, handlers.kept);
   } catch (error) {
     failed(error);
@@ -86,6 +89,9 @@ function failed(error) {
   if (never) return done(error, handlers.refused);
   flying = null;
   offline = true;
+  const why = error instanceof Refused ? error.message : "";
+  if (why && why !== trouble) tell("note", { bad: true, text: `${t("not_saved")} ${why}. ${t("kept_here")}` });
+  trouble = why;
   changed();
   timer = setTimeout(send, 2000);
 }

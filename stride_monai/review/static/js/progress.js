@@ -41,8 +41,8 @@ function timeLeft(left, read, seconds) {
 }
 
 function saved() {
-  const { waiting, offline } = status();
+  const { waiting, offline, trouble } = status();
   const place = $("saved");
   place.className = offline ? "saved failed" : waiting ? "saved waiting" : "saved";
-  place.textContent = offline ? t("offline", { waiting }) : waiting ? t("saving", { waiting }) : t("all_saved");
+  place.textContent = trouble ? t("cannot_save", { waiting }) : offline ? t("offline", { waiting }) : waiting ? t("saving", { waiting }) : t("all_saved");
 }
