@@ -15,7 +15,7 @@ import typer
 from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, PlaneOption, WeightsOption
 from stride_monai.cli.rehearsal import rehearse
 from stride_monai.cli.run_bars import RunBars
-from stride_monai.cli.summary import summarize
+from stride_monai.cli.summary import say_stages, summarize
 from stride_monai.cli.terminal import plain, progress_bars, say
 from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
@@ -109,6 +109,9 @@ def screen(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be screened and how long it should take.")
     ] = False,
+    profile_stages: Annotated[
+        bool, typer.Option("--profile-stages", help="Say at the end what share of the time each stage took.")
+    ] = False,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
 
@@ -155,6 +158,8 @@ def screen(
     earlier = read_earlier(out) if retry_failed else None
     outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier, cluster)
     summarize(outcomes, out, about)
+    if profile_stages:
+        say_stages(outcomes)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 

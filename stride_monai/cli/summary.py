@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
     from stride_monai.screening.store import About
 
-__all__ = ["say_what_ran", "summarize"]
+__all__ = ["say_stages", "say_what_ran", "summarize"]
 
 _COLORS = {"ok": "green", "unsatisfactory": "yellow", "skipped": "yellow", "failed": "red"}
 
@@ -48,6 +48,20 @@ def summarize(outcomes: Sequence[Outcome], out: Path, about: About | None) -> No
     say(f"summary {plain(str(out / 'summary.csv'))}")
     if about is not None:
         say_what_ran(about)
+
+
+def say_stages(outcomes: Sequence[Outcome]) -> None:
+    """Say what share of the time each stage took, over all slides that were screened now."""
+    from stride_monai.screening.stages import shares_of
+
+    shares = shares_of(outcome.stages for outcome in outcomes)
+    if not shares:
+        say("no slide was screened now: there are no times of stages")
+        return
+    table = Table(Column("stage", no_wrap=True), Column("share of the time", justify="right"), box=None, pad_edge=False)
+    for name, share in shares.items():
+        table.add_row(name, f"{share:.1%}")
+    out_console.print(table)
 
 
 def say_what_ran(about: About) -> None:

@@ -129,6 +129,10 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         "--data {fields} --work {tmp} --row {row} --iterations 1 --fields 2",
         {"JUDGED": (2, 2), "BATCH": 2},
     ),
+    "engine": (
+        "--work {tmp} --gigapixels 0.01 --rounds 1 --region 512 --scaling --sizes 0.01 --boxes 200",
+        {"BAG_SIZES": (4, 8)},
+    ),
     "evaluation_speed": ("--work {tmp} --slides 400 --replicates 20 --rounds 1", {"CENTRES": 3}),
     "faults": ("--work {tmp} --mutants 2 --kills 1", {"KILLED_SLIDES": 1}),
     "phantom_speed": ("--diameter 0.2", {"SIDE": 64}),

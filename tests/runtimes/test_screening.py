@@ -28,8 +28,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Findings, 
     found = {}
     for name in RUNTIMES:
         words = ["screen", slide, "--out", home / name, "--runtime", name, "--device", "cpu", "--writers", "findings"]
+        words += ["--profile-stages"]
         done = processes.run("stride_monai", words, cwd=home, environment={"STRIDE_MONAI_CACHE": str(home / "kept")})
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "share of the time" in done.stdout
         (text,) = (path.read_text(encoding="utf-8") for path in (home / name).glob("*/findings.json"))
         found[name] = (
             Findings.from_json(text),

@@ -1,0 +1,476 @@
+"""The slide engine beside its peers: one slide, the same weights, the same cores, all sides in one run.
+
+    python benchmarks/engine.py [--gigapixels 0.4] [--work benchmarks/work] [--rounds 3] [--region 2048]
+    python benchmarks/engine.py --only --scaling [--sizes 0.05 0.1 0.2 0.4] [--boxes 50000]
+
+Reading: tiles of 512 px at 1.0 um/px per second, beside a plain loop over OpenSlide in as many threads, and beside the
+JPEG decoder alone on the tiles of the file that they come from. Detection: tiles of a square of --region px at 1.0
+um/px per second by one YOLO, ours with reading, quality and suppression, the peers as they are called. Whole slides:
+the wall time, and that with the networks, then with reading, replaced by what they gave before. The sides of a
+comparison take turns, --rounds times; their medians are given. A peer that is not installed is not measured.
+--scaling adds how time grows with K, with the size of a slide and with the threads that read, and what suppression of a
+crowd takes; --only without a word leaves the comparisons out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import math
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import imagecodecs
+import numpy as np
+import openslide
+import torch
+from record import Record, Table, make_parser
+from scale import crowds, slope
+from slide_speed import slide_of
+
+from stride_monai.inferers.judge import decide
+from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.networks.alignment.views import CellViews
+from stride_monai.screening.config import ScreeningConfig
+from stride_monai.screening.inputs import SlideInput
+from stride_monai.screening.screener import Screener
+from stride_monai.slides import Slide, Tile, TileGrid, find_foreground, open_slide, stream_tiles
+from stride_monai.slides.tiff.directory import FileBytes
+from stride_monai.slides.tiff.layout import open_layout
+from stride_monai.units import Box
+
+CORES = torch.get_num_threads()
+TILE, STEP, MPP = 512, 448, 1.0
+MIN_SCORE, MAX_PER_TILE, IOU = 0.001, 500, 0.5
+BATCH = 16
+BAG_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_384)
+MARGIN_MM = 0.8  # of a phantom slide beyond its deposit
+Side = Callable[[], object]
+NOT_INSTALLED = "not measured (not installed)"
+
+
+def phantom(work: Path, gigapixels: float) -> Path:
+    """A slide of about this size at 0.25 um/px, rendered if it is not there yet."""
+    return slide_of(work, max(0.2, round(math.sqrt(gigapixels * 1e9) * 0.25 / 1000 - MARGIN_MM, 1)))
+
+
+def take_turns(sides: dict[str, Side], rounds: int) -> dict[str, float]:
+    """Median seconds of each side; one turn before, which is not counted, warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(rounds + 1):
+        for name, side in sides.items():
+            torch.set_num_threads(CORES)  # a peer may have set another number
+            start = time.perf_counter()
+            side()
+            if turn:
+                spent[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in spent.items()}
+
+
+# Reading.
+
+
+def tiles_of(path: Path) -> list[Tile]:
+    with open_slide(path) as slide:
+        foreground = find_foreground(slide)
+        return [tile for tile in TileGrid(slide.width, slide.height, slide.mpp) if foreground.touches(tile.box)]
+
+
+def our_reading(path: Path, tiles: Sequence[Tile], workers: int, reader: str = "auto") -> None:
+    with open_slide(path, reader=reader) as slide:
+        for _ in stream_tiles(slide, tiles, MPP, workers):
+            pass
+
+
+def plain_loop(path: Path, tiles: Sequence[Tile], workers: int) -> list[Any]:
+    """OpenSlide as its examples use it: a handle for each thread, a region, RGB, the size that is wanted."""
+    local = threading.local()
+
+    def read(tile: Tile) -> Any:
+        if not hasattr(local, "handle"):
+            local.handle = openslide.OpenSlide(path)
+        handle = local.handle
+        level = handle.get_best_level_for_downsample(tile.box.width / TILE + 0.01)
+        side = round(tile.box.width / handle.level_downsamples[level])
+        image = handle.read_region((round(tile.box.x0), round(tile.box.y0)), level, (side, side)).convert("RGB")
+        return np.asarray(image if side == TILE else image.resize((TILE, TILE)))
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(read, tiles))
+
+
+def decoder_alone(path: Path, tiles: Sequence[Tile], workers: int) -> Side:
+    """The JPEG decoder on every tile of the file that the tiles touch, once, from bytes that are in memory."""
+    file = FileBytes(path)
+    layout = open_layout(path, file, None)
+    full = layout.levels[0].width
+    page = max((p for p in layout.levels if full / p.width <= tiles[0].box.width / TILE * 1.02), key=lambda p: -p.width)
+    scale, segments = full / page.width, page.segments
+    wanted: set[int] = set()
+    for tile in tiles:
+        x0, y0, x1, y1 = (side / scale for side in tile.box)
+        columns = range(max(0, int(x0) // page.segment_width), -(-min(int(x1), page.width) // page.segment_width))
+        rows = range(max(0, int(y0) // page.segment_height), -(-min(int(y1), page.height) // page.segment_height))
+        wanted |= {row * segments.columns + column for row in rows for column in columns}
+    data = [file.read(int(segments.offsets[index]), int(segments.counts[index])) for index in sorted(wanted)]
+    tables = page.jpeg_tables
+    file.close()
+
+    def decode(one: bytes) -> None:
+        imagecodecs.jpeg8_decode(one, tables=tables)
+
+    def all_of_them() -> None:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(decode, data))
+
+    return all_of_them
+
+
+def reading(figures: Record, path: Path, rounds: int) -> None:
+    tiles, workers = tiles_of(path), CORES
+    with open_slide(path) as slide:
+        reader = slide.facts.reader
+    sides: dict[str, Side] = {
+        f"ours (reader {reader}, as chosen)": lambda: our_reading(path, tiles, workers),
+        "plain threaded OpenSlide loop": lambda: plain_loop(path, tiles, workers),
+        "JPEG decoder alone, same tiles of the file": decoder_alone(path, tiles, workers),
+    }
+    for other in {"openslide", "tiff"} - {reader}:
+        sides[f"ours, reader {other}"] = partial(our_reading, path, tiles, workers, other)
+    if find_spec("cucim"):
+        sides["cuCIM"] = lambda: our_reading(path, tiles, workers, "cucim")
+    if find_spec("fastslide"):
+        sides["fastslide"] = lambda: with_fastslide(path, tiles)
+    table = figures.table(
+        "reading", "tiles/s", caption=f"{len(tiles)} tiles of {TILE} px at {MPP} um/px, {workers} threads"
+    )
+    seconds = take_turns(sides, rounds)
+    for name, spent in seconds.items():
+        table.row(name, f"{len(tiles) / spent:.0f}")
+    not_installed(table, {"cuCIM": "cucim", "fastslide": "fastslide"})
+    ours, loop, alone = list(seconds.values())[:3]
+    figures.say(f"Reading: {loop / ours:.2f} times the plain loop, {alone / ours:.2f} of the decoder alone.")
+
+
+def with_fastslide(path: Path, tiles: Sequence[Tile]) -> None:
+    from fastslide import FastSlide
+
+    slide = FastSlide.from_file_path(str(path))
+    level = slide.get_best_level_for_downsample(tiles[0].box.width / TILE)
+    scale = slide.level_downsamples[level]
+    for tile in tiles:
+        place = (int(max(tile.box.x0, 0) / scale), int(max(tile.box.y0, 0) / scale))
+        slide.read_region(place, level, (round(tile.box.width / scale),) * 2)
+
+
+def not_installed(table: Table, peers: dict[str, str]) -> None:
+    for name, package in peers.items():
+        if find_spec(package) is None:
+            table.row(name, *[NOT_INSTALLED] * (len(table.columns) - 1))
+
+
+# Detection.
+
+
+def detection(figures: Record, path: Path, rounds: int, side: int) -> None:
+    if find_spec("ultralytics") is None:
+        figures.say("Detection beside the peers: not measured, the extra yolo is not installed.")
+        return
+    runtimes = [name for name in ("torch", "openvino") if find_spec(name)]
+    detectors = {name: Screener(ScreeningConfig(detector="yolo", runtime=name)).models.detector for name in runtimes}
+    inferer = SlideDetectionInferer(min_score=MIN_SCORE, max_per_tile=MAX_PER_TILE, nms_iou=IOU, workers=CORES)
+    with open_slide(path) as slide, tempfile.TemporaryDirectory() as folder:
+        half = min(side * MPP / slide.mpp, slide.width, slide.height) / 2
+        x, y = slide.width / 2, slide.height / 2
+        region = Box(x - half, y - half, x + half, y + half)
+        tiles = [t for t in TileGrid(slide.width, slide.height, slide.mpp) if t.box.intersection(region).area > 0]
+        network = detectors["torch"]
+        weights = peer_weights(network, Path(folder))
+        sides: dict[str, Side] = {
+            f"ours, {name}": partial(inferer, slide, detector, None, region) for name, detector in detectors.items()
+        }
+        sides["plain OpenSlide loop, torch in batches"] = lambda: loop_and_network(path, tiles, network)
+        sides["MONAI PatchWSIDataset and evaluator"] = lambda: monai_evaluator(path, tiles, network)
+        sides["ultralytics' own batches (pixels in memory)"] = ultralytics_batches(weights, slide, tiles)
+        if find_spec("sahi"):
+            sides["SAHI + ultralytics (pixels in memory)"] = with_sahi(weights, slide, region)
+        seconds = take_turns(sides, rounds)
+    caption = f"{len(tiles)} tiles, the shipped YOLO, {CORES} cores"
+    table = figures.table("detection", "tiles/s", "times the slowest", caption=caption)
+    slowest = max(seconds.values())
+    for name, spent in seconds.items():
+        table.row(name, f"{len(tiles) / spent:.1f}", f"{slowest / spent:.1f}")
+    not_installed(table, {"ours, openvino": "openvino", "SAHI + ultralytics": "sahi", "TIAToolbox": "tiatoolbox"})
+
+
+def peer_weights(network: Any, folder: Path) -> Path:
+    """The same weights as a checkpoint of ultralytics."""
+    model = copy.deepcopy(network.yolo)
+    head = model.model[-1]
+    head.xyxy = head.export = head.dynamic = False
+    for name, value in (("names", {0: "cell"}), ("args", {}), ("task", "detect")):
+        setattr(model, name, value)
+    path = folder / "peer.pt"
+    torch.save({"model": model.float(), "train_args": {"task": "detect"}}, path)
+    return path
+
+
+def ultralytics_batches(weights: Path, slide: Slide, tiles: Sequence[Tile]) -> Side:
+    from ultralytics import YOLO
+    from ultralytics.utils import torch_utils
+
+    torch_utils.NUM_THREADS = CORES  # else it leaves one of the cores alone
+    model = YOLO(str(weights), task="detect")
+    images = [np.ascontiguousarray(slide.read(tile.box, MPP)[..., ::-1]) for tile in tiles]
+    settings = {
+        "imgsz": TILE,
+        "conf": MIN_SCORE,
+        "iou": IOU,
+        "max_det": MAX_PER_TILE,
+        "verbose": False,
+        "device": "cpu",
+    }
+
+    def run() -> None:
+        for start in range(0, len(images), BATCH):
+            model.predict(images[start : start + BATCH], **settings)
+
+    return run
+
+
+def with_sahi(weights: Path, slide: Slide, region: Box) -> Side:
+    from sahi import AutoDetectionModel
+    from sahi.predict import get_sliced_prediction
+
+    image = slide.read(region, MPP)
+    model = AutoDetectionModel.from_pretrained(
+        "ultralytics", model_path=str(weights), confidence_threshold=MIN_SCORE, device="cpu", image_size=TILE
+    )
+    overlap = (TILE - STEP) / TILE
+
+    def run() -> None:
+        get_sliced_prediction(
+            image, model, slice_height=TILE, slice_width=TILE, overlap_height_ratio=overlap,
+            overlap_width_ratio=overlap, verbose=0,
+        )  # fmt: skip
+
+    return run
+
+
+def loop_and_network(path: Path, tiles: Sequence[Tile], network: Any) -> None:
+    for start in range(0, len(tiles), BATCH):
+        pixels = np.stack(plain_loop(path, tiles[start : start + BATCH], CORES))
+        network.detect(torch.from_numpy(pixels).permute(0, 3, 1, 2), MIN_SCORE, MAX_PER_TILE, IOU)
+
+
+def monai_evaluator(path: Path, tiles: Sequence[Tile], network: Any) -> None:
+    from monai.data import DataLoader, PatchWSIDataset, WSIReader
+    from monai.engines import SupervisedEvaluator
+    from monai.utils import ForwardMode
+
+    with openslide.OpenSlide(path) as handle:
+        level = handle.get_best_level_for_downsample(tiles[0].box.width / TILE + 0.01)
+        width, height = handle.dimensions
+    places = [(t.box.center[1], t.box.center[0]) for t in tiles]
+    half = tiles[0].box.width / 2
+    inside = [(min(max(row, half), height - half), min(max(column, half), width - half)) for row, column in places]
+    data = [{"image": str(path), "location": (round(row), round(column))} for row, column in inside]
+    found = PatchWSIDataset(
+        data, patch_size=TILE, patch_level=level, center_location=True, include_label=False,
+        reader=WSIReader("openslide"),
+        additional_meta_keys=[], transform=lambda sample: {"image": sample["image"].as_tensor().float() / 255},
+    )  # fmt: skip
+    evaluator = SupervisedEvaluator(
+        torch.device("cpu"), DataLoader(found, batch_size=BATCH), network, mode=ForwardMode.EVAL,
+        prepare_batch=lambda batch, device, non_blocking, **_: (batch["image"].to(device), None),
+    )  # fmt: skip
+    evaluator.run()
+
+
+# Whole slides.
+
+
+class Kept:
+    """What a function gave, by what it was given; where ``again`` is set it is given once more and not worked out."""
+
+    def __init__(self, function: Callable[..., Any], key: Callable[..., object]) -> None:
+        self.function, self.key, self.again = function, key, False
+        self.given: dict[object, Any] = {}
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        key = self.key(*arguments, **named)
+        if self.again and key in self.given:
+            found = self.given[key]
+            return found.copy() if isinstance(found, np.ndarray) else found
+        found = self.given[key] = self.function(*arguments, **named)
+        return found
+
+
+def content(image: torch.Tensor, *_: object) -> str:
+    return hashlib.blake2b(image.contiguous().numpy()).hexdigest()
+
+
+class Detector:
+    """A detector in place of another: only what is called here."""
+
+    def __init__(self, detect: Callable[..., Any]) -> None:
+        self.detect = detect
+
+
+@contextmanager
+def kept(screener: Screener) -> Iterator[tuple[list[Kept], list[Kept]]]:
+    """What the networks give and what is read, within the block of a screener."""
+    models, finder = screener.models, screener.finder
+    assert finder is not None
+    views = CellViews(models.classifier.encoder, models.explainer.levels)
+    found = Kept(finder.detector.detect, content)
+    features = Kept(models.features or views.encode, content)
+    read = Kept(Slide.read, lambda slide, box, mpp=None: (tuple(box), mpp))
+    survey = Kept(Slide.survey, lambda slide, mpp: mpp)
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(finder, "detector", Detector(found)))
+        patches.enter_context(mock.patch.object(screener, "models", replace(models, features=features)))
+        for name, function in (("read", read), ("survey", survey)):
+            patches.enter_context(mock.patch.object(Slide, name, as_method(function)))
+        yield [found, features], [read, survey]
+
+
+def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments, **named: function(*arguments, **named)
+
+
+def whole_slides(figures: Record, path: Path, rounds: int) -> None:
+    item = SlideInput(path, path.stem)
+    with open_slide(path) as slide:
+        size = slide.width * slide.height / 1e9
+    caption = f"One slide of {size:.2f} Gpx from its file to its findings, tiny profile, {CORES} cores"
+    columns = ("whole slide", "seconds", "decoding alone", "networks alone", "wall / the longer of the two", "Mpx/s")
+    table = figures.table(*columns, caption=caption)
+    for runtime in ("torch", "openvino"):
+        if find_spec(runtime) is None:
+            table.row(f"ours, {runtime}", *[NOT_INSTALLED] * 5)
+            continue
+        screener = Screener(ScreeningConfig(runtime=runtime, device="cpu"))
+        wall, decoding, networks = of_one_slide(screener, item, rounds)
+        ratio = wall / max(decoding, networks)
+        row = (f"{wall:.2f}", f"{decoding:.2f}", f"{networks:.2f}", f"{ratio:.2f}")
+        table.row(f"ours, {runtime}", *row, f"{size * 1000 / wall:.0f}")
+        shares(figures, screener.screen(item).seconds, runtime)
+
+
+def of_one_slide(screener: Screener, item: SlideInput, rounds: int) -> tuple[float, float, float]:
+    """Seconds of all, of decoding alone, and of the networks alone."""
+    with kept(screener) as (networks, pixels):
+        screener.screen(item)
+
+        def without(functions: list[Kept]) -> None:
+            for function in functions:
+                function.again = True
+            screener.screen(item)
+            for function in functions:
+                function.again = False
+
+        apart = take_turns({"decoding": lambda: without(networks), "networks": lambda: without(pixels)}, rounds)
+    return take_turns({"all": lambda: screener.screen(item)}, rounds)["all"], apart["decoding"], apart["networks"]
+
+
+def shares(figures: Record, seconds: Any, runtime: str) -> None:
+    """Of the stages, as ``screen --profile-stages`` prints them."""
+    from stride_monai.screening.stages import shares_of
+
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares_of([seconds]).items())
+    figures.say(f"Stages, {runtime}: {told}.")
+
+
+# Scaling.
+
+
+def scaling(figures: Record, work: Path, sizes: Sequence[float], boxes: int, rounds: int) -> None:
+    runtime = "openvino" if find_spec("openvino") else "torch"
+    screener = Screener(ScreeningConfig(runtime=runtime, device="cpu"))
+    bags(figures, screener, rounds)
+    slides(figures, screener, [phantom(work, size) for size in sizes], runtime)
+    readers(figures, phantom(work, sizes[-1]), rounds)
+    crowds(figures, boxes)
+
+
+def bags(figures: Record, screener: Screener, rounds: int) -> None:
+    """The slide head, its class activation included, on bags of ever more cells."""
+    classifier = screener.models.classifier
+    table = figures.table("K", "ms", caption="The slide head with class activation, by cells per bag")
+    spent = []
+    for count in BAG_SIZES:
+        features = torch.randn(count, classifier.encoder.feature_dim, generator=torch.Generator().manual_seed(0))
+        scores = torch.linspace(1, 0, count, dtype=torch.float64)
+        head = partial(decide, features, classifier, count, scores=scores)
+        seconds = take_turns({"": head}, rounds)[""]
+        spent.append(seconds)
+        table.row(count, f"{seconds * 1000:.1f}")
+    figures.say(f"The slide head's time grows with K to the power of {slope(BAG_SIZES, spent):.2f}.")
+
+
+def slides(figures: Record, screener: Screener, paths: Sequence[Path], runtime: str) -> None:
+    table = figures.table("Gpx", "tiles", "seconds", "tiles/s", caption=f"Whole slides by size, runtime {runtime}")
+    sizes, spent = [], []
+    screener.screen(SlideInput(paths[0], paths[0].stem))
+    for path in paths:
+        start = time.perf_counter()
+        findings = screener.screen(SlideInput(path, path.stem)).findings
+        spent.append(time.perf_counter() - start)
+        sizes.append(findings.slide.width * findings.slide.height / 1e9)
+        tiles = findings.quality.tiles_read
+        table.row(f"{sizes[-1]:.2f}", tiles, f"{spent[-1]:.2f}", f"{tiles / spent[-1]:.0f}")
+    if len(paths) > 1:
+        figures.say(f"The time of a slide grows with its pixels to the power of {slope(sizes, spent):.2f}.")
+
+
+def readers(figures: Record, path: Path, rounds: int) -> None:
+    tiles, counts = tiles_of(path), sorted({1, 2, CORES, 2 * CORES})
+    table = figures.table("reading threads", "tiles/s", caption=f"Reading alone, {len(tiles)} tiles")
+    sides: dict[str, Side] = {str(count): partial(our_reading, path, tiles, count) for count in counts}
+    for name, seconds in take_turns(sides, rounds).items():
+        table.row(name, f"{len(tiles) / seconds:.0f}")
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
+    parser.add_argument("--gigapixels", type=float, default=0.4, help="of the slide; 2.4 for a full one")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--region", type=int, default=2048, help="side of the square for the detectors, px at 1.0 um/px"
+    )
+    parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS), help="comparisons; all")
+    parser.add_argument("--scaling", action="store_true", help="how time grows, too")
+    parser.add_argument("--sizes", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4], help="Gpx, with --scaling")
+    parser.add_argument("--boxes", type=int, default=50_000, help="of a crowd, with --scaling")
+    arguments = parser.parse_args()
+    figures = Record("engine", "The slide engine beside its peers")
+    for name in arguments.only:
+        PARTS[name](figures, phantom(arguments.work, arguments.gigapixels), arguments)
+    if arguments.scaling:
+        scaling(figures, arguments.work, arguments.sizes, arguments.boxes, arguments.rounds)
+    figures.write([7])
+
+
+PARTS: dict[str, Callable[[Record, Path, argparse.Namespace], None]] = {
+    "reading": lambda figures, path, given: reading(figures, path, given.rounds),
+    "detection": lambda figures, path, given: detection(figures, path, given.rounds, given.region),
+    "slides": lambda figures, path, given: whole_slides(figures, path, given.rounds),
+}
+
+
+if __name__ == "__main__":
+    main()
