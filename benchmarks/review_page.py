@@ -2,8 +2,9 @@
 
     python benchmarks/review_page.py --work benchmarks/work [--diameter 11.5] [--tiles 10000]
 
-Renders a slide of at least 2 Gpx at 0.25 um/px if it is not there yet (that time is not part of the figures). The
-server runs in a process of its own; the page in headless Chromium; viewers are threads over HTTP that pan and zoom.
+Renders a slide of at least 2 Gpx at 0.25 um/px if it is not there yet (that time is not part of the figures): about ten
+minutes of one core, the rest about five of two. Paints and keys are measured first, within a minute: these want a
+machine that does nothing else. The server runs in a process of its own; the page in headless Chromium; viewers are threads over HTTP that pan and zoom.
 """
 
 from __future__ import annotations
@@ -155,7 +156,8 @@ def look(server: Server, slide_id: str, pyramid: Pyramid, tiles: int) -> tuple[l
 
 
 def first_paint(page: Page, address: str) -> float:
-    """Seconds from the request of the page to the slide's pixels in the view, with all that is loaded before."""
+    """Seconds from the request of the page to the slide's pixels in the view, with all that is loaded before; keys work
+    then. Crops of the gallery and boxes come after the slide."""
     start = time.perf_counter()
     page.goto(address)
     page.wait_for_function(

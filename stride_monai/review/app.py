@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 from stride_monai import __version__
 from stride_monai.annotations import AnnotationStore, Role, User, Users
@@ -20,7 +19,7 @@ from stride_monai.review.pictures import Pictures
 from stride_monai.review.protection import LOCAL_HOSTS, Protection
 from stride_monai.review.reviewing import Policy, Review
 from stride_monai.review.routes import exports, pages, pictures, reading, sessions
-from stride_monai.review.routes.pages import STATIC, TEXTS
+from stride_monai.review.routes.pages import STATIC, TEXTS, Static
 from stride_monai.review.routes.pictures import Workers
 
 __all__ = ["create_app"]
@@ -82,8 +81,8 @@ def create_app(
     app.state.pictures, app.state.workers = made, workers
     for part in (pages, sessions, reading, pictures, exports):
         app.include_router(part.router)
-    app.mount("/static", StaticFiles(directory=STATIC))
-    app.mount("/texts", StaticFiles(directory=TEXTS))
+    app.mount("/static", Static(directory=STATIC))
+    app.mount("/texts", Static(directory=TEXTS))
     answer_errors(app, library.results, library.studies, store.path)
     app.add_middleware(Protection, hosts=None if known is not None else LOCAL_HOSTS)
     return app

@@ -54,3 +54,9 @@ def test_no_word_of_the_page_stands_in_a_script() -> None:
         for line in re.sub(r"(?m)^//.*$", "", path.read_text(encoding="utf-8")).splitlines():
             shown = re.findall(r'el\("\w+", \{[^}]*\}, "([^"]+)"', line)
             assert all(len(text) <= 2 for text in shown), f"{path.name}: {line.strip()}"
+
+
+def test_the_page_asks_for_all_its_scripts_at_once() -> None:
+    """A script that only another one names would be found a round trip later."""
+    asked = re.findall(r'<link rel="modulepreload" href="static/js/(\w+\.js)">', SOURCES[0].read_text(encoding="utf-8"))
+    assert asked == [path.name for path in SOURCES[1:]]

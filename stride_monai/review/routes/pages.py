@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
 
 STATIC = Path(str(resources.files("stride_monai.review") / "static"))
 TEXTS = Path(str(resources.files("stride_monai.review") / "texts"))
 
 router = APIRouter(include_in_schema=False)
+
+
+class Static(StaticFiles):
+    """Files of the page, which a browser may keep and asks after each time."""
+
+    def file_response(self, *given: Any, **more: Any) -> Response:
+        response = super().file_response(*given, **more)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 @router.get("/")

@@ -24,9 +24,9 @@ export function startBoxes() {
   anno.on("clickAnnotation", (annotation) => { if (!mode && annotation.id !== GHOST) select(annotation.id, { move: false }); });
   anno.on("createAnnotation", drawn);
   anno.on("updateAnnotation", changed);
-  viewer.element.addEventListener("pointerdown", () => { if (mode?.kind === "draw") anno.removeAnnotation(GHOST); }, true);
-  viewer.addHandler("open", redraw);
-  on("cells filter boxes", redraw);
+  viewer.element.addEventListener("pointerdown", () => { if (mode?.kind === "draw") removeGhost(); }, true);
+  on("slide", () => anno.setAnnotations([]));
+  on("seen cells filter boxes", redraw);
   on("cell", refresh);
   on("current", () => {
     if (mode?.kind === "move") endMode();
@@ -36,7 +36,7 @@ export function startBoxes() {
 }
 
 function redraw() {
-  if (!viewer.world.getItemAt(0)) return;
+  if (!state.seen || !viewer.world.getItemAt(0)) return;
   const cells = state.boxes ? visibleCells() : [];
   chosen = state.current;
   anno.setAnnotations(cells.filter((cell) => cell.box).map((cell) => annotationOf(cell.id, cell.box)));
@@ -123,9 +123,13 @@ export function endMode() {
   mode = null;
   anno.setDrawingEnabled(false);
   anno.setSelected();
-  if (kind === "draw") anno.removeAnnotation(GHOST);
+  if (kind === "draw") removeGhost();
   else refresh(cell.id);
   shown(null);
+}
+
+function removeGhost() {
+  if (anno.getAnnotationById(GHOST)) anno.removeAnnotation(GHOST);
 }
 
 function shown(key) {

@@ -10,6 +10,7 @@ const cards = new Map();
 export function startGallery() {
   on("slide", () => { cards.clear(); $("gallery").replaceChildren(); build(); });
   on("cells", build);
+  on("seen", () => { for (const picture of $("gallery").querySelectorAll("img")) load(picture); });
   on("filter", show);
   on("cell", (id) => { dress(id); count(); });
   on("current", () => mark(true));
@@ -53,7 +54,8 @@ function dress(id) {
   card.classList.toggle("taken", cell.taken);
   const src = cropAddress(state.slide.slide_id, state.slide.version, cell);
   let picture = button.querySelector("img");
-  if (picture?.getAttribute("src") !== src) picture = el("img", { src, alt: "", loading: "lazy", decoding: "async", width: "112", height: "112" });
+  if (picture?.dataset.src !== src) picture = el("img", { "data-src": src, alt: "", loading: "lazy", decoding: "async", width: "112", height: "112" });
+  load(picture);
   button.replaceChildren(...[
     picture,
     el("span", { class: "rank", "aria-hidden": "true" }, cell.drawn ? "+" : String(numberOf(cell))),
@@ -62,6 +64,11 @@ function dress(id) {
     cell.model && line("model", t("model"), cell.model.class),
     line(read ? "read" : "read none", t("you"), read, t(`state_${stateOf(cell)}`)),
   ].filter(Boolean));
+}
+
+// The slide's tiles come first.
+function load(picture) {
+  if (state.seen && !picture.src) picture.src = picture.dataset.src;
 }
 
 const spoken = (text) => el("span", { class: "spoken" }, `${text}, `);

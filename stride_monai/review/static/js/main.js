@@ -1,5 +1,6 @@
 // The beginning: texts, who reads, the list of slides, the first slide.
 
+import { getSession } from "./api.js";
 import { startBoxes } from "./boxes.js";
 import { startDisagreements } from "./disagreements.js";
 import { kept } from "./doing.js";
@@ -23,14 +24,18 @@ import { startWords } from "./words.js";
 const RENEW_MINUTES = 10; // cells are kept for a reader for half an hour
 
 async function begin() {
+  const session = getSession(); // on its way while the words are
+  session.catch(() => {});
   await loadTexts();
   startNotes();
-  await ensureSession();
+  await ensureSession(session);
+  const listed = refreshSlides(); // on its way while the parts are made
+  listed.catch(() => {});
   for (const start of [startViewer, startBoxes, startGallery, startFilters, startPanel, startWords, startSettle]) start();
   for (const start of [startOverall, startProgress, startSlides, startDisagreements, startExport, startSignOut, startKeys]) start();
   startOutbox({ kept, refused, signedOut, nothing: () => tell("note", { key: "nothing_to_do" }) });
   const asked = decodeURIComponent(location.hash.slice(1));
-  await refreshSlides();
+  await listed;
   const usable = state.slides.filter((slide) => !slide.problem);
   const first = usable.find((slide) => slide.slide_id === asked) ?? usable.find((slide) => slide.read < slide.cells) ?? usable[0];
   if (first) await openSlide(first.slide_id);

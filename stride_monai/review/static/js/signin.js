@@ -8,9 +8,9 @@ import { t } from "./texts.js";
 
 let asking = null;
 
-// Resolves once somebody is signed in.
-export async function ensureSession() {
-  const known = await getSession();
+// Resolves once somebody is signed in; the session may have been asked for already.
+export async function ensureSession(asked = getSession()) {
+  const known = await asked;
   if (known.name) return begin(known);
   asking ??= new Promise((resolve) => {
     openDialog(t("sign_in"), [form((session) => { closeDialog(); asking = null; resolve(session); })], { closable: false });

@@ -9,6 +9,7 @@ import { label, t } from "./texts.js";
 
 export function startSlides() {
   on("slide slides", draw);
+  on("seen", () => refreshSlides().catch(() => {}));
   document.addEventListener("language", draw);
   $("choose-slide").addEventListener("click", chooseSlide);
   $("previous-slide").addEventListener("click", () => stepSlide(-1));
@@ -47,7 +48,6 @@ export async function openSlide(id, cell = null) {
     const first = cells.find((known) => known.id === cell) ?? cells.find((known) => !readLabel(known) && !known.taken) ?? cells[0];
     if (first) select(first.id);
     if (cells.length && cells.every((known) => known.taken)) tell("note", { key: "slide_taken" });
-    refreshSlides().catch(() => {});
   } catch (error) {
     tell("note", { bad: true, text: error.message });
     if (!state.slide) showEmpty(error.message);

@@ -6,12 +6,13 @@ export const state = {
   slide: null,     // as GET api/slides/{id} gives it, without its cells
   cells: new Map(),
   current: null,   // id of the cell in hand
+  seen: false,     // whether a part of the slide has been painted
   filter: { label: "", state: "", reader: "" },
   boxes: true,
 };
 
 const heard = new EventTarget();
-// Events: session, slides, slide (another one is open), cell (detail: id; one has changed), current, filter, boxes, overall.
+// Events: session, slides, slide (another one is open), seen (it is painted), cell (detail: id; one has changed), current, filter, boxes, overall.
 export const on = (names, hear) => names.split(" ").forEach((name) => heard.addEventListener(name, (e) => hear(e.detail)));
 export const next = (name) => new Promise((resolve) => heard.addEventListener(name, resolve, { once: true }));
 export const tell = (name, detail) => heard.dispatchEvent(new CustomEvent(name, { detail }));

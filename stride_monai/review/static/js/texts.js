@@ -10,8 +10,8 @@ export const language = () => current;
 export async function loadTexts(wanted) {
   const chosen = wanted ?? stored() ?? (navigator.language?.startsWith("zh") ? "zh" : "en");
   const read = async (name) => (await fetch(`texts/${name}.json`)).json();
-  if (!fallback.title) fallback = await read("en");
-  words = chosen === "en" ? fallback : await read(chosen);
+  [fallback, words] = await Promise.all([fallback.title ? fallback : read("en"), chosen === "en" ? null : read(chosen)]);
+  words ??= fallback;
   current = chosen;
   try { localStorage.setItem("stride-review-language", chosen); } catch { /* the choice is then not remembered */ }
   document.documentElement.lang = chosen === "zh" ? "zh-CN" : chosen;

@@ -7,13 +7,16 @@ import { t } from "./texts.js";
 
 export let viewer = null;
 const CELL_VIEW_UM = 160; // what is seen of the slide when a cell is chosen, at most
+const TILE_MS = 120_000; // a tile that a busy server makes late still comes
+const SEEN_MS = 1000; // that the rest of the page waits for the slide
+const DROPPED = "Image load aborted."; // what OpenSeadragon says of a tile that is no longer wanted
 
 export function startViewer() {
   viewer = OpenSeadragon({
     element: $("viewer"), drawer: "canvas", showNavigationControl: false, showNavigator: true,
     navigatorPosition: "BOTTOM_RIGHT", navigatorSizeRatio: 0.18, navigatorAutoFade: false, animationTime: 0.35,
     springStiffness: 9, maxZoomPixelRatio: 6, minZoomImageRatio: 0.7, visibilityRatio: 0.4, imageLoaderLimit: 6,
-    maxImageCacheCount: 300, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, preload: false,
+    maxImageCacheCount: 300, timeout: TILE_MS, tileRetryMax: 2, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true }, preload: false,
     tabIndex: 0,
   });
   viewer.addHandler("canvas-key", (event) => { event.preventDefaultAction = true; }); // keys.js has all keys
@@ -38,12 +41,28 @@ function name() {
 
 function openSlide() {
   const { slide_id: id, version, pyramid } = state.slide;
-  if (!pyramid) return viewer.close();
-  viewer.open({
+  if (!pyramid) viewer.close();
+  else viewer.open({
     width: pyramid.width, height: pyramid.height, tileSize: pyramid.tile_px, tileOverlap: 0,
     minLevel: pyramid.min_level, maxLevel: pyramid.max_level,
     getTileUrl: (level, x, y) => tileAddress(id, version, level, x, y),
   });
+  waitUntilSeen();
+}
+
+let opened = 0;
+
+// Crops would be fetched before the tiles, and a thousand boxes are long in painting: they wait until the slide is there.
+function waitUntilSeen() {
+  const mine = ++opened;
+  state.seen = false;
+  const seen = () => {
+    if (mine !== opened || state.seen) return;
+    state.seen = true;
+    tell("seen");
+  };
+  viewer.addOnceHandler("tile-drawn", () => setTimeout(seen));
+  setTimeout(seen, SEEN_MS);
 }
 
 let toldUnreadable = null;
@@ -51,7 +70,7 @@ let toldUnreadable = null;
 // Once for a slide: OpenSeadragon asks for every tile.
 async function unreadable(event) {
   const id = state.slide?.slide_id;
-  if (toldUnreadable === id || event.message === "Image load aborted") return;
+  if (toldUnreadable === id || event.message === DROPPED) return;
   toldUnreadable = id;
   try {
     const answer = await fetch(event.tile.getUrl());
