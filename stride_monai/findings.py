@@ -39,7 +39,7 @@ __all__ = [
     "SlideStatus",
 ]
 
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 GALLERY_SIZE = 32
 """Cells that are shown to a person, by rank (METHOD section 1)."""
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
@@ -107,14 +107,19 @@ class Quality:
 
     Attributes:
         foreground_mm2: area of the deposit that was read.
-        estimated_cells: nuclei counted in the tiles that were read.
+        estimated_cells: squamous cells, by the nuclei counted in the tiles that were read.
         focus: median sharpness of the tiles read (variance of the Laplacian of luminance, 0-255 scale).
         pen_fraction: share of the slide's area that is pen and was not read.
         tiles_read: tiles given to the detector.
         unreadable_regions: tiles or crops that the reader could not decode; never painted over.
-        adequate: whether the adequacy floor is met; None where it is not assessed (a single field image).
+        adequate: whether the adequacy floor is met for certain, by the lower end of ``cells_interval``; None where it
+            is not assessed (a single field image).
         notes: sentences for the reader of the report.
         stain: median optical density of the stained pixels of the tiles read in red, green and blue, above white.
+        cells_interval: least and most cells that ``estimated_cells`` may stand for, 95 %
+            (:meth:`stride_monai.inferers.QualityRules.interval`).
+        areas_mm2: area by kind of ground (:class:`~stride_monai.ground.Ground`, names in lower case); together the
+            slide. None also for a part of a slide.
     """
 
     foreground_mm2: float | None = None
@@ -126,6 +131,8 @@ class Quality:
     adequate: bool | None = None
     notes: tuple[str, ...] = ()
     stain: tuple[float, float, float] | None = None
+    cells_interval: tuple[int, int] | None = None
+    areas_mm2: Mapping[str, float] | None = None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Quality:
@@ -134,8 +141,9 @@ class Quality:
         Raises:
             TypeError, KeyError: it is none.
         """
-        stain = raw.get("stain")
-        return cls(**{**raw, "notes": tuple(raw["notes"]), "stain": None if stain is None else tuple(stain)})
+        several = {name: raw.get(name) for name in ("stain", "cells_interval")}
+        tuples = {name: None if value is None else tuple(value) for name, value in several.items()}
+        return cls(**{**raw, "notes": tuple(raw["notes"]), **tuples})
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +402,8 @@ class Pictures:
 
     Attributes:
         overview: JPEG of the whole slide (longest side at most 1,600 px); empty if there is none.
+        ground: PNG of the same extent, colored by what was read and what not (:class:`~stride_monai.ground.Ground`),
+            transparent; empty where that is not known.
         overview_downsample: level-0 px per overview px.
         crops: JPEG of each shown cell by its rank, fixed field of view.
         crop_mpp: um/px of the crops.
@@ -403,6 +413,7 @@ class Pictures:
     overview_downsample: float
     crop_mpp: float
     crops: Mapping[int, bytes] = field(default_factory=dict)
+    ground: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

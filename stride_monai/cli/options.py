@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["BundlesOption", "ImageOption", "MppOption", "PlaneOption", "WeightsOption"]
+__all__ = ["BundlesOption", "ImageOption", "MppOption", "PlaneOption", "QualityOption", "WeightsOption"]
 
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um/px at full resolution; wins over what the file states.")
@@ -29,4 +29,12 @@ ImageOption = Annotated[
 ]
 PlaneOption = Annotated[
     int | None, typer.Option("--plane", help="Which focal plane, channel or time point of a file, from 1; the first.")
+]
+QualityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--quality",
+        metavar="NAME=NUMBER",
+        help="A threshold of the slide's quality, e.g. min_cells=2000; again for each (docs/slides.md).",
+    ),
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, PlaneOption, WeightsOption
+from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, PlaneOption, QualityOption, WeightsOption
 from stride_monai.cli.rehearsal import rehearse
 from stride_monai.cli.run_bars import RunBars
 from stride_monai.cli.summary import say_stages, summarize
@@ -75,6 +75,7 @@ def screen(
             help="Threshold of 'stride-monai operating-point', in place of that in the weights.",
         ),
     ] = None,
+    quality: QualityOption = None,
     slide_timeout: Annotated[
         float | None,
         typer.Option(help="Seconds after which a slide fails, 0 for never; an hour, or 10 s a tile if that is more."),
@@ -118,7 +119,7 @@ def screen(
     A run that was stopped is taken up by the same command. The exit status is 1 if any slide failed.
     """
     from stride_monai.exporters.writers import WRITERS
-    from stride_monai.screening.config import ScreeningConfig, parse_weights
+    from stride_monai.screening.config import ScreeningConfig, parse_quality, parse_weights
     from stride_monai.screening.crew import environments
     from stride_monai.screening.earlier import read_earlier
     from stride_monai.screening.guarded import Allowance
@@ -144,6 +145,7 @@ def screen(
         bundles=bundles,
         weights=parse_weights(weights or []),
         operating_point=operating_point,
+        quality=parse_quality(quality or []),
     )
     check_config(config)
     names = None if writers is None else [name.strip() for name in writers.split(",") if name.strip()]

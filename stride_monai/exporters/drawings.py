@@ -11,9 +11,10 @@ from PIL import Image, UnidentifiedImageError
 
 from stride_monai.bethesda import CELL_CLASSES, CELL_COLORS
 from stride_monai.findings import GALLERY_SIZE, Cell, Findings, Pictures
+from stride_monai.ground import Ground
 from stride_monai.units import Box
 
-__all__ = ["MARKED_CELLS", "Crop", "Mark", "Overview", "Tag", "crop_of", "overview_of", "rgb"]
+__all__ = ["MARKED_CELLS", "Crop", "GroundMap", "Mark", "Overview", "Tag", "crop_of", "ground_of", "overview_of", "rgb"]
 
 MARKED_CELLS = 1024
 """Cells marked on the overview at most; more would hide the slide."""
@@ -68,6 +69,26 @@ class Overview(NamedTuple):
     font: float
     bar_percent: float
     bar_label: str
+
+
+class GroundMap(NamedTuple):
+    """What was read and what not: its picture, empty where there is none, and name, color and area of each kind."""
+
+    uri: str
+    legend: tuple[tuple[str, str, str], ...]
+
+
+def ground_of(findings: Findings, pictures: Pictures) -> GroundMap | None:
+    """None where it is not known what was read."""
+    areas = findings.quality.areas_mm2
+    if areas is None:
+        return None
+    known = [(kind, areas.get(kind.name.lower(), 0.0)) for kind in Ground]
+    legend = tuple(
+        (kind.words, "rgb({}, {}, {})".format(*kind.color[:3]), f"{area:,.2f} mm²") for kind, area in known if area > 0
+    )
+    png = base64.b64encode(pictures.ground).decode("ascii")
+    return GroundMap(f"data:image/png;base64,{png}" if png else "", legend)
 
 
 def crop_of(cell: Cell, mpp: float, pictures: Pictures) -> Crop | None:

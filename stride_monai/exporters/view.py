@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, SLIDE_TO_CELL
-from stride_monai.exporters.drawings import Crop, Overview, crop_of, overview_of, rgb
+from stride_monai.exporters.drawings import Crop, GroundMap, Overview, crop_of, ground_of, overview_of, rgb
 from stride_monai.findings import GALLERY_SIZE, Cell, Described, Findings, Pictures, Provenance
 
 __all__ = ["View", "view_of"]
@@ -92,6 +92,7 @@ class View(NamedTuple):
     bars: tuple[Bar, ...]
     counts: tuple[Count, ...]
     overview: Overview | None
+    ground: GroundMap | None
     cards: tuple[Card, ...]
     words: str
     crop_field: str
@@ -111,6 +112,7 @@ def view_of(findings: Findings, pictures: Pictures) -> View:
         bars=_bars(findings),
         counts=_counts(findings.cells),
         overview=overview_of(findings, pictures),
+        ground=ground_of(findings, pictures),
         cards=cards,
         words=_words(findings.described, cards),
         crop_field=f"{crop.width * mpp:.0f} × {crop.height * mpp:.0f} µm" if crop else "",
@@ -207,16 +209,30 @@ def _words(described: Described, cards: Sequence[Card]) -> str:
 def _quality(findings: Findings) -> tuple[tuple[str, str], ...]:
     quality = findings.quality
     adequate = {True: "met", False: "not met", None: "not assessed"}[quality.adequate]
-    area, focus, pen = quality.foreground_mm2, quality.focus, quality.pen_fraction
-    return (
+    area, focus, stain, pen = quality.foreground_mm2, quality.focus, quality.stain, quality.pen_fraction
+    cells, interval, areas = _count(quality.estimated_cells), quality.cells_interval, quality.areas_mm2 or {}
+    rows = [
         ("Adequacy floor", adequate),
-        ("Estimated cells", _count(quality.estimated_cells)),
+        ("Squamous cells, estimated", cells if interval is None else f"{cells} ({interval[0]:,} to {interval[1]:,})"),
         ("Deposit read", _UNKNOWN if area is None else f"{area:,.1f} mm²"),
+        ("Out of focus", _of_deposit(areas.get("out_of_focus"), area)),
         ("Focus (variance of the Laplacian)", _UNKNOWN if focus is None else f"{focus:,.0f}"),
+        ("Stain (optical density R, G, B)", _UNKNOWN if stain is None else ", ".join(f"{x:.2f}" for x in stain)),
+        ("Air bubbles, not read", _of_slide(areas, "bubble")),
         ("Pen, not read", _UNKNOWN if pen is None else f"{100 * pen:.1f} % of the slide"),
+        ("Empty glass", _of_slide(areas, "glass")),
         ("Tiles read", _count(quality.tiles_read)),
         ("Unreadable regions", _count(quality.unreadable_regions)),
-    )
+    ]
+    return tuple(rows)
+
+
+def _of_deposit(part: float | None, whole: float | None) -> str:
+    return _UNKNOWN if part is None or not whole else f"{100 * part / whole:.0f} % of the deposit"
+
+
+def _of_slide(areas: Mapping[str, float], kind: str) -> str:
+    return f"{100 * areas[kind] / sum(areas.values()):.1f} % of the slide" if areas else _UNKNOWN
 
 
 def _count(number: int | None) -> str:

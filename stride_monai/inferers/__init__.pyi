@@ -1,3 +1,8 @@
+from .adequacy import RULES as RULES
+from .adequacy import QualityRules as QualityRules
+from .adequacy import made_satisfactory as made_satisfactory
+from .adequacy import quality_of as quality_of
+from .adequacy import why_unsatisfactory as why_unsatisfactory
 from .bag_files import make_bag as make_bag
 from .bag_files import read_bag as read_bag
 from .bags import BagInferer as BagInferer
@@ -12,8 +17,6 @@ from .crops import CropEvidence as CropEvidence
 from .crops import classify_crops as classify_crops
 from .describe import Explainer as Explainer
 from .find import CellFinder as CellFinder
-from .find import quality_of as quality_of
-from .find import why_unsatisfactory as why_unsatisfactory
 from .judge import Evidence as Evidence
 from .judge import decide as decide
 from .judge import encode as encode
@@ -29,6 +32,9 @@ from .threshold import ChosenCells as ChosenCells
 from .threshold import GivenPoint as GivenPoint
 from .threshold import threshold_at as threshold_at
 from .threshold import threshold_for as threshold_for
+from .tile_quality import TileQuality as TileQuality
 from .tile_quality import count_nuclei as count_nuclei
+from .tile_quality import fine_detail as fine_detail
+from .tile_quality import measure_tile as measure_tile
 from .tile_quality import sharpness as sharpness
 from .tile_quality import stain_density as stain_density

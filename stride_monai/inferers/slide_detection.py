@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from stride_monai.errors import ConfigError, RegionError
+from stride_monai.ground import Ground
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.cpu import each_on_one_thread
 from stride_monai.inferers.nms import BoxStream, suppress
-from stride_monai.inferers.tile_quality import count_nuclei, sharpness, stain_density
+from stride_monai.inferers.tile_quality import TileQuality, measure_tile
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, detect
 from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
 from stride_monai.slides.foreground import Foreground, find_foreground
@@ -51,7 +52,7 @@ class Detections:
         focus: median sharpness of the tiles read; 0 where none was.
         stain: median optical density of the stained pixels of the tiles read in red, green and blue, or None.
         estimated_cells: nuclei in the tiles read, what two tiles share counted once.
-        foreground: the deposit.
+        foreground: the deposit, with what of it was out of focus or could not be decoded.
         seconds: by stage: ``foreground``, ``read`` (waiting for pixels), ``quality``, ``detect``, ``rank``.
     """
 
@@ -105,7 +106,12 @@ class SlideDetectionInferer:
         self.batch_size, self.workers, self.origin = batch_size, workers, origin
 
     def __call__(
-        self, slide: Slide, network: TileDetector, progress: Progress | None = None, region: Box | None = None
+        self,
+        slide: Slide,
+        network: TileDetector,
+        progress: Progress | None = None,
+        region: Box | None = None,
+        out_of_focus: float = 0.0,
     ) -> Detections:
         """Detect on one slide, or on a part of it.
 
@@ -114,6 +120,7 @@ class SlideDetectionInferer:
             progress: called with (tiles done, tiles in all) after each batch.
             region: the part, level-0 px; None for all of it. Of the slide's tiles those are read that show some of it,
                 and cells are given whose center lies in it. So away from its border they are those of the whole slide.
+            out_of_focus: fine detail below which a tile counts as out of focus; it is read all the same.
 
         Raises:
             ConfigError: the region is empty, non-finite or not within the slide.
@@ -125,15 +132,16 @@ class SlideDetectionInferer:
         clock.lap("foreground")
         grid = [tile for tile in self.grid(slide) if region is None or tile.box.intersection(region).area > 0]
         tiles = [tile for tile in grid if foreground.touches(tile.box)]
-        stream, focus, stains, nuclei, unreadable, done = BoxStream(_CANDIDATES), [], [], 0, 0, 0
+        stream, measured, places, done = BoxStream(_CANDIDATES), list[TileQuality](), list[tuple[Box, Ground]](), 0
         for batch in self._batches(slide, tiles, _batch_size(network, self.batch_size)):
             clock.lap("read")
             read = [(tile, pixels) for tile, pixels in batch if not isinstance(pixels, RegionError)]
-            unreadable += len(batch) - len(read)
-            for tile, pixels in read:
-                focus.append(sharpness(pixels))
-                stains.append(stain_density(pixels))
-                nuclei += count_nuclei(pixels, self.tile_mpp, self._core(tile.box, slide))
+            for tile, pixels in batch:
+                core, kind = self.core(tile.box, slide), Ground.UNREADABLE
+                if not isinstance(pixels, RegionError):
+                    measured.append(measure_tile(pixels, self.tile_mpp, core))
+                    kind = Ground.OUT_OF_FOCUS if measured[-1].blurred(out_of_focus) else Ground.READ
+                places.append((_placed_core(core, tile.box, self.tile_px), kind))
             clock.lap("quality")
             for (tile, pixels), found in zip(read, self._detect(network, [p for _, p in read]), strict=True):
                 stream.push(*_placed(found, tile.box, pixels.shape[1], slide, foreground))
@@ -150,15 +158,15 @@ class SlideDetectionInferer:
         return Detections(
             boxes=boxes[best],
             scores=scores[best],
-            tiles_read=len(focus),
+            tiles_read=len(measured),
             tiles_skipped=len(grid) - len(tiles),
-            unreadable=unreadable,
+            unreadable=len(tiles) - len(measured),
             candidates=len(scores) + stream.dropped,
-            focus=statistics.median(focus) if focus else 0.0,
-            estimated_cells=nuclei,
-            foreground=foreground if region is None else _part(foreground, region),
+            focus=statistics.median(tile.sharpness for tile in measured) if measured else 0.0,
+            estimated_cells=sum(tile.nuclei for tile in measured),
+            foreground=(foreground if region is None else foreground.within(region)).marked(places),
             seconds=clock.seconds,
-            stain=_median_stain(stains),
+            stain=_median_stain([tile.stain for tile in measured]),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -206,7 +214,7 @@ class SlideDetectionInferer:
         image = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(_device(network))
         return detect(network, image, self.min_score, self.max_per_tile, self.nms_iou)
 
-    def _core(self, tile: Box, slide: Slide) -> Box[TilePx]:
+    def core(self, tile: Box, slide: Slide) -> Box[TilePx]:
         """The part of a tile that is its own: half of each overlap; all of it at the slide's border."""
         half, full = self.overlap_px / 2, float(self.tile_px)
         return Box(
@@ -231,6 +239,13 @@ class TileDetectionInferer:
         """Detections of each tile of ``inputs`` [B, 3, H, W]."""
         detector: Any = getattr(network, "module", network)  # inside DistributedDataParallel
         return detect(detector, inputs, self.min_score, self.max_per_tile, self.nms_iou)
+
+
+def _placed_core(core: Box[TilePx], tile: Box, tile_px: int) -> Box:
+    """A tile's own part in level-0 px."""
+    scale = tile.width / tile_px
+    x0, y0, x1, y1 = (side * scale for side in core)
+    return Box(tile.x0 + x0, tile.y0 + y0, tile.x0 + x1, tile.y0 + y1)
 
 
 def _median_stain(stains: Sequence[tuple[float, float, float] | None]) -> tuple[float, float, float] | None:
@@ -275,7 +290,8 @@ def _placed(
     low = (max(tile.x0, 0.0), max(tile.y0, 0.0)) * 2
     high = (min(tile.x1, float(slide.width)), min(tile.y1, float(slide.height))) * 2
     boxes = np.clip(boxes, low, high)
-    valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & _on(foreground, boxes)
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+    valid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]) & foreground.on(x, y)
     return boxes[valid], scores[valid], cut[valid]
 
 
@@ -293,24 +309,7 @@ def _check_region(region: Box, slide: Slide) -> None:
     raise ConfigError(what, "give x0, y0, x1, y1 in level-0 px, x0 < x1 and y0 < y1")
 
 
-def _part(foreground: Foreground, region: Box) -> Foreground:
-    """The foreground within a region, to whole pixels of its mask."""
-    x0, y0, x1, y1 = (side / foreground.downsample for side in region)
-    rows, columns = (slice(math.floor(low), math.ceil(high)) for low, high in ((y0, y1), (x0, x1)))
-    mask = np.zeros_like(foreground.mask)
-    mask[rows, columns] = foreground.mask[rows, columns]
-    share = int(mask.sum()) / max(int(foreground.mask.sum()), 1)
-    return replace(foreground, mask=mask, area_mm2=foreground.area_mm2 * share)
-
-
 def _centered_in(region: Box, boxes: Floats) -> NDArray[np.bool_]:
     x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
     inside: NDArray[np.bool_] = (x >= region.x0) & (x < region.x1) & (y >= region.y0) & (y < region.y1)
     return inside
-
-
-def _on(foreground: Foreground, boxes: Floats) -> NDArray[np.bool_]:
-    rows, columns = foreground.mask.shape
-    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2 / foreground.downsample).astype(np.intp).T
-    on: NDArray[np.bool_] = foreground.mask[np.clip(y, 0, rows - 1), np.clip(x, 0, columns - 1)]
-    return on

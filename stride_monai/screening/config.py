@@ -11,6 +11,7 @@ from typing import Any
 
 from stride_monai.errors import ConfigError, check_name
 from stride_monai.files import config_hash, paths_of
+from stride_monai.inferers.adequacy import QualityRules
 from stride_monai.runtimes.choice import check_runtime
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
@@ -22,6 +23,7 @@ __all__ = [
     "ResolvedConfig",
     "ScreeningConfig",
     "check_common",
+    "parse_quality",
     "parse_weights",
     "settings_of",
 ]
@@ -61,6 +63,8 @@ class ScreeningConfig:
             What is not named here is in the bundles.
         operating_point: a file of ``stride-monai operating-point``, whose threshold decides in place of that in the
             weights; refused with other weights, K or um/px.
+        quality: thresholds of the slide's quality in place of their defaults, by the names of
+            :class:`~stride_monai.inferers.QualityRules`.
         image, plane: which of several in a file, see :func:`stride_monai.slides.open_slide`.
 
     Raises:
@@ -85,6 +89,7 @@ class ScreeningConfig:
     image: int | None = None
     plane: int | None = None
     operating_point: Path | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("bundles", "operating_point"):
@@ -99,6 +104,7 @@ class ScreeningConfig:
         READERS.check(self.reader)
         check_runtime(self.runtime)
         check_name("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
+        QualityRules.of(self.quality)
         self._check_contradictions()
 
     def _check_contradictions(self) -> None:
@@ -175,6 +181,7 @@ class ResolvedConfig:
         bag_size: cells that the slide classifier decides from.
         weights: by bundle the names of its weights files; ``weights_from`` whether they were ``given``, or are of the
             user's ``own bundle`` or ``shipped``; ``weights_sha256`` what they are.
+        quality: the thresholds of quality, all of them.
         version: of the package.
         operating_point: the file that decides: its ``name``, ``sha256`` and ``threshold``; None where the threshold of
             the weights does.
@@ -209,6 +216,7 @@ class ResolvedConfig:
     weights: Mapping[str, Sequence[str]]
     weights_from: Mapping[str, str]
     weights_sha256: Mapping[str, str]
+    quality: Mapping[str, float]
     version: str
     image: int | None
     plane: int | None
@@ -251,4 +259,20 @@ def parse_weights(given: Sequence[str]) -> dict[str, tuple[Path, ...]]:
             raise ConfigError(f"--weights {text} names no stage and file", "e.g. --weights detection=out/model.pt")
         check_name(_STAGE, name, STAGES)
         found[name] = (*found.get(name, ()), Path(file).expanduser())  # the shell leaves a ~ after = as it is
+    return found
+
+
+def parse_quality(given: Sequence[str]) -> dict[str, float]:
+    """The thresholds of quality from texts like ``min_cells=2000``.
+
+    Raises:
+        ConfigError: a text is of another form; names and values are looked at by :class:`ScreeningConfig`.
+    """
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, value = (part.strip() for part in text.partition("="))
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--quality {text} is no NAME=NUMBER", "e.g. --quality min_cells=2000") from error
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from contextlib import suppress
 
 import numpy as np
@@ -13,20 +14,26 @@ from PIL import Image
 from stride_monai.data.bags.bag import BagFile, encode_crop
 from stride_monai.errors import RegionError
 from stride_monai.findings import GALLERY_SIZE, Pictures
+from stride_monai.ground import Ground
 from stride_monai.slides import Slide
+from stride_monai.slides.foreground import Foreground
 from stride_monai.units import Box
 
 __all__ = ["pictures_in", "pictures_of"]
 
+_GROUND_SIDE = 800
+_MATTERS = (Ground.GLASS, Ground.PEN, Ground.BUBBLE, Ground.READ, Ground.OUT_OF_FOCUS, Ground.UNREADABLE)
+"""The more a kind of ground matters to a reader, the later."""
 GALLERY_MPP = 0.25  # of the gallery's pictures, where the slide is as fine
 
 
-def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float) -> Pictures:
+def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float, ground: Foreground | None = None) -> Pictures:
     """Overview, and the field of view of the best cells at a resolution for the eye, finer than the networks'.
 
     Args:
         boxes: of the ranked cells, level-0 px ``[n, 4]``.
         field_um: side of the field of view around each box's centre, um.
+        ground: what was read of the slide and what not, if that is known.
     """
     overview, downsample = slide.overview(max_side=1600)
     mpp = max(slide.mpp, GALLERY_MPP)
@@ -34,7 +41,13 @@ def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float) -> Pictures:
     for rank, box in enumerate(boxes[:GALLERY_SIZE].tolist(), start=1):
         with suppress(RegionError):  # the report says of this cell that there is no picture
             crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).center, field_um / slide.mpp), mpp=mpp))
-    return Pictures(overview=_jpeg(overview), overview_downsample=downsample, crop_mpp=mpp, crops=crops)
+    return Pictures(
+        overview=_jpeg(overview),
+        overview_downsample=downsample,
+        crop_mpp=mpp,
+        crops=crops,
+        ground=b"" if ground is None else _ground_png(ground, slide),
+    )
 
 
 def pictures_in(file: BagFile, crop_px: int | None = None) -> Pictures:
@@ -50,6 +63,22 @@ def pictures_in(file: BagFile, crop_px: int | None = None) -> Pictures:
         for row in range(min(len(file), GALLERY_SIZE))
     }
     return Pictures(overview=b"", overview_downsample=1.0, crop_mpp=file.header.crop_mpp, crops=crops)
+
+
+def _ground_png(ground: Foreground, slide: Slide) -> bytes:
+    """The map as a picture of the slide's extent, at most 800 px; a pixel shows what matters most of what it covers."""
+    rows, columns = (math.ceil(side / ground.downsample) for side in (slide.height, slide.width))
+    kinds = ground.ground[:rows, :columns]
+    step = max(1, math.ceil(max(kinds.shape) / _GROUND_SIDE))
+    padded = np.pad(kinds, [(0, -side % step) for side in kinds.shape], mode="edge")
+    rank = np.array([_MATTERS.index(kind) for kind in Ground], np.uint8)
+    blocks = rank[padded].reshape(padded.shape[0] // step, step, padded.shape[1] // step, step)
+    shown = np.array(_MATTERS, np.uint8)[blocks.max(axis=(1, 3))]
+    image = Image.fromarray(shown, "P")
+    image.putpalette([channel for kind in Ground for channel in kind.color], "RGBA")
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -26,6 +26,7 @@ from stride_monai.findings import (
     SlideSource,
     SlideStatus,
 )
+from stride_monai.inferers.adequacy import QualityRules, made_satisfactory
 from stride_monai.inferers.bag_files import read_bag
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
@@ -95,6 +96,7 @@ class Screener:
         self._activation = config.activation or str(slides.get("activation", ACTIVATIONS[0]))
         if self._activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation '{self._activation}'", f"use one of {', '.join(ACTIVATIONS)}")
+        self._rules = QualityRules.of(config.quality)
         self.finder = self._finder()
         self._resolved = self._resolve()
 
@@ -141,7 +143,8 @@ class Screener:
             bag = self.finder.find(slide, progress=progress, clock=clock, slide_id=item.slide_id)
             evidence, words = self._judge(bag, name, clock)
             with clock.stage("crop"):
-                pictures = pictures_of(slide, bag.boxes[: len(words)], self._crop_px * self._crop_mpp)
+                field_um = self._crop_px * self._crop_mpp
+                pictures = pictures_of(slide, bag.boxes[: len(words)], field_um, bag.ground)
         point, caveat = threshold_at(models.operating_point, models.given_point, facts.mpp, self.config.force)
         note = " ".join(part for part in (models.note, caveat) if part)
         return _Seen(facts, bag, evidence, words, pictures, point, models.weights, note, {})
@@ -192,21 +195,25 @@ class Screener:
 
     def _findings(self, item: SlideInput, seen: _Seen) -> Findings:
         facts, reason, probabilities = seen.facts, seen.bag.unsatisfactory, seen.evidence.slide
-        assert seen.bag.quality is not None
+        quality = seen.bag.quality
+        assert quality is not None
         used = replace(self._resolved, mpp=facts.mpp, mpp_source=facts.mpp_source, reader=facts.reader, **seen.used)
         slide_class = score = None
         if probabilities is not None:
             slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
             score = binary_score(probabilities.tolist())
+        call = seen.point.call(score, satisfactory=not reason)
+        if saved := made_satisfactory(reason, call, seen.evidence.cells.tolist(), self._rules):
+            reason, quality = "", replace(quality, notes=(saved, *quality.notes))
         return Findings(
             status=SlideStatus.UNSATISFACTORY if reason else SlideStatus.OK,
             reason=reason,
             slide=facts,
-            quality=seen.bag.quality,
+            quality=quality,
             slide_probabilities=None if probabilities is None else tuple(probabilities.tolist()),
             slide_class=slide_class,
             score=score,
-            call=seen.point.call(score, satisfactory=not reason),
+            call=call,
             operating_point=seen.point,
             cells=_cells(seen.bag, seen.evidence, seen.words),
             described=self.models.explainer.facts,
@@ -227,7 +234,7 @@ class Screener:
         detection = models.numbers["detection"]
         settings = {name: detection[name] for name in _OF_DETECTION}
         inferer = SlideDetectionInferer(**settings, top_k=proposed(detection["top_k"], models.reranker))
-        return CellFinder(models.detector, inferer, self._crop_px, self._crop_mpp, models.reranker)
+        return CellFinder(models.detector, inferer, self._crop_px, self._crop_mpp, models.reranker, self._rules)
 
     def _resolve(self) -> ResolvedConfig:
         config, models = self.config, self.models
@@ -258,6 +265,7 @@ class Screener:
             weights={name: [file.name for file in origin.files] for name, origin in models.origins.items()},
             weights_from={name: origin.how for name, origin in models.origins.items()},
             weights_sha256=dict(models.weights),
+            quality=asdict(self._rules),
             version=stride_monai.__version__,
             image=config.image,
             plane=config.plane,

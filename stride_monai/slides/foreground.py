@@ -8,7 +8,8 @@ bubble, and what lies between cells that are close to one another counts as depo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import disk, isotropic_closing, isotropic_dilation
 from skimage.util import view_as_blocks
 
+from stride_monai.ground import Ground
 from stride_monai.slides.bright_field import check_background, check_colors
 from stride_monai.slides.glass import optical_density, strongest_channel
 from stride_monai.slides.slide import Slide
@@ -46,25 +48,73 @@ class Foreground:
     """What is read of a slide.
 
     Attributes:
-        mask: bool ``[h, w]``, True where the slide is read.
-        downsample: level-0 px per mask pixel.
-        area_mm2: of the mask.
-        pen_fraction: share of the slide that is pen (or another opaque smear) and not read.
+        ground: uint8 ``[h, w]``, values of :class:`~stride_monai.ground.Ground`: deposit, which is read, and all else.
+        downsample: level-0 px per pixel of it.
+        pixel_mm2: area of one.
         notes: sentences on what was left out or could not be judged.
     """
 
-    mask: _Mask
+    ground: npt.NDArray[np.uint8]
     downsample: float
-    area_mm2: float
-    pen_fraction: float
+    pixel_mm2: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def mask(self) -> _Mask:
+        """bool ``[h, w]``, True where the slide is read."""
+        return _is_deposit(self.ground)
+
+    @property
+    def area_mm2(self) -> float:
+        """Of the deposit."""
+        return float(np.count_nonzero(self.mask)) * self.pixel_mm2
+
+    @property
+    def pen_fraction(self) -> float:
+        """Share of the slide that is pen (or another opaque smear) and not read."""
+        return float((self.ground == Ground.PEN).mean())
 
     def touches(self, box: Box) -> bool:
         """Whether any of the box (level-0 px) is foreground."""
-        rows, columns = self.mask.shape
+        return bool(_is_deposit(self.ground[self._window(box)]).any())
+
+    def on(self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> _Mask:
+        """Which points (level-0 px) are foreground."""
+        rows, columns = self.ground.shape
+        row, column = ((place / self.downsample).astype(np.intp) for place in (y, x))
+        return _is_deposit(self.ground[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)])
+
+    def marked(self, places: Iterable[tuple[Box, Ground]]) -> Foreground:
+        """The same once it has been read: deposit within the boxes (level-0 px) is what is said of it."""
+        ground = self.ground.copy()
+        for box, kind in places:
+            window = ground[self._window(box)]
+            window[_is_deposit(window)] = kind
+        return replace(self, ground=ground)
+
+    def within(self, region: Box) -> Foreground:
+        """The same with no deposit beyond a region (level-0 px), to whole pixels of the map."""
+        ground = self.ground.copy()
+        beyond = np.ones(ground.shape, np.bool_)
+        beyond[self._window(region)] = False
+        ground[beyond & self.mask] = Ground.GLASS
+        return replace(self, ground=ground)
+
+    def areas_mm2(self) -> dict[str, float]:
+        """Area of every kind of ground, by its name in lower case; together the slide."""
+        pixels = np.bincount(self.ground.ravel(), minlength=len(Ground))
+        return {kind.name.lower(): float(pixels[kind] * self.pixel_mm2) for kind in Ground}
+
+    def _window(self, box: Box) -> tuple[slice, slice]:
+        rows, columns = self.ground.shape
         top, left = max(0, math.floor(box.y0 / self.downsample)), max(0, math.floor(box.x0 / self.downsample))
         bottom, right = math.ceil(box.y1 / self.downsample), math.ceil(box.x1 / self.downsample)
-        return bool(self.mask[top : min(bottom, rows), left : min(right, columns)].any())
+        return slice(top, max(min(bottom, rows), top)), slice(left, max(min(right, columns), left))
+
+
+def _is_deposit(ground: npt.NDArray[np.uint8]) -> _Mask:
+    first, last = Ground.READ, Ground.UNREADABLE
+    return np.asarray((ground >= first) & (ground <= last))
 
 
 class _Survey(NamedTuple):
@@ -108,17 +158,18 @@ def find_foreground(slide: Slide) -> Foreground:
 
 def _foreground(slide: Slide, survey: _Survey, mask: _Mask, pen: _Mask, bubbles: _Mask) -> Foreground:
     notes: list[str] = []
-    pen_fraction = float(pen.mean())
-    if pen_fraction > 0:
-        notes.append(f"Pen or another opaque smear covers {pen_fraction:.1%} of the slide and is not read.")
+    if pen.any():
+        notes.append(f"Pen or another opaque smear covers {float(pen.mean()):.1%} of the slide and is not read.")
     if bubbles.any():
         notes.append(f"Air bubbles cover {float(bubbles.mean()):.1%} of the slide and are not read.")
     if not survey.readable.all():
         notes.append(f"{float((~survey.readable).mean()):.1%} of the slide cannot be decoded at low resolution.")
     if not mask.any():
         notes.append("No cells were found.")
-    area = float(mask.sum()) * (survey.downsample * slide.mpp / 1000) ** 2
-    return Foreground(mask, survey.downsample, area, pen_fraction, tuple(notes))
+    ground = np.full(mask.shape, Ground.GLASS, np.uint8)
+    for kind, where in ((Ground.PEN, pen), (Ground.BUBBLE, bubbles), (Ground.READ, mask)):
+        ground[where] = kind
+    return Foreground(ground, survey.downsample, (survey.downsample * slide.mpp / 1000) ** 2, tuple(notes))
 
 
 def _survey(slide: Slide, mpp: float) -> _Survey:

@@ -21,6 +21,7 @@ from stride_monai.findings import Quality
 from stride_monai.slides import Slide
 from stride_monai.slides.cache import cached_slide
 from stride_monai.slides.crops import crop_around
+from stride_monai.slides.foreground import Foreground
 from stride_monai.units import Box
 
 __all__ = ["CellBag", "TopKCellPatches", "TopKCellPatchesd"]
@@ -42,6 +43,7 @@ class CellBag(NamedTuple):
             (:class:`~stride_monai.inferers.CellReranker`), zeros where padded; None without.
         quality: of the slide that the cells were found on; None where it is not known.
         unsatisfactory: why that slide is unsatisfactory; empty where it is not, or where that is not known.
+        ground: what of that slide was read and what not; None where it is not known, as in a bag file.
     """
 
     images: Tensor
@@ -53,6 +55,7 @@ class CellBag(NamedTuple):
     rerank_scores: Tensor | None = None
     quality: Quality | None = None
     unsatisfactory: str = ""
+    ground: Foreground | None = None
 
 
 class TopKCellPatches(Transform):

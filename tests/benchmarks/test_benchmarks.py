@@ -122,6 +122,7 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "augmentation_speed": ("--batch 2 --side 32 --rounds 1", {}),
     "bag_speed": ("--work {tmp} --threads 1 --rounds 1", {"BATCH": 8, "CROP": 32}),
+    "cell_counts": ("--work {tmp} --seeds 400 --diameter 0.3", {}),
     "cell_epoch": ("--work {tmp} --side 32 --batch 4 --cells 8 --epochs 1", {}),
     "coloradv_step": ("--only time --rounds 2", {"CELLS": 2, "K": 4, "SIDE": 32, "STEPS": 1}),
     "cric_recall": ("--data {fields}", {}),

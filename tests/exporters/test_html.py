@@ -271,3 +271,24 @@ def test_an_operating_point_that_is_not_set_is_said() -> None:
     assert "Threshold not set" in page.text
     assert "no call" in page.text
     assert not re.search(r"\bnan\b", page.text)
+
+
+def test_what_was_read_is_shown_and_laid_over_the_slide() -> None:
+    areas = {"glass": 2.0, "read": 5.0, "out_of_focus": 0.5, "unreadable": 0.0, "bubble": 0.25, "pen": 0.25}
+    base = make_findings()
+    quality = dataclasses.replace(base.quality, areas_mm2=areas, cells_interval=(5000, 9100), foreground_mm2=5.5)
+    findings = dataclasses.replace(base, quality=quality)
+    pictures = dataclasses.replace(make_pictures(findings), ground=b"a picture")
+    page = page_of(findings, pictures)
+    shown = [attrs for tag, attrs in page.elements if tag == "img" and "map" in attrs.get("class", "")]
+    over = [attrs for tag, attrs in page.elements if tag == "img" and attrs.get("class") == "read"]
+    assert len(shown) == len(over) == 1
+    assert shown[0]["src"] == over[0]["src"] == "data:image/png;base64,YSBwaWN0dXJl"
+    for words in ("read: 5.00 mm²", "read, out of focus: 0.50 mm²", "air bubble: 0.25 mm²", "no deposit: 2.00 mm²"):
+        assert words in page.text
+    assert "could not be decoded" not in page.text, "nothing was"
+    assert "6,789 (5,000 to 9,100)" in page.text
+    assert "9 % of the deposit" in page.text
+    without = page_of(findings)
+    assert [attrs for tag, attrs in without.elements if attrs.get("id") == "show-read"] == []
+    assert "read: 5.00 mm²" in without.text

@@ -68,7 +68,7 @@ def test_a_slide_and_its_bag_are_decided_alike(
 
     monkeypatch.setattr("stride_monai.inferers.bag_files.encode_crop", lossless)
     if unsatisfactory:  # a slide has a floor of cells, a field has none
-        monkeypatch.setattr("stride_monai.inferers.find._FIELD_READER", "none")
+        monkeypatch.setattr("stride_monai.inferers.adequacy._FIELD_READER", "none")
     detector = sha256_of(home / "detection" / "model.safetensors")
     network = make_classifier()
     network.set_operating_point(threshold, detector=detector)
@@ -94,9 +94,11 @@ def test_a_slide_and_its_bag_are_decided_alike(
         assert bag.provenance.used[name] == slide.provenance.used[name], name
     assert Findings.from_json(bag.to_json()).to_json() == bag.to_json()
 
+    lacking = unsatisfactory and slide.call != "positive"  # abnormal cells make a slide satisfactory
     assert (slide.status, bool(slide.reason)) == (
-        (SlideStatus.UNSATISFACTORY, True) if unsatisfactory else (SlideStatus.OK, False)
+        (SlideStatus.UNSATISFACTORY, True) if lacking else (SlideStatus.OK, False)
     )
+    assert ("abnormal cells make it so" in " ".join(slide.quality.notes)) == (unsatisfactory and not lacking)
     assert slide.operating_point.holds == (force or not reranked)
     assert ("forced" in slide.operating_point.source) == (force and reranked)
     called = "positive" if threshold == 0 else None if unsatisfactory else "negative"

@@ -13,9 +13,10 @@ import toy_reader
 from PIL import Image
 from slide_files import textured, write_pyramid
 
-from stride_monai.inferers.find import quality_of
+from stride_monai.inferers.adequacy import quality_of
 from stride_monai.phantom import render_slide
 from stride_monai.screening.doctor import Check, examine_slide, examine_slide_guarded
+from stride_monai.slides import Foreground
 
 
 def said(path: Path, mpp: float | None = None) -> dict[str, Check]:
@@ -115,7 +116,7 @@ def test_the_plane_that_is_looked_into_is_said_and_can_be_chosen(tmp_path: Path)
 
 
 def test_what_was_not_read_of_a_file_stands_in_its_findings() -> None:
-    foreground = SimpleNamespace(notes=("Air bubbles.",), area_mm2=1.0, pen_fraction=0.0)
+    foreground = Foreground(np.ones((10, 10), np.uint8), 32.0, 0.01, ("Air bubbles.",))
     found = SimpleNamespace(
         foreground=foreground, estimated_cells=9000, focus=1.0, tiles_read=4, unreadable=0, stain=None
     )

@@ -110,7 +110,7 @@ def test_what_cannot_be_decoded_is_foreground(tmp_path: Path, monkeypatch: pytes
 def test_touches_handles_any_box() -> None:
     mask = np.zeros((10, 20), bool)
     mask[9, 19] = True
-    foreground = Foreground(mask, 32.0, 0.0, 0.0)
+    foreground = Foreground(mask.astype(np.uint8), 32.0, 0.0)
     assert foreground.touches(Box(19 * 32, 9 * 32, 19 * 32 + 0.5, 9 * 32 + 0.5))
     assert foreground.touches(Box(-1e6, -1e6, 1e6, 1e6))
     assert not foreground.touches(Box(0, 0, 19 * 32, 9 * 32))

@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.phantom.cells.figures import Figure
+from stride_monai.phantom.cells.kinds import EPITHELIAL
 from stride_monai.phantom.scenes.artefacts import Artefact
 from stride_monai.phantom.scenes.layout import Region
 from stride_monai.phantom.stain import Centre, color_weights
 
 __all__ = ["Common", "Plan", "Unique"]
+
+_SQUAMOUS = set(EPITHELIAL) - {"columnar"}
+_NO_SQUAMOUS_CELL = {"naked_nucleus", "mucus"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,11 @@ class Plan:
     unique: tuple[Unique, ...]
     artefacts: tuple[Artefact, ...]
     cells_drawn: int
+
+    @property
+    def squamous_cells(self) -> int:
+        """Squamous cells, metaplastic ones among them, those of clumps and groups one by one."""
+        normal = [figure.kind in _SQUAMOUS for figure in self.bank]
+        groups = [cell.figure for cell in self.unique if cell.kind not in _NO_SQUAMOUS_CELL]
+        lying_apart = int(np.count_nonzero(np.array(normal)[self.common.member]))
+        return lying_apart + sum(len(figure.parts) for figure in groups if figure.label != "AGC")
