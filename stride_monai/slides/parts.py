@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from stride_monai.files import fingerprint
 from stride_monai.names import name_key, readable
 from stride_monai.slides.dicom_header import DicomHeader, is_dicom, read_header
 from stride_monai.slides.readers.registry import is_slide_path
 from stride_monai.slides.tiff.directory import FileBytes, TiffError, read_directories
+from stride_monai.slides.tiff.ome import read_xml
 
 __all__ = [
     "FolderView",
@@ -215,9 +215,9 @@ def _files_of_images(path: Path) -> list[list[str]]:
     """For each image of an OME-TIFF the files that its planes stand in, in order; none where that is not to be read."""
     try:
         with closing(FileBytes(path)) as file:
-            xml = read_directories(file)[0].text(_DESCRIPTION)
-        images = [e for e in ElementTree.fromstring(xml).iter() if e.tag.rpartition("}")[2] == "Image"]
-    except (TiffError, OSError, ValueError, ElementTree.ParseError):
+            root = read_xml(read_directories(file)[0].text(_DESCRIPTION))
+        images = [e for e in root.iter() if e.tag.rpartition("}")[2] == "Image"]
+    except (TiffError, OSError, ValueError):
         return []
     return [[uuid.get("FileName", "") for uuid in image.iter() if uuid.tag.endswith("UUID")] for image in images]
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiff_files
 from tiff_checks import (
+    OME,
     READERS,
     assert_true,
     picture,
@@ -37,6 +38,7 @@ from tiff_files import (
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides import open_slide
+from stride_monai.slides.parts import FolderView
 from stride_monai.slides.tiff.layout import read_layout
 
 
@@ -116,6 +118,14 @@ def test_directories_in_a_loop(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(data)
     assert "form a loop" in seen(path, "auto")
+
+
+def test_elements_of_ome_xml_nested_too_deep(tmp_path: Path) -> None:
+    """Each may be asked for all that it holds, which took hours, some of them in the command that looks for slides."""
+    page = page_of(picture(64, 64)).text(270, OME.format("<Image>" * 100_000 + "</Image>" * 100_000))
+    for name in ("a.ome.tif", "b.ome.tif"):
+        assert "its elements are nested too deep" in seen(write(tmp_path / name, page), "auto")
+    assert FolderView(tmp_path).wholes == []
 
 
 @pytest.mark.parametrize("codec", ["zlib_encode", "zstd_encode", "lzw_encode"])
@@ -198,6 +208,7 @@ from slide_files import shrink, textured
 from tiff_files import *
 from stride_monai.errors import StrideError
 from stride_monai.slides import open_slide
+from stride_monai.slides.parts import FolderView
 faulthandler.enable()
 held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()  # by threads' stacks and libraries
 resource.setrlimit(resource.RLIMIT_AS, (held + (3 << 30),) * 2)

@@ -10,9 +10,10 @@ from xml.etree import ElementTree
 
 from stride_monai.slides.tiff.directory import TiffError
 
-__all__ = ["OmeImage", "is_ome", "parse_ome"]
+__all__ = ["OmeImage", "is_ome", "parse_ome", "read_xml"]
 
 _MAX_PLANES = 100_000
+_DEEPEST = 100  # elements in one another; OME has about ten, and annotations may hold XML of others
 _ADVICE = "convert it to an OME-TIFF of one file"
 _DECLARATION = re.compile(r"^<\?xml[^>]*\?>")  # of an encoding, which is behind us
 _SI = {"Y": 24, "Z": 21, "E": 18, "P": 15, "T": 12, "G": 9, "M": 6, "k": 3, "h": 2, "da": 1, "": 0, "d": -1, "c": -2}
@@ -66,10 +67,7 @@ def parse_ome(xml: str, file_name: str, pages: int, samples: list[int]) -> list[
     Raises:
         TiffError: the XML is damaged, or it stands in another file.
     """
-    try:
-        root = ElementTree.fromstring(_DECLARATION.sub("", xml.strip("\ufeff \t\r\n\0")))
-    except ElementTree.ParseError as error:
-        raise TiffError(f"its OME-XML is damaged ({error})") from error
+    root = read_xml(xml)
     if next(_all(root, "BinaryOnly"), None) is not None:
         raise TiffError("its OME-XML stands in another file", _ADVICE)
     others = _other_files(root, file_name)
@@ -85,6 +83,25 @@ def parse_ome(xml: str, file_name: str, pages: int, samples: list[int]) -> list[
     if not images:
         raise TiffError("its OME-XML describes no image")
     return images
+
+
+def read_xml(xml: str) -> ElementTree.Element:
+    """The root of OME-XML, whose elements lie in one another no deeper than is sensible: each of them may then be asked
+    for all that it holds.
+
+    Raises:
+        TiffError: the XML is damaged.
+    """
+    try:
+        root = ElementTree.fromstring(_DECLARATION.sub("", xml.strip("\ufeff \t\r\n\0")))
+    except ElementTree.ParseError as error:
+        raise TiffError(f"its OME-XML is damaged ({error})") from error
+    level = [root]
+    for _ in range(_DEEPEST):
+        level = [child for element in level for child in element]
+        if not level:
+            return root
+    raise TiffError("its OME-XML is damaged (its elements are nested too deep)")
 
 
 def _image(
