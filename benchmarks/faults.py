@@ -2,9 +2,10 @@
 
     python benchmarks/faults.py --work FOLDER [--mutants 1000] [--kills 100] [--disk-full] [--soak 500] [--seed 0]
 
-Each part runs the command `stride-monai screen` as it is installed, with the networks that ship, on small slides that
-tests/helpers can write, and leaves what it found in FOLDER/*.json: one that was stopped goes on where it was, and the
-result has all parts that are there. `--write-only` runs nothing.
+Each part runs the command `stride-monai screen` on small slides that tests/helpers can write, and leaves what it found
+in FOLDER/*.json: one that was stopped goes on where it was, and the result has all parts that are there. Damaged slides
+and the long run are screened by the command as it is installed with the networks that ship, runs that are killed or
+troubled by one that is forked from a process with PyTorch, with networks that cost little. `--write-only` runs nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from stride_monai.guard.memory import family, memory_in_use
 sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
 
 from mutated_slides import write_mutants
+from toy_bundles import screening_home
 from troubled_runs import TROUBLES, Trouble, killed_run
 from watched_runs import ENDS, Watched, contents, end_of, index, small_slides, watched
 
@@ -105,10 +107,11 @@ def tell_mutants(figures: Record, work: Path) -> None:
 
 def undisturbed(place: Path) -> tuple[list[object], dict[str, bytes], float]:
     """The words of a command, what it writes if nobody disturbs it, and how long it takes."""
-    words = [place / "in", "--device", "cpu", "--out"]
+    words = [place / "in", "--bundles", place / "toys", "--profile", "paper", "--device", "cpu", "--out"]
     if not (place / "whole.json").exists():
         shutil.rmtree(place, ignore_errors=True)
         small_slides(place / "in", KILLED_SLIDES)
+        screening_home(place / "toys")
         ran = watched([*words, place / "whole"], installed=False)
         if ran.status:
             raise SystemExit(f"a whole slide failed: {ran.wrong}")

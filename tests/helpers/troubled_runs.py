@@ -37,8 +37,9 @@ def killed_run(
     """
     chance, found, slides = random.Random(f"kills {seed}"), [], {name.partition("/")[0] for name in true}
     shutil.rmtree(out, ignore_errors=True)
-    for number in range(most):
-        victim, before = ("command", "process", "both")[number % 3], stamps(out)
+    for _ in range(most):
+        victim = chance.choices(("command", "process", "both"), (5, 2, 5))[0]  # after the second all others are done
+        before = stamps(out)
         wanted, more = len(before) + chance.randrange(3), chance.uniform(0, seconds / len(slides))
         with tempfile.TemporaryDirectory() as folder:
             running = Running(words, Path(folder), installed=False)

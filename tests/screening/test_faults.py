@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mutated_slides import write_mutants
+from toy_bundles import screening_home
 from troubled_runs import killed_run
 from watched_runs import contents, end_of, index, small_slides, watched
 
@@ -17,25 +18,32 @@ pytestmark = [
 ]
 
 
-def test_damaged_slides_end_as_screened_or_with_a_reason(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cheap(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """Words of a command whose networks cost little."""
+    home = screening_home(tmp_path_factory.mktemp("toys") / "home")
+    return ["--bundles", home, "--profile", "paper", "--device", "cpu"]
+
+
+def test_damaged_slides_end_as_screened_or_with_a_reason(cheap: list[object], tmp_path: Path) -> None:
     known = write_mutants(tmp_path, range(0, 27 * 28, 28), seed=1)  # each format once, with one damage after the other
-    limits = ["--slide-timeout", 60, "--slide-memory", 3, "--writers", "findings", "--device", "cpu"]
+    limits = ["--slide-timeout", 60, "--slide-memory", 3, "--writers", "findings", *cheap]
     ran = watched([tmp_path, tmp_path / "mpp.csv", "--out", tmp_path / "out", *limits], installed=False)
     assert ran.status == 1, ran.wrong
     assert not ran.left
     assert [line for line in ran.wrong.splitlines() if not line.startswith(("failed ", "note "))] == []
     run = index(tmp_path / "out")
     assert run["run"]["finished"]
-    assert sorted(one["slide_id"] for one in run["slides"]) == sorted(known)
+    assert {one["slide_id"] for one in run["slides"]} >= set(known)  # a damaged file of a series may stand alone
     ends = {one["slide_id"]: (end_of(one), one["reason"]) for one in run["slides"]}
     assert not {name: (known[name], end) for name, end in ends.items() if end[0] not in ("ok", "failed")}
     assert {end for end, _ in ends.values()} == {"ok", "failed"}
     assert all(reason for end, reason in ends.values() if end == "failed")
 
 
-def test_a_batch_that_is_killed_ends_as_one_that_nobody_disturbed(tmp_path: Path) -> None:
+def test_a_batch_that_is_killed_ends_as_one_that_nobody_disturbed(cheap: list[object], tmp_path: Path) -> None:
     small_slides(tmp_path / "in", 3)
-    words = [tmp_path / "in", "--device", "cpu", "--out"]
+    words = [tmp_path / "in", *cheap, "--out"]
     ran = watched([*words, tmp_path / "whole"], installed=False)
     assert ran.status == 0, ran.wrong
     whole = contents(tmp_path / "whole")

@@ -120,6 +120,16 @@ def test_directories_in_a_loop(tmp_path: Path) -> None:
     assert "form a loop" in seen(path, "auto")
 
 
+def test_directories_of_very_many_tags(tmp_path: Path) -> None:
+    """Where directories overlap, a small file may state thousands, each of as many tags as can be."""
+    pages = [page_of(picture(64, 64)) for _ in range(70)]
+    for page in pages:
+        page.tags |= dict.fromkeys(range(1000, 5000), (SHORT, (0,)))
+    assert "too many tags" in seen(write(tmp_path / "a.tif", *pages), "auto")
+    pages[0].tags |= dict.fromkeys(range(5000, 6000), (SHORT, (0,)))
+    assert "damaged or cut off" in seen(write(tmp_path / "a.tif", pages[0]), "auto")
+
+
 def test_elements_of_ome_xml_nested_too_deep(tmp_path: Path) -> None:
     """Each may be asked for all that it holds, which took hours, some of them in the command that looks for slides."""
     page = page_of(picture(64, 64)).text(270, OME.format("<Image>" * 100_000 + "</Image>" * 100_000))

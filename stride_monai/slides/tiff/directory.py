@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ import numpy.typing as npt
 __all__ = ["Directory", "FileBytes", "TiffError", "is_tiff", "read_directories", "sub_directories"]
 
 _MAX_DIRECTORIES = 5_000
+_MAX_TAGS_OF_ONE, _MAX_TAGS = 4_096, 250_000  # of one directory, and of all; directories may overlap in a small file
 _MAX_TEXT = 32 << 20  # bytes of one text tag: the OME-XML of a very large file
 _NDPI_FLAG = 65420
 _SUB_IFDS = 330
@@ -189,8 +190,8 @@ def read_directories(file: FileBytes) -> list[Directory]:
     if not shape.big and shape.order == "<":  # NDPI: a classic TIFF whose offsets have 64 bits
         (wide,) = struct.unpack_from("<Q", head, 4)
         if _is_ndpi(file, wide):
-            return list(_chain(file, _Shape("<", False, True), wide))
-    directories = list(_chain(file, shape, first))
+            return _bounded(_chain(file, _Shape("<", False, True), wide))
+    directories = _bounded(_chain(file, shape, first))
     if not directories:
         raise TiffError("the TIFF header is damaged (it has no directory)")
     return directories
@@ -205,7 +206,22 @@ def sub_directories(directory: Directory) -> list[Directory]:
     if directory.count(_SUB_IFDS) > _MAX_DIRECTORIES:
         raise TiffError("the TIFF directory is damaged (too many SubIFDs)")
     offsets = dict.fromkeys(int(offset) for offset in directory.integers(_SUB_IFDS))
-    return [_read(directory.file, directory.shape, offset)[0] for offset in offsets if offset > 0]
+    return _bounded(_read(directory.file, directory.shape, offset)[0] for offset in offsets if offset > 0)
+
+
+def _bounded(directories: Iterable[Directory]) -> list[Directory]:
+    """The directories, which together take no more memory than any slide's.
+
+    Raises:
+        TiffError: they would.
+    """
+    found, tags = [], 0
+    for directory in directories:
+        tags += len(directory.entries)
+        if tags > _MAX_TAGS:
+            raise TiffError("the TIFF directory is damaged (too many tags)")
+        found.append(directory)
+    return found
 
 
 def _shape(head: bytes) -> _Shape | None:
@@ -241,7 +257,7 @@ def _read(file: FileBytes, shape: _Shape, at: int) -> tuple[Directory, int]:
     next_kind = "Q" if shape.big or shape.ndpi else "I"
     try:
         (number,) = struct.unpack(shape.order + head, file.read(at, struct.calcsize(head)))
-        if not 0 < number <= 0xFFFF:
+        if not 0 < number <= _MAX_TAGS_OF_ONE:
             raise TiffError("no number of tags")
         at_entries = at + struct.calcsize(head)
         table = file.read(at_entries, number * each)
