@@ -37,7 +37,7 @@ FIELD_SIDE_UM = 1000.0
 """Up to this longest side an image is a single field of view, read whole unless it is blank."""
 
 _FIELD_MPP = 2.0
-_MAX_SURVEY_PIXELS = 16_000_000
+_MAX_SURVEY_PIXELS, _MAX_SURVEY_SIDE = 16_000_000, 20_000
 _MARGIN_UM = 50.0  # read around every cell: more than the radius of the largest squamous cell
 _GAP_UM = 300.0  # cells no further apart belong to one deposit
 _COARSE = 4  # survey pixels per pixel of the grid on which deposit and pen are found
@@ -143,7 +143,9 @@ def find_foreground(slide: Slide) -> Foreground:
     if max(slide.extent.width, slide.extent.height) <= FIELD_SIDE_UM:
         return _whole_field(slide)
     area_um2 = slide.width * slide.height * slide.mpp**2
-    survey = _survey(slide, max(slide.mpp, SURVEY_MPP, math.sqrt(area_um2 / _MAX_SURVEY_PIXELS)))
+    longest = max(slide.extent.width, slide.extent.height)
+    coarsest = max(math.sqrt(area_um2 / _MAX_SURVEY_PIXELS), longest / _MAX_SURVEY_SIDE)
+    survey = _survey(slide, max(slide.mpp, SURVEY_MPP, coarsest))
     strongest = strongest_channel(survey.density)
     pen = _pen(survey, strongest)
     cells = _cells(strongest, survey.threshold) & ~pen

@@ -29,6 +29,7 @@ UNREADABLE_GRAY = 128
 
 _FINER_TOLERANCE = 1.02  # a level 2 % too coarse is taken all the same: the next finer one costs 4 to 16 times as much
 _BLOCK_SIDE = 4096  # source pixels decoded at a time, whatever the size of the region: bounds the memory
+_LARGEST_MM = 400.0  # twice the longest glass in use; a damaged size would be surveyed for hours
 _HOPELESS = 1000  # blocks that cannot be decoded, and none that can: the rest of the slide is not tried
 _SMALLEST_BLOCK = 512  # source pixels; an undecodable block is not searched further for readable parts
 
@@ -109,6 +110,7 @@ class Slide:
         self.mpp = spacing.mpp
         self.notes: tuple[str, ...] = getattr(reader, "notes", ())
         self.width, self.height = width, height
+        _check_extent(path.name, width, height, spacing.mpp)
         self.facts = SlideFacts(
             slide_id=readable(path.stem),
             file_name=readable(path.name),
@@ -290,6 +292,19 @@ class Slide:
 
     def __repr__(self) -> str:
         return f"Slide({self.facts.file_name!r}, {self.width}x{self.height}, {self.mpp:g} um/px, {self.facts.reader})"
+
+
+def _check_extent(name: str, width: int, height: int, mpp: float) -> None:
+    """Raises:
+    SlideError: the picture is larger than any slide.
+    """
+    sides = width * mpp / 1000, height * mpp / 1000
+    if max(sides) > _LARGEST_MM:
+        size = f"{sides[0]:,.0f}x{sides[1]:,.0f} mm"
+        raise SlideError(
+            f"{name}: {width}x{height} px at {mpp:g} um/px are {size}, larger than any slide",
+            "its size is damaged, copy it again from the scanner; or its um/px is wrong, give it by --mpp",
+        )
 
 
 def _quarters(block: _Block) -> list[_Block]:

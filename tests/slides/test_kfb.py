@@ -120,6 +120,29 @@ def test_files_that_are_cut_or_lie_are_refused_in_one_line(tmp_path: Path) -> No
         assert "KFB" in str(caught.value), name
 
 
+@pytest.mark.parametrize(
+    ("size", "place", "says"),
+    [
+        ((2**31 - 1, 600), (0, 0), "mm, larger than any slide"),
+        ((900, 2**31 - 1), (0, 0), "mm, larger than any slide"),
+        ((900, 600), (2**31, 0), "1 of 12 tiles of a level lie beside the picture"),
+        ((900, 600), (0, 1024), "1 of 12 tiles of a level lie beside the picture"),
+    ],
+)
+def test_sizes_and_places_that_no_slide_has_are_refused(
+    tmp_path: Path, size: tuple[int, int], place: tuple[int, int], says: str
+) -> None:
+    """The places of the tiles that are left out are white: a slide of 2 km would be surveyed for hours."""
+    path = tmp_path / "a.kfb"
+    record = write_kfb(path, textured(600, 900))[0, 0, 0].record
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<II", data, 20, *size[::-1])
+    struct.pack_into("<II", data, record + 4, *place)
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match=says):
+        open_slide(path)
+
+
 def test_another_version_is_said(tmp_path: Path) -> None:
     write_kfb(tmp_path / "a.kfb", textured(300, 300), version=1.7)
     with open_slide(tmp_path / "a.kfb") as slide:

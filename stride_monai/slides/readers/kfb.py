@@ -85,8 +85,15 @@ class KfbReader:
 
     def _check_held(self) -> None:
         """Raises:
-        SlideError: more than half of the tiles lie beyond the end of the file.
+        SlideError: more than half of the tiles lie beyond the end of the file, or one beside the picture: nobody knows
+            where it belongs, and its place would be white.
         """
+        for (width, height), level in zip(self.level_sizes, self._tiles, strict=True):
+            # The size of a lower level may be rounded down, its tiles not.
+            beside = sum(x >= width + self._side or y >= height + self._side for x, y in level)
+            if beside:
+                self._file.close()
+                raise self._damaged(f"{beside:,} of {len(level):,} tiles of a level lie beside the picture")
         tiles = [tile for level in self._tiles for tile in level.values()]
         held = sum(tile.offset + tile.bytes <= self._file.size for tile in tiles)
         if held * 2 < len(tiles):
