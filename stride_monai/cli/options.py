@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,8 +27,20 @@ WeightsOption = Annotated[
 ImageOption = Annotated[
     int | None, typer.Option("--image", help="Which image of a file that holds several, from 1; the largest.")
 ]
+
+
+def _plane(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text  # what else it may be, the configuration knows
+
+
 PlaneOption = Annotated[
-    int | None, typer.Option("--plane", help="Which focal plane, channel or time point of a file, from 1; the first.")
+    Any,
+    typer.Option(
+        "--plane",
+        metavar="N|sharpest",
+        parser=_plane,
+        help="Which focal plane, channel or time point of a file, from 1; the first. 'sharpest': at each pixel.",
+    ),
 ]
 QualityOption = Annotated[
     list[str] | None,

@@ -13,6 +13,7 @@ from stride_monai.errors import ConfigError, check_name
 from stride_monai.files import config_hash, paths_of
 from stride_monai.inferers.adequacy import QualityRules
 from stride_monai.runtimes.choice import check_runtime
+from stride_monai.slides.protocol import SHARPEST
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
 
@@ -87,7 +88,7 @@ class ScreeningConfig:
     force: bool = False
     weights: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     image: int | None = None
-    plane: int | None = None
+    plane: int | str | None = None
     operating_point: Path | None = None
     quality: Mapping[str, float] = field(default_factory=dict)
 
@@ -99,8 +100,11 @@ class ScreeningConfig:
         check_common(self.mpp, self.profile, self.device, self.weights)
         for name in ("candidates", "image", "plane"):
             number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ConfigError(f"invalid {name} {number}", "give a whole number from 1")
+            if number is not None and (number < 1 if isinstance(number, int) else number != SHARPEST):
+                raise ConfigError(
+                    f"invalid {name} {number}",
+                    "give a whole number from 1" + (f", or {SHARPEST}" if name == "plane" else ""),
+                )
         READERS.check(self.reader)
         check_runtime(self.runtime)
         check_name("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
@@ -219,7 +223,7 @@ class ResolvedConfig:
     quality: Mapping[str, float]
     version: str
     image: int | None
-    plane: int | None
+    plane: int | str | None
     mpp: float | None = None
     mpp_source: str | None = None
     reader: str | None = None

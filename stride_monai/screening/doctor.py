@@ -93,7 +93,7 @@ def examine(config: ScreeningConfig | None = None) -> list[Check]:
 
 
 def examine_slide(
-    path: Path, mpp: float | None = None, image: int | None = None, plane: int | None = None
+    path: Path, mpp: float | None = None, image: int | None = None, plane: int | str | None = None
 ) -> list[Check]:
     """One slide: which readers open it, its um/px, size and levels, and whether it can be decoded."""
     return list(_checks_of_slide(path, mpp, image, plane))
@@ -103,7 +103,7 @@ def examine_slide_guarded(
     path: Path,
     mpp: float | None = None,
     image: int | None = None,
-    plane: int | None = None,
+    plane: int | str | None = None,
     seconds: float = SLIDE_SECONDS,
 ) -> list[Check]:
     """As :func:`examine_slide`, in a process of its own: what aborts it, stalls or fills the memory is a problem.
@@ -138,7 +138,7 @@ def _slide_examiner() -> Callable[[_Request, Callable[[Check], None]], None]:
     return examine_one
 
 
-def _checks_of_slide(path: Path, mpp: float | None, image: int | None, plane: int | None) -> Iterator[Check]:
+def _checks_of_slide(path: Path, mpp: float | None, image: int | None, plane: int | str | None) -> Iterator[Check]:
     from stride_monai.screening.inputs import collect
     from stride_monai.slides import open_slide, probe_readers
     from stride_monai.slides.parts import parts_of

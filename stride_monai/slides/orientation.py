@@ -105,6 +105,7 @@ class UprightReader:
         self.name, self.format = reader.name, reader.format
         turned = f"turned upright (orientation {orientation.tag} of the file)"
         self.notes: tuple[str, ...] = (turned, *getattr(reader, "notes", ()))
+        self.focal_planes: int = getattr(reader, "focal_planes", 1)
         stated = reader.stated
         mpp = (stated.mpp_y, stated.mpp_x) if orientation.swaps else (stated.mpp_x, stated.mpp_y)
         self.stated = StatedFacts(*mpp, stated.objective)

@@ -15,7 +15,10 @@ import numpy.typing as npt
 
 from stride_monai.errors import SlideError
 
-__all__ = ["PictureChoice", "Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
+__all__ = ["SHARPEST", "PictureChoice", "Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
+
+SHARPEST = "sharpest"
+"""In the place of a plane's number."""
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """uint8 image, ``[height, width, 3]``, RGB."""
@@ -31,11 +34,13 @@ class PictureChoice:
 
     Attributes:
         image: its number, from 1; None for the largest.
-        plane: number, from 1, of a focal plane, channel or time point; None for the first.
+        plane: number, from 1, of a focal plane, channel or time point; None for the first; :data:`SHARPEST` for the
+            sharpest focal plane at each pixel, which no reader is asked for
+            (:mod:`stride_monai.slides.readers.sharpest`).
     """
 
     image: int | None = None
-    plane: int | None = None
+    plane: int | str | None = None
 
     @property
     def first(self) -> bool:
@@ -64,7 +69,8 @@ class Reader(Protocol):
     The picture is upright: an orientation that the file states is applied
     (:func:`~stride_monai.slides.orientation.upright_reader`). A reader that enlarges the canvas says by an attribute
     ``origin`` where on it (x, y, level-0 px) the file's picture begins. One that had to choose (a picture of several,
-    say) says what it chose in an attribute ``notes``, a tuple of short texts. One that gives the stored picture says by
+    say) says what it chose in an attribute ``notes``, a tuple of short texts, and, if these were focal planes, how many
+    there are in an attribute ``focal_planes``. One that gives the stored picture says by
     an attribute ``orientation`` (:class:`~stride_monai.slides.orientation.Orientation`) how it is turned upright.
 
     Attributes:

@@ -14,8 +14,9 @@ from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
 from stride_monai.names import readable
 from stride_monai.slides.orientation import whole_step
-from stride_monai.slides.protocol import PictureChoice, Pixels, Reader
+from stride_monai.slides.protocol import SHARPEST, PictureChoice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
+from stride_monai.slides.readers.sharpest import open_sharpest
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
 from stride_monai.slides.urls import is_url
@@ -55,7 +56,11 @@ class _Block(NamedTuple):
 
 
 def open_slide(
-    path: Path | str, mpp: float | None = None, reader: str = AUTO, image: int | None = None, plane: int | None = None
+    path: Path | str,
+    mpp: float | None = None,
+    reader: str = AUTO,
+    image: int | None = None,
+    plane: int | str | None = None,
 ) -> Slide:
     """Open a slide or a field image.
 
@@ -65,8 +70,8 @@ def open_slide(
         mpp: um/px at level 0 if the file's own is missing or wrong; it wins over the file's.
         reader: ``auto``, or the name of one reader, which is then the only one tried.
         image: number, from 1, of the image in a file that holds several; None for the largest.
-        plane: number, from 1, of the focal plane, channel or time point likewise; None for the first. What was not read
-            stands in the slide's ``notes``.
+        plane: number, from 1, of the focal plane, channel or time point likewise; None for the first;
+            ``sharpest`` for the sharpest focal plane at each pixel. What was not read stands in the slide's ``notes``.
 
     Raises:
         SlideError: there is no such file, or it cannot be opened.
@@ -75,12 +80,15 @@ def open_slide(
         ConfigError: there is no such reader.
     """
     choice = PictureChoice(image, plane)
+    merged = plane == SHARPEST
     if is_url(path):
+        if merged:
+            raise SlideError("focal planes of a remote slide are not merged", "copy the file, and give its path")
         from stride_monai.slides.remote import open_remote
 
         opened, name = open_remote(str(path), reader, choice)
     else:
-        opened, name = open_reader(Path(path), reader, choice), Path(path)
+        opened, name = (open_sharpest if merged else open_reader)(Path(path), reader, choice), Path(path)
     try:
         return Slide(name, opened, mpp)
     except BaseException:

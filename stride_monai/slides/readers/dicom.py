@@ -47,6 +47,7 @@ class DicomReader:
             slide.close()
             raise
         self._slide = slide
+        self.focal_planes = len(slide.levels.base_level.focal_planes)
         self.notes = notes + ((f"{damaged} may belong to it, too, but cannot be read",) if damaged else ())
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(
             (level.size.width, level.size.height) for level in self._levels
@@ -71,7 +72,7 @@ class DicomReader:
         if choice.image not in (None, 1):
             raise SlideError(f"{self._path.name}: a DICOM series is one image", "leave out --image")
         planes = sorted(slide.levels.base_level.focal_planes)
-        number = 1 if choice.plane is None else choice.plane
+        number = 1 if choice.plane is None else int(choice.plane)
         if not 1 <= number <= len(planes):
             has = f"it has {len(planes)} focal plane{'' if len(planes) == 1 else 's'}, there is no plane {number}"
             raise SlideError(f"{self._path.name}: {has}", "choose another --plane")

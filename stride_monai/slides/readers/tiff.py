@@ -55,7 +55,7 @@ class TiffReader:
         self.stated = layout.stated
         self.tiled = self._levels[0].tiled
         self.orientation = layout.orientation
-        self.notes = layout.notes
+        self.notes, self.focal_planes = layout.notes, layout.focal_planes
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(page.size for page in self._levels)
         self.bounds = (0, 0, *self.level_sizes[0])
         self._cache = TileCache()

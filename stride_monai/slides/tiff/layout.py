@@ -63,6 +63,7 @@ class TiffLayout:
     orientation: Orientation = field(default_factory=lambda: orientation_of(1))
     notes: tuple[str, ...] = ()
     not_openslide: str = ""
+    focal_planes: int = 1
 
     @property
     def level_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -282,7 +283,7 @@ def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Pi
     at = largest if choice.image is None else choice.image - 1
     _check_held(at + 1, len(pictures), "image")
     picture = pictures[at]
-    number = choice.plane or 1
+    number = int(choice.plane or 1)
     _check_held(number, len(picture.planes), "plane")
     if picture.refused and choice.plane is None:
         raise TiffError(picture.refused, "choose one by --plane, or convert it to RGB")
@@ -308,7 +309,8 @@ def _chosen(vendor: str, pictures: list[_Picture], pages: list[Page], choice: Pi
     if absent.any():
         notes.append(f"{absent.sum()} of {absent.size} {'tiles' if full.tiled else 'strips'} are not in the file")
     orientation = orientation_of(full.orientation)
-    layout = TiffLayout(vendor, (full,), white, picture.stated, orientation, tuple(notes))
+    focal = len(picture.planes) if not picture.refused and "time points" not in picture.kinds else 1
+    layout = TiffLayout(vendor, (full,), white, picture.stated, orientation, tuple(notes), focal_planes=focal)
     return layout if vendor == "aperio" else _with_levels(replace(layout, levels=_levels(full, pages)), pages)
 
 
