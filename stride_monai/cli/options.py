@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["BundlesOption", "ImageOption", "MppOption", "PlaneOption", "QualityOption", "WeightsOption"]
+from stride_monai.errors import ConfigError
+
+__all__ = ["BundlesOption", "ImageOption", "MppOption", "OutOption", "PlaneOption", "QualityOption", "WeightsOption"]
 
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um/px at full resolution; wins over what the file states.")
@@ -26,6 +28,19 @@ WeightsOption = Annotated[
 ]
 ImageOption = Annotated[
     int | None, typer.Option("--image", help="Which image of a file that holds several, from 1; the largest.")
+]
+
+
+def _out(text: str) -> Path:
+    if "://" in text:
+        advice = f"give --out FOLDER --mirror {text.partition('?')[0]}, which sends them there slide by slide"
+        raise ConfigError("results are written to a folder of this machine first", advice)
+    return Path(text)
+
+
+OutOption = Annotated[
+    Path,
+    typer.Option("--out", metavar="FOLDER", parser=_out, help="Folder of the results, one folder per slide."),
 ]
 
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, PlaneOption, QualityOption, WeightsOption
+from stride_monai.cli.options import (
+    BundlesOption,
+    ImageOption,
+    MppOption,
+    OutOption,
+    PlaneOption,
+    QualityOption,
+    WeightsOption,
+)
 from stride_monai.cli.rehearsal import rehearse
 from stride_monai.cli.run_bars import RunBars
 from stride_monai.cli.summary import say_stages, summarize
@@ -36,7 +44,7 @@ def screen(
     slides: Annotated[
         list[str], typer.Argument(help="Slide files, URLs of some, folders, manifests (CSV, JSON), or bag files.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide.")],
+    out: OutOption,
     mpp: MppOption = None,
     image: ImageOption = None,
     plane: PlaneOption = None,
@@ -107,6 +115,13 @@ def screen(
             help="A Ray cluster that does the work (extra cluster): auto, HOST:PORT; --workers on each machine.",
         ),
     ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Send the results to s3://, gs://, memory:// ... too (extra remote), each slide when it is finished.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be screened and how long it should take.")
     ] = False,
@@ -158,7 +173,7 @@ def screen(
     if dry_run:
         return rehearse(config, items, out, workers, overwrite)
     earlier = read_earlier(out) if retry_failed else None
-    outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier, cluster)
+    outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier, cluster, mirror)
     summarize(outcomes, out, about)
     if profile_stages:
         say_stages(outcomes)
@@ -177,6 +192,7 @@ def _run(
     workers: int,
     earlier: Earlier | None,
     cluster: str | None,
+    mirror: str | None,
 ) -> tuple[list[Outcome], About | None]:
     """The outcome of each slide, and what screened."""
     from stride_monai.exporters.writers import load_writers
@@ -185,6 +201,7 @@ def _run(
     from stride_monai.screening.cluster import ClusterScreening, Remote
     from stride_monai.screening.crew import Crew, environments
     from stride_monai.screening.guarded import GuardedScreening
+    from stride_monai.screening.mirror import mirrored
     from stride_monai.screening.pace import remember
     from stride_monai.slides.urls import without_secrets
 
@@ -204,8 +221,9 @@ def _run(
             if crew.note:
                 bars.note(crew.note)
             runner = serial if slots == 1 else Threads(slots, crew.abandon)
-            tell = Tell(bars.progress, bars.done, bars.note)
-            run_slides(crew, items, out, command, named, tell, runner, earlier)
+            with mirrored(out, mirror, bars.done) as done:
+                tell = Tell(bars.progress, done, bars.note)
+                run_slides(crew, items, out, command, named, tell, runner, earlier)
     if not cluster:  # whose machines may be others tomorrow
         remember(config, workers, bars.outcomes)
     return bars.outcomes, crew.about

@@ -22,7 +22,7 @@ from stride_monai.slides.readers.tiff import TiffReader
 from stride_monai.slides.tiff.directory import FileBytes, TiffError
 from stride_monai.slides.urls import name_of_url
 
-__all__ = ["RemoteBytes", "RemoteError", "fetched", "open_remote"]
+__all__ = ["RemoteBytes", "RemoteError", "fetched", "file_system", "open_remote"]
 
 _WAITS = (0.25, 1.0, 4.0)  # seconds before each further try
 _TRY_AGAIN = "check the connection and try again"
@@ -49,7 +49,7 @@ class RemoteBytes(FileBytes):
     def __init__(self, url: str, cache: FolderCache | None = None) -> None:
         self.name = name_of_url(url)
         self._cache = cache or FolderCache(cache_folder(), cache_bytes())
-        self._files, self._place = _file_system(url, self.name)
+        self._files, self._place = file_system(url, self.name)
         info = self._patiently(lambda: self._files.info(self._place))
         size = info.get("size")
         if not size:
@@ -175,24 +175,33 @@ def fetched(urls: Sequence[str], tell: Callable[[str], None]) -> list[Path]:
     return paths
 
 
-def _file_system(url: str, name: str) -> tuple[Any, str]:
+def file_system(url: str, name: str) -> tuple[Any, str]:
+    """What fsspec has for a URL, and the place in it.
+
+    Args:
+        name: for messages, instead of the URL.
+
+    Raises:
+        MissingExtraError: fsspec, or what it needs for this kind of URL, is not installed.
+        SlideError: the protocol is unknown, or lacks its package.
+    """
     try:
         import fsspec
     except ImportError as error:
-        raise MissingExtraError("fsspec", "remote", f"{name}: reading from a URL") from error
+        raise MissingExtraError("fsspec", "remote", f"{name}: a URL") from error
     scheme = url.partition("://")[0].lower()
     options: dict[str, Any] = {}
     if scheme in ("http", "https"):
         try:
             import aiohttp
         except ImportError as error:
-            raise MissingExtraError("aiohttp", "remote", f"{name}: reading from a web server") from error
+            raise MissingExtraError("aiohttp", "remote", f"{name}: a web server") from error
         options["client_kwargs"] = {"timeout": aiohttp.ClientTimeout(sock_connect=_SECONDS, sock_read=_SECONDS)}
     try:
         files, place = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:  # its words name the package that is missing, or the protocol
         raise SlideError(
-            f"{name}: {scheme}:// cannot be read ({error})", "install what it names, or copy the file"
+            f"{name}: {scheme}:// cannot be used ({error})", "install what it names, or copy the file"
         ) from error
     return files, place
 
