@@ -42,6 +42,7 @@ from slide_speed import slide_of
 
 from stride_monai.inferers.judge import decide
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
+from stride_monai.inferers.tile_quality import measure_tile
 from stride_monai.networks.alignment.views import CellViews
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
@@ -344,7 +345,9 @@ def kept(screener: Screener) -> Iterator[tuple[list[Kept], list[Kept]]]:
         patches.enter_context(mock.patch.object(screener, "models", replace(models, features=features)))
         for name, function in (("read", read), ("survey", survey)):
             patches.enter_context(mock.patch.object(Slide, name, as_method(function)))
-        yield [found, features], [read, survey]
+        measured = Kept(measure_tile, lambda pixels, *_: content(torch.from_numpy(pixels)))
+        patches.enter_context(mock.patch("stride_monai.inferers.slide_detection.measure_tile", measured))
+        yield [found, features], [read, survey, measured]
 
 
 def as_method(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 __all__ = ["Clock"]
@@ -34,6 +34,16 @@ class Clock:
             yield
         finally:
             self.add(name, time.perf_counter() - start)
+
+    def divide(self, stage: str, shares: Mapping[str, float]) -> None:
+        """Divide the seconds of a stage among the stages that were worked on meanwhile.
+
+        Args:
+            shares: stage -> seconds that threads spent on it; their sum is not the time that passed.
+        """
+        spent, total = self.seconds.pop(stage, 0.0), sum(shares.values())
+        for name, share in shares.items():
+            self.add(name, spent * share / total if total else 0.0)
 
     def add(self, stage: str, seconds: float) -> None:
         """So many seconds more."""

@@ -46,7 +46,7 @@ class CellFinder:
     ) -> None:
         self.detector, self.inferer, self.reranker = detector, inferer, reranker
         self.crop_px, self.crop_mpp, self.rules = crop_px, crop_mpp, rules
-        self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp)
+        self._patches = TopKCellPatches(inferer.top_k, crop_px, crop_mpp, inferer.workers)
         if reranker is not None:
             reranker.check_crops(crop_px, crop_mpp)
             if reranker.candidates != inferer.top_k:

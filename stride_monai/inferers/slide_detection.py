@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +20,13 @@ from numpy.typing import NDArray
 from stride_monai.errors import ConfigError, RegionError
 from stride_monai.ground import Ground
 from stride_monai.inferers.clock import Clock
-from stride_monai.inferers.cpu import each_on_one_thread
+from stride_monai.inferers.cpu import one_thread
 from stride_monai.inferers.nms import BoxStream, suppress
 from stride_monai.inferers.tile_quality import TileQuality, measure_tile
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, detect
-from stride_monai.slides import Slide, Tile, TileGrid, stream_tiles
+from stride_monai.slides import Slide, Tile, TileGrid
 from stride_monai.slides.foreground import Foreground, find_foreground
+from stride_monai.slides.streaming import done_ahead
 from stride_monai.units import Box, TilePx
 
 __all__ = ["Detections", "SlideDetectionInferer", "TileDetectionInferer"]
@@ -36,6 +42,10 @@ _CANDIDATES = 100_000
 """Boxes held before suppression (about 5 MB). A slide with more loses the least probable ones. That changes no decision
 between whole boxes, which look at better boxes only; so the top K is exact unless more than 100,000 - K boxes better
 than the K-th are duplicates."""
+
+_LEAST_READERS = 2
+_AHEAD = 4  # tiles that each reading thread may be ahead of the network
+_WAIT = "wait"  # the stage of waiting for them, until it is divided
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +63,8 @@ class Detections:
         stain: median optical density of the stained pixels of the tiles read in red, green and blue, or None.
         estimated_cells: nuclei in the tiles read, what two tiles share counted once.
         foreground: the deposit, with what of it was out of focus or could not be decoded.
-        seconds: by stage: ``foreground``, ``read`` (waiting for pixels), ``quality``, ``detect``, ``rank``.
+        seconds: by stage: ``foreground``, ``read`` and ``quality`` (waiting for the threads that do both, divided as
+            they divide their time), ``detect``, ``rank``.
     """
 
     boxes: Floats
@@ -67,6 +78,19 @@ class Detections:
     foreground: Foreground
     seconds: Mapping[str, float]
     stain: tuple[float, float, float] | None = None
+
+
+class _Looked(NamedTuple):
+    """A tile as a reading thread hands it over: its pixels and what was measured of it, or why it cannot be decoded.
+
+    Attributes:
+        seconds: that reading and measuring took.
+    """
+
+    tile: Tile
+    pixels: Pixels | None
+    quality: TileQuality | None
+    seconds: tuple[float, float]
 
 
 class SlideDetectionInferer:
@@ -84,7 +108,7 @@ class SlideDetectionInferer:
         max_per_tile: most boxes of one tile.
         nms_iou: from this intersection over union on two boxes are one cell.
         batch_size: tiles per forward on a GPU.
-        workers: threads that read.
+        workers: threads that read tiles and measure their quality; None for as many as torch has, two at least.
         origin: where the grid starts, level-0 px.
     """
 
@@ -98,12 +122,13 @@ class SlideDetectionInferer:
         max_per_tile: int = 500,
         nms_iou: float = 0.5,
         batch_size: int = 16,
-        workers: int = 2,
+        workers: int | None = None,
         origin: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         self.tile_px, self.tile_mpp, self.overlap_px = tile_px, tile_mpp, overlap_px
         self.top_k, self.min_score, self.max_per_tile, self.nms_iou = top_k, min_score, max_per_tile, nms_iou
-        self.batch_size, self.workers, self.origin = batch_size, workers, origin
+        self.batch_size, self.origin = batch_size, origin
+        self.workers = workers or max(_LEAST_READERS, torch.get_num_threads())
 
     def __call__(
         self,
@@ -117,7 +142,7 @@ class SlideDetectionInferer:
 
         Args:
             network: the detector, on the device it is to run on.
-            progress: called with (tiles done, tiles in all) after each batch.
+            progress: called with (tiles done, tiles in all).
             region: the part, level-0 px; None for all of it. Of the slide's tiles those are read that show some of it,
                 and cells are given whose center lies in it. So away from its border they are those of the whole slide.
             out_of_focus: fine detail below which a tile counts as out of focus; it is read all the same.
@@ -132,23 +157,21 @@ class SlideDetectionInferer:
         clock.lap("foreground")
         grid = [tile for tile in self.grid(slide) if region is None or tile.box.intersection(region).area > 0]
         tiles = [tile for tile in grid if foreground.touches(tile.box)]
-        stream, measured, places, done = BoxStream(_CANDIDATES), list[TileQuality](), list[tuple[Box, Ground]](), 0
-        for batch in self._batches(slide, tiles, _batch_size(network, self.batch_size)):
-            clock.lap("read")
-            read = [(tile, pixels) for tile, pixels in batch if not isinstance(pixels, RegionError)]
-            for tile, pixels in batch:
-                core, kind = self.core(tile.box, slide), Ground.UNREADABLE
-                if not isinstance(pixels, RegionError):
-                    measured.append(measure_tile(pixels, self.tile_mpp, core))
-                    kind = Ground.OUT_OF_FOCUS if measured[-1].blurred(out_of_focus) else Ground.READ
-                places.append((_placed_core(core, tile.box, self.tile_px), kind))
-            clock.lap("quality")
-            for (tile, pixels), found in zip(read, self._detect(network, [p for _, p in read]), strict=True):
-                stream.push(*_placed(found, tile.box, pixels.shape[1], slide, foreground))
-            clock.lap("detect")
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(tiles))
+        stream, measured, places = BoxStream(_CANDIDATES), list[TileQuality](), list[tuple[Box, Ground]]()
+        seconds = (0.0, 0.0)
+        with closing(self._looked(slide, tiles, clock)) as looked, closing(self._found(network, looked)) as found:
+            for done, (look, detected) in enumerate(found, start=1):
+                seconds = (seconds[0] + look.seconds[0], seconds[1] + look.seconds[1])
+                kind = Ground.UNREADABLE
+                if look.pixels is not None and look.quality is not None and detected is not None:
+                    measured.append(look.quality)
+                    kind = Ground.OUT_OF_FOCUS if look.quality.blurred(out_of_focus) else Ground.READ
+                    stream.push(*_placed(detected, look.tile.box, look.pixels.shape[1], slide, foreground))
+                places.append((_placed_core(self.core(look.tile.box, slide), look.tile.box, self.tile_px), kind))
+                clock.lap("detect")
+                if progress is not None:
+                    progress(done, len(tiles))
+        clock.divide(_WAIT, {"read": seconds[0], "quality": seconds[1]})
         boxes, scores, cut = stream.result()
         best = suppress(boxes, scores, cut, self.nms_iou)
         if region is not None:  # after suppression: a cell beside the region may be the better half of one in it
@@ -186,26 +209,56 @@ class SlideDetectionInferer:
             origin=self.origin,
         )
 
-    def _batches(
-        self, slide: Slide, tiles: Sequence[Tile], size: int
-    ) -> Iterator[list[tuple[Tile, Pixels | RegionError]]]:
-        batch: list[tuple[Tile, Pixels | RegionError]] = []
-        for item in stream_tiles(slide, tiles, self.tile_mpp, workers=self.workers):
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+    def _looked(self, slide: Slide, tiles: Sequence[Tile], clock: Clock) -> Generator[_Looked, None, None]:
+        """The tiles, read and measured by threads ahead of the network."""
+        with (
+            ThreadPoolExecutor(self.workers, thread_name_prefix="tiles") as pool,
+            closing(done_ahead(pool, partial(self._look, slide), tiles, _AHEAD * self.workers)) as looked,
+        ):
+            while True:
+                clock.lap("detect")
+                look = next(looked, None)
+                clock.lap(_WAIT)
+                if look is None:
+                    return
+                yield look
 
-    def _detect(self, network: TileDetector, tiles: Sequence[Pixels]) -> list[TileDetections]:
+    def _look(self, slide: Slide, tile: Tile) -> _Looked:
+        start = time.perf_counter()
+        try:
+            pixels = slide.read(tile.box, self.tile_mpp)
+        except RegionError:
+            return _Looked(tile, None, None, (time.perf_counter() - start, 0.0))
+        read = time.perf_counter()
+        quality = measure_tile(pixels, self.tile_mpp, self.core(tile.box, slide))
+        return _Looked(tile, pixels, quality, (read - start, time.perf_counter() - read))
+
+    def _found(
+        self, network: TileDetector, looked: Iterator[_Looked]
+    ) -> Generator[tuple[_Looked, TileDetections | None], None, None]:
+        """Each tile with its detections, in order; None where it cannot be decoded."""
+        if not _on_cpu(network):
+            while batch := list(islice(looked, self.batch_size)):
+                found = iter(self._on_device(network, [look.pixels for look in batch if look.pixels is not None]))
+                yield from ((look, None if look.pixels is None else next(found)) for look in batch)
+            return
+
+        def each(look: _Looked) -> tuple[_Looked, TileDetections | None]:
+            # One by one: what is found on a tile depends on no other.
+            return look, None if look.pixels is None else self._forward(network, look.pixels[None].copy())[0]
+
+        with (
+            one_thread() as threads,
+            ThreadPoolExecutor(threads, thread_name_prefix="forwards") as pool,
+            closing(done_ahead(pool, each, looked, 2 * threads)) as done,
+        ):
+            yield from done
+
+    def _on_device(self, network: TileDetector, tiles: Sequence[Pixels]) -> list[TileDetections]:
         if not tiles:
             return []
-        if _on_cpu(network):  # one by one: what is found on a tile depends on no other
-            return each_on_one_thread(lambda tile: self._forward(network, tile[None].copy())[0], tiles)
         # Filled up to a full batch: a GPU library picks its kernels, and with them the rounding, by the batch's size.
-        size = _batch_size(network, self.batch_size)
-        stack = np.zeros((size, *tiles[0].shape), np.uint8)
+        stack = np.zeros((self.batch_size, *tiles[0].shape), np.uint8)
         stack[: len(tiles)] = tiles
         return self._forward(network, stack)[: len(tiles)]
 
@@ -259,11 +312,6 @@ def _median_stain(stains: Sequence[tuple[float, float, float] | None]) -> tuple[
 def _device(network: TileDetector) -> torch.device:
     parameters: Iterator[torch.Tensor] = iter(getattr(network, "parameters", tuple)())
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
-
-
-def _batch_size(network: TileDetector, wanted: int) -> int:
-    """Tiles taken at a time: a batch of the accelerator, or enough for every thread of the CPU to have some."""
-    return 4 * torch.get_num_threads() if _on_cpu(network) else wanted
 
 
 def _on_cpu(network: TileDetector) -> bool:

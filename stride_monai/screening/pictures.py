@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -37,15 +38,19 @@ def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float, ground: Fore
     """
     overview, downsample = slide.overview(max_side=1600)
     mpp = max(slide.mpp, GALLERY_MPP)
-    crops = {}
-    for rank, box in enumerate(boxes[:GALLERY_SIZE].tolist(), start=1):
+
+    def picture(box: list[float]) -> bytes:
         with suppress(RegionError):  # the report says of this cell that there is no picture
-            crops[rank] = _jpeg(slide.read(Box.around(*Box(*box).center, field_um / slide.mpp), mpp=mpp))
+            return _jpeg(slide.read(Box.around(*Box(*box).center, field_um / slide.mpp), mpp=mpp))
+        return b""
+
+    with ThreadPoolExecutor(max(2, torch.get_num_threads()), thread_name_prefix="pictures") as pool:
+        made = list(pool.map(picture, boxes[:GALLERY_SIZE].tolist()))
     return Pictures(
         overview=_jpeg(overview),
         overview_downsample=downsample,
         crop_mpp=mpp,
-        crops=crops,
+        crops={rank: jpeg for rank, jpeg in enumerate(made, start=1) if jpeg},
         ground=b"" if ground is None else _ground_png(ground, slide),
     )
 

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import TypeVar
 
 from stride_monai.errors import RegionError
 from stride_monai.slides.grid import Tile
 from stride_monai.slides.protocol import Pixels
 from stride_monai.slides.slide import Slide
 
-__all__ = ["stream_tiles"]
+__all__ = ["done_ahead", "stream_tiles"]
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def done_ahead(
+    pool: Executor, function: Callable[[Item], Made], items: Iterable[Item], ahead: int
+) -> Generator[Made, None, None]:
+    """``function`` of each item, done by a pool and yielded in the order of the items.
+
+    At most ``ahead`` results are begun or kept besides the one in the caller's hands; items are taken as they are
+    needed. Closing the generator cancels what has not begun and waits for what has.
+    """
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        wait([future for future in waiting if not future.cancel()])
 
 
 def stream_tiles(
@@ -32,24 +57,15 @@ def stream_tiles(
     """
     if workers < 1 or (prefetch is not None and prefetch < 1):
         raise ValueError("stream_tiles needs at least one worker and one tile read ahead")
-    ahead = prefetch or 4 * workers
 
-    def read(tile: Tile) -> Pixels | RegionError:
+    def read(tile: Tile) -> tuple[Tile, Pixels | RegionError]:
         try:
-            return slide.read(tile.box, mpp)
+            return tile, slide.read(tile.box, mpp)
         except RegionError as error:
-            return error
+            return tile, error
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="tiles")
-    waiting: deque[tuple[Tile, Future[Pixels | RegionError]]] = deque()
-    try:
-        for tile in tiles:
-            waiting.append((tile, pool.submit(read, tile)))
-            if len(waiting) > ahead:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with (
+        ThreadPoolExecutor(workers, thread_name_prefix="tiles") as pool,
+        closing(done_ahead(pool, read, tiles, prefetch or 4 * workers)) as found,
+    ):
+        yield from found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,8 +25,6 @@ from stride_monai.slides.foreground import Foreground
 from stride_monai.units import Box
 
 __all__ = ["CellBag", "TopKCellPatches", "TopKCellPatchesd"]
-
-_READ_AHEAD = 64  # crops in flight
 
 
 class CellBag(NamedTuple):
@@ -101,13 +99,10 @@ class TopKCellPatches(Transform):
         ranked = rank_boxes(places, values)
         kept: list[int] = []
         tried = 0
-        with ThreadPoolExecutor(self.workers) as pool:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="crops") as pool:
             while len(kept) < self.top_k and tried < len(ranked):
-                some = ranked[tried : tried + min(_READ_AHEAD, self.top_k - len(kept))]
-                for index, crop in zip(some, pool.map(lambda i: self._crop(opened, places[i]), some), strict=True):
-                    if crop is not None:
-                        images[len(kept)] = crop
-                        kept.append(int(index))
+                some = ranked[tried : tried + self.top_k - len(kept)]
+                kept += self._fill(images[len(kept) :], opened, places, some, pool)
                 tried += len(some)
         indices = np.array(kept, dtype=np.int64)
         return CellBag(
@@ -119,13 +114,33 @@ class TopKCellPatches(Transform):
             unreadable=tried - len(kept),
         )
 
-    def _crop(self, slide: Slide, box: NDArray[np.float64]) -> Tensor | None:
-        """The crop about a box, or None where the slide cannot be decoded."""
-        x, y = Box(*box.tolist()).center
-        try:
-            return channel_first(crop_around(slide, x, y, self.crop_px, self.crop_mpp))
-        except RegionError:
-            return None
+    def _fill(
+        self, images: Tensor, slide: Slide, places: NDArray[np.float64], some: NDArray[np.intp], pool: Executor
+    ) -> list[int]:
+        """The crops about some boxes into the first rows of ``images``, ranked; gives the boxes that can be decoded.
+
+        They are read in the order in which they lie on the slide, so that crops which share a tile of the file come
+        soon after one another and find it decoded.
+        """
+
+        def crop(row: int) -> bool:
+            x, y = Box(*places[some[row]].tolist()).center
+            try:
+                images[row] = channel_first(crop_around(slide, x, y, self.crop_px, self.crop_mpp))
+            except RegionError:
+                return False
+            return True
+
+        side = self.crop_px * self.crop_mpp / slide.mpp
+        x, y = ((places[some, :2] + places[some, 2:]) / 2).T
+        order = np.lexsort((x, y // side))
+        there = np.zeros(len(some), bool)
+        there[order] = list(pool.map(crop, order.tolist()))
+        if not there.all():
+            rows = np.flatnonzero(there)
+            images[: len(rows)] = images[rows]
+            images[len(rows) : len(some)] = 0
+        return [int(index) for index in some[there]]
 
 
 def _checked(boxes: Any, scores: Any, slide_id: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

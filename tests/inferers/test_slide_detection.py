@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stride_monai.errors import ConfigError, RegionError
 from stride_monai.inferers.slide_detection import SlideDetectionInferer, TileDetectionInferer
-from stride_monai.inferers.tile_quality import count_nuclei, sharpness
+from stride_monai.inferers.tile_quality import count_nuclei, measure_tile, sharpness, stain_density
 from stride_monai.networks.detection.detector import TileDetections, YoloDetector
 from stride_monai.slides import Slide, open_slide
 from stride_monai.units import Box
@@ -226,6 +226,20 @@ def test_counts_nuclei(radius: float) -> None:
 
 def test_nuclei_without_cytoplasm_are_not_counted() -> None:
     assert count_nuclei(cells(100, 5, cytoplasm=0), 1.0) == 0
+
+
+def test_the_density_of_the_stain_is_that_of_its_formula() -> None:
+    tile = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    density = -np.log10((tile[::4, ::4].reshape(-1, 3).astype(np.float64) + 1) / 256)
+    mean = density.mean(axis=1)
+    stained = density[mean - min(np.percentile(mean, 2), 0.06) > 0.05]
+    found = measure_tile(tile, 1.0)
+    assert (found.sharpness, found.stain, found.nuclei) == (
+        sharpness(tile),
+        stain_density(tile),
+        count_nuclei(tile, 1.0),
+    )
+    assert found.stain == pytest.approx(stained.mean(axis=0), abs=1e-5)
 
 
 def test_a_tile_without_glass() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from slide_files import Scene, textured, write_pyramid
 
 from stride_monai.errors import RegionError, SlideError
 from stride_monai.slides import Foreground, Slide, Tile, TileGrid, find_foreground, open_slide, stream_tiles
+from stride_monai.slides.streaming import done_ahead
 from stride_monai.units import Box
 
 
@@ -186,6 +189,22 @@ def test_closing_early_stops_the_threads(slide: Slide) -> None:
     next(stream)
     stream.close()
     assert threading.active_count() == before
+
+
+def test_results_come_in_order_few_ahead_and_an_error_ends_them() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for k in range(20):
+            taken.append(k)
+            yield k
+
+    with ThreadPoolExecutor(3) as pool:
+        for k, found in enumerate(done_ahead(pool, lambda n: n * n, items(), 4)):
+            assert found == k * k
+            assert len(taken) <= k + 5
+        with pytest.raises(ZeroDivisionError):
+            list(done_ahead(pool, lambda n: 1 // (n - 3), range(10), 2))
 
 
 def test_an_unreadable_tile_is_handed_over_as_its_error(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:

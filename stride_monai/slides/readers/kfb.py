@@ -120,17 +120,15 @@ class KfbReader:
         return out
 
     def _decoded(self, level: int, left: int, top: int, tile: _Tile) -> Pixels:
-        pixels = self._cache.get((level, tile.offset))
-        if pixels is not None:
-            return pixels
+        def decode() -> Pixels:
+            return decode_rgb_jpeg(self._file.read(tile.offset, tile.bytes), tile.width, tile.height)
+
         try:
-            pixels = decode_rgb_jpeg(self._file.read(tile.offset, tile.bytes), tile.width, tile.height)
+            return self._cache.get((level, tile.offset), decode)
         except TiffError as error:
             raise self._unreadable(level, left, top, error.what) from error
         except Exception as error:  # the decoder raises errors of its own kind
             raise self._unreadable(level, left, top, str(error) or type(error).__name__) from error
-        self._cache.put((level, tile.offset), pixels)
-        return pixels
 
     def _unreadable(self, level: int, left: int, top: int, why: str) -> RegionError:
         return RegionError(f"{self._path.name}: the tile at ({left}, {top}) of level {level} cannot be decoded ({why})")

@@ -1,4 +1,4 @@
-"""Reading by OpenSlide: the default, for its breadth of formats."""
+"""Reading by OpenSlide, for its breadth of formats."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ READERS: Plugins[ReaderClass] = Plugins(
     "reader",
     "stride_monai.readers",
     {
-        "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
         "tiff": "stride_monai.slides.readers.tiff:TiffReader",
+        "openslide": "stride_monai.slides.readers.openslide:OpenSlideReader",
         "image": "stride_monai.slides.readers.image:ImageReader",
         "dicom": "stride_monai.slides.readers.dicom:DicomReader",
         "kfb": "stride_monai.slides.readers.kfb:KfbReader",

@@ -86,20 +86,17 @@ class TiffReader:
 
     def _segment(self, level: int, index: int) -> Pixels:
         """One decoded tile or strip."""
-        cached = self._cache.get((level, index))
-        if cached is not None:
-            return cached
-        page = self._levels[level]
+        return self._cache.get((level, index), lambda: self._decoded(level, index))
+
+    def _decoded(self, level: int, index: int) -> Pixels:
         try:
-            tile = self._colors[level].rgb(decode_segment(page, index, self._file))
+            return self._colors[level].rgb(decode_segment(self._levels[level], index, self._file))
         except TiffError as error:
             raise self._damaged(level, index, error.what) from error
         except SlideError:  # the file cannot be reached any more: no fault of the tile's
             raise
         except Exception as error:  # every codec raises errors of its own kind
             raise self._damaged(level, index, str(error) or type(error).__name__) from error
-        self._cache.put((level, index), tile)
-        return tile
 
     def _damaged(self, level: int, index: int, why: str) -> RegionError:
         return RegionError(f"{self._path.name}: tile {index} of level {level} cannot be decoded ({why})")
