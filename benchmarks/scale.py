@@ -1,16 +1,19 @@
 """Many slides: the index of a run, suppression in crowds, and slides at once.
 
-    python benchmarks/scale.py [--slides 1000 10000 100000] [--boxes 50000] [--workers 1 2] [--work FOLDER]
+    python benchmarks/scale.py [--slides 1000 10000 100000] [--boxes 50000] [--workers 1 2] [--nodes 1 2] [--work PLACE]
 
 The index: a run in which no slide costs anything, so that what is left is what a slide costs the run itself; the time
 is that of the processor, and the exponent says how the whole grows with the slides. Crowds: the same number of boxes
 ever closer together, a tenth of them cut by a tile border. Slides at once: slides that sleep, which shows what the run
-adds, and with --work real slides of a phantom cohort, which shows what the machine gives.
+adds, and with --work real slides of a phantom cohort, which shows what the machine gives. Nodes (extra ``cluster``):
+the same on local Ray clusters of so many nodes, a processor each, and once more with a node killed in the middle.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import Record, make_parser
+from record import REPOSITORY, Record, make_parser
 
 from stride_monai.exporters.writers import load_writers
 from stride_monai.findings import SlideStatus
@@ -29,16 +32,19 @@ from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.run_index import Outcome
 from stride_monai.runs.runners import Threads
-from stride_monai.screening.batch import OneByOne, run_slides
+from stride_monai.screening.batch import OneByOne, Tell, run_slides
+from stride_monai.screening.cluster import ClusterScreening, Remote
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.crew import Crew, environments
-from stride_monai.screening.guarded import GuardedScreening
+from stride_monai.screening.guarded import Allowance, GuardedScreening
 from stride_monai.screening.inputs import SlideInput, collect
 
 SPREADS = ((50_000, 5.0), (500, 50.0), (50, 100.0), (1, 500.0), (1, 100.0), (1, 5.0))
 """Heaps of boxes, and how far they spread, px."""
 NAPS, NAP_SECONDS = 16, 0.5
-REAL_SLIDES, DIAMETER_MM = 4, 2.0
+CLUSTER_NAPS, CLUSTER_NAP_SECONDS = 24, 3.0
+HELPERS = REPOSITORY / "tests" / "helpers"
+REAL_SLIDES, DIAMETER_MM = 4, 1.0
 
 
 class Free:
@@ -130,17 +136,89 @@ def naps(work: Path, workers: int) -> float:
     return timed(Free(NAP_SECONDS), items, work / f"naps-out-{workers}", workers)
 
 
-def slides(work: Path, real: Path, workers: int) -> float:
+def made_slides(real: Path) -> Path:
     if not (real / "slides").is_dir():
         classes = ("NILM", "LSIL", "HSIL", "NILM")
         make_slides(real, CohortDesign(classes=tuple(classes[:REAL_SLIDES]), diameter_mm=DIAMETER_MM, seed=3))
+    return real / "slides"
+
+
+def slides(work: Path, real: Path, workers: int) -> float:
+    found = collect([made_slides(real)])
     out, config = work / f"real-{workers}", ScreeningConfig(device="cpu")
 
     def make(environment: Mapping[str, str]) -> Any:
         return GuardedScreening(config, out, True, partial(load_writers, None), environment=environment)
 
     with Crew(make, environments(workers, "cpu")) as crew:
-        return timed(crew, collect([real / "slides"]), out, workers)
+        return timed(crew, found, out, workers)
+
+
+def nodes_at_once(figures: Record, counts: Sequence[int], work: Path, real: Path | None) -> None:
+    """A cluster of so many nodes, a processor each; with several, one is killed in the middle of one more run."""
+    table = figures.table("work", "nodes", "seconds", "times one", caption="Slides of a local Ray cluster")
+    kinds = {f"{CLUSTER_NAPS} slides that sleep {CLUSTER_NAP_SECONDS:g} s": None}
+    if real is not None:
+        kinds[f"{REAL_SLIDES} phantom slides, {DIAMETER_MM:g} mm across"] = made_slides(real)
+    for name, folder in kinds.items():
+        first = None
+        for count in counts:
+            seconds, _ = on_cluster(work / f"nodes-{count}-{folder is None}", count, folder)
+            first = first or seconds
+            table.row(name, count, f"{seconds:.1f}", f"{first / seconds:.2f}")
+    if max(counts) > 1:
+        seconds, ended = on_cluster(work / "killed", max(counts), None, kill=True)
+        figures.say(
+            f"With one of {max(counts)} nodes killed after the first slide of each: {seconds:.1f} s, "
+            f"{ended} of {CLUSTER_NAPS} slides screened, each once."
+        )
+
+
+def on_cluster(work: Path, count: int, real: Path | None, kill: bool = False) -> tuple[float, int]:
+    """Seconds, and slides that ended well. Every node first screens a slide, so that starting is no part of it."""
+    from ray.cluster_utils import Cluster
+
+    target = "stride_monai.screening.worker:worker" if real else "screening_toys:worker"
+    (work / "in").mkdir(parents=True)
+    items = collect([real]) if real else toys(work / "in", "nap", CLUSTER_NAPS, CLUSTER_NAP_SECONDS)
+    os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, sys.path), str(HELPERS)])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    ended: dict[str, int] = {}
+    try:
+        made = [cluster.add_node(num_cpus=1) for _ in range(count)]
+        remote = Remote(
+            ScreeningConfig(device="cpu"),
+            work / "out",
+            True,
+            partial(load_writers, ["findings"]),
+            Allowance(600, 0),
+            target,
+        )
+        with ClusterScreening(remote, cluster.address, on_node=ended.__setitem__) as one:
+            warm = items[:count] if real else toys(work / "in", "warm", 2 * count, 1.0)
+            run_slides(one, warm, work / "out", runner=Threads(2 * count))
+            before, start, victims = dict(ended), time.perf_counter(), made[-1:]
+
+            def done(outcome: Outcome) -> None:
+                at_work = [name for name, slides in ended.items() if slides > before.get(name, 0)]
+                if kill and victims and len(at_work) == count:
+                    cluster.remove_node(victims.pop(), allow_graceful=False)
+
+            outcomes = run_slides(one, items, work / "out", tell=Tell(done=done), runner=Threads(one.slots))
+            seconds = time.perf_counter() - start
+    finally:
+        cluster.shutdown()
+    well = {outcome.slide_id for outcome in outcomes if outcome.status is SlideStatus.OK}
+    if len(outcomes) != len(items) or (kill and victims) or (real is None and len(well) != len(items)):
+        raise SystemExit("a slide is missing or failed, or no node was killed: the time says nothing")
+    return seconds, len(well)
+
+
+def toys(folder: Path, name: str, count: int, seconds: float) -> list[SlideInput]:
+    items = [SlideInput(folder / f"{name}-{number}.toy", f"{name}-{number}") for number in range(count)]
+    for item in items:
+        item.path.write_text(f"slow:{seconds}")
+    return items
 
 
 def main() -> None:
@@ -148,6 +226,7 @@ def main() -> None:
     parser.add_argument("--slides", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--boxes", type=int, default=50_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--nodes", type=int, nargs="*", default=[], help="of local Ray clusters; none without")
     parser.add_argument("--work", type=Path, help="where phantom slides are, or are made; without it only naps")
     words = parser.parse_args()
     figures = Record("scale", "Many slides")
@@ -155,6 +234,8 @@ def main() -> None:
         index(figures, words.slides, Path(place))
         crowds(figures, words.boxes)
         at_once(figures, words.workers, Path(place), words.work)
+        if words.nodes:
+            nodes_at_once(figures, words.nodes, Path(place), words.work)
     figures.write([0, 3])
 
 

@@ -70,7 +70,7 @@ class ClusterScreening:
         slots: slides at once in the whole cluster, as it is now, and as many that wait.
 
     Raises:
-        ConfigError: there is no such cluster.
+        ConfigError: there is no such cluster, or the device is a certain GPU.
         MissingExtraError: Ray is not installed.
     """
 
@@ -179,12 +179,20 @@ def _reach(address: str) -> None:
 
 
 def _shares(ray: Any, at_once: int, device: str) -> tuple[dict[str, float], int]:
-    """What a task asks for, and how many fit into the cluster as it is now."""
+    """What a task asks for, and how many fit into the cluster as it is now.
+
+    Where there are GPUs, and the processor was not asked for, a slide has one: Ray gives it to no other task, and makes
+    it the only one that the task's process and all that it starts can see.
+    """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
         raise ConfigError("no machine of the Ray cluster has processors", "add one with 'ray start --address'")
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     if gpus and device.partition(":")[0] in {"auto", "cuda"}:
+        if ":" in device:  # a task sees the GPU that Ray gives it, and no other
+            raise ConfigError(
+                f"--device {device} names a GPU, and the cluster gives each slide one", "give --device cuda"
+            )
         return {"num_cpus": 1, "num_gpus": 1}, gpus
     cores = max(1, int(min(node["CPU"] for node in nodes)) // at_once)
     return {"num_cpus": cores}, sum(int(node["CPU"]) // cores for node in nodes)
