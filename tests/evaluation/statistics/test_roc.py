@@ -1,4 +1,4 @@
-"""DeLong against a worked example, a slow formula, the bootstrap and simulation; rates at a fixed rate likewise."""
+"""DeLong against a slow formula, the bootstrap and simulation; rates at a fixed rate likewise."""
 
 from __future__ import annotations
 
