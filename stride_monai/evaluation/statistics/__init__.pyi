@@ -33,6 +33,7 @@ from .meta import Forest as Forest
 from .meta import Pooled as Pooled
 from .meta import forest as forest
 from .meta import pool_logits as pool_logits
+from .meta import predict_logits as predict_logits
 from .rates import Rates as Rates
 from .rates import predictive_values as predictive_values
 from .rates import rates as rates
