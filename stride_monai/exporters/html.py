@@ -7,16 +7,13 @@ browser to load anything else. Every text is escaped; without script it shows th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined, Template
 
 from stride_monai.exporters.view import view_of
 from stride_monai.files import write_bytes
 from stride_monai.findings import Findings, Pictures, Screened
+from stride_monai.pages import template
 
 __all__ = ["FILE_NAME", "page", "write"]
 
@@ -32,11 +29,4 @@ def write(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path
 
 def page(findings: Findings, pictures: Pictures) -> str:
     """The report as HTML text."""
-    return _template().render(findings=findings, view=view_of(findings, pictures))
-
-
-@cache
-def _template() -> Template:
-    source = files("stride_monai.exporters").joinpath(FILE_NAME).read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source)
+    return template("stride_monai.exporters", FILE_NAME).render(findings=findings, view=view_of(findings, pictures))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined, Template
 from matplotlib.figure import Figure
 
 from stride_monai import __version__
 from stride_monai.evaluation.figures.style import png_of
 from stride_monai.findings import DISCLAIMER
+from stride_monai.pages import template
 
 __all__ = ["Card", "Page", "PageFigure", "PageTable", "Section", "page_html"]
 
@@ -93,7 +91,8 @@ class Page(NamedTuple):
 
 def page_html(page: Page) -> str:
     """The page as HTML text; the same page gives the same text."""
-    return _template().render(page=page, version=__version__, png=_png, picture=_picture)
+    made = template("stride_monai.evaluation.page", "page.html")
+    return made.render(page=page, version=__version__, png=_png, picture=_picture)
 
 
 def _png(figure: Figure) -> str:
@@ -106,10 +105,3 @@ def _picture(content: bytes) -> str:
 
 def _uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-@cache
-def _template() -> Template:
-    source = files("stride_monai.evaluation.page").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(source)
