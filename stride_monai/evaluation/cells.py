@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data.tables import table_text
+from stride_monai.evaluation.figures.confusion import confusion_figure
 from stride_monai.evaluation.reports import hash_of, header, new_axes, plain, plain_list
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.cell import (
@@ -22,7 +23,7 @@ from stride_monai.metrics.cell import (
     confusion_matrix,
 )
 
-__all__ = ["cell_confusion", "cell_figures", "cell_report", "cell_table", "confusion_figure"]
+__all__ = ["cell_confusion", "cell_figures", "cell_report", "cell_table"]
 
 SCHEMA_VERSION = "1.0"
 _ALL = "#1f4e79"
@@ -141,27 +142,6 @@ def cell_figures(
         "f1_by_count": _f1_by_count_figure(class_scores(confusion).f1.tolist(), counts, where),
         "reliability": _reliability_figure(*calibration(probabilities, truth, bins), CELL_CLASSES),
     }
-
-
-def confusion_figure(confusion: NDArray[np.integer], names: Sequence[str]) -> Figure:
-    """A confusion matrix: colour is the share of the true class, the text is that share and the number of cells.
-
-    Args:
-        confusion: ``[C, C]``, rows are the true class. names: of the classes.
-    """
-    cells = confusion.sum(axis=1, keepdims=True)
-    share = np.divide(confusion, cells, out=np.zeros(confusion.shape), where=cells > 0)
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
-    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
-    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), number in np.ndenumerate(confusion):
-        color = "white" if share[row, column] > 0.5 else "black"
-        text = f"{share[row, column]:.0%}\n{number:,}" if number else "0"
-        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), [f"{name}\n({n:,})" for name, n in zip(names, cells[:, 0], strict=True)])
-    figure.colorbar(picture, ax=axes, label="share of the true class", shrink=0.8)
-    return figure
 
 
 def _f1_by_count_figure(f1: Sequence[float], counts: Mapping[str, int], where: str) -> Figure:

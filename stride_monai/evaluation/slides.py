@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.tables import table_text
-from stride_monai.evaluation.cells import confusion_figure
-from stride_monai.evaluation.reports import hash_of, header, new_axes, plain, plain_list
+from stride_monai.evaluation.figures.confusion import confusion_figure
+from stride_monai.evaluation.figures.roc import RocLine, roc_figure
+from stride_monai.evaluation.reports import hash_of, header, plain, plain_list
+from stride_monai.evaluation.statistics import auc_interval, roc_band
 from stride_monai.findings import DISCLAIMER, OperatingPoint
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.metrics.slide import (
@@ -170,15 +172,6 @@ def slide_figures(slides: JudgedSlides, point: Threshold | None = None) -> dict[
 
 
 def _roc_figure(slides: JudgedSlides, point: Threshold | None) -> Figure:
-    """Receiver operating characteristic of positive or not, with a threshold that is marked; gray is chance."""
-    sides = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01), "aspect": "equal"}
-    figure, axes = new_axes("1 - specificity", "sensitivity", (5.6, 5.6), **sides)
-    axes.plot((0, 1), (0, 1), color="gray", linestyle="--", linewidth=1)
-    area = auc(slides.scores, slides.positive)
-    label = f"positive or not: AUC {area:.3f}, {len(slides.label):,} slides"
-    axes.plot(*roc_curve(slides.scores, slides.positive), label=label)
-    if point is not None:
-        text = f"threshold: sensitivity {point.sensitivity:.3f}, specificity {point.specificity:.3f}"
-        axes.plot(1 - point.specificity, point.sensitivity, "o", color="black", markersize=5, label=text)
-    axes.legend(loc="lower right", fontsize=8)
-    return figure
+    scores, positive = slides.scores, slides.positive
+    line = RocLine("", *roc_curve(scores, positive), auc_interval(scores, positive))
+    return roc_figure(line, roc_band(scores, positive), (), point)

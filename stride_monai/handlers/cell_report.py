@@ -10,7 +10,8 @@ from ignite import distributed as idist
 from ignite.engine import Engine
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.evaluation.cells import cell_confusion, cell_figures, cell_report, confusion_figure
+from stride_monai.evaluation.cells import cell_confusion, cell_figures, cell_report
+from stride_monai.evaluation.figures.confusion import confusion_figure
 from stride_monai.evaluation.reports import save_figures, write_report
 from stride_monai.handlers.epoch import PRED_AND_LABEL, EpochHandler, predictions
 

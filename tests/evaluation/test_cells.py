@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from stride_monai.bethesda import CELL_CLASSES
-from stride_monai.evaluation.cells import cell_figures, cell_report, cell_table, confusion_figure
+from stride_monai.evaluation.cells import cell_figures, cell_report, cell_table
+from stride_monai.evaluation.figures.confusion import confusion_figure
 from stride_monai.metrics.cell import calibration, confusion_matrix
 
 CENTRES = [("North", "South", None)[k % 3] for k in range(90)]
@@ -72,7 +73,7 @@ def test_confusion_picture_shows_shares_of_the_true_class() -> None:
     axes = confusion_figure(matrix, ["a", "b", "c"]).axes[0]
     shown = axes.images[0].get_array()
     np.testing.assert_allclose(shown, [[0.8, 0.2, 0], [0, 0, 0], [0.5, 0, 0.5]])
-    assert [text.get_text() for text in axes.texts][:3] == ["80%\n8", "20%\n2", "0"]
+    assert [text.get_text() for text in axes.texts][:3] == ["80 %\n8", "20 %\n2", "0"]
 
 
 def test_the_table_of_a_bag_has_a_row_for_each_cell_in_order_of_rank() -> None:

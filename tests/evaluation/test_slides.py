@@ -62,7 +62,7 @@ def test_figures_are_those_that_are_defined() -> None:
     figures = slide_figures(slides, at_threshold(slides.scores, slides.positive, 0.7))
     assert set(figures) == {"confusion", "roc"}
     legend = [text.get_text() for text in figures["roc"].axes[0].get_legend().get_texts()]
-    assert legend[0].startswith("positive or not: AUC 0.")
-    assert legend[1].startswith("threshold: sensitivity")
+    assert legend[0].startswith("AUC 0.")
+    assert legend[1].startswith("operating point: ")
     alike = slides._replace(label=np.zeros(30, int), cells=np.eye(5, dtype=int))
     assert set(slide_figures(alike)) == {"confusion", "cell_confusion"}

@@ -1,4 +1,4 @@
-"""Confusion matrices for a paper."""
+"""Confusion matrices, of slides and of cells."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stride_monai.evaluation.figures.style import SINGLE, new_figure, paper_style
 
-__all__ = ["confusion_for_paper"]
+__all__ = ["confusion_figure"]
 
 
 @paper_style
-def confusion_for_paper(confusion: NDArray[np.integer[Any]], names: Sequence[str]) -> Figure:
+def confusion_figure(confusion: NDArray[np.integer[Any]], names: Sequence[str]) -> Figure:
     """A confusion matrix: color is the share of the true class, the text that share and the number.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stride_monai.bethesda import SLIDE_CLASSES
-from stride_monai.evaluation.figures.confusion import confusion_for_paper
+from stride_monai.evaluation.figures.confusion import confusion_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.evaluation.reports import plain, plain_list
@@ -45,7 +45,7 @@ def classes_part(cohort: JudgedCohort) -> Part | None:
     text = [f"F1-macro {macro:.3f} over the classes that occur, accuracy {np.trace(confusion) / confusion.sum():.3f}."]
     if left:
         text.append(f"{counted(left, 'slide')} without a class, or with a lesion of unknown grade, left out.")
-    figure = confusion_for_paper(confusion, SLIDE_CLASSES)
+    figure = confusion_figure(confusion, SLIDE_CLASSES)
     recalls = ", ".join(f"{name} {value}" for name, value in zip(SLIDE_CLASSES, plain_list(scores.recall), strict=True))
     section = Section(
         "classes",
