@@ -7,25 +7,24 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, drawable, new_figure, paper_style
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, new_figure, paper_style
 from stride_monai.evaluation.statistics import Forest
 
 __all__ = ["forest_figure"]
 
 
 @paper_style
-def forest_figure(forests: Mapping[str, Forest], names: Sequence[str]) -> Figure:
+def forest_figure(forests: Mapping[str, Forest], names: Sequence[str], drawn: Mapping[str, str]) -> Figure:
     """A panel for each kind of share: a line for each centre, the pooled value beneath.
 
     Args:
-        names: of the centres that are drawn, from top to bottom.
+        names: of the centres that are drawn, from top to bottom. drawn: how each is written.
     """
     height = 0.95 + 0.19 * (len(names) + 2)
     figure, panels = new_figure(DOUBLE, height, columns=len(forests), sharey=True)
     for axes, (kind, one) in zip(panels, forests.items(), strict=True):
         _panel(axes, kind, one, names)
-    labels = [drawable(name, f"Centre {place + 1}") for place, name in enumerate(names)]
-    panels[0].set_yticks(range(len(names) + 1), [*labels, "Pooled"])
+    panels[0].set_yticks(range(len(names) + 1), [*(drawn[name] for name in names), "Pooled"])
     panels[0].set_ylim(len(names) + 0.9, -0.7)
     return figure
 

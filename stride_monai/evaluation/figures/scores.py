@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from stride_monai.evaluation.figures.style import COLORS, DOUBLE, drawable, new_figure, paper_style
+from stride_monai.evaluation.figures.style import COLORS, DOUBLE, new_figure, paper_style
 
 __all__ = ["scores_figure"]
 
@@ -18,7 +18,10 @@ _MANY = 400  # slides of one kind, above which quantiles are drawn instead of ea
 
 @paper_style
 def scores_figure(
-    groups: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]], threshold: float | None, label: str
+    groups: Mapping[str, tuple[NDArray[np.float64], NDArray[np.bool_]]],
+    threshold: float | None,
+    label: str,
+    drawn: Mapping[str, str] | None = None,
 ) -> Figure:
     """A line for each group: scores of its NILM slides above, of its positive slides below.
 
@@ -27,7 +30,7 @@ def scores_figure(
 
     Args:
         groups: by name: scores ``[n]``, and which of them are positive.
-        threshold: is marked. label: of the axis of groups.
+        threshold: is marked. label: of the axis of groups. drawn: how each name is written, if not as it is.
     """
     figure, axes = new_figure(DOUBLE, 0.9 + 0.3 * len(groups))
     draw = np.random.default_rng(0)
@@ -36,10 +39,7 @@ def scores_figure(
             _line(axes, scores[of], place + side, color, draw)
     if threshold is not None:
         axes.axvline(threshold, color="black", linewidth=0.9, linestyle="--")
-    names = [
-        f"{drawable(name, f'{label} {place + 1}')} ({len(scores):,})"
-        for place, (name, (scores, _)) in enumerate(groups.items())
-    ]
+    names = [f"{(drawn or {}).get(name, name)} ({len(scores):,})" for name, (scores, _) in groups.items()]
     axes.set_yticks(range(len(groups)), names)
     axes.set(ylim=(len(groups) - 0.4, -0.6), xlabel="Slide score", ylabel=label)
     axes.grid(axis="x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -16,7 +16,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from stride_monai.files import write_bytes
 
-__all__ = ["COLORS", "DOUBLE", "GRAY", "SINGLE", "drawable", "new_figure", "paper_style", "png_of", "save_for_paper"]
+__all__ = [
+    *("COLORS", "DOUBLE", "GRAY", "SINGLE", "drawable", "drawn_names", "new_figure", "paper_style", "png_of"),
+    "save_for_paper",
+]
 
 SINGLE, DOUBLE = 3.5, 7.2
 """Width of one and of two columns of a journal, inches (89 and 183 mm)."""
@@ -46,7 +49,7 @@ _STYLE: Mapping[str, Any] = {
     "pdf.fonttype": 42,  # journals ask for TrueType
     "svg.hashsalt": "stride-monai",  # the same figure gives the same bytes
 }
-# Names of hospitals are written in many ways; the first of these fonts that has a character draws it.
+# Names of hospitals are written in many ways; the first of these fonts that has a character draws it, then any other.
 _FAMILIES = (
     *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei"),
     *("WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC", "SimHei", "Arial Unicode MS"),
@@ -58,17 +61,40 @@ _DPI = 300  # of pictures, and of the layout: type is not quite as wide at every
 FORMATS = ("png", "pdf", "svg")
 
 
+_others: list[str] = []  # found for characters that none of those has
+
+
 @cache
-def _families() -> list[str]:
-    """Those that are installed."""
+def _preferred() -> tuple[str, ...]:
+    """Those of the list that are installed."""
     there = set(font_manager.get_font_names())
-    return [name for name in _FAMILIES if name in there] or ["DejaVu Sans"]
+    return tuple(name for name in _FAMILIES if name in there) or ("DejaVu Sans",)
+
+
+def _families() -> list[str]:
+    return [*_preferred(), *_others]
 
 
 @cache
 def _characters(family: str) -> frozenset[int]:
     font = font_manager.get_font(font_manager.findfont(family))
     return frozenset(font.get_charmap())
+
+
+def _has_them(characters: frozenset[int]) -> bool:
+    return characters <= frozenset[int]().union(*(_characters(family) for family in _families()))
+
+
+@cache
+def _another(characters: frozenset[int]) -> str | None:
+    """An installed family that has all of them; the search reads every font once."""
+    for family in font_manager.get_font_names():
+        try:
+            if characters <= _characters(family):
+                return family
+        except (OSError, RuntimeError, ValueError):  # a font that FreeType cannot read
+            continue
+    return None
 
 
 def _style() -> dict[str, Any]:
@@ -87,9 +113,30 @@ def paper_style(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def drawable(text: str, otherwise: str) -> str:
-    """A name as it can be drawn: ``otherwise`` where no installed font has its characters, which would be boxes."""
-    known = frozenset[int]().union(*(_characters(family) for family in _families()))
-    return text if all(ord(character) in known for character in text) else otherwise
+    """A name as it can be drawn: ``otherwise`` where no installed font has its characters, which would be boxes.
+
+    A font that is found for them draws everything from then on that the usual ones cannot.
+    """
+    characters = frozenset(map(ord, text))
+    if _has_them(characters):
+        return text
+    family = _another(characters - frozenset[int]().union(*(_characters(family) for family in _families())))
+    if family is None:
+        return otherwise
+    within = matplotlib.rcParams["font.family"] == _families()  # a figure is being drawn in this style
+    _others.append(family)
+    if within:
+        matplotlib.rcParams["font.family"] = _families()
+    return text
+
+
+def drawn_names(names: Sequence[str], kind: str) -> dict[str, str]:
+    """How each name is drawn, ``Centre 3`` where no font has its characters; a table should say which is which.
+
+    Args:
+        names: all of them in their order, so that a name has one number in every figure. kind: ``Centre``.
+    """
+    return {name: drawable(name, f"{kind} {place + 1}") for place, name in enumerate(names)}
 
 
 def new_figure(

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from stride_monai.evaluation.figures.forest import forest_figure
+from stride_monai.evaluation.figures.style import drawn_names
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.evaluation.statistics import Forest, forest
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part, Settings, percent, shown
+from stride_monai.evaluation.study.part import Part, Settings, names_tables, percent, shown
 from stride_monai.evaluation.study.subgroups import UNKNOWN, values_of
 
 __all__ = ["centres_part"]
@@ -35,7 +36,8 @@ def centres_part(cohort: JudgedCohort, calls: Calls, settings: Settings) -> Part
     text = [f"{len(names):,} centres. {said}"]
     if len(drawn) < len(names):
         text.append(f"The {len(drawn)} centres with most slides are drawn; subgroups.csv has all.")
-    figure = forest_figure(found, drawn)
+    written = drawn_names(names, "Centre")
+    figure = forest_figure(found, drawn, written)
     caption = (
         "Sensitivity and specificity by centre with 95 % Wilson intervals; the diamond is the median centre, the line "
         "beneath it where a further centre is expected."
@@ -45,7 +47,7 @@ def centres_part(cohort: JudgedCohort, calls: Calls, settings: Settings) -> Part
         "Centres",
         text=text,
         figures=[PageFigure("forest", figure, caption, " ".join(text), wide=True)],
-        tables=[_table(found)],
+        tables=[*names_tables({name: written[name] for name in drawn}), _table(found)],
     )
     return Part("centres", {kind: one.as_json() for kind, one in found.items()}, section)
 

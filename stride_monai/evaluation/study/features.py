@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import ABNORMAL, LABELS
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.figures.features import scatter_figure
+from stride_monai.evaluation.figures.style import drawn_names
 from stride_monai.evaluation.inputs.joining import JudgedCohort
-from stride_monai.evaluation.page.page import PageFigure, Section
-from stride_monai.evaluation.study.part import Part, Settings, counted
+from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
+from stride_monai.evaluation.study.part import Part, Settings, counted, names_tables
 from stride_monai.evaluation.study.subgroups import values_of
 
 __all__ = ["features_part"]
@@ -42,14 +43,16 @@ def features_part(
     places = _laid_out(features[there], settings.seed)
     labels = cohort.label[here]
     known = [label for label in (*LABELS, ABNORMAL) if (labels == label).any()]
-    figures = [_figure("tsne_by_label", places, labels, known, "diagnosis")]
+    figures, tables = [_figure("tsne_by_label", places, labels, known, "diagnosis", {})], list[PageTable]()
     if any(cohort.columns.get("centre", ())):
         centres, order = values_of("centre", cohort.columns["centre"][here])
         counts = {name: int((centres == name).sum()) for name in order}
         kept = set(sorted(order, key=lambda name: -counts[name])[:_CENTRES])
         centres = np.array([name if name in kept else "others" for name in centres], np.str_)
         shown = [name for name in order if name in kept] + (["others"] if len(order) > len(kept) else [])
-        figures.append(_figure("tsne_by_centre", places, centres, shown, "centre"))
+        written = drawn_names(values_of("centre", cohort.columns["centre"])[1], "Centre")
+        figures.append(_figure("tsne_by_centre", places, centres, shown, "centre", written))
+        tables = names_tables({name: written[name] for name in shown if name in written})
     text = [
         f"t-SNE (van der Maaten and Hinton 2008; scikit-learn, seed {settings.seed}) of the standardized features of "
         f"{counted(len(here), 'slide')}. Distances between groups, and their sizes, mean nothing."
@@ -58,7 +61,7 @@ def features_part(
     rows = [
         (str(s), round(float(x), 4), round(float(y), 4), str(label)) for s, (x, y), label in _zip(cohort, here, places)
     ]
-    section = Section("features", "Features", text, figures=figures)
+    section = Section("features", "Features", text, figures=figures, tables=tables)
     return Part("features", {"slides": len(here), "dimensions": features.shape[1]}, section, {"tsne": (heads, rows)})
 
 
@@ -82,8 +85,13 @@ def _laid_out(features: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
 
 
 def _figure(
-    name: str, places: NDArray[np.float64], groups: NDArray[np.str_], order: Sequence[str], by: str
+    name: str,
+    places: NDArray[np.float64],
+    groups: NDArray[np.str_],
+    order: Sequence[str],
+    by: str,
+    written: Mapping[str, str],
 ) -> PageFigure:
     counts = ", ".join(f"{group} {int((groups == group).sum()):,}" for group in order)
-    figure = scatter_figure(places, {group: groups == group for group in order}, by)
+    figure = scatter_figure(places, {group: groups == group for group in order}, by, written)
     return PageFigure(name, figure, f"t-SNE of slides by {by}.", f"t-SNE by {by}: {counts}")

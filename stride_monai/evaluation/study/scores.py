@@ -6,11 +6,12 @@ import numpy as np
 
 from stride_monai.bethesda import ABNORMAL, LABELS
 from stride_monai.evaluation.figures.scores import scores_figure
+from stride_monai.evaluation.figures.style import drawn_names
 from stride_monai.evaluation.inputs.joining import JudgedCohort
-from stride_monai.evaluation.page.page import PageFigure, Section
+from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.evaluation.reports import plain_list
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part
+from stride_monai.evaluation.study.part import Part, names_tables
 from stride_monai.evaluation.study.subgroups import values_of
 
 __all__ = ["scores_part"]
@@ -37,16 +38,17 @@ def scores_part(cohort: JudgedCohort, calls: Calls | None) -> Part:
             wide=True,
         )
     ]
-    text, groups = [], {"label": by_label}
+    text, groups, tables = [], {"label": by_label}, list[PageTable]()
     if any(cohort.columns.get("centre", ())):
         values, order = values_of("centre", cohort.columns["centre"])
         groups["centre"] = {name: (cohort.score[of], cohort.positive[of]) for name in order for of in [values == name]}
         drawn = dict(list(groups["centre"].items())[:_LINES])
         caption = "Scores by centre. Of more than 400 slides of a kind: 5th to 95th percentile, quartiles and median."
         said = ", ".join(f"{name} median {np.median(scores):.3f}" for name, (scores, _) in drawn.items())
-        figures.append(
-            PageFigure("scores_by_centre", scores_figure(drawn, threshold, "Centre"), caption, said, wide=True)
-        )
+        written = drawn_names(order, "Centre")
+        figure = scores_figure(drawn, threshold, "Centre", written)
+        figures.append(PageFigure("scores_by_centre", figure, caption, said, wide=True))
+        tables = names_tables({name: written[name] for name in drawn})
         if len(order) > _LINES:
             text.append(f"The first {_LINES} of {len(order):,} centres are drawn; scores.csv has all.")
     heads = ("by", "value", "kind", "slides", *(f"q{100 * q:.0f}" for q in _QUANTILES))
@@ -58,6 +60,5 @@ def scores_part(cohort: JudgedCohort, calls: Calls | None) -> Part:
         if of.any()
     ]
     numbers = [dict(zip(heads, row, strict=True)) for row in rows]
-    return Part(
-        "scores", {"quantiles": numbers}, Section("scores", "Scores", text, figures=figures), {"scores": (heads, rows)}
-    )
+    section = Section("scores", "Scores", text, figures=figures, tables=tables)
+    return Part("scores", {"quantiles": numbers}, section, {"scores": (heads, rows)})
