@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stride_monai.cli.options import MapOption, TruthMapOption
 from stride_monai.cli.terminal import err_console, plain, say
 from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
 
 if TYPE_CHECKING:
     from stride_monai.evaluation.inputs.joining import JudgedCohort
-    from stride_monai.evaluation.inputs.mapping import Mapped
     from stride_monai.evaluation.study.model_card import BundleCard
-    from stride_monai.evaluation.study.part import Settings
     from stride_monai.evaluation.study.study import Study
     from stride_monai.operating_point import OperatingPointFile
 
@@ -32,10 +30,8 @@ def evaluate(
         Path, typer.Option("--truth", help="Table with slide_id, label (Bethesda) and any further columns.")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json, report.html, tables and figures.")],
-    mapping: Annotated[
-        Path | None, typer.Option("--map", help="YAML or JSON: what another system calls its columns.")
-    ] = None,
-    truth_map: Annotated[Path | None, typer.Option("--truth-map", help="The same for the truth table.")] = None,
+    mapping: MapOption = None,
+    truth_map: TruthMapOption = None,
     split: Annotated[str, typer.Option(help="Judge slides of this split alone: train, validation or test.")] = "",
     unsatisfactory: Annotated[
         bool,
@@ -86,14 +82,18 @@ def evaluate(
     from stride_monai.data.cells import read_cells
     from stride_monai.evaluation.inputs.features import read_features
     from stride_monai.evaluation.study.model_card import model_card as card_of
+    from stride_monai.evaluation.study.part import PREVALENCES, Settings
     from stride_monai.evaluation.study.study import Others, run_study
     from stride_monai.evaluation.study.writing import refuse_out, write_study
-    from stride_monai.operating_point import read_operating_point
 
-    if threshold is not None and operating_point is not None:
-        raise ConfigError("both --threshold and --operating-point are given", "give one of them")
-    point = read_operating_point(operating_point) if operating_point else None
-    settings = _settings(threshold, point, by, prevalence, replicates, seed)
+    point, of_point = _point_settings(threshold, operating_point)
+    settings = Settings(
+        by=None if by is None else tuple(by),
+        prevalences=tuple(prevalence or PREVALENCES),
+        replicates=replicates,
+        seed=seed,
+        **of_point,
+    )
     more = (mapping, truth_map, compare, compare_map, cells, validation, features, operating_point, *(repeat or ()))
     refuse_out(out, [path for path in (predictions, truth, *more) if path])
     bundle = _bundle(model_card) if model_card else None
@@ -122,33 +122,25 @@ class _Truth:
     """The truth table, to which predictions are joined."""
 
     def __init__(self, path: Path, mapping: Path | None, unsatisfactory: bool) -> None:
+        from stride_monai.evaluation.inputs.mapping import read_mapping
         from stride_monai.evaluation.inputs.truth import read_truth
 
-        self._truth, self._unsatisfactory = read_truth(path, _mapping(mapping)), unsatisfactory
+        self._truth, self._unsatisfactory = read_truth(path, read_mapping(mapping)), unsatisfactory
 
     def joined(
         self, predictions: Path, mapping: Path | None, split: str, point: OperatingPointFile | None = None
     ) -> JudgedCohort:
         """Predictions and truth; refuses slides that an operating point does not hold for."""
-        from stride_monai.evaluation.inputs.joining import cohort_hash, join_truth
+        from stride_monai.evaluation.inputs.joining import join_truth, noted_point
+        from stride_monai.evaluation.inputs.mapping import read_mapping
         from stride_monai.evaluation.inputs.predictions import read_predictions
         from stride_monai.evaluation.inputs.results_folder import refuse_other_point
 
-        said = read_predictions(predictions, _mapping(mapping))
-        if point is None:
-            return join_truth(said, self._truth, split, self._unsatisfactory)
-        refuse_other_point(point, said.screened)
+        said = read_predictions(predictions, read_mapping(mapping))
+        if point is not None:
+            refuse_other_point(point, said.screened)
         cohort = join_truth(said, self._truth, split, self._unsatisfactory)
-        if point.chosen_on.cohort_sha256 == cohort_hash(cohort.slide_id, cohort.label):
-            note = "the operating point was chosen on these very slides: what it achieves on them says little"
-            return replace(cohort, notes=(*cohort.notes, note))
-        return cohort
-
-
-def _mapping(path: Path | None) -> Mapped:
-    from stride_monai.evaluation.inputs.mapping import NO_MAPPING, read_mapping
-
-    return read_mapping(path) if path else NO_MAPPING
+        return cohort if point is None else noted_point(cohort, point)
 
 
 def _bundle(name: str) -> BundleCard:
@@ -159,34 +151,16 @@ def _bundle(name: str) -> BundleCard:
     return read_bundle(Path(name) if Path(name).is_dir() else bundle_root(name))
 
 
-def _settings(
-    threshold: float | None,
-    point: OperatingPointFile | None,
-    by: list[str] | None,
-    prevalence: list[float] | None,
-    replicates: int,
-    seed: int,
-) -> Settings:
-    from stride_monai.evaluation.study.part import PREVALENCES, Settings
+def _point_settings(threshold: float | None, file: Path | None) -> tuple[OperatingPointFile | None, dict[str, Any]]:
+    """The operating point, if one is given, and what of the settings it decides."""
+    from stride_monai.operating_point import read_operating_point
 
-    for share in prevalence or ():
-        if not 0 < share < 1:
-            raise ConfigError(f"invalid --prevalence {share:g}", "give a share above 0 and below 1, such as 0.05")
-    if replicates < 0 or replicates == 1:
-        raise ConfigError(f"invalid --replicates {replicates}", "give 1000, or 0 for none")
-    if threshold is not None and not abs(threshold) < float("inf"):
-        raise ConfigError(f"invalid --threshold {threshold}", "give a finite number")
-    source = "" if threshold is None else "given by --threshold"
-    if point is not None:
-        threshold, source = point.threshold, f"chosen on {point.date}: {point.in_words()}"
-    return Settings(
-        threshold=threshold,
-        threshold_from=source,
-        by=None if by is None else tuple(by),
-        prevalences=tuple(prevalence) if prevalence else PREVALENCES,
-        replicates=replicates,
-        seed=seed,
-    )
+    if threshold is not None and file is not None:
+        raise ConfigError("both --threshold and --operating-point are given", "give one of them")
+    if file is None:
+        return None, {"threshold": threshold, "threshold_from": "" if threshold is None else "given by --threshold"}
+    point = read_operating_point(file)
+    return point, {"threshold": point.threshold, "threshold_from": f"chosen on {point.date}: {point.in_words()}"}
 
 
 def _tell(text: str) -> None:

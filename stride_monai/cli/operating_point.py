@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stride_monai.cli.options import MapOption, TruthMapOption
 from stride_monai.cli.terminal import plain, say
 from stride_monai.errors import ConfigError, OutputError
 
@@ -30,18 +31,22 @@ def operating_point(
     split: Annotated[
         str | None, typer.Option(help="validation: all slides whose split the table does not say are that.")
     ] = None,
+    mapping: MapOption = None,
+    truth_map: TruthMapOption = None,
 ) -> None:
     """Choose the threshold on the slide score, on validation slides, and write it with all that it holds for."""
     from stride_monai.evaluation.choosing import operating_point_of
+    from stride_monai.evaluation.inputs.mapping import read_mapping
     from stride_monai.evaluation.inputs.predictions import read_predictions
     from stride_monai.evaluation.inputs.truth import read_truth
     from stride_monai.operating_point import write_operating_point
     from stride_monai.ownership import refuse_inputs
 
-    refuse_inputs([out], [predictions, truth], "choose another --out")
+    given = [predictions, truth, *(path for path in (mapping, truth_map) if path)]
+    refuse_inputs([out], given, "choose another --out")
     _refuse_foreign(out)
-    said = read_predictions(predictions)
-    point = operating_point_of(said, read_truth(truth), target, "conformal" if conformal else "plain", split)
+    said, known = read_predictions(predictions, read_mapping(mapping)), read_truth(truth, read_mapping(truth_map))
+    point = operating_point_of(said, known, target, "conformal" if conformal else "plain", split)
     write_operating_point(out, point)
     for note in said.notes:
         say(f"[yellow]note[/yellow] {plain(note)}")

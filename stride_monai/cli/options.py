@@ -9,7 +9,10 @@ import typer
 
 from stride_monai.errors import ConfigError
 
-__all__ = ["BundlesOption", "ImageOption", "MppOption", "OutOption", "PlaneOption", "QualityOption", "WeightsOption"]
+__all__ = [
+    *("BundlesOption", "ImageOption", "MapOption", "MppOption", "OutOption", "PlaneOption", "QualityOption"),
+    *("TruthMapOption", "WeightsOption"),
+]
 
 MppOption = Annotated[
     float | None, typer.Option("--mpp", help="um/px at full resolution; wins over what the file states.")
@@ -65,3 +68,7 @@ QualityOption = Annotated[
         help="A threshold of the slide's quality, e.g. min_cells=2000; again for each (docs/slides.md).",
     ),
 ]
+MapOption = Annotated[
+    Path | None, typer.Option("--map", help="YAML or JSON: what another system calls its columns and words.")
+]
+TruthMapOption = Annotated[Path | None, typer.Option("--truth-map", help="The same for truth tables.")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stride_monai.cli.options import MapOption, TruthMapOption
 from stride_monai.cli.terminal import plain, say
 
 if TYPE_CHECKING:
@@ -27,21 +28,25 @@ def transfer(
         Path | None, typer.Option("--truth", help="Table with slide_id and label of the new centre.")
     ] = None,
     reference_truth: Annotated[Path | None, typer.Option(help="The same of the reference.")] = None,
+    mapping: MapOption = None,
+    truth_map: TruthMapOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for a page and transfer.json.")] = None,
 ) -> None:
     """Say whether an operating point holds at a new centre, and how many slides it takes to choose it anew."""
     from stride_monai.evaluation.folder import refuse_taken
+    from stride_monai.evaluation.inputs.mapping import read_mapping
     from stride_monai.evaluation.inputs.predictions import read_predictions
     from stride_monai.evaluation.inputs.truth import read_truth
     from stride_monai.evaluation.transfer import transfer as compare
     from stride_monai.operating_point import read_operating_point
 
     if out is not None:
-        given = [predictions, reference, operating_point, truth, reference_truth]
+        given = [predictions, reference, operating_point, truth, reference_truth, mapping, truth_map]
         refuse_taken(out, _ABOUT, _FILES, [path for path in given if path is not None])
     point = read_operating_point(operating_point)
-    truths = [None if path is None else read_truth(path) for path in (truth, reference_truth)]
-    found = compare(read_predictions(predictions), read_predictions(reference), point, *truths)
+    ours, words = read_mapping(mapping), read_mapping(truth_map)
+    truths = [None if path is None else read_truth(path, words) for path in (truth, reference_truth)]
+    found = compare(read_predictions(predictions, ours), read_predictions(reference, ours), point, *truths)
     if out is not None:
         _write(found, out)
     for note in found.notes:

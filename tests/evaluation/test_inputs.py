@@ -134,6 +134,20 @@ def test_a_mapped_column_wins_over_one_of_our_name(tmp_path: Path) -> None:
     assert read_predictions(table, mapped).score.tolist() == [0.7]
 
 
+def test_columns_that_have_our_names_need_no_mapping(tmp_path: Path) -> None:
+    table = written(tmp_path / "p.csv", "slide_id,risk,call\nx,0.7,negative\n")
+    found = read_predictions(table, read_mapping(written(tmp_path / "m.yaml", "columns: {score: risk}\n")))
+    assert (list(found.slide_id), found.score.tolist(), found.call.tolist()) == (["x"], [0.7], [0])
+    theirs = written(tmp_path / "q.csv", "slide_id,risk,status\nx,0.7,archived\n")
+    with pytest.raises(ManifestError, match="archived"):
+        read_predictions(theirs, read_mapping(written(tmp_path / "m.yaml", "columns: {score: risk}\n")))
+    found = read_predictions(theirs, read_mapping(written(tmp_path / "m.yaml", "columns: {score: risk, status: ''}\n")))
+    assert list(found.status) == ["ok"]
+    truth = written(tmp_path / "t.csv", "slide_id,诊断,split\nx,LSIL,val\n")
+    known = read_truth(truth, read_mapping(written(tmp_path / "m.yaml", "columns: {label: 诊断}\n")))
+    assert (list(known.label), list(known.columns["split"])) == (["LSIL"], ["validation"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.inputs.predictions import Predictions
 from stride_monai.evaluation.inputs.truth import NOT_JUDGEABLE, Truth
+from stride_monai.operating_point import OperatingPointFile
 
-__all__ = ["JudgedCohort", "SlideFlow", "Unjudged", "cohort_hash", "join_truth"]
+__all__ = ["JudgedCohort", "SlideFlow", "Unjudged", "cohort_hash", "join_truth", "noted_point"]
 
 _POOR = "unsatisfactory"
 Floats = NDArray[np.float64]
@@ -195,6 +196,14 @@ def join_truth(predictions: Predictions, truth: Truth, split: str = "", unsatisf
     if not analysed:
         raise _nothing_left(predictions, truth, flow, split)
     return _cohort(predictions, truth, np.array(analysed, np.intp).T, tuple(unjudged), flow)
+
+
+def noted_point(cohort: JudgedCohort, point: OperatingPointFile) -> JudgedCohort:
+    """The cohort; with a note where the operating point was chosen on its very slides."""
+    if point.chosen_on.cohort_sha256 != cohort_hash(cohort.slide_id, cohort.label):
+        return cohort
+    note = "the operating point was chosen on these very slides: what it achieves on them says little"
+    return replace(cohort, notes=(*cohort.notes, note))
 
 
 def _of_split(truth: Truth, split: str) -> Sequence[bool]:

@@ -26,7 +26,7 @@ class Mapped:
     Attributes:
         name: of the system, for the report; empty for the file's own name.
         records: where in a JSON file the list of slides is, names joined by dots; empty for the whole file.
-        columns: our column -> theirs (in JSON, names joined by dots).
+        columns: our column -> theirs (in JSON, names joined by dots); empty where theirs of that name is another thing.
         slide_id_from: regular expression; its first group, found in their slide id, is ours.
         score_scale: their score at full certainty, 100 for per cent; scores are divided by it.
         calls: their word for a call, in lower case -> ``positive``, ``negative`` or empty for none.
@@ -60,12 +60,17 @@ NO_MAPPING = Mapped()
 """Of files that have our columns."""
 
 
-def read_mapping(path: Path | str) -> Mapped:
+def read_mapping(path: Path | str | None) -> Mapped:
     """Read a mapping file: YAML or JSON with the fields of :class:`Mapped`; docs/evaluation.md has examples.
+
+    Args:
+        path: None for files that have our columns and words.
 
     Raises:
         ConfigError: not such a file, naming the field that is unknown or of the wrong kind.
     """
+    if path is None:
+        return NO_MAPPING
     path = Path(path)
     try:
         content = yaml.safe_load(read_text(path))  # JSON is YAML
@@ -134,6 +139,9 @@ def _call(text: str) -> str:
 def mapped_rows(path: Path, mapped: Mapped, known: tuple[str, ...]) -> tuple[list[str], list[Row]]:
     """Headings and rows of another system's file, their columns under our names.
 
+    A column of theirs that has the name of one that is mapped gives way to it, also where it is mapped to nothing;
+    all others stay.
+
     Args:
         known: our columns, which ``columns`` may name.
 
@@ -152,12 +160,14 @@ def mapped_rows(path: Path, mapped: Mapped, known: tuple[str, ...]) -> tuple[lis
     if not mapped.columns:
         return header, rows
     theirs = {plain_heading(name): name for name in header}
-    lacking = [name for name in mapped.columns.values() if plain_heading(name) not in theirs]
+    wanted = {our: name for our, name in mapped.columns.items() if name}
+    lacking = [name for name in wanted.values() if plain_heading(name) not in theirs]
     if lacking:
         what = f"{path.name} has no column {', '.join(lacking)}"
         raise ManifestError(what, f"it has {first_of(header)}; correct the mapping file")
-    renamed = {theirs[plain_heading(name)]: ours[plain_heading(our)] for our, name in mapped.columns.items()}
-    kept = [name for name in header if name in renamed or plain_heading(name) not in ours]
+    renamed = {theirs[plain_heading(name)]: ours[plain_heading(our)] for our, name in wanted.items()}
+    taken = {ours[plain_heading(our)] for our in mapped.columns}
+    kept = [name for name in header if name in renamed or ours.get(plain_heading(name)) not in taken]
     rows = [row._replace(cells={renamed.get(n, n): row.get(n) for n in kept}) for row in rows]
     return [renamed.get(name, name) for name in kept], rows
 

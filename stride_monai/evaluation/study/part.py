@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.evaluation.page.page import Section
+from stride_monai.errors import ConfigError
+from stride_monai.evaluation.page.page import PageTable, Section
 from stride_monai.evaluation.statistics import LEVEL, Interval, Proportion
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "counted",
     "interval_cells",
     "joined_words",
+    "names_tables",
     "percent",
     "share_text",
     "shown",
@@ -42,6 +44,9 @@ class Settings:
         by: columns of the truth table for tables of subgroups; None: those that are usual and there.
         prevalences: shares of positive slides, above 0 and below 1.
         replicates: of the bootstrap; 0 for none. seed: of whatever is drawn.
+
+    Raises:
+        ConfigError: one of them is outside its range, named by its option.
     """
 
     threshold: float | None = None
@@ -51,6 +56,15 @@ class Settings:
     replicates: int = 1000
     seed: int = 0
     level: float = LEVEL
+
+    def __post_init__(self) -> None:
+        for share in self.prevalences:
+            if not 0 < share < 1:
+                raise ConfigError(f"invalid --prevalence {share:g}", "give a share above 0 and below 1, such as 0.05")
+        if self.replicates < 0 or self.replicates == 1:
+            raise ConfigError(f"invalid --replicates {self.replicates}", "give 1000, or 0 for none")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise ConfigError(f"invalid --threshold {self.threshold}", "give a finite number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +111,13 @@ def bounds_text(found: Interval, digits: int = 3) -> str:
 def interval_cells(found: Interval) -> list[float | str]:
     """Estimate and bounds for a table; empty where not defined."""
     return ["" if not math.isfinite(value) else round(value, 6) for value in (found.estimate, found.low, found.high)]
+
+
+def names_tables(drawn: Mapping[str, str]) -> list[PageTable]:
+    """A table of the names that figures write otherwise, since no font of this machine has their letters; or none."""
+    rows = [(there, name) for name, there in drawn.items() if there != name]
+    note = "No font of the machine that drew the figures has the letters of these names."
+    return [PageTable("Names in the figures", ("in the figure", "name"), rows, note, words=True)] if rows else []
 
 
 def counted(number: int, one: str, many: str = "") -> str:
