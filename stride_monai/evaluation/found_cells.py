@@ -41,7 +41,10 @@ from stride_monai.metrics.detection_curves import (
     top_k_recall,
 )
 
-__all__ = ["BY_IOU", "COVERED", "CellsEvaluation", "FoundCells", "ShownPrecision", "evaluate_cells", "read_found_cells"]
+__all__ = [
+    *("BY_IOU", "COVERED", "CellsEvaluation", "FoundCells", "ShownPrecision", "evaluate_cells", "mean_interval"),
+    "read_found_cells",
+]
 
 Floats = NDArray[np.float64]
 _LEAST = 0.5
@@ -244,11 +247,12 @@ def _shown(slides: Sequence[FoundCells], rule: str, overlap: Overlap) -> list[Sh
                 own = right == "a lesion"
                 cells = [c for c in slide.lesions if own or c.cell_class == SLIDE_TO_CELL[name]]
                 values.append(precision_at_top(slide.boxes, _boxes(cells), GALLERY_SIZE, _LEAST, overlap))
-            found.append(ShownPrecision(name, rule, right, len(mine), _mean(values)))
+            found.append(ShownPrecision(name, rule, right, len(mine), mean_interval(values)))
     return found
 
 
-def _mean(values: Sequence[float], level: float = LEVEL) -> Interval:
+def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Mean of the shares of slides with Student's interval, within 0 to 1; no bounds of one slide, or of equal ones."""
     mean, method = float(np.mean(values)), "Student's, over slides"
     if len(values) < 2 or not np.std(values) > 0:
         return Interval(mean, level=level, method=method)

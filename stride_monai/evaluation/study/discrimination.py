@@ -173,7 +173,7 @@ def _point_tables(task: GroupTask) -> list[PageTable]:
     note = (
         "The highest threshold whose sensitivity is at least the wanted one; a score that occurs, not interpolated. "
         "These thresholds are chosen on the very slides that they are judged by: a threshold for use comes from other "
-        "slides. Specificity with an interval that allows for this (Zhou and Qin 2005)."
+        "slides. Specificity with an interval that allows for this (MOVER, Zou and Donner 2008)."
     )
     heads = ("wanted sensitivity", "threshold", "sensitivity achieved", "specificity")
     return [PageTable("Specificity at a wanted sensitivity, ASC-US+", heads, rows, note)]
