@@ -2,7 +2,6 @@ from .cells import cell_confusion as cell_confusion
 from .cells import cell_figures as cell_figures
 from .cells import cell_report as cell_report
 from .cells import cell_table as cell_table
-from .cells import confusion_figure as confusion_figure
 from .colors import AttackedSlide as AttackedSlide
 from .colors import chosen_slides as chosen_slides
 from .colors import stain_figure as stain_figure
@@ -14,6 +13,7 @@ from .descriptions import description_report as description_report
 from .descriptions import kept_report as kept_report
 from .detections import evaluate_slides as evaluate_slides
 from .detections import evaluate_tiles as evaluate_tiles
+from .figures.confusion import confusion_figure as confusion_figure
 from .found_cells import CellsEvaluation as CellsEvaluation
 from .found_cells import FoundCells as FoundCells
 from .found_cells import evaluate_cells as evaluate_cells

@@ -109,8 +109,8 @@ def forest(counts: Mapping[str, tuple[int, int]], level: float = LEVEL) -> Fores
     share = together.estimate
     q = float((total * (hits / total - share) ** 2).sum() / (share * (1 - share)))
     pooled = _interval(mean, error, k - 1, level, f"random-effects logistic model, t with {k - 1} degrees")
-    bounds = (float(expit(bound)) for bound in predict_logits(hits, total, level)) if k > 2 else ()
-    predicted = Interval(pooled.estimate, *bounds, level=level, method="prediction (Higgins et al. 2009)")
+    low, high = map(expit, predict_logits(hits, total, level)) if k > 2 else (math.nan, math.nan)
+    predicted = Interval(pooled.estimate, float(low), float(high), level, "prediction (Higgins et al. 2009)")
     excess = max(0.0, (q - (k - 1)) / q) if q > 0 else 0.0
     return Forest(centres, pooled, predicted, tau, q, float(chi2.sf(q, k - 1)), excess)
 
