@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from bundle_files import config_files
 from monai.bundle import ConfigParser
 
 from stride_monai.data.bags.bag import BagFile
+from stride_monai.data.manifest import read_manifest, write_manifest
 from stride_monai.files import sha256_of
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights
@@ -39,11 +42,15 @@ def test_train_evaluate_and_make_bags(tmp_path: Path) -> None:
     run("train", *variant, dataset_dir=cohort, output_dir=str(tmp_path / "out"), **SMALL)
     weights = tmp_path / "out" / "model.pt"
     assert any(key.startswith("sides") for key in load_weights(weights)[0])
+    unlabelled = tmp_path / "unlabelled"  # on tiles alone, slides need no class
+    shutil.copytree(cohort, unlabelled)
+    slides = [replace(slide, slide_class=None) for slide in read_manifest(unlabelled / "manifest.csv")]
+    write_manifest(unlabelled / "manifest.csv", slides)
     run(
         "train",
         *variant,
         "evaluate",
-        dataset_dir=cohort,
+        dataset_dir=str(unlabelled),
         output_dir=str(tmp_path / "eval"),
         weights=str(weights),
         tile_px=128,
