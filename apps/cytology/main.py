@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from lib.activelearning.proposing import ReviewStrategy
+from lib.activelearning.seeing import Seeing
 from lib.configs.classify import ClassifyTask
 from lib.configs.detect import DetectTask
 from lib.configs.screen import ScreenTask
@@ -20,7 +21,6 @@ from lib.place import Place
 from lib.requests import image_of, params_of
 from lib.scoring.agreement import Agreement, ModelAgainstReaders
 from lib.server.hardening import harden
-from lib.trainers.bundle import say
 from lib.workbench import Workbench
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -65,7 +65,8 @@ class CytologyApp(MONAILabelApp):
         return {name: task for config in self.configs for name, task in config.trainer().items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        return {name: ReviewStrategy(name, self.bench) for name in STRATEGIES}
+        seeing = Seeing(self.bench)
+        return {name: ReviewStrategy(name, self.bench, seeing) for name in STRATEGIES}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         return {"agreement": Agreement(self.bench), "model": ModelAgainstReaders(self.bench)}
@@ -87,11 +88,10 @@ class CytologyApp(MONAILabelApp):
         return {**found, "path": self.bench.slides.path_of(found["id"]).name} if found else {}
 
     def train(self, request: dict[str, Any]) -> Any:
-        """In a process of its own. What ends it is its last line, and not a traceback."""
+        """In a process of its own. What ends it was said in its last line; a traceback would hide it."""
         try:
             return self._trainers[request["model"]](request, self.datastore())
-        except StrideError as error:
-            say(f"error: {error}")
+        except StrideError:
             raise SystemExit(2) from None
 
     def info(self) -> dict[str, Any]:

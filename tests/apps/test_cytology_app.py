@@ -8,12 +8,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import os
 import re
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,39 +31,11 @@ needs("httpx", "dev")
 needs("schemathesis", "dev")
 import httpx  # noqa: E402
 import schemathesis  # noqa: E402
+from label_server import APP, NEEDED, serving  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / os.environ.get("VENV_APP", ".venv-app") / "bin" / "python"
 ONE, TWO = "phantom-0001", "slide 二 (b)"
-WAIT = 300.0
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON.exists(), reason="no environment of the MONAI Label server: make app makes it"),
-]
-
-
-def start(studies: Path, log: Path, *conf: str, host: str = "127.0.0.1") -> tuple[subprocess.Popen[bytes], str]:
-    """The server as a user starts it; it answers when this returns."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [PYTHON, "-W", "ignore", "-m", "monailabel.main", "start_server", "--app", ROOT / "apps" / "cytology"]
-    command += ["--studies", studies, "--host", host, "--port", str(port)]
-    for name, value in zip(conf[::2], conf[1::2], strict=True):
-        command += ["--conf", name, value]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment, cwd=log.parent)
-    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + WAIT
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            httpx.get(f"{url}/info/", timeout=5)
-            return process, url
-        except httpx.TransportError:
-            time.sleep(0.3)
-    process.kill()
-    pytest.fail(f"the server did not start:\n{log.read_text(errors='replace')[-4000:]}")
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +56,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[httpx.Client]:
-    process, url = start(home / "slides", home / "server.log")
-    try:
-        with httpx.Client(base_url=url, timeout=WAIT) as client:
-            yield client
-    finally:
-        process.terminate()
-        process.wait(30)
+    with serving(home / "slides", home / "server.log") as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -329,45 +292,6 @@ def test_scoring(server: httpx.Client, screened: dict[str, Any]) -> None:
     assert "readers" in server.post("/scoring/agreement?run_sync=true").json()
 
 
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-def test_a_training_is_judged_before_it_is_used(server: httpx.Client, screened: dict[str, Any]) -> None:
-    """Of the cell classifier: one slide teaches, one judges; the version is kept and can be chosen."""
-    for image in (ONE, TWO):
-        shown = server.post("/infer/screen", params={"image": image, "output": "image"})
-        assert send(server, image, "x.geojson", shown.text, annotator="teacher", complete=True).status_code == 200
-    assert server.post("/train/cell_cls", json={"max_epochs": 1}).status_code == 200
-    task: dict[str, Any] = {}
-    deadline = time.monotonic() + 3 * WAIT
-    while time.monotonic() < deadline:
-        task = server.get("/train/").json()
-        if task["status"] not in {"SUBMITTED", "RUNNING"}:
-            break
-        time.sleep(0.5)
-    assert task["status"] == "DONE", task
-    stage = server.get("/versions/").json()["cell_cls"]
-    made = stage["versions"]["1"]
-    assert sorted(made["slides"].values()) == ["train", "validation"]
-    assert stage["current"] == ("1" if made["new"] >= made["present"] else "shipped")
-    assert any(f"new {made['new']:.4f}" in line for line in task["details"])
-    assert f"new {made['new']:.4f}" in server.get("/train/log").text
-    for version in ("1", "shipped"):
-        assert server.put(f"/versions/cell_cls/{version}").json()["cell_cls"]["current"] == version
-        body = {"params": json.dumps({"cells": [[300, 300]]})}
-        assert server.post(f"/infer/classify?image={ONE}&output=json", data=body).status_code == 200
-    assert server.put("/versions/cell_cls/9").status_code == 404
-
-
-def test_a_training_can_be_cancelled(server: httpx.Client) -> None:
-    assert server.post("/train/text_align", json={}).status_code == 200
-    deadline = time.monotonic() + WAIT
-    while server.get("/train/").json()["status"] != "RUNNING" and time.monotonic() < deadline:
-        time.sleep(0.1)
-    stopped = server.delete("/train/").json()
-    assert stopped["status"] == "STOPPED"
-
-
 # --- safety ----------------------------------------------------------------------------------------------------------
 
 OUTSIDE = [
@@ -473,30 +397,25 @@ def test_users_sign_in_where_others_can_reach_the_server(home: Path, screened: d
     token = users.issue_token("ann")
     conf = ("users", str(home / "users.json"), "work", str(home / "other"), "max_upload_mb", "1")
     conf += ("results", str(results))
-    process, url = start(home / "slides", home / "users.log", *conf)
-    try:
-        with httpx.Client(base_url=url, timeout=WAIT) as client:
-            assert client.get("/info/").status_code == 401
-            assert client.get("/info/", headers={"authorization": "Bearer x"}).status_code == 401
-            assert client.get("/info/", auth=("ann", "wrong")).status_code == 401
-            assert client.get("/info/", auth=("ann", "correct horse battery")).status_code == 200
-            client.headers["authorization"] = f"Bearer {token}"
-            assert client.get("/info/").status_code == 200
-            assert client.post("/train/cell_cls", json={}).status_code == 403
-            assert client.put("/versions/cell_cls/shipped").status_code == 403
-            assert client.get("/train/log").status_code == 403
-            shapes = {"shapes": [{"type": "rectangle", "points": [1, 1, 50, 50], "label": "NILM"}]}
-            # Whatever the request says, who signed in signs.
-            assert send(client, ONE, "a.json", json.dumps(shapes), annotator="somebody else").status_code == 200
-            state = AnnotationStore(results, create=False).state(ONE)
-            assert {cell.added_by for cell in state.present} == {"ann"}
-            given = client.post("/activelearning/top_k_review", json={"count": 2}).json()["cells"]
-            first = screened["cells"][0]["cell_id"]
-            assert {(cell["slide_id"], cell["cell_id"]) for cell in given} == {(ONE, first), (TWO, first)}
-            assert client.put("/datastore/image?image=big", files={"file": ("x.tiff", b"0" * 2**21)}).status_code == 413
-    finally:
-        process.terminate()
-        process.wait(30)
+    with serving(home / "slides", home / "users.log", *conf) as client:
+        assert client.get("/info/").status_code == 401
+        assert client.get("/info/", headers={"authorization": "Bearer x"}).status_code == 401
+        assert client.get("/info/", auth=("ann", "wrong")).status_code == 401
+        assert client.get("/info/", auth=("ann", "correct horse battery")).status_code == 200
+        client.headers["authorization"] = f"Bearer {token}"
+        assert client.get("/info/").status_code == 200
+        assert client.post("/train/cell_cls", json={}).status_code == 403
+        assert client.put("/versions/cell_cls/shipped").status_code == 403
+        assert client.get("/train/log").status_code == 403
+        shapes = {"shapes": [{"type": "rectangle", "points": [1, 1, 50, 50], "label": "NILM"}]}
+        # Whatever the request says, who signed in signs.
+        assert send(client, ONE, "a.json", json.dumps(shapes), annotator="somebody else").status_code == 200
+        state = AnnotationStore(results, create=False).state(ONE)
+        assert {cell.added_by for cell in state.present} == {"ann"}
+        given = client.post("/activelearning/top_k_review", json={"count": 2}).json()["cells"]
+        first = screened["cells"][0]["cell_id"]
+        assert {(cell["slide_id"], cell["cell_id"]) for cell in given} == {(ONE, first), (TWO, first)}
+        assert client.put("/datastore/image?image=big", files={"file": ("x.tiff", b"0" * 2**21)}).status_code == 413
 
 
 def test_no_request_makes_the_server_fail(server: httpx.Client) -> None:
@@ -526,7 +445,7 @@ def test_no_request_makes_the_server_fail(server: httpx.Client) -> None:
     ],
 )
 def test_wrong_settings_are_refused(conf: dict[str, str], what: str, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("app_place", ROOT / "apps" / "cytology" / "lib" / "place.py")
+    spec = importlib.util.spec_from_file_location("app_place", APP / "lib" / "place.py")
     assert spec is not None
     assert spec.loader is not None
     place = importlib.util.module_from_spec(spec)

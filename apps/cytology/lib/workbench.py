@@ -35,7 +35,7 @@ class Workbench:
         """Held by whoever computes: networks are used by one request at a time."""
         self._taken_up: dict[str, int] = {}
         self._screener: tuple[object, Screener] | None = None
-        self._classifier: tuple[object, CellsClassifier] | None = None
+        self._classifiers: dict[str, tuple[object, CellsClassifier]] = {}
 
     @cached_property
     def store(self) -> AnnotationStore:
@@ -63,15 +63,22 @@ class Workbench:
 
     def classifier(self) -> CellsClassifier:
         """Call it while :attr:`busy` is held."""
-        weights = self.weights("cell_cls")
-        key = {stage: str(paths) for stage, paths in weights.items()}
-        if self._classifier is None or self._classifier[0] != key:
+        return self._cells_classifier("network", self.weights("cell_cls"))
+
+    def teacher(self) -> CellsClassifier | None:
+        """The moving average of the classifier in use, where its training kept one; while :attr:`busy` is held."""
+        weights = self.versions.current_teacher("cell_cls")
+        return None if weights is None else self._cells_classifier("teacher", {"cell_cls": [weights]})
+
+    def _cells_classifier(self, role: str, weights: Mapping[str, Sequence[Path]]) -> CellsClassifier:
+        known = self._classifiers.get(role)
+        if known is None or known[0] != weights:
             place = self.place
             config = ClassifyConfig(
                 profile=place.profile, device=place.device, mpp=place.mpp, classifier="cell_cls", weights=weights
             )
-            self._classifier = key, load_cells_classifier(config)
-        return self._classifier[1]
+            known = self._classifiers[role] = weights, load_cells_classifier(config)
+        return known[1]
 
     def screened(self, path: Path, slide_id: str, refresh: bool = False) -> Findings:
         """The findings of a slide, made where there are none of the present networks; its cells come up for review.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from lib.activelearning.features import features_of
+from lib.activelearning.seeing import Seeing
 from lib.server.access import current_user
 from lib.workbench import Workbench
 from stride_monai.active_learning import Candidates, Read, propose
@@ -22,7 +23,7 @@ _FIELD_UM = 112.0
 _MOST = 1024
 _TEXTS = {
     "top_k_review": "The model's top cells of slides that nobody has looked at",
-    "uncertainty": "Cells of which the model is unsure",
+    "uncertainty": "Cells of which the model is unsure, or on which it and its moving average disagree",
     "diversity": "Cells unlike those that were read",
     "random": "Cells drawn by lot",
 }
@@ -31,9 +32,9 @@ _TEXTS = {
 class ReviewStrategy(Strategy):
     """One strategy. Two readers are never given the same cell, unless a double read is asked for."""
 
-    def __init__(self, name: str, bench: Workbench) -> None:
+    def __init__(self, name: str, bench: Workbench, seeing: Seeing) -> None:
         super().__init__(_TEXTS.get(name, name))
-        self.strategy, self.bench = name, bench
+        self.strategy, self.bench, self.seeing = name, bench, seeing
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Args:
@@ -61,17 +62,17 @@ class ReviewStrategy(Strategy):
 
     def _given(self, who: str, count: int, request: Mapping[str, Any]) -> list[tuple[str, CellState]]:
         double = bool(request.get("double_read", self.bench.place.double_read))
+        here = set(self.bench.slides.ids())
         cells = {
             (slide_id, cell.cell_id): cell
             for slide_id in self.bench.store.slide_ids()
+            if slide_id in here
             for cell in self.bench.store.state(slide_id).present
             if cell.proposed is not None and cell.proposed.probabilities
         }
         if not cells:
             return []
-        candidates = _candidates(cells)
-        if self.strategy == "diversity":
-            candidates = candidates.seen_by(features=features_of(self.bench, candidates))
+        candidates = self._as_seen(_candidates(cells))
         reads = [
             Read(slide_id, cell_id, reader) for (slide_id, cell_id), cell in cells.items() for reader in cell.reads
         ]
@@ -81,6 +82,16 @@ class ReviewStrategy(Strategy):
         wanted = [CellKey(*candidates.keys[row]) for row in rows]
         given = self.bench.store.assign(who, wanted, count, readers=2 if double else 1)
         return [(key.slide_id, cells[key.slide_id, key.cell_id]) for key in given]
+
+    def _as_seen(self, candidates: Candidates) -> Candidates:
+        """With what the strategy needs beside the findings."""
+        if self.strategy == "diversity":
+            return candidates.seen_by(features=self.seeing.by_network(candidates).features)
+        teacher = self.seeing.by_teacher(candidates) if self.strategy == "uncertainty" else None
+        if teacher is None:
+            return candidates
+        said = self.seeing.by_network(candidates).probabilities  # findings may be another network's
+        return replace(candidates, probabilities=said, teacher=teacher.probabilities)
 
 
 def _count(value: Any) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import monailabel.endpoints
+from anyio import CapacityLimiter, to_thread
 from fastapi import HTTPException
 from monailabel.interfaces.exception import MONAILabelException
 from pydantic import ValidationError
@@ -29,13 +30,19 @@ _RESERVED = frozenset({"image", "label", "model", "method", "strategy", "session
 """Parameters by which a request would become another one than was checked."""
 _FORMS = ("params", "info", "wsi")
 _ADMIN = frozenset({("POST", "/train/{model}"), ("DELETE", "/train/"), ("DELETE", "/datastore/label")})
+_COMPUTING = ("/infer/", "/activelearning/", "/scoring/")
+_COMPUTE_THREADS = 4
+"""More than networks that run at once, which is one: the others read slides, or wait."""
 _HERE = str(Path(monailabel.endpoints.__file__).parent)
 
 logger = logging.getLogger(__name__)
 
 
 def checked(endpoint: Callable[..., Any], path: str, method: str, app: CytologyApp) -> Callable[..., Any]:
-    """The endpoint with the same parameters, run in a thread: MONAI Label's own hold up all others as they compute."""
+    """The endpoint with the same parameters, run in a thread: MONAI Label's own hold up all others as they compute.
+
+    What computes has few threads of its own, so that however many wait for a network, all else is answered.
+    """
 
     def run(**given: Any) -> Any:
         token = UPLOADED.set(_has_file(given))
@@ -56,10 +63,18 @@ def checked(endpoint: Callable[..., Any], path: str, method: str, app: CytologyA
         finally:
             UPLOADED.reset(token)
 
-    functools.update_wrapper(run, endpoint)
-    del run.__wrapped__  # type: ignore[attr-defined]  # FastAPI looks there whether it is a coroutine
-    run.__signature__ = inspect.signature(endpoint, eval_str=True)  # type: ignore[attr-defined]
-    return run
+    async def answer(**given: Any) -> Any:
+        limiter = _computing() if path.startswith(_COMPUTING) else None
+        return await to_thread.run_sync(functools.partial(run, **given), limiter=limiter)
+
+    functools.update_wrapper(answer, endpoint)
+    answer.__signature__ = inspect.signature(endpoint, eval_str=True)  # type: ignore[attr-defined]
+    return answer
+
+
+@functools.cache
+def _computing() -> CapacityLimiter:
+    return CapacityLimiter(_COMPUTE_THREADS)
 
 
 def _has_file(given: Mapping[str, Any]) -> bool:

@@ -22,11 +22,13 @@ from lib.trainers.held_out import VALIDATION, split_of
 from lib.workbench import Workbench
 from stride_monai.annotations import export_cohort, is_reviewed
 from stride_monai.data.manifest import SlideRecord
-from stride_monai.errors import BundleError, ConfigError
+from stride_monai.errors import BundleError, ConfigError, StrideError
 from stride_monai.workflows import bundle_root
 
 _METRIC = {"detection": "val_map", "cell_cls": "val_f1_macro", "text_align": "val_micro_f1"}
 _START_FROM = "start_from"
+_JUDGING = {"detection": {"whole_slides": "False"}}
+"""What was reviewed are a slide's top cells: on it as a whole, cells that nobody was shown would count as wrong."""
 LOG_NAME = "log.txt"
 """In the folder of a training: all that it says."""
 _SHOWN = 20  # last lines of a process that failed
@@ -61,7 +63,15 @@ class BundleTraining(TrainTask):
             / "trainings"
             / f"{self.stage}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
         )
+        work.mkdir(parents=True)
         log = work / LOG_NAME
+        try:
+            return self._made(request, work, log)
+        except StrideError as error:
+            say(f"error: {error}", log)
+            raise
+
+    def _made(self, request: Mapping[str, Any], work: Path, log: Path) -> dict[str, Any]:
         cohort, splits = self._cohort(work / "cohort")
         say(f"{sum(s != VALIDATION for s in splits.values())} slides teach, {_judging(splits)} judge", log)
         before, start = self.bench.versions.current(self.stage), self._present()
@@ -83,7 +93,8 @@ class BundleTraining(TrainTask):
             "slides": splits,
             "epochs": epochs or None,
         }
-        version = self.bench.versions.add(self.stage, made, facts, use=better)
+        teacher = work / "model" / "teacher.pt"
+        version = self.bench.versions.add(self.stage, made, facts, better, teacher if teacher.is_file() else None)
         say(f"version {version} of {self.stage} is {'in use' if better else 'kept, and not in use'}", log)
         return {"version": version, "in_use": better, **facts}
 
@@ -121,12 +132,15 @@ class BundleTraining(TrainTask):
         return [root / f"{name}.json" for name in (*names, *more)]
 
     def _training_files(self) -> list[Path]:
-        """Of the tiny cell classifier the head alone is trained: a few hundred cells would spoil the features."""
-        return self._files(*(["head"] if self.stage == "cell_cls" and self.bench.place.profile == "tiny" else []))
+        """Of the tiny cell classifier the head alone is trained: a few hundred cells would spoil the features. Its
+        moving average is kept too, since where both disagree a reader is asked (``uncertainty``)."""
+        if self.stage != "cell_cls":
+            return self._files()
+        return self._files(*(["head"] if self.bench.place.profile == "tiny" else []), "teacher")
 
     def _judged(self, weights: Path, cohort: Path, out: Path, log: Path) -> float:
         """The metric on held-out slides; -1 where it is no number, as without a lesion among them."""
-        options = {"weights": str(weights), "split": VALIDATION}
+        options = {"weights": str(weights), "split": VALIDATION, **_JUDGING.get(self.stage, {})}
         run_bundle(self._files("evaluate"), out, cohort, self.stage, options, log)
         rows = (line.partition(",") for line in (out / "metrics.csv").read_text(encoding="utf-8").splitlines())
         found = {name.strip(): value for name, _, value in rows}

@@ -61,11 +61,21 @@ class Versions:
         check_name(f"version of {stage}", name, known)
         return self.folder / stage / f"{name}.pt"
 
-    def add(self, stage: str, weights: Path, facts: dict[str, Any], use: bool) -> str:
+    def current_teacher(self, stage: str) -> Path | None:
+        """The moving average of the network in use; None where there is none, as of the shipped weights."""
+        name = self.current(stage)
+        path = self._teacher(stage, name)
+        return path if name != SHIPPED and path.is_file() else None
+
+    def _teacher(self, stage: str, name: str) -> Path:
+        return self.folder / stage / f"{name}.teacher.pt"
+
+    def add(self, stage: str, weights: Path, facts: dict[str, Any], use: bool, teacher: Path | None = None) -> str:
         """Keep weights as a new version, ``1``, ``2`` and so on.
 
         Args:
             facts: how it was made and judged.
+            teacher: the moving average of the network in training, where one was kept.
             use: whether it is in use from now on.
         """
         with self._lock:
@@ -74,8 +84,10 @@ class Versions:
             name = str(max(map(int, versions), default=0) + 1)
             target = self.folder / stage / f"{name}.pt"
             target.parent.mkdir(exist_ok=True)
-            with replacing(target) as temporary:
-                shutil.copy(weights, temporary)
+            files = {target: weights} if teacher is None else {self._teacher(stage, name): teacher, target: weights}
+            for kept, made_by_training in files.items():
+                with replacing(kept) as temporary:
+                    shutil.copy(made_by_training, temporary)
             made = datetime.now(UTC).isoformat(timespec="seconds")
             versions[name] = {**facts, "made": made, "sha256": sha256_of(target), "follows": index[stage]["current"]}
             if use:
