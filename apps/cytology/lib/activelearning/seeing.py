@@ -53,10 +53,11 @@ class Seeing:
         for start in range(0, len(fresh), _AT_ONCE):
             rows = fresh[start : start + _AT_ONCE]
             evidence = classify_crops(self._crops(candidates, rows, classifier), classifier.networks.network)
-            found = zip(rows, np.asarray(evidence.probabilities), np.asarray(evidence.features), strict=True)
-            self._known |= {keys[row]: (said.astype(np.float32), seen.astype(np.float32)) for row, said, seen in found}
-        said, seen = zip(*(self._known[key] for key in keys), strict=True)
-        return Sight(np.stack(said).astype(np.float64), np.stack(seen).astype(np.float64))
+            said, seen = evidence.probabilities.astype(np.float32), evidence.features.float().cpu().numpy()
+            self._known |= {keys[row]: (said[place], seen[place]) for place, row in enumerate(rows)}
+        known = [self._known[key] for key in keys]
+        probabilities, features = (np.stack([pair[part] for pair in known]).astype(np.float64) for part in (0, 1))
+        return Sight(probabilities, features)
 
     def _crops(self, candidates: Candidates, rows: Sequence[int], classifier: CellsClassifier) -> torch.Tensor:
         networks, mpp = classifier.networks, self.bench.place.mpp
