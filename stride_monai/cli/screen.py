@@ -14,10 +14,15 @@ import typer
 
 from stride_monai.cli.options import (
     BundlesOption,
+    ClassifierOption,
+    DetectorOption,
+    DeviceOption,
     ImageOption,
     MppOption,
+    OperatingPointOption,
     OutOption,
     PlaneOption,
+    ProfileOption,
     QualityOption,
     WeightsOption,
 )
@@ -49,14 +54,12 @@ def screen(
     image: ImageOption = None,
     plane: PlaneOption = None,
     reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: DeviceOption = "auto",
     runtime: Annotated[
         str, typer.Option(help="On a CPU: torch, openvino (extra fast), onnx (extra onnx), or auto for the fastest.")
     ] = "torch",
-    profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
-    detector: Annotated[
-        str, typer.Option(help="auto (fcos; yolo with --profile paper), fcos, yolo (extra yolo), or another of yours.")
-    ] = "auto",
+    profile: ProfileOption = "tiny",
+    detector: DetectorOption = "auto",
     rerank: Annotated[
         bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")
     ] = False,
@@ -66,23 +69,14 @@ def screen(
     candidates: Annotated[
         int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
     ] = None,
-    classifier: Annotated[
-        str, typer.Option(help="auto (coloradv where it has weights, else swift_mil), coloradv or swift_mil.")
-    ] = "auto",
+    classifier: ClassifierOption = "auto",
     descriptions: Annotated[
         bool | None,
         typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights."),
     ] = None,
     bundles: BundlesOption = None,
     weights: WeightsOption = None,
-    operating_point: Annotated[
-        Path | None,
-        typer.Option(
-            "--operating-point",
-            metavar="FILE",
-            help="Threshold of 'stride-monai operating-point', in place of that in the weights.",
-        ),
-    ] = None,
+    operating_point: OperatingPointOption = None,
     quality: QualityOption = None,
     slide_timeout: Annotated[
         float | None,

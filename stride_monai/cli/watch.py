@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stride_monai.cli.options import BundlesOption, MppOption, WeightsOption
+from stride_monai.cli.options import (
+    BundlesOption,
+    ClassifierOption,
+    DetectorOption,
+    DeviceOption,
+    MppOption,
+    OperatingPointOption,
+    OutOption,
+    PlaneOption,
+    ProfileOption,
+    QualityOption,
+    WeightsOption,
+)
 from stride_monai.cli.terminal import plain, say
 from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
@@ -22,24 +34,25 @@ __all__ = ["watch"]
 
 
 def watch(
-    folder: Annotated[Path, typer.Argument(help="The folder into which slides come; its subfolders too.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the results, one folder per slide; not in FOLDER.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder into which slides come, and its subfolders; results lie elsewhere.")
+    ],
+    out: OutOption,
     port: Annotated[int, typer.Option(help="Of /metrics and /healthz on 127.0.0.1; 0 for any that is free.")] = 9464,
     every: Annotated[float, typer.Option(help="Seconds between two looks at the folder.")] = 5.0,
     settle: Annotated[
         float, typer.Option(help="Seconds without a change after which a slide counts as copied.")
     ] = 10.0,
     mpp: MppOption = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    profile: Annotated[str, typer.Option(help="tiny (weights shipped) or paper (your own weights).")] = "tiny",
-    detector: Annotated[str, typer.Option(help="auto, fcos, yolo (extra yolo), or another of yours.")] = "auto",
-    classifier: Annotated[str, typer.Option(help="auto, coloradv or swift_mil.")] = "auto",
+    plane: PlaneOption = None,
+    device: DeviceOption = "auto",
+    profile: ProfileOption = "tiny",
+    detector: DetectorOption = "auto",
+    classifier: ClassifierOption = "auto",
     bundles: BundlesOption = None,
     weights: WeightsOption = None,
-    operating_point: Annotated[
-        Path | None,
-        typer.Option("--operating-point", metavar="FILE", help="Threshold in place of that in the weights."),
-    ] = None,
+    operating_point: OperatingPointOption = None,
+    quality: QualityOption = None,
 ) -> None:
     """Screen each slide that comes into a folder, once it is complete, until it is stopped.
 
@@ -47,7 +60,7 @@ def watch(
     """
     from stride_monai.exporters.writers import load_writers
     from stride_monai.screening.batch import Tell
-    from stride_monai.screening.config import ScreeningConfig, parse_weights
+    from stride_monai.screening.config import ScreeningConfig, parse_quality, parse_weights
     from stride_monai.screening.guarded import GuardedScreening
     from stride_monai.screening.store import check_config
     from stride_monai.screening.vitals import Vitals, served
@@ -57,6 +70,7 @@ def watch(
         raise ConfigError(f"invalid --every {every} or --settle {settle}", "give seconds")
     config = ScreeningConfig(
         mpp=mpp,
+        plane=plane,
         device=device,
         profile=profile,
         detector=detector,
@@ -64,6 +78,7 @@ def watch(
         bundles=bundles,
         weights=parse_weights(weights or []),
         operating_point=operating_point,
+        quality=parse_quality(quality or []),
     )
     check_config(config)
     command, vitals = [printable(word) for word in sys.argv], Vitals(alive=max(120.0, 10 * every))

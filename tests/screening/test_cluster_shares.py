@@ -23,7 +23,7 @@ def test_each_slide_has_a_gpu_where_there_are_any(device: str) -> None:
 
 
 def test_a_certain_gpu_is_refused_as_the_cluster_gives_them() -> None:
-    with pytest.raises(ConfigError, match="--device cuda:1 names a GPU.*give --device cuda"):
+    with pytest.raises(ConfigError, match=r"--device cuda:1 names a GPU.*give --device cuda"):
         _shares(cluster(GPUS), 1, "cuda:1")
 
 
