@@ -22,7 +22,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -47,6 +47,7 @@ from stride_monai.networks.alignment.views import CellViews
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Screener
+from stride_monai.screening.stages import shares_of
 from stride_monai.slides import Slide, Tile, TileGrid, find_foreground, open_slide, stream_tiles
 from stride_monai.slides.tiff.directory import FileBytes
 from stride_monai.slides.tiff.layout import open_layout
@@ -56,6 +57,8 @@ CORES = torch.get_num_threads()
 TILE, STEP, MPP = 512, 448, 1.0
 MIN_SCORE, MAX_PER_TILE, IOU = 0.001, 500, 0.5
 BATCH = 16
+RUNTIMES = ("torch", "openvino")
+WARM_UP = 1  # turns that are not counted
 BAG_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_384)
 MARGIN_MM = 0.8  # of a phantom slide beyond its deposit
 Side = Callable[[], object]
@@ -68,14 +71,14 @@ def phantom(work: Path, gigapixels: float) -> Path:
 
 
 def take_turns(sides: dict[str, Side], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; one turn before, which is not counted, warms up."""
+    """Median seconds of each side."""
     spent: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds + 1):
+    for turn in range(WARM_UP + rounds):
         for name, side in sides.items():
             torch.set_num_threads(CORES)  # a peer may have set another number
             start = time.perf_counter()
             side()
-            if turn:
+            if turn >= WARM_UP:
                 spent[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds) for name, seconds in spent.items()}
 
@@ -189,7 +192,7 @@ def detection(figures: Record, path: Path, rounds: int, side: int) -> None:
     if find_spec("ultralytics") is None:
         figures.say("Detection beside the peers: not measured, the extra yolo is not installed.")
         return
-    runtimes = [name for name in ("torch", "openvino") if find_spec(name)]
+    runtimes = [name for name in RUNTIMES if find_spec(name)]
     detectors = {name: Screener(ScreeningConfig(detector="yolo", runtime=name)).models.detector for name in runtimes}
     inferer = SlideDetectionInferer(min_score=MIN_SCORE, max_per_tile=MAX_PER_TILE, nms_iou=IOU, workers=CORES)
     with open_slide(path) as slide, tempfile.TemporaryDirectory() as folder:
@@ -361,20 +364,23 @@ def whole_slides(figures: Record, path: Path, rounds: int) -> None:
     caption = f"One slide of {size:.2f} Gpx from its file to its findings, tiny profile, {CORES} cores"
     columns = ("whole slide", "seconds", "decoding alone", "networks alone", "wall / the longer of the two", "Mpx/s")
     table = figures.table(*columns, caption=caption)
-    for runtime in ("torch", "openvino"):
+    for runtime in RUNTIMES:
         if find_spec(runtime) is None:
             table.row(f"ours, {runtime}", *[NOT_INSTALLED] * 5)
             continue
         screener = Screener(ScreeningConfig(runtime=runtime, device="cpu"))
-        wall, decoding, networks = of_one_slide(screener, item, rounds)
+        wall, decoding, networks, stages = of_one_slide(screener, item, rounds)
         ratio = wall / max(decoding, networks)
         row = (f"{wall:.2f}", f"{decoding:.2f}", f"{networks:.2f}", f"{ratio:.2f}")
         table.row(f"ours, {runtime}", *row, f"{size * 1000 / wall:.0f}")
-        shares(figures, screener.screen(item).seconds, runtime)
+        told = ", ".join(f"{name} {share:.0%}" for name, share in shares_of(stages).items())
+        figures.say(f"Stages, {runtime}: {told}.")
 
 
-def of_one_slide(screener: Screener, item: SlideInput, rounds: int) -> tuple[float, float, float]:
-    """Seconds of all, of decoding alone, and of the networks alone."""
+def of_one_slide(
+    screener: Screener, item: SlideInput, rounds: int
+) -> tuple[float, float, float, list[Mapping[str, float]]]:
+    """Seconds of all, of decoding alone, and of the networks alone; and all by stage, of each turn."""
     with kept(screener) as (networks, pixels):
         screener.screen(item)
 
@@ -386,22 +392,16 @@ def of_one_slide(screener: Screener, item: SlideInput, rounds: int) -> tuple[flo
                 function.again = False
 
         apart = take_turns({"decoding": lambda: without(networks), "networks": lambda: without(pixels)}, rounds)
-    return take_turns({"all": lambda: screener.screen(item)}, rounds)["all"], apart["decoding"], apart["networks"]
-
-
-def shares(figures: Record, seconds: Any, runtime: str) -> None:
-    """Of the stages, as ``screen --profile-stages`` prints them."""
-    from stride_monai.screening.stages import shares_of
-
-    told = ", ".join(f"{name} {share:.0%}" for name, share in shares_of([seconds]).items())
-    figures.say(f"Stages, {runtime}: {told}.")
+    stages: list[Mapping[str, float]] = []
+    wall = take_turns({"all": lambda: stages.append(screener.screen(item).seconds)}, rounds)["all"]
+    return wall, apart["decoding"], apart["networks"], stages
 
 
 # Scaling.
 
 
 def scaling(figures: Record, work: Path, sizes: Sequence[float], boxes: int, rounds: int) -> None:
-    runtime = "openvino" if find_spec("openvino") else "torch"
+    runtime = [name for name in RUNTIMES if find_spec(name)][-1]
     screener = Screener(ScreeningConfig(runtime=runtime, device="cpu"))
     bags(figures, screener, rounds)
     slides(figures, screener, [phantom(work, size) for size in sizes], runtime)
@@ -427,7 +427,8 @@ def bags(figures: Record, screener: Screener, rounds: int) -> None:
 def slides(figures: Record, screener: Screener, paths: Sequence[Path], runtime: str) -> None:
     table = figures.table("Gpx", "tiles", "seconds", "tiles/s", caption=f"Whole slides by size, runtime {runtime}")
     sizes, spent = [], []
-    screener.screen(SlideInput(paths[0], paths[0].stem))
+    for path in paths[:WARM_UP]:
+        screener.screen(SlideInput(path, path.stem))
     for path in paths:
         start = time.perf_counter()
         findings = screener.screen(SlideInput(path, path.stem)).findings

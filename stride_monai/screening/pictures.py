@@ -36,7 +36,6 @@ def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float, ground: Fore
         field_um: side of the field of view around each box's centre, um.
         ground: what was read of the slide and what not, if that is known.
     """
-    overview, downsample = slide.overview(max_side=1600)
     mpp = max(slide.mpp, GALLERY_MPP)
 
     def picture(box: list[float]) -> bytes:
@@ -45,7 +44,9 @@ def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float, ground: Fore
         return b""
 
     with ThreadPoolExecutor(max(2, torch.get_num_threads()), thread_name_prefix="pictures") as pool:
+        whole = pool.submit(slide.overview, max_side=1600)  # takes as long as all the others
         made = list(pool.map(picture, boxes[:GALLERY_SIZE].tolist()))
+    overview, downsample = whole.result()
     return Pictures(
         overview=_jpeg(overview),
         overview_downsample=downsample,
