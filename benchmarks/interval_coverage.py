@@ -58,6 +58,12 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Random = np.random.Generator
 SAFE = "exact: never below its level, hence wide"
+SHORT = {
+    ", OR": "near 1 it is skewed, and readers are few",
+    "Fleiss": "skewed, and cases are few",
+    "clustered bootstrap": "12 clusters are few",
+}
+"""Why an interval is short, where it is."""
 
 
 class Row(NamedTuple):
@@ -276,7 +282,7 @@ def f1_of(tpr: float, tnr: float) -> float:
 
 
 def centres_pooled(random: Random, size: Size) -> Rows:
-    few = "centres miss a handful each: wide rather than short"
+    few = "centres miss a handful each"
     for k, share, most, tau in (
         (6, 0.62, 3000, 0.5),
         (6, 0.97, 200, 0.6),
@@ -535,8 +541,10 @@ def measured(one: Row | Promise) -> list[Any]:
     below, above = truth < one.low[known] - 1e-12, truth > one.high[known] + 1e-12
     held = 1 - (below | above).mean() if known.any() else np.nan
     told = [f"{100 * share:.1f}" for share in (held, below.mean(), above.mean(), 1 - known.mean())]
-    judgement = judged(held)
-    return [one.name, one.of, *told, f"{judgement}; {one.reading}" if one.reading else judgement]
+    judgement, reading = judged(held), one.reading
+    if judgement == "short" and not reading:
+        reading = next((why for word, why in SHORT.items() if word in one.name), "")
+    return [one.name, one.of, *told, f"{judgement}; {reading}" if reading else judgement]
 
 
 def judged(held: float) -> str:
