@@ -105,27 +105,27 @@ def tell_mutants(figures: Record, work: Path) -> None:
 # Runs that are killed.
 
 
-def undisturbed(place: Path) -> tuple[list[object], dict[str, bytes], float]:
-    """The words of a command, what it writes if nobody disturbs it, and how long it takes."""
+def undisturbed(place: Path) -> tuple[list[object], dict[str, bytes]]:
+    """The words of a command, and what it writes if nobody disturbs it."""
     words = [place / "in", "--bundles", place / "toys", "--profile", "paper", "--device", "cpu", "--out"]
-    if not (place / "whole.json").exists():
+    if not (place / "whole is whole").exists():
         shutil.rmtree(place, ignore_errors=True)
         small_slides(place / "in", KILLED_SLIDES)
         screening_home(place / "toys")
         ran = watched([*words, place / "whole"], installed=False)
         if ran.status:
             raise SystemExit(f"a whole slide failed: {ran.wrong}")
-        (place / "whole.json").write_text(json.dumps({"seconds": ran.seconds}))
-    return words, contents(place / "whole"), json.loads((place / "whole.json").read_text())["seconds"]
+        (place / "whole is whole").touch()
+    return words, contents(place / "whole")
 
 
 def kills(work: Path, count: int, seed: int) -> None:
     """Kill runs, and go on with the same command until it ends by itself; what came of it is in ``kills.json``."""
     file, place = work / "kills.json", work / "kills"
     state: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"kills": [], "runs": []}
-    words, true, seconds = undisturbed(place)
+    words, true = undisturbed(place)
     while len(state["kills"]) < count:
-        run = killed_run([*words, place / "out"], place / "out", true, seconds, seed + len(state["runs"]))
+        run = killed_run([*words, place / "out"], place / "out", true, seed + len(state["runs"]))
         state["kills"] += run.pop("kills")
         state["runs"].append(run)
         file.write_text(json.dumps(state, indent=1))
@@ -159,7 +159,7 @@ def troubles(work: Path) -> None:
     """Trouble runs, and give the same command again; what came of it is in ``troubles.json``."""
     file = work / "troubles.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    words, true, _ = undisturbed(work / "kills")
+    words, true = undisturbed(work / "kills")
     for name, (happens, statuses) in TROUBLES.items():
         if name in found:
             continue

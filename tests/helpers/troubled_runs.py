@@ -22,25 +22,25 @@ from stride_monai.guard.memory import family
 __all__ = ["TROUBLES", "Trouble", "killed_run"]
 
 _POLL_SECONDS = 0.05
+_A_SLIDE = 0.5
+"""Seconds that one takes with networks that cost little."""
 
 
-def killed_run(
-    words: Sequence[object], out: Path, true: dict[str, bytes], seconds: float, seed: int, most: int = 12
-) -> dict[str, Any]:
+def killed_run(words: Sequence[object], out: Path, true: dict[str, bytes], seed: int, most: int = 12) -> dict[str, Any]:
     """One batch from its first command to its last: killed up to so many times, and then let go on.
 
     A moment is some time after so many slides are done, which does not depend on what else the machine does.
 
     Args:
         words: of the command.
-        true: what it writes if nobody disturbs it, in so many seconds.
+        true: what it writes if nobody disturbs it.
     """
-    chance, found, slides = random.Random(f"kills {seed}"), [], {name.partition("/")[0] for name in true}
+    chance, found = random.Random(f"kills {seed}"), []
     shutil.rmtree(out, ignore_errors=True)
     for _ in range(most):
         victim = chance.choices(("command", "process", "both"), (5, 2, 5))[0]  # after the second all others are done
         before = stamps(out)
-        wanted, more = len(before) + chance.randrange(3), chance.uniform(0, seconds / len(slides))
+        wanted, more = len(before) + chance.randrange(3), chance.uniform(0, _A_SLIDE)
         with tempfile.TemporaryDirectory() as folder:
             running = Running(words, Path(folder), installed=False)
             while running.ended(_POLL_SECONDS) is None and len(stamps(out)) < wanted:
