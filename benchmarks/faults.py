@@ -4,8 +4,9 @@
 
 Each part runs the command `stride-monai screen` on small slides that tests/helpers can write, and leaves what it found
 in FOLDER/*.json: one that was stopped goes on where it was, and the result has all parts that are there. Damaged slides
-and the long run are screened by the command as it is installed with the networks that ship, runs that are killed or
-troubled by one that is forked from a process with PyTorch, with networks that cost little. `--write-only` runs nothing.
+are screened by the command as it is installed, with the networks that ship; many slides likewise, but with networks
+that cost little; runs that are killed or troubled are forked from a process with PyTorch, to spare its start.
+`--write-only` runs nothing.
 """
 
 from __future__ import annotations
@@ -105,9 +106,14 @@ def tell_mutants(figures: Record, work: Path) -> None:
 # Runs that are killed.
 
 
+def cheap(place: Path) -> list[object]:
+    """Words of a command, without its output folder, whose networks cost little."""
+    return [place / "in", "--bundles", place / "toys", "--profile", "paper", "--device", "cpu", "--out"]
+
+
 def undisturbed(place: Path) -> tuple[list[object], dict[str, bytes]]:
     """The words of a command, and what it writes if nobody disturbs it."""
-    words = [place / "in", "--bundles", place / "toys", "--profile", "paper", "--device", "cpu", "--out"]
+    words = cheap(place)
     if not (place / "whole is whole").exists():
         shutil.rmtree(place, ignore_errors=True)
         small_slides(place / "in", KILLED_SLIDES)
@@ -209,6 +215,7 @@ def soak(work: Path, count: int) -> None:
         return
     shutil.rmtree(place, ignore_errors=True)
     small_slides(place / "in", count)
+    screening_home(place / "toys")
     samples: list[list[int]] = []
 
     def look(pid: int) -> None:
@@ -220,7 +227,7 @@ def soak(work: Path, count: int) -> None:
             if not samples or done > samples[-1][0]:
                 samples.append([done, other, both - own, own, *files])
 
-    ran = watched([place / "in", "--out", place / "out", "--device", "cpu"], look)
+    ran = watched([*cheap(place), place / "out"], look)
     counts = index(place / "out")["counts"]
     facts = {"status": ran.status, "seconds": ran.seconds, "counts": counts, "left": ran.left, "peak": ran.peak}
     file.write_text(json.dumps({**facts, "samples": samples}))

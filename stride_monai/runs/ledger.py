@@ -288,7 +288,10 @@ def _write_index(
             if not elsewhere:
                 raise
             other = free_name(folder / name).name
-            write(other)
+            try:
+                write(other)
+            except OutputError:
+                raise error from None  # the disk is full, or the like: the other name says nothing to anybody
             notes.append(f"{error.what}: what belongs there is in {other}")
             return False
         return True

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watched_runs import REPOSITORY, Running, Watched, contents, index, left_of, stamps, watched, wrong_in
+from watched_runs import Running, Watched, contents, index, left_of, stamps, watched, wrong_in
 
 from stride_monai.guard.memory import family
 
@@ -105,7 +105,11 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", "-l", folder], check=False)
+        unmounted(folder)
+
+
+def unmounted(folder: Path) -> None:
+    subprocess.run(["umount", "-l", folder], check=False, stderr=subprocess.DEVNULL)
 
 
 def remounted(folder: Path, *options: str) -> None:
@@ -145,19 +149,18 @@ def disk_full_at_once(trouble: Trouble) -> Iterator[Watched]:
 
 
 def read_only(trouble: Trouble) -> Iterator[Watched]:
-    with mounted(trouble.out, "ro"):
+    with mounted(trouble.out, "ro,size=1g"):
         yield trouble.run()
         remounted(trouble.out, "rw")
         yield trouble.run()
         shutil.copytree(trouble.out, trouble.folder / "made")
 
 
-def read_only_meanwhile(trouble: Trouble) -> Iterator[Watched]:
+def output_unmounted(trouble: Trouble) -> Iterator[Watched]:
+    """As where a share is gone: an empty folder has its name."""
     with mounted(trouble.out, "size=1g"):
-        yield trouble.run(after_first(trouble.out, lambda pid: remounted(trouble.out, "ro")))
-        remounted(trouble.out, "rw")
+        yield trouble.run(after_first(trouble.out, lambda pid: unmounted(trouble.out)))
         yield trouble.run()
-        shutil.copytree(trouble.out, trouble.folder / "made")
 
 
 def no_large_files(trouble: Trouble) -> Iterator[Watched]:
@@ -208,8 +211,7 @@ def clock_jumps(trouble: Trouble) -> Iterator[Watched]:
     site = trouble.folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(_JUMP, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{REPOSITORY}"}
-    yield trouble.run(env=environment)
+    yield trouble.run(paths=[site])
     yield trouble.run()
 
 
@@ -238,7 +240,7 @@ TROUBLES: dict[str, tuple[Callable[[Trouble], Iterator[Watched]], tuple[int, ...
     "disk full after some slides": (disk_full, (1, 2)),
     "disk full from the beginning": (disk_full_at_once, (1, 2)),
     "output on a read-only disk": (read_only, (2,)),
-    "disk becomes read-only": (read_only_meanwhile, (1, 2)),
+    "output unmounted": (output_unmounted, (2,)),
     "no file may be long": (no_large_files, (1, 2)),
     "output folder taken away": (output_removed, (2,)),
     "slides taken away": (input_vanishes, (1,)),

@@ -61,19 +61,29 @@ class Running:
         words: of the command line.
         folder: a new one, for what it says.
         installed: as a program; else forked from a process that has imported PyTorch, which spares ten seconds.
+        paths: of an installed program, before its own.
         options: of :class:`subprocess.Popen`.
     """
 
-    def __init__(self, words: Sequence[object], folder: Path, installed: bool = True, **options: Any) -> None:
+    def __init__(
+        self,
+        words: Sequence[object],
+        folder: Path,
+        installed: bool = True,
+        paths: Sequence[Path] = (),
+        **options: Any,
+    ) -> None:
         self._files = [folder / "said", folder / "wrong"]
         command = ["screen", *map(str, words)]
         self._process: subprocess.Popen[bytes] | ForkServerProcess
         if installed:
-            environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+            paths = [*paths, REPOSITORY, Path(__file__).parent]
+            path = os.pathsep.join(map(str, paths))
+            environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+            words = [sys.executable, "-m", "stride_monai", *command]
             with self._files[0].open("wb") as said, self._files[1].open("wb") as wrong:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "stride_monai", *command],
-                    **{"stdout": said, "stderr": wrong, "env": environment, "start_new_session": True, **options},
+                    words, stdout=said, stderr=wrong, env=environment, start_new_session=True, **options
                 )
         else:
             self._process = processes.start("stride_monai", command, stdout=self._files[0], stderr=self._files[1])

@@ -180,3 +180,20 @@ def test_a_slide_keeps_the_day_on_which_it_was_screened(tmp_path: Path, monkeypa
         del one["screened_at"]  # an index of an older version
     other.write_text(json.dumps(raw))
     assert screened_at("friday", "a", resumed=("a",)) == {"a": ""}
+
+
+def test_a_full_disk_is_said_of_the_file_that_belongs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another name is tried, which says nothing to anybody; the log stays, and the next run goes on from it."""
+    out = tmp_path / "out"
+
+    def full(path: Path, content: bytes) -> None:
+        raise OutputError(f"cannot write {path} (No space left on device)", "check the disk space")
+
+    def run() -> None:
+        with kept(out) as book:
+            book.add(outcome("a"), {})
+            monkeypatch.setattr(ledger, "write_bytes", full)
+
+    with pytest.raises(OutputError, match=r"out/summary\.csv \(No space"):
+        run()
+    assert [one.slide_id for one in read_log(out)[1]] == ["a"]
