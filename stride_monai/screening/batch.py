@@ -128,6 +128,8 @@ def _write(batch: Batch, screened: Screened, results: ResultFolder) -> None:
             for name, writer in batch.writers.items():
                 writer(screened, made, batch.settings.get(name, {}))
             results.replace(made, batch.writers)
+    except OutputError as error:  # a temporary name says nothing of the slide
+        raise OutputError(error.what.replace(str(made.absolute()), results.slide_id), error.advice) from error
     except OSError as error:
         raise OutputError(
             f"cannot write the results of {results.slide_id} ({error.strerror or error})", "check the disk space"

@@ -6,9 +6,10 @@ import json
 import os
 import pickle
 import subprocess
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_screening import BOTH, FakeScreener, broken_writer, run, slides_in, summary, write_json
@@ -73,6 +74,16 @@ def test_a_slide_is_complete_or_absent(tmp_path: Path) -> None:
     assert "No space left" in summary(tmp_path)[0]["reason"]
     assert not (tmp_path / "out" / "a").exists()
     assert not list((tmp_path / "out").glob("*.part"))
+
+
+def test_a_file_that_cannot_be_written_is_named_by_its_slide(tmp_path: Path) -> None:
+    """Not by the temporary folder that it was to lie in."""
+
+    def full(screened: Screened, folder: Path, settings: Mapping[str, Any]) -> Path:
+        raise OutputError(f"cannot write {folder.absolute() / 'report.html'} (File too large)", "check the disk space")
+
+    assert run(tmp_path, FakeScreener(), ("a",), writers={"report": full}) == ["failed"]
+    assert summary(tmp_path)[0]["reason"] == "cannot write a/report.html (File too large): check the disk space"
 
 
 def test_a_half_written_findings_file_is_not_done(tmp_path: Path) -> None:
