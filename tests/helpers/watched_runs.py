@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import processes
@@ -61,7 +62,7 @@ class Running:
         words: of the command line.
         folder: a new one, for what it says.
         installed: as a program; else forked from a process that has imported PyTorch, which spares ten seconds.
-        paths: of an installed program, before its own.
+        variables: of an installed program.
         options: of :class:`subprocess.Popen`.
     """
 
@@ -70,16 +71,16 @@ class Running:
         words: Sequence[object],
         folder: Path,
         installed: bool = True,
-        paths: Sequence[Path] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
         **options: Any,
     ) -> None:
         self._files = [folder / "said", folder / "wrong"]
         command = ["screen", *map(str, words)]
         self._process: subprocess.Popen[bytes] | ForkServerProcess
         if installed:
-            paths = [*paths, REPOSITORY, Path(__file__).parent]
-            path = os.pathsep.join(map(str, paths))
-            environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+            path = os.pathsep.join(map(str, (REPOSITORY, Path(__file__).parent)))
+            own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+            environment = {**os.environ, **own, **variables}
             words = [sys.executable, "-m", "stride_monai", *command]
             with self._files[0].open("wb") as said, self._files[1].open("wb") as wrong:
                 self._process = subprocess.Popen(
