@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stride_monai.errors import OutputError
+from stride_monai.files import TEMPORARY, remove_leftovers
 from stride_monai.findings import DISCLAIMER, Findings
 from stride_monai.ownership import (
     LIST_NAME,
@@ -39,13 +40,17 @@ class ResultFolder:
         self._earlier = self.path / EARLIER_NAME
 
     def why_not(self) -> str:
-        """Why results must not be written there: what has the name is not ours; empty where they may be."""
+        """Why results must not be written there: what has the name is not ours; empty where they may be.
+
+        What a run that was killed had half-written there is ours, and is removed.
+        """
         if not os.path.lexists(self.path):
             return ""
         if not self.path.is_dir():
             return f"{self.slide_id} in the output folder is no folder of results"
         try:
-            holds = sorted(path.name for path in self.path.iterdir())
+            remove_leftovers(self.path)
+            holds = sorted(path.name for path in self.path.iterdir() if not path.name.startswith(TEMPORARY))
         except OSError as error:
             return f"the folder {self.slide_id} in the output folder cannot be listed ({error.strerror})"
         if LIST_NAME in holds and read_list(self.path) is None:

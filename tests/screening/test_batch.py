@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import subprocess
+import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from fake_screening import BOTH, FakeScreener, broken_writer, run, slides_in, su
 from filelock import FileLock
 
 from stride_monai.errors import OutputError
-from stride_monai.files import replacing
+from stride_monai.files import _temporary_name, replacing
 from stride_monai.findings import Findings, Screened
 from stride_monai.runs import Ended, Job, attempt
 from stride_monai.runs.jobs import Part, T, unheard
@@ -84,6 +85,17 @@ def test_a_file_that_cannot_be_written_is_named_by_its_slide(tmp_path: Path) -> 
 
     assert run(tmp_path, FakeScreener(), ("a",), writers={"report": full}) == ["failed"]
     assert summary(tmp_path)[0]["reason"] == "cannot write a/report.html (File too large): check the disk space"
+
+
+def test_a_run_killed_in_its_first_write_to_a_slides_folder_costs_no_slide(tmp_path: Path) -> None:
+    """The folder holds a temporary file alone, which is nobody else's."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    half = tmp_path / "out" / "a" / _temporary_name().replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    half.parent.mkdir(parents=True)
+    half.write_text("{")
+    assert run(tmp_path, FakeScreener(), ("a",)) == ["ok"]
+    assert {path.name for path in half.parent.iterdir()} == {"findings.json", "files.json"}
 
 
 def test_a_half_written_findings_file_is_not_done(tmp_path: Path) -> None:
