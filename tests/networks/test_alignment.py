@@ -18,7 +18,13 @@ from torch import Tensor
 from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.losses.alignment import AlignmentLoss
-from stride_monai.networks.alignment.aligner import AlignmentStudent, DescriptionAligner, TextBranch, encoder_sha256
+from stride_monai.networks.alignment.aligner import (
+    AlignmentStudent,
+    DescriptionAligner,
+    TextBranch,
+    encoder_sha256,
+    load_start,
+)
 from stride_monai.networks.alignment.text_encoders import TextEncoder, TextTable, text_encoder
 from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
@@ -313,3 +319,20 @@ def test_without_the_extra_a_table_still_works(monkeypatch: pytest.MonkeyPatch) 
     assert text_encoder("table").dim == 256
     with pytest.raises(MissingExtraError, match=r"stride-monai\[text\]"):
         text_encoder("FacebookAI/roberta-base")
+
+
+def test_a_table_starts_at_the_texts_of_weights_that_were_passed_on(tmp_path: Path) -> None:
+    """They lie alone, without the text side of their training, and the cosines are the same."""
+    torch.manual_seed(1)
+    trained, branch = DescriptionAligner(6, 4), TextBranch(TextTable(4), 4)
+    trained.store_texts(branch())
+    torch.save(trained.state_dict(), tmp_path / "tiny.pt")
+    aligner, fresh = DescriptionAligner(6, 4), TextBranch(TextTable(4), 4)
+    load_start(aligner, fresh, tmp_path / "tiny.pt")
+    cells = torch.randn(5, 6)
+    torch.testing.assert_close(aligner.cosines(cells, fresh()), trained.cosines(cells, branch()))
+    with pytest.raises(BundleError, match="no weights file"):
+        load_start(aligner, TextBranch(TextTable(8), 4), tmp_path / "tiny.pt")  # of another length
+    torch.save(DescriptionAligner(6, 4).state_dict(), tmp_path / "empty.pt")
+    with pytest.raises(BundleError, match="no weights file"):
+        load_start(aligner, fresh, tmp_path / "empty.pt")  # it never stored a text

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from stride_monai.bethesda import DESCRIPTION_VOCABULARY
 from stride_monai.errors import BundleError
-from stride_monai.networks.alignment.text_encoders import TextEncoder
+from stride_monai.networks.alignment.text_encoders import TextEncoder, TextTable
 from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.exporting import is_scripting
@@ -196,6 +196,19 @@ class TextBranch(nn.Module):
         return features
 
     @torch.no_grad()
+    def start_at(self, features: Tensor) -> bool:
+        """Make an embedding table give these features ``[N, dim]``; False where the texts are not such a table's, or no
+        features were ever stored."""
+        if not isinstance(self.encoder, TextTable) or not bool(features.any()):
+            return False
+        if self.encoder.table.weight.shape != features.shape:
+            return False
+        self.encoder.table.weight.copy_(features)
+        nn.init.eye_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+        return True
+
+    @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Tensor:
         """Features ``[n, dim]`` of other texts, of unit length, e.g. to find the nearest of the vocabulary.
 
@@ -257,6 +270,9 @@ class AlignmentStudent(nn.Module):
 def load_start(aligner: DescriptionAligner, text_branch: TextBranch, start_from: Path | str) -> None:
     """Take up an earlier training's weights: its ``model.pt``, and the ``text_branch.pt`` beside it.
 
+    Weights that were passed on have no ``text_branch.pt``: an embedding table then starts at the features of the texts
+    that the aligner stored, which gives the same cosines.
+
     Args:
         start_from: the ``model.pt``, or the folder that holds both; empty for none.
 
@@ -267,4 +283,6 @@ def load_start(aligner: DescriptionAligner, text_branch: TextBranch, start_from:
         path = Path(start_from)
         model = path / "model.pt" if path.is_dir() else path
         load_into(aligner, model)
-        load_into(text_branch, model.parent / "text_branch.pt")
+        branch = model.parent / "text_branch.pt"
+        if branch.exists() or not text_branch.start_at(aligner.text_features):
+            load_into(text_branch, branch)
