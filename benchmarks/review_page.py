@@ -4,7 +4,8 @@
 
 Renders a slide of at least 2 Gpx at 0.25 um/px if it is not there yet (that time is not part of the figures): about ten
 minutes of one core, the rest about five of two. Paints and keys are measured first, within a minute: these want a
-machine that does nothing else. The server runs in a process of its own; the page in headless Chromium; viewers are threads over HTTP that pan and zoom.
+machine that does nothing else. The server runs in a process of its own; the page in headless Chromium; viewers are
+threads over HTTP that pan and zoom.
 """
 
 from __future__ import annotations
