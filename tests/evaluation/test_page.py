@@ -7,10 +7,22 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from stride_monai.evaluation.figures.style import drawable, new_figure, paper_style, png_of, save_for_paper
+from stride_monai.evaluation.figures import style
+from stride_monai.evaluation.figures.style import (
+    drawable,
+    drawn_names,
+    new_figure,
+    paper_style,
+    png_of,
+    save_for_paper,
+)
 from stride_monai.evaluation.page.page import Card, Page, PageFigure, PageTable, Section, page_html
+from stride_monai.evaluation.study.part import names_tables
 from stride_monai.findings import DISCLAIMER
 
 
@@ -101,3 +113,46 @@ def test_figures_are_saved_for_a_paper_and_alike_each_time(tmp_path: Path) -> No
 @pytest.mark.parametrize(("text", "drawn"), [("Århus β", "Århus β"), ("x\U0001f9ec", "centre 2")])
 def test_a_name_that_no_font_has_is_drawn_otherwise(text: str, drawn: str) -> None:
     assert drawable(text, "centre 2") == drawn
+
+
+def font_of(text: str, path: Path) -> Path:
+    """A font whose letters are squares."""
+    letters = {ord(letter): f"square{k}" for k, letter in enumerate(text)}
+    names = [".notdef", *letters.values()]
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 700), (800, 700), (800, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    glyph = pen.glyph()
+    made = FontBuilder(1000, isTTF=True)
+    made.setupGlyphOrder(names)
+    made.setupCharacterMap(letters)
+    made.setupGlyf(dict.fromkeys(names, glyph))
+    made.setupHorizontalMetrics(dict.fromkeys(names, (900, 100)))
+    made.setupHorizontalHeader(ascent=800, descent=-200)
+    made.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
+    made.setupOS2()
+    made.setupPost()
+    made.save(path)
+    return path
+
+
+def test_any_font_of_the_machine_that_has_the_letters_draws_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linear B, which no font of a laboratory's machine has: first without one, then with one."""
+    name = "\U00010000\U00010001"
+    monkeypatch.setattr(style, "_others", [])
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
+    style._another.cache_clear()
+    written = drawn_names(["Ost", name], "Centre")
+    assert written == {"Ost": "Ost", name: "Centre 2"}
+    (table,) = names_tables(written)
+    assert [*table.rows] == [("Centre 2", name)]
+    font_manager.fontManager.addfont(font_of(name, tmp_path / "squares.ttf"))
+    style._another.cache_clear()
+    assert drawn_names(["Ost", name], "Centre") == {"Ost": "Ost", name: name}
+    assert names_tables({name: name}) == []
+    assert style._others == ["Squares"]
+    style._another.cache_clear()
