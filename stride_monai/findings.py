@@ -112,8 +112,8 @@ class Quality:
         pen_fraction: share of the slide's area that is pen and was not read.
         tiles_read: tiles given to the detector.
         unreadable_regions: tiles or crops that the reader could not decode; never painted over.
-        adequate: whether the adequacy floor is met for certain, by the lower end of ``cells_interval``; None where it
-            is not assessed (a single field image).
+        adequate: whether ``estimated_cells`` reaches the adequacy floor; None where it is not assessed (a single field
+            image).
         notes: sentences for the reader of the report.
         stain: median optical density of the stained pixels of the tiles read in red, green and blue, above white.
         cells_interval: least and most cells that ``estimated_cells`` may stand for, 95 %

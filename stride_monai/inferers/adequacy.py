@@ -24,8 +24,8 @@ class QualityRules:
     """The thresholds.
 
     Attributes:
-        min_cells: squamous cells of a satisfactory liquid-based preparation (The Bethesda System, 3rd edition). The
-            lower end of the estimate's interval has to reach it.
+        min_cells: squamous cells of a satisfactory liquid-based preparation (The Bethesda System, 3rd edition: an
+            estimated minimum). A note says where the estimate's interval reaches below it.
         count_spread: standard deviation of the logarithm of counted over true cells, from slide to slide. Measured on
             synthetic slides of laboratories drawn at random (``benchmarks/cell_counts.py``); real ones may differ more.
         out_of_focus: fine detail (:func:`~stride_monai.inferers.fine_detail`) below which a tile is out of focus: a
@@ -97,10 +97,12 @@ def quality_of(
     """
     field = facts.reader == _FIELD_READER
     unreadable = found.unreadable + unreadable_crops
-    interval = rules.interval(found.estimated_cells)
+    interval, adequate = rules.interval(found.estimated_cells), found.estimated_cells >= rules.min_cells
     notes = [*(f"{note[:1].upper()}{note[1:]}." for note in chosen), *found.foreground.notes]
     if field or part:
         notes.append(f"{'A single field' if field else 'A part of the slide'}: adequacy is not assessed.")
+    elif adequate and interval[0] < rules.min_cells:
+        notes.append(f"There may be fewer than {rules.min_cells:,} squamous cells ({interval[0]:,} to {interval[1]:,}).")
     if unreadable:
         notes.append(f"{unreadable} regions could not be decoded and were not examined.")
     areas = found.foreground.areas_mm2()
@@ -116,7 +118,7 @@ def quality_of(
         pen_fraction=found.foreground.pen_fraction,
         tiles_read=found.tiles_read,
         unreadable_regions=unreadable,
-        adequate=None if field or part else interval[0] >= rules.min_cells,
+        adequate=None if field or part else adequate,
         notes=tuple(notes),
         areas_mm2=None if part else areas,
     )
@@ -145,7 +147,7 @@ def why_unsatisfactory(
         low, high = quality.cells_interval or (0, 0)
         return (
             f"about {found.estimated_cells:,} squamous cells ({low:,} to {high:,}): "
-            f"not certain to be the {rules.min_cells:,} of an adequate slide"
+            f"fewer than the {rules.min_cells:,} of an adequate slide"
         )
     if quality.adequate is not None and (share := _obscured(quality)) > rules.obscured:
         return f"{share:.0%} of the deposit is out of focus, under bubbles or could not be decoded"

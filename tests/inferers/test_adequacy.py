@@ -194,13 +194,16 @@ def test_what_is_marked_is_deposit_only(half_blurred: Slide) -> None:
 # --- the Bethesda rules ----------------------------------------------------------------------------------------------
 
 
-def test_the_lower_end_of_the_interval_has_to_reach_the_floor() -> None:
-    enough, scant = math.ceil(5000 * math.exp(1.96 * RULES.count_spread)) + 100, 6000
+def test_the_estimate_has_to_reach_the_floor_and_a_note_says_where_its_interval_does_not() -> None:
+    certain, enough, scant = math.ceil(5000 * math.exp(1.96 * RULES.count_spread)) + 100, 6000, 4999
+    quality, reason = judged(seen(certain))
+    assert (quality.adequate, reason, quality.notes) == (True, "", ())
     quality, reason = judged(seen(enough))
     assert (quality.adequate, reason) == (True, "")
+    assert quality.notes[0].startswith("There may be fewer than 5,000 squamous cells (3,8")
     quality, reason = judged(seen(scant))
     assert quality.adequate is False
-    assert "about 6,000 squamous cells (3,8" in reason
+    assert "about 4,999 squamous cells (3,2" in reason
     assert judged(seen(scant), QualityRules.of({"min_cells": 2000}))[1] == ""
     assert judged(seen(0, read=0))[1] == "no deposit was found on the slide"
 
