@@ -13,7 +13,7 @@ from stride_monai.findings import Quality, SlideFacts
 if TYPE_CHECKING:
     from stride_monai.inferers.slide_detection import Detections
 
-__all__ = ["RULES", "QualityRules", "made_satisfactory", "quality_of", "why_unsatisfactory"]
+__all__ = ["RULES", "QualityRules", "is_damaged", "made_satisfactory", "quality_of", "why_unsatisfactory"]
 
 _FIELD_READER = "image"  # a photographed field has no deposit to judge adequacy from
 _TWO_SIDED_95 = 1.96
@@ -102,7 +102,9 @@ def quality_of(
     if field or part:
         notes.append(f"{'A single field' if field else 'A part of the slide'}: adequacy is not assessed.")
     elif adequate and interval[0] < rules.min_cells:
-        notes.append(f"There may be fewer than {rules.min_cells:,} squamous cells ({interval[0]:,} to {interval[1]:,}).")
+        notes.append(
+            f"There may be fewer than {rules.min_cells:,} squamous cells ({interval[0]:,} to {interval[1]:,})."
+        )
     if unreadable:
         notes.append(f"{unreadable} regions could not be decoded and were not examined.")
     areas = found.foreground.areas_mm2()
@@ -154,6 +156,17 @@ def why_unsatisfactory(
     return ""
 
 
+def is_damaged(quality: Quality, cells: int, unreadable_crops: int, rules: QualityRules = RULES) -> bool:
+    """Whether so much cannot be decoded that the slide is unsatisfactory, whatever else is seen on it.
+
+    Args:
+        cells: those that could be decoded.
+    """
+    tiles = quality.unreadable_regions - unreadable_crops
+    tried = ((tiles, quality.tiles_read + tiles), (unreadable_crops, cells + unreadable_crops))
+    return any(lost > rules.unreadable_unsatisfactory * of for lost, of in tried)
+
+
 def made_satisfactory(
     reason: str, call: str | None, probabilities: Sequence[Sequence[float]], rules: QualityRules = RULES
 ) -> str:
@@ -164,7 +177,7 @@ def made_satisfactory(
     called positive too. A slide that is not stays unsatisfactory, and is never negative.
 
     Args:
-        reason: what it lacks; empty for nothing.
+        reason: what the specimen lacks; empty for nothing. A damaged file (:func:`is_damaged`) is none of it.
         call: at the operating point.
         probabilities: of the cell classes, by cell.
     """

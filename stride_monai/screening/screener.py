@@ -26,7 +26,7 @@ from stride_monai.findings import (
     SlideSource,
     SlideStatus,
 )
-from stride_monai.inferers.adequacy import QualityRules, made_satisfactory
+from stride_monai.inferers.adequacy import QualityRules, is_damaged, made_satisfactory
 from stride_monai.inferers.bag_files import read_bag
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
@@ -203,7 +203,9 @@ class Screener:
             slide_class = SLIDE_CLASSES[int(probabilities.argmax())]
             score = binary_score(probabilities.tolist())
         call = seen.point.call(score, satisfactory=not reason)
-        if saved := made_satisfactory(reason, call, seen.evidence.cells.tolist(), self._rules):
+        damaged = is_damaged(quality, int(seen.bag.mask.sum()), seen.bag.unreadable, self._rules)
+        lacking = "" if damaged else reason
+        if saved := made_satisfactory(lacking, call, seen.evidence.cells.tolist(), self._rules):
             reason, quality = "", replace(quality, notes=(saved, *quality.notes))
         return Findings(
             status=SlideStatus.UNSATISFACTORY if reason else SlideStatus.OK,

@@ -362,7 +362,8 @@ def test_from_synthetic_slides_by_screening_to_the_report(command: Command, tmp_
     assert done.returncode == 0, done.stderr[-2000:]
     evaluate = (tmp_path / "results", "--truth", tmp_path / "truth.csv", "--out", tmp_path / "report")
     status, printed = command(*evaluate)
-    assert (status, "4 unsatisfactory" in printed) == (2, True), printed
+    assert (status, "2 unsatisfactory" in printed) == (0, True), "the lesions are called, which makes them satisfactory"
+    assert "2 analysed" in printed
     status, printed = command(*evaluate, "--with-unsatisfactory", "--threshold", 1.0, "--model-card", "swift_mil")
     assert status == 0, printed
     found = metrics(tmp_path / "report")

@@ -18,7 +18,14 @@ from torch import Tensor, nn, zeros
 from stride_monai.errors import ConfigError, SlideError
 from stride_monai.findings import OperatingPoint, Quality
 from stride_monai.ground import Ground
-from stride_monai.inferers.adequacy import RULES, QualityRules, made_satisfactory, quality_of, why_unsatisfactory
+from stride_monai.inferers.adequacy import (
+    RULES,
+    QualityRules,
+    is_damaged,
+    made_satisfactory,
+    quality_of,
+    why_unsatisfactory,
+)
 from stride_monai.inferers.find import CellFinder
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.inferers.tile_quality import count_nuclei, fine_detail, measure_tile
@@ -222,6 +229,10 @@ def test_damage_is_no_finding() -> None:
     assert "2 of 12 tiles with cells could not be decoded" in judged(seen(90_000, unreadable=2))[1]
     assert judged(seen(90_000, unreadable=1))[1] == ""
     assert "5 of 15 suspicious cells" in judged(seen(90_000), lost_cells=5)[1]
+    assert is_damaged(judged(seen(90_000, unreadable=2))[0], 10, 0)
+    assert is_damaged(judged(seen(90_000), lost_cells=5)[0], 10, 5)
+    assert not is_damaged(judged(seen(90_000, unreadable=1))[0], 10, 0)
+    assert not is_damaged(judged(seen(3))[0], 10, 0), "few cells are no damage"
     with pytest.raises(SlideError, match="11 of 21 tiles with cells cannot be decoded"):
         judged(seen(90_000, unreadable=11))
 

@@ -169,5 +169,5 @@ def test_urls() -> None:
 
 
 def test_a_protocol_that_is_not_installed_is_named() -> None:
-    with pytest.raises(SlideError, match=r"a\.svs: nosuch:// cannot be read"):
+    with pytest.raises(SlideError, match=r"a\.svs: nosuch:// cannot be used"):
         open_slide("nosuch://b/a.svs")
