@@ -162,8 +162,8 @@ def is_damaged(quality: Quality, cells: int, unreadable_crops: int, rules: Quali
     Args:
         cells: those that could be decoded.
     """
-    tiles = quality.unreadable_regions - unreadable_crops
-    tried = ((tiles, quality.tiles_read + tiles), (unreadable_crops, cells + unreadable_crops))
+    tiles = (quality.unreadable_regions or 0) - unreadable_crops
+    tried = ((tiles, (quality.tiles_read or 0) + tiles), (unreadable_crops, cells + unreadable_crops))
     return any(lost > rules.unreadable_unsatisfactory * of for lost, of in tried)
 
 
