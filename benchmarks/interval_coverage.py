@@ -60,7 +60,7 @@ Random = np.random.Generator
 SAFE = "exact: never below its level, hence wide"
 SHORT = {
     ", OR": "near 1 it is skewed, and readers are few",
-    "Fleiss": "skewed, and cases are few",
+    "Fisher's z": "a few cases of far classes make most of the variance",
     "clustered bootstrap": "12 clusters are few",
 }
 """Why an interval is short, where it is."""
@@ -398,11 +398,11 @@ def spread(readers: bool) -> float:
     return float(np.sqrt(1 + 0.7**2 + 0.4**2 + (0.3**2 + 0.15**2 if readers else 0)))
 
 
-def crossed(figures: list[Merit], readers: int) -> tuple[Interval, Interval]:
-    """Obuchowski-Rockette: the first arm, and the difference."""
+def crossed(figures: list[Merit], readers: int, least: float = 0.0) -> tuple[Interval, Interval]:
+    """Obuchowski-Rockette: the first arm, as reports have it, and the difference. least: lowest value of the figure."""
     values = np.array([one.value for one in figures]).reshape(2, readers)
     covariance = jackknife_covariance(np.stack([one.left_out for one in figures]))
-    first = arm_estimate(values[0], covariance[:readers, :readers])
+    first = arm_estimate(values[0], covariance[:readers, :readers], least=least)
     return first.interval, difference(values, covariance).interval
 
 
@@ -479,9 +479,7 @@ def kappas(random: Random, size: Size) -> Rows:
         for cases in (150, 60):
             drawn = random.choice(9, (size.draws, cases), p=chances.ravel())
             found = [kappa_interval(one % 3, one // 3, 3, kind) for one in drawn]
-            yield row(
-                "one reader's kappa, Fleiss-Cohen-Everitt", f"{cases} cases, 3 classes, weights {kind}", found, true
-            )
+            yield row("one reader's kappa, Fisher's z", f"{cases} cases, 3 classes, weights {kind}", found, true)
     yield from readers_kappa(random, size)
 
 
@@ -503,7 +501,7 @@ def readers_kappa(random: Random, size: Size) -> Rows:
         rate = np.moveaxis(skills(6), 1, 2)  # [arm, reader, kind]
         wrong = random.random((2, 6, 160)) >= rate[:, :, 1 - truth]
         said = np.where(wrong, 1 - truth, truth).reshape(12, -1)
-        found.append(crossed([kappa(one, truth, 2) for one in said], 6))
+        found.append(crossed([kappa(one, truth, 2) for one in said], 6, -1.0))
     of = "6 readers, 160 cases, half positive"
     yield row("readers, arm's kappa, OR", of, [one[0] for one in found], true[0])
     yield row("readers, kappa difference, OR", of, [one[1] for one in found], true[1] - true[0])

@@ -12,12 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from stride_monai.evaluation.readers.by_reader import kappa_interval, mcnemar_test
 from stride_monai.evaluation.readers.clustered import pooled, pooled_difference
 from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, kappa, mean
 from stride_monai.evaluation.readers.multireader import arm_estimate, components, difference
+from stride_monai.metrics.cell import confusion_matrix
+from stride_monai.metrics.kappa import kappa_weights
 
 Floats = NDArray[np.float64]
 
@@ -122,46 +126,67 @@ def test_kappa_is_that_of_scikit_learn(kind: str, seed: int) -> None:
     assert kappa_interval(said, truth, 4, kind).estimate == pytest.approx(found.value)
 
 
-def slow_kappa_error(said: list[int], truth: list[int], classes: int, power: int) -> float:
-    """Fleiss, Cohen and Everitt 1969, formula 8, sum by sum; power 0 for the unweighted kappa."""
-    n = len(said)
-    share = {
-        (i, j): sum((t, s) == (i, j) for t, s in zip(truth, said, strict=True)) / n
-        for i in range(classes)
-        for j in range(classes)
-    }
-    weight = {(i, j): float(i == j) if power == 0 else 1 - (abs(i - j) / (classes - 1)) ** power for i, j in share}
-    row = [sum(share[i, j] for j in range(classes)) for i in range(classes)]
-    column = [sum(share[i, j] for i in range(classes)) for j in range(classes)]
-    of_row = [sum(weight[i, j] * column[j] for j in range(classes)) for i in range(classes)]
-    of_column = [sum(weight[i, j] * row[i] for i in range(classes)) for j in range(classes)]
-    seen = sum(weight[k] * share[k] for k in share)
-    chance = sum(weight[i, j] * row[i] * column[j] for i, j in share)
-    total = sum(
-        share[i, j] * (weight[i, j] * (1 - chance) - (of_row[i] + of_column[j]) * (1 - seen)) ** 2 for i, j in share
-    )
-    return math.sqrt((total - (seen * chance - 2 * chance + seen) ** 2) / (n * (1 - chance) ** 4))
+def slow_bounds(value: float, error: float, freedom: float, least: float) -> tuple[float, float]:
+    """Student's interval on the logit scale, with its slope taken by difference."""
+
+    def logit(p: float) -> float:
+        return math.log(p - least) - math.log(1 - p)
+
+    step = 1e-6
+    half = student.ppf(0.975, freedom) * error * (logit(value + step) - logit(value - step)) / (2 * step)
+    ends = (logit(value) - half, logit(value) + half)
+    low, high = ((math.exp(end) + least) / (1 + math.exp(end)) for end in ends)
+    return low, high
 
 
-@pytest.mark.parametrize(("kind", "power"), [("none", 0), ("linear", 1), ("quadratic", 2)])
-def test_the_interval_of_kappa_is_that_of_fleiss(kind: str, power: int) -> None:
+@pytest.mark.parametrize("kind", ["none", "linear", "quadratic"])
+@pytest.mark.parametrize("cases", [20, 90])
+def test_the_interval_of_kappa_is_that_of_the_formulas(kind: str, cases: int) -> None:
     rng = np.random.default_rng(3)
-    truth = rng.integers(0, 4, 90)
-    said = np.where(rng.random(90) < 0.6, truth, rng.integers(0, 4, 90))
+    truth = rng.integers(0, 4, cases)
+    said = np.where(rng.random(cases) < 0.6, truth, rng.integers(0, 4, cases))
+    weights = None if kind == "none" else kind
+    value = float(cohen_kappa_score(truth, said, labels=range(4), weights=weights))
+    without = [
+        float(cohen_kappa_score(np.delete(truth, k), np.delete(said, k), labels=range(4), weights=weights))
+        for k in range(cases)
+    ]
+    apart = [one - sum(without) / cases for one in without]
+    second, fourth = (sum(one**power for one in apart) / cases for power in (2, 4))
+    # The variance is a mean of squares: its own is (fourth - second^2) / n, that of a chi-squared over its freedom is
+    # 2 second^2 / freedom.
+    freedom = 2 * second**2 / ((fourth - second**2) / cases)
+    error = math.sqrt((cases - 1) / cases * sum(one**2 for one in apart))
+    z, half = math.atanh(value), student.ppf(0.975, freedom) * error / (1 - value**2)
     found = kappa_interval(said, truth, 4, kind)
-    half = 1.959964 * slow_kappa_error(said.tolist(), truth.tolist(), 4, power)
-    assert (found.low, found.high) == pytest.approx((found.estimate - half, found.estimate + half), abs=1e-6)
+    assert found.estimate == pytest.approx(value)
+    assert (found.low, found.high) == pytest.approx((math.tanh(z - half), math.tanh(z + half)), abs=1e-9)
+    wider = kappa_interval(said, truth, 4, kind, level=0.99)
+    assert wider.low < found.low
+    assert wider.high > found.high
 
 
-def test_the_interval_of_kappa_holds_as_often_as_it_says() -> None:
+def test_the_error_of_kappa_is_nearly_that_of_fleiss_cohen_and_everitt() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 4, 2000)
+    said = np.where(rng.random(2000) < 0.6, truth, rng.integers(0, 4, 2000))
+    for kind, apart in (("none", None), ("quadratic", 1 - kappa_weights(4, "quadratic"))):
+        published = float(cohens_kappa(confusion_matrix(said, truth, 4), weights=apart).std_kappa)
+        found = kappa_interval(said, truth, 4, kind)
+        error = (math.atanh(found.high) - math.atanh(found.low)) / 2 / 1.96 * (1 - found.estimate**2)
+        assert error == pytest.approx(published, rel=0.005)
+
+
+@pytest.mark.parametrize(("kind", "cases"), [("none", 150), ("quadratic", 150), ("quadratic", 60)])
+def test_the_interval_of_kappa_holds_as_often_as_it_says(kind: str, cases: int) -> None:
     rng = np.random.default_rng(5)
     chances = np.array([[0.35, 0.06, 0.02], [0.05, 0.2, 0.05], [0.01, 0.06, 0.2]])
-    places = rng.choice(9, size=(2000, 150), p=chances.ravel())
-    row, column = chances.sum(1), chances.sum(0)
-    chance = (row * column).sum()
-    true = (np.trace(chances) - chance) / (1 - chance)
-    covered = [true in kappa_interval(draw % 3, draw // 3, 3) for draw in places]
-    assert 0.94 <= np.mean(covered) <= 0.965
+    places = rng.choice(9, size=(2000, cases), p=chances.ravel())
+    weights = kappa_weights(3, kind)
+    chance = (chances.sum(1)[:, None] * chances.sum(0) * weights).sum()
+    true = ((chances * weights).sum() - chance) / (1 - chance)
+    covered = [true in kappa_interval(draw % 3, draw // 3, 3, kind) for draw in places]
+    assert 0.935 <= np.mean(covered) <= 0.97
 
 
 def test_kappa_of_one_class_and_of_full_agreement() -> None:
@@ -171,6 +196,61 @@ def test_kappa_of_one_class_and_of_full_agreement() -> None:
     all_right = kappa_interval(np.array([0, 1, 2]), np.array([0, 1, 2]), 3)
     assert all_right.estimate == 1
     assert not all_right.known
+    opposite = kappa_interval(np.array([0, 1] * 5), np.array([1, 0] * 5), 2)
+    assert opposite.estimate == -1
+    assert not opposite.known
+    one_sided = kappa_interval(np.zeros(6, np.int64), np.array([0, 0, 0, 1, 1, 2]), 3)
+    assert one_sided.estimate == pytest.approx(0)
+    assert not one_sided.known
+    one_apart = kappa_interval(np.array([0] * 9 + [2]), np.array([0] * 9 + [1]), 3)  # without it there is no kappa
+    assert one_apart.estimate == pytest.approx((0.9 - 0.81) / (1 - 0.81))
+    assert not one_apart.known
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["none", "linear", "quadratic"]))
+def test_the_interval_of_kappa_lies_about_it_within_its_range(seed: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    said, truth = rng.integers(0, 3, (2, int(rng.integers(1, 12))))
+    found = kappa_interval(said, truth, 3, kind)
+    if found.known:
+        assert -1 <= found.low <= found.estimate <= found.high <= 1
+    other = kappa_interval(truth, said, 3, kind)
+    assert (other.low, other.high) == pytest.approx((found.low, found.high), nan_ok=True)
+
+
+@pytest.mark.parametrize(("arm", "error", "cov2"), [(0, 0.00101410, 0.00048396), (1, 0.00059047, 0.00020419)])
+@pytest.mark.parametrize("least", [0.0, -1.0])
+def test_an_arm_on_the_logit_scale_keeps_the_published_error_and_freedom(
+    arm: int, error: float, cov2: float, least: float
+) -> None:
+    covariance = covariance_of(1, 5, error, 0, cov2, 0)
+    for random in (True, False):
+        plain = arm_estimate(AREAS[arm], covariance, random_readers=random)
+        found = arm_estimate(AREAS[arm], covariance, random_readers=random, least=least)
+        assert (found.error, found.freedom) == (plain.error, plain.freedom)
+        bounds = slow_bounds(float(AREAS[arm].mean()), plain.error, plain.freedom, least)
+        assert (found.interval.low, found.interval.high) == pytest.approx(bounds, abs=1e-7)
+        assert least < found.interval.low < plain.interval.low  # skewed: farther down than up
+        assert found.interval.high < 1
+
+
+def test_the_degrees_of_freedom_are_those_of_hillis_and_a_negative_covariance_counts_as_none() -> None:
+    figures = np.array([0.8, 0.85, 0.9, 0.97])
+    square = float(figures.var(ddof=1))
+    for cov2 in (0.0004, 0.0, -0.0004):
+        found = arm_estimate(figures, covariance_of(1, 4, 0.001, 0, cov2, 0))
+        spread = square + 4 * max(cov2, 0)
+        assert found.error == pytest.approx(math.sqrt(spread / 4))
+        assert found.freedom == pytest.approx(spread**2 / (square**2 / 3))
+    assert found.freedom == pytest.approx(3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, 1.0])
+def test_an_arm_whose_readers_never_differ_has_no_bounds(value: float) -> None:
+    found = arm_estimate(np.full(4, value), np.zeros((4, 4)), least=0.0)
+    assert found.interval.estimate == pytest.approx(value)
+    assert not found.interval.known
+    assert math.isnan(found.p)
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
@@ -236,13 +316,16 @@ def test_intervals_of_shares_hold_as_often_as_they_say() -> None:
     often = np.mean([hits(rng, 0.4, 400, 400).mean(axis=(1, 2)) for _ in range(20)], axis=0)
     true = float(often[1] - often[0])
     reader, case = (np.tile(a.ravel(), 2) for a in np.meshgrid(range(6), range(80), indexing="ij"))
-    crossed, clustered = 0, 0
+    crossed, clustered, arm = 0, 0, 0
     for _ in range(draws):
         right = hits(rng, 0.4).astype(float)
         merits = [mean(of) for of in right.reshape(12, 80)]
         figures = np.array([merit.value for merit in merits]).reshape(2, 6)
-        crossed += true in difference(figures, jackknife_covariance(np.stack([m.left_out for m in merits]))).interval
+        covariance = jackknife_covariance(np.stack([m.left_out for m in merits]))
+        crossed += true in difference(figures, covariance).interval
+        arm += float(often[1]) in arm_estimate(figures[1], covariance[6:, 6:], least=0.0).interval
         clustered += true in pooled_difference(mean(right[0].ravel()), mean(right[1].ravel()), reader, case).interval
+    assert 0.93 <= arm / draws <= 0.97
     assert 0.93 <= crossed / draws <= 0.985  # the analysis errs to the safe side with few readers
     assert 0.93 <= clustered / draws <= 0.985
 

@@ -189,6 +189,21 @@ def test_where_all_is_right_the_interval_is_that_of_as_many_cases(tmp_path: Path
     assert "says the same of every case" in measure_arm(study, "kappa (labels)", "aided").note
 
 
+def test_an_arm_has_its_interval_on_the_logit_scale_and_a_difference_has_not(tmp_path: Path) -> None:
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
+    for name in ("sensitivity (ASC-US+)", "AUC (ASC-US+)", "kappa (labels, quadratic weights)"):
+        arm = measure_arm(study, name, "aided").estimate
+        assert arm is not None
+        value, low, high = arm.interval.estimate, arm.interval.low, arm.interval.high
+        scale = (lambda p: math.atanh(p)) if "kappa" in name else (lambda p: math.log(p / (1 - p)))
+        assert scale(high) - scale(value) == pytest.approx(scale(value) - scale(low))
+        assert arm.interval.method.endswith("Fisher's z" if "kappa" in name else "logit")
+        both = measure_difference(study, name, "unaided", "aided").estimate
+        assert both is not None
+        middle = (both.interval.low + both.interval.high) / 2
+        assert middle == pytest.approx(both.interval.estimate)
+
+
 def test_arms_to_compare(tmp_path: Path) -> None:
     study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
     assert compared_arms(study) == ("unaided", "aided")

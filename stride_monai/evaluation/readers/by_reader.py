@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.inter_rater import cohens_kappa
 
 from stride_monai.bethesda import LABELS
+from stride_monai.evaluation.readers.merits import jackknife_covariance, kappa
 from stride_monai.evaluation.readers.study import OPEN, Study
-from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, normal_interval, wilson
+from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, logit_interval, wilson
 from stride_monai.metrics.cell import confusion_matrix
-from stride_monai.metrics.kappa import cohen_kappa, fleiss_kappa, kappa_weights
+from stride_monai.metrics.kappa import fleiss_kappa
 
 __all__ = [
     "FEWEST_BY_NORMAL",
@@ -32,6 +32,7 @@ __all__ = [
 Ints = NDArray[np.int64]
 FEWEST_BY_NORMAL = 25
 """Discordant pairs below which McNemar's test is the exact binomial one."""
+_NOTHING = 1e-12  # rounding
 
 
 class ReaderInArm(NamedTuple):
@@ -77,28 +78,32 @@ class McNemar(NamedTuple):
 
 
 def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", level: float = LEVEL) -> Interval:
-    """Cohen's kappa of class indices ``[n]`` with the normal interval of Fleiss, Cohen and Everitt 1969 (statsmodels).
+    """Cohen's kappa of class indices ``[n]`` with an interval on the scale of Fisher's z.
+
+    The variance is the jackknife's. The normal interval of Fleiss, Cohen and Everitt 1969 is too narrow with weights,
+    where a few cases of far classes make most of the variance. Student's t allows for that: its degrees of freedom are
+    those of a chi-squared law that varies as the variance does (Satterthwaite 1946), twice n over kurtosis less 1.
 
     Args:
         kind: of :func:`~stride_monai.metrics.kappa.kappa_weights`.
 
     Returns:
-        NaN where there is no case, or both say one and the same class of all; no bounds where they agree in all.
+        NaN where there is no case, or both say one and the same class of all; no bounds where they agree in all, or
+        would say one class of all without one of the cases.
     """
-    method = "Fleiss-Cohen-Everitt"
-    table = confusion_matrix(said, truth, classes)
-    used = np.flatnonzero(table.sum(axis=0) + table.sum(axis=1))
-    if len(used) < 2:
+    method = "jackknife, Fisher's z"
+    if not len(said):
         return Interval(math.nan, level=level, method=method)
-    weights = kappa_weights(classes, kind)
-    estimate = float(cohen_kappa(table, weights))
-    with np.errstate(invalid="ignore"):  # rounding makes a variance of 0 negative
-        apart = None if kind == "none" else 1 - weights[np.ix_(used, used)]
-        variance = float(cohens_kappa(table[np.ix_(used, used)], weights=apart).var_kappa)
-    if not variance > 1e-12:
-        return Interval(estimate, level=level, method=method)
-    whole = normal_interval(estimate, math.sqrt(variance), level, method)
-    return Interval(whole.estimate, max(whole.low, -1.0), min(whole.high, 1.0), level, method)
+    with np.errstate(invalid="ignore"):  # without the only case there is no kappa
+        found = kappa(said, truth, classes, kind)
+    apart = found.left_out - found.left_out.mean()
+    squares = float((apart**2).sum())
+    if not squares > _NOTHING:  # NaN, too
+        return Interval(found.value, level=level, method=method)
+    kurtosis = len(apart) * float((apart**4).sum()) / squares**2
+    freedom = 2 * len(apart) / (kurtosis - 1) if kurtosis > 1 + _NOTHING else math.inf
+    error = math.sqrt(float(jackknife_covariance(found.left_out[None])[0, 0]))
+    return logit_interval(found.value, error, level, method, least=-1.0, freedom=freedom)
 
 
 def readers_in_arms(study: Study, group: str, level: float = LEVEL) -> Iterator[ReaderInArm]:

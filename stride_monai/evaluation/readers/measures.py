@@ -190,7 +190,7 @@ def _by_readers(
     if not (np.isfinite(figures).all() and np.isfinite(covariance).all()):
         return _ONE_CLASS
     if arms == 1:
-        return multireader.arm_estimate(figures[0], covariance, level=level)
+        return multireader.arm_estimate(figures[0], covariance, level=level, least=measure.least)
     return multireader.difference(figures, covariance, level=level)
 
 

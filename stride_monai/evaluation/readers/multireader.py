@@ -95,12 +95,20 @@ def difference(
 
 
 def arm_estimate(
-    figures: Floats, covariance: Floats, random_readers: bool | None = None, level: float = LEVEL
+    figures: Floats,
+    covariance: Floats,
+    random_readers: bool | None = None,
+    level: float = LEVEL,
+    least: float | None = None,
 ) -> Estimate:
     """The mean over readers of one arm.
 
+    OR-DBM MRMC prints the interval about the mean itself. That is too low where readers are few and figures near 1, so
+    that reports take the one on the logit scale, with the same error and the same degrees of freedom.
+
     Args:
         figures: ``[readers]``. covariance: ``[readers, readers]``. random_readers, level: as of :func:`difference`.
+        least: the lowest value that the figure can have, for the interval on the logit scale; None for the plain one.
     """
     readers = len(figures)
     part = components(figures[None], covariance)
@@ -112,6 +120,5 @@ def arm_estimate(
             freedom = spread**2 / (part.readers**2 / (readers - 1))
     else:
         spread = part.error + (readers - 1) * common
-    return estimate_of(
-        float(figures.mean()), spread / readers, freedom, random_readers, METHOD, test=False, level=level
-    )
+    mean, variance = float(figures.mean()), spread / readers
+    return estimate_of(mean, variance, freedom, random_readers, METHOD, test=False, level=level, least=least)

@@ -109,8 +109,9 @@ def _readers(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
                 "Same labels",
             ],
             rows,
-            "Wilson's intervals of shares, Fleiss' of kappas. Weighted kappa: of the labels, quadratic weights. Same "
-            "labels: share of the reads that name the very labels of the panel, composite ones included.",
+            "Wilson's intervals of shares; the jackknife's of kappas, on Fisher's z. Weighted kappa: of the labels, "
+            "quadratic weights. Same labels: share of the reads that name the very labels of the panel, composite ones "
+            "included.",
         )
     ]
     if summary.tests and summary.compared:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import expit
+from scipy.stats import norm, t
 from statsmodels.stats.proportion import proportion_confint
 
 from stride_monai.evaluation.reports import plain
@@ -173,19 +174,29 @@ def normal_interval(estimate: float, error: float, level: float = LEVEL, method:
     return Interval(float(estimate), float(estimate - half), float(estimate + half), level, method)
 
 
-def logit_interval(estimate: float, error: float, level: float = LEVEL, method: str = "logit") -> Interval:
-    """A normal interval of ``log(p / (1 - p))``, back on the scale of p: it never leaves 0 to 1.
+def logit_interval(
+    estimate: float,
+    error: float,
+    level: float = LEVEL,
+    method: str = "logit",
+    least: float = 0.0,
+    freedom: float = math.inf,
+) -> Interval:
+    """A normal or Student's interval of ``log((p - least) / (1 - p))``, back on the scale of p, whose range it never
+    leaves. With ``least`` -1 that is twice Fisher's z.
 
     Args:
-        estimate: p. error: standard error of p itself, not of its logit (delta method).
-        level: confidence level. method: what the interval says of itself.
+        estimate: p, ``least`` to 1. error: standard error of p itself, not of its logit (delta method).
+        level: confidence level. method: what the interval says of itself. least: 0 for shares and areas, -1 for kappa.
+        freedom: degrees of freedom of Student's t, infinite for the normal distribution.
 
     Returns:
-        No bounds where p is 0 or 1, since its logit is infinite.
+        No bounds where p is ``least`` or 1, since its logit is infinite.
     """
-    if not 0 < estimate < 1:
+    if not least < estimate < 1:
         return Interval(float(estimate), level=level, method=method)
-    middle = math.log(estimate / (1 - estimate))
-    half = normal_quantile(level) * error / (estimate * (1 - estimate))
-    low, high = (1 / (1 + np.exp(-(middle + side))) for side in (-half, half))
-    return Interval(float(estimate), float(low), float(high), level, method)
+    middle = math.log((estimate - least) / (1 - estimate))
+    slope = (1 - least) / ((estimate - least) * (1 - estimate))
+    half = float(t.ppf((1 + level) / 2, freedom)) * error * slope
+    low, high = (least + (1 - least) * float(expit(middle + side)) for side in (-half, half))
+    return Interval(float(estimate), low, high, level, method)
