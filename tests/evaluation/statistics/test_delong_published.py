@@ -12,7 +12,8 @@ from stride_monai.evaluation.statistics import auc_interval, compare_auc, delong
 
 # Ovarian cancer: albumin, total protein, K-G score, and whether surgery helped. The example of DeLong, DeLong and
 # Clarke-Pearson (Biometrics 1988;44:837-45) as SAS/STAT's User's Guide has it, "Comparing Receiver Operating
-# Characteristic Curves" of PROC LOGISTIC, with what it prints:
+# Characteristic Curves" of PROC LOGISTIC. The data were read there; what it prints was written down from memory and
+# has still to be held against the page:
 # https://support.sas.com/documentation/cdl/en/statug/68162/HTML/default/statug_logistic_examples08.htm
 OVARIAN = """
 3.0 5.8 10 0   3.2 6.3  5 1   3.9 6.8  3 1   2.8 4.8  6 0   3.2 5.8  3 1   0.9 4.0  5 0   2.5 5.7  8 0   1.6 5.6  5 1
