@@ -11,17 +11,11 @@ from stride_monai.errors import ConfigError
 
 __all__ = [
     "BundlesOption",
-    "ClassifierOption",
-    "DetectorOption",
-    "DeviceOption",
     "ImageOption",
     "MapOption",
     "MppOption",
-    "OperatingPointOption",
     "OutOption",
     "PlaneOption",
-    "ProfileOption",
-    "QualityOption",
     "TruthMapOption",
     "WeightsOption",
 ]
@@ -72,33 +66,7 @@ PlaneOption = Annotated[
         help="Which focal plane, channel or time point of a file, from 1; the first. 'sharpest': at each pixel.",
     ),
 ]
-QualityOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--quality",
-        metavar="NAME=NUMBER",
-        help="A threshold of the slide's quality, e.g. min_cells=2000; again for each (docs/slides.md).",
-    ),
-]
 MapOption = Annotated[
     Path | None, typer.Option("--map", help="YAML or JSON: what another system calls its columns and words.")
 ]
 TruthMapOption = Annotated[Path | None, typer.Option("--truth-map", help="The same for truth tables.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-ProfileOption = Annotated[str, typer.Option("--profile", help="tiny (weights shipped) or paper (your own weights).")]
-DetectorOption = Annotated[
-    str,
-    typer.Option("--detector", help="auto (fcos; yolo with --profile paper), fcos, yolo (extra yolo), or another."),
-]
-ClassifierOption = Annotated[
-    str,
-    typer.Option("--classifier", help="auto (coloradv where it has weights, else swift_mil), coloradv or swift_mil."),
-]
-OperatingPointOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--operating-point",
-        metavar="FILE",
-        help="Threshold of 'stride-monai operating-point', in place of that in the weights.",
-    ),
-]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,22 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stride_monai.cli.options import (
-    BundlesOption,
-    ClassifierOption,
-    DetectorOption,
-    DeviceOption,
-    ImageOption,
-    MppOption,
-    OperatingPointOption,
-    OutOption,
-    PlaneOption,
-    ProfileOption,
-    QualityOption,
-    WeightsOption,
-)
+from stride_monai.cli.grouped import with_groups
+from stride_monai.cli.options import OutOption
 from stride_monai.cli.rehearsal import rehearse
 from stride_monai.cli.run_bars import RunBars
+from stride_monai.cli.settings import Settings
 from stride_monai.cli.summary import say_stages, summarize
 from stride_monai.cli.terminal import plain, progress_bars, say
 from stride_monai.errors import ConfigError
@@ -36,8 +26,9 @@ from stride_monai.names import printable
 
 if TYPE_CHECKING:
     from stride_monai.run_index import Outcome
+    from stride_monai.screening.cluster import ClusterScreening
     from stride_monai.screening.config import ScreeningConfig
-    from stride_monai.screening.earlier import Earlier
+    from stride_monai.screening.crew import Crew
     from stride_monai.screening.guarded import Allowance
     from stride_monai.screening.inputs import SlideInput
     from stride_monai.screening.store import About
@@ -45,182 +36,160 @@ if TYPE_CHECKING:
 __all__ = ["screen"]
 
 
-def screen(
-    slides: Annotated[
-        list[str], typer.Argument(help="Slide files, URLs of some, folders, manifests (CSV, JSON), or bag files.")
-    ],
-    out: OutOption,
-    mpp: MppOption = None,
-    image: ImageOption = None,
-    plane: PlaneOption = None,
-    reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto",
-    device: DeviceOption = "auto",
-    runtime: Annotated[
-        str, typer.Option(help="On a CPU: torch, openvino (extra fast), onnx (extra onnx), or auto for the fastest.")
-    ] = "torch",
-    profile: ProfileOption = "tiny",
-    detector: DetectorOption = "auto",
-    rerank: Annotated[
-        bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")
-    ] = False,
-    reranker: Annotated[
-        str, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it.")
-    ] = "cell_cls",
-    candidates: Annotated[
-        int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
-    ] = None,
-    classifier: ClassifierOption = "auto",
-    descriptions: Annotated[
-        bool | None,
-        typer.Option(help="Say in words why each cell is suspicious. Default: where text_align has weights."),
-    ] = None,
-    bundles: BundlesOption = None,
-    weights: WeightsOption = None,
-    operating_point: OperatingPointOption = None,
-    quality: QualityOption = None,
+@dataclass(frozen=True)
+class RunOptions:
+    """How slides are gone through; nothing here changes the findings of one."""
+
     slide_timeout: Annotated[
         float | None,
         typer.Option(help="Seconds after which a slide fails, 0 for never; an hour, or 10 s a tile if that is more."),
-    ] = None,
+    ] = None
     slide_memory: Annotated[
         float | None,
         typer.Option(help="GiB of memory above which a slide fails, 0 for any; 80 % of this machine's, 4 at least."),
-    ] = None,
+    ] = None
     writers: Annotated[
         str | None,
         typer.Option(
             metavar="NAME,...", help="Files of each slide: findings, cells, overlay, report, or a plug-in's; all."
         ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False,
+    ] = None
+    overwrite: Annotated[bool, typer.Option(help="Screen again what is already done.")] = False
     retry_failed: Annotated[
         bool,
         typer.Option(
             "--retry-failed", help="Only what failed or is missing; what the index has as done is not checked."
         ),
-    ] = False,
+    ] = False
     workers: Annotated[
         int, typer.Option(help="Slides at once, a process and, where there are several, a GPU each.")
-    ] = 1,
+    ] = 1
     cluster: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
             help="A Ray cluster that does the work (extra cluster): auto, HOST:PORT; --workers on each machine.",
         ),
-    ] = None,
+    ] = None
     mirror: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
             help="Send the results to s3://, gs://, memory:// ... too (extra remote), each slide when it is finished.",
         ),
-    ] = None,
+    ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be screened and how long it should take.")
-    ] = False,
+    ] = False
     profile_stages: Annotated[
         bool, typer.Option("--profile-stages", help="Say at the end what share of the time each stage took.")
-    ] = False,
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.retry_failed and self.overwrite:
+            raise ConfigError("--retry-failed keeps what is done, --overwrite does not", "leave one of the two out")
+
+    @property
+    def names(self) -> list[str] | None:
+        """The writers, by name; None for all."""
+        return None if self.writers is None else [name.strip() for name in self.writers.split(",") if name.strip()]
+
+    def allowance(self) -> Allowance:
+        from stride_monai.screening.guarded import Allowance
+
+        return Allowance(_limit("--slide-timeout", self.slide_timeout), _limit("--slide-memory", self.slide_memory))
+
+    def check(self, device: str) -> None:
+        """Refuse a wrong value before slides are looked for.
+
+        Raises:
+            ConfigError: naming the option.
+        """
+        from stride_monai.exporters.writers import WRITERS
+        from stride_monai.screening.crew import environments
+
+        WRITERS.check(*self.names or ())
+        self.allowance()
+        environments(self.workers, device)
+
+
+@with_groups
+def screen(
+    slides: Annotated[
+        list[str], typer.Argument(help="Slide files, URLs of some, folders, manifests (CSV, JSON), or bag files.")
+    ],
+    out: OutOption,
+    settings: Settings,
+    run: RunOptions,
 ) -> None:
     """Screen slides: suspicious cells, slide probabilities, a report for each slide.
 
     A run that was stopped is taken up by the same command. The exit status is 1 if any slide failed.
     """
-    from stride_monai.exporters.writers import WRITERS
-    from stride_monai.screening.config import ScreeningConfig, parse_quality, parse_weights
-    from stride_monai.screening.crew import environments
-    from stride_monai.screening.earlier import read_earlier
-    from stride_monai.screening.guarded import Allowance
     from stride_monai.screening.inputs import collect
-    from stride_monai.screening.store import check_config
 
-    if retry_failed and overwrite:
-        raise ConfigError("--retry-failed keeps what is done, --overwrite does not", "leave one of the two out")
-    config = ScreeningConfig(
-        mpp=mpp,
-        image=image,
-        plane=plane,
-        reader=reader,
-        device=device,
-        runtime=runtime,
-        profile=profile,
-        detector=detector,
-        rerank=rerank,
-        reranker=reranker,
-        candidates=candidates,
-        classifier=classifier,
-        descriptions=descriptions,
-        bundles=bundles,
-        weights=parse_weights(weights or []),
-        operating_point=operating_point,
-        quality=parse_quality(quality or []),
-    )
-    check_config(config)
-    names = None if writers is None else [name.strip() for name in writers.split(",") if name.strip()]
-    WRITERS.check(*names or ())
-    allowance = Allowance(_limit("--slide-timeout", slide_timeout), _limit("--slide-memory", slide_memory))
-    environments(workers, device)
+    config = settings.config()
+    run.check(config.device)
     paths = _local(slides)
-    named = [*paths, *chain(*config.weights.values()), *([operating_point] if operating_point else [])]
     items = collect(paths)
-    if dry_run:
-        return rehearse(config, items, out, workers, overwrite)
-    earlier = read_earlier(out) if retry_failed else None
-    outcomes, about = _run(config, items, named, out, names, allowance, overwrite, workers, earlier, cluster, mirror)
+    if run.dry_run:
+        return rehearse(config, items, out, run.workers, run.overwrite)
+    point = [config.operating_point] if config.operating_point else []
+    outcomes, about = _run(config, items, [*paths, *chain(*config.weights.values()), *point], out, run)
     summarize(outcomes, out, about)
-    if profile_stages:
+    if run.profile_stages:
         say_stages(outcomes)
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
 def _run(
-    config: ScreeningConfig,
-    items: Sequence[SlideInput],
-    named: Sequence[Path],
-    out: Path,
-    writers: Sequence[str] | None,
-    allowance: Allowance,
-    overwrite: bool,
-    workers: int,
-    earlier: Earlier | None,
-    cluster: str | None,
-    mirror: str | None,
+    config: ScreeningConfig, items: Sequence[SlideInput], named: Sequence[Path], out: Path, run: RunOptions
 ) -> tuple[list[Outcome], About | None]:
-    """The outcome of each slide, and what screened."""
-    from stride_monai.exporters.writers import load_writers
+    """The outcome of each slide, and what screened.
+
+    Args:
+        named: the files that the user named; nothing is written over them.
+    """
     from stride_monai.runs.runners import Threads, serial
     from stride_monai.screening.batch import Tell, run_slides
-    from stride_monai.screening.cluster import ClusterScreening, Remote
-    from stride_monai.screening.crew import Crew, environments
-    from stride_monai.screening.guarded import GuardedScreening
+    from stride_monai.screening.earlier import read_earlier
     from stride_monai.screening.mirror import mirrored
     from stride_monai.screening.pace import remember
     from stride_monai.slides.urls import without_secrets
 
-    # Programs of a cluster run in other folders.
-    config, out = (config.absolute(), out.absolute()) if cluster else (config, out)
-    load, command = partial(load_writers, writers), [printable(without_secrets(word)) for word in sys.argv]
+    out = out.absolute() if run.cluster else out  # its programs run in other folders
+    command = [printable(without_secrets(word)) for word in sys.argv]
+    earlier = read_earlier(out) if run.retry_failed else None
     with progress_bars() as progress:
         bars = RunBars(progress, len(items))
-        crew: Crew | ClusterScreening
-        if cluster:
-            crew = ClusterScreening(Remote(config, out, overwrite, load, allowance), cluster, workers, bars.node)
-            slots = crew.slots
-        else:
-            make = partial(GuardedScreening, config, out, overwrite, load, allowance.shared(workers), bars.load)
-            crew, slots = Crew(make, environments(workers, config.device)), workers
+        crew, slots = _crew(config, out, run, bars)
         with if_stopped(bars.so_far), crew:
             if crew.note:
                 bars.note(crew.note)
             runner = serial if slots == 1 else Threads(slots, crew.abandon)
-            with mirrored(out, mirror, bars.done) as done:
+            with mirrored(out, run.mirror, bars.done) as done:
                 tell = Tell(bars.progress, done, bars.note)
                 run_slides(crew, items, out, command, named, tell, runner, earlier)
-    if not cluster:  # whose machines may be others tomorrow
-        remember(config, workers, bars.outcomes)
+    if not run.cluster:  # whose machines may be others tomorrow
+        remember(config, run.workers, bars.outcomes)
     return bars.outcomes, crew.about
+
+
+def _crew(config: ScreeningConfig, out: Path, run: RunOptions, bars: RunBars) -> tuple[Crew | ClusterScreening, int]:
+    """What screens, and how many slides at once."""
+    from stride_monai.exporters.writers import load_writers
+    from stride_monai.screening.cluster import ClusterScreening, Remote
+    from stride_monai.screening.crew import Crew, environments
+    from stride_monai.screening.guarded import GuardedScreening
+
+    load, allowance = partial(load_writers, run.names), run.allowance()
+    if run.cluster:
+        remote = Remote(config.absolute(), out, run.overwrite, load, allowance)
+        cluster = ClusterScreening(remote, run.cluster, run.workers, bars.node)
+        return cluster, cluster.slots
+    make = partial(GuardedScreening, config, out, run.overwrite, load, allowance.shared(run.workers), bars.load)
+    return Crew(make, environments(run.workers, config.device)), run.workers
 
 
 def _local(slides: Sequence[str]) -> list[Path]:

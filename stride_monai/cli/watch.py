@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stride_monai.cli.options import (
-    BundlesOption,
-    ClassifierOption,
-    DetectorOption,
-    DeviceOption,
-    MppOption,
-    OperatingPointOption,
-    OutOption,
-    PlaneOption,
-    ProfileOption,
-    QualityOption,
-    WeightsOption,
-)
+from stride_monai.cli.grouped import with_groups
+from stride_monai.cli.options import OutOption
+from stride_monai.cli.settings import Settings
 from stride_monai.cli.terminal import plain, say
 from stride_monai.errors import ConfigError
 from stride_monai.guard import if_stopped
@@ -33,26 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 
+@with_groups
 def watch(
     folder: Annotated[
         Path, typer.Argument(help="The folder into which slides come, and its subfolders; results lie elsewhere.")
     ],
     out: OutOption,
+    settings: Settings,
     port: Annotated[int, typer.Option(help="Of /metrics and /healthz on 127.0.0.1; 0 for any that is free.")] = 9464,
     every: Annotated[float, typer.Option(help="Seconds between two looks at the folder.")] = 5.0,
     settle: Annotated[
         float, typer.Option(help="Seconds without a change after which a slide counts as copied.")
     ] = 10.0,
-    mpp: MppOption = None,
-    plane: PlaneOption = None,
-    device: DeviceOption = "auto",
-    profile: ProfileOption = "tiny",
-    detector: DetectorOption = "auto",
-    classifier: ClassifierOption = "auto",
-    bundles: BundlesOption = None,
-    weights: WeightsOption = None,
-    operating_point: OperatingPointOption = None,
-    quality: QualityOption = None,
 ) -> None:
     """Screen each slide that comes into a folder, once it is complete, until it is stopped.
 
@@ -60,27 +42,13 @@ def watch(
     """
     from stride_monai.exporters.writers import load_writers
     from stride_monai.screening.batch import Tell
-    from stride_monai.screening.config import ScreeningConfig, parse_quality, parse_weights
     from stride_monai.screening.guarded import GuardedScreening
-    from stride_monai.screening.store import check_config
     from stride_monai.screening.vitals import Vitals, served
     from stride_monai.screening.watching import Patience, watch_folder
 
     if not every > 0 or not settle >= 0:
         raise ConfigError(f"invalid --every {every} or --settle {settle}", "give seconds")
-    config = ScreeningConfig(
-        mpp=mpp,
-        plane=plane,
-        device=device,
-        profile=profile,
-        detector=detector,
-        classifier=classifier,
-        bundles=bundles,
-        weights=parse_weights(weights or []),
-        operating_point=operating_point,
-        quality=parse_quality(quality or []),
-    )
-    check_config(config)
+    config = settings.config()
     command, vitals = [printable(word) for word in sys.argv], Vitals(alive=max(120.0, 10 * every))
     counts = {"done": 0}
 

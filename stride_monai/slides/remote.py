@@ -34,8 +34,8 @@ class RemoteError(SlideError):
     """A slide cannot be fetched. No fault of the slide's: it fails as a whole and is worth another try."""
 
 
-class _NoRangesError(Exception):
-    """The server sends whole files only."""
+class _NoRangesError(RemoteError):
+    """The server sends whole files only. Where parts of a slide had come before, the slide fails as a whole."""
 
 
 class RemoteBytes(FileBytes):
@@ -92,7 +92,7 @@ class RemoteBytes(FileBytes):
     def _range(self, start: int, end: int) -> bytes:
         data = bytes(self._files.cat_file(self._place, start=start, end=end))
         if len(data) == self.size and end - start != self.size:
-            raise _NoRangesError
+            raise _NoRangesError(f"{self.name}: the server sends whole files only", _TRY_AGAIN)
         if len(data) != end - start:
             raise OSError(f"{len(data)} bytes came instead of {end - start}")
         return data
@@ -119,7 +119,7 @@ class RemoteBytes(FileBytes):
         for wait in (*_WAITS, None):
             try:
                 return ask()
-            except (_NoRangesError, StrideError):
+            except StrideError:
                 raise
             except (FileNotFoundError, PermissionError) as error:
                 why = "is not there" if isinstance(error, FileNotFoundError) else "may not be read"
@@ -146,10 +146,13 @@ def open_remote(url: str, reader: str = AUTO, choice: PictureChoice | None = Non
         try:
             tiff = TiffReader(name, choice, file)
             return upright_reader(tiff, tiff.orientation), name
-        except (RemoteError, MissingExtraError):
+        except _NoRangesError:
+            pass  # the copy is read in its place
+        except RemoteError:
             raise
-        except (StrideError, _NoRangesError):
-            pass  # not a TIFF, or one of another reader: all that is left says what is wrong with the copy
+        except SlideError:  # not a TIFF, or one for another reader: those want a copy, and one of them says why not
+            if reader != AUTO:
+                raise
     return open_reader(file.whole(), reader, choice), name
 
 

@@ -14,7 +14,7 @@ from slide_files import textured, write_pyramid
 from web_server import Server, serving
 
 from stride_monai.cli.screen import _local
-from stride_monai.errors import ConfigError, RegionError, SlideError
+from stride_monai.errors import ConfigError, OutputError, RegionError, SlideError
 from stride_monai.screening.inputs import one_input
 from stride_monai.slides import block_cache, open_slide, remote
 from stride_monai.slides.block_cache import FolderCache
@@ -108,6 +108,39 @@ def test_what_needs_a_path_is_fetched_whole(server: Server, ranges: bool) -> Non
         assert len(server.requests) == number, "the copy is still there"
     with open_slide(url) as far:
         assert np.array_equal(far.read(WHOLE), ARRAY)
+
+
+def test_a_server_that_no_longer_sends_parts_fails_the_slide_and_no_region(server: Server) -> None:
+    url, _ = slide(server)
+    with open_slide(url) as far:
+        server.ranges = False
+        with pytest.raises(RemoteError, match=r"a\.tif: the server sends whole files only: .*try again") as caught:
+            far.read(WHOLE)
+    assert not isinstance(caught.value, RegionError)
+
+
+def test_what_the_reader_that_was_asked_for_cannot_open_is_not_fetched(server: Server, tmp_path: Path) -> None:
+    url, path = slide(server)
+    path.write_bytes(b"no TIFF at all" * 100_000)
+    with pytest.raises(SlideError, match=r"a\.tif: not a TIFF"):
+        open_slide(url, reader="tiff")
+    assert sum(last - first + 1 for first, last in filter(None, server.requests)) <= 1 << 16
+    assert None not in server.requests
+    assert not list((tmp_path / "cache").glob("*.whole"))
+    with pytest.raises(SlideError, match=r"a\.tif is no slide"):
+        open_slide(url)  # any other reader may know it
+
+
+def test_a_cache_that_cannot_be_written_is_what_is_said(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, _ = slide(server)
+
+    def full(*_: object) -> None:
+        raise OutputError("the cache cannot be written", "free some of the disk")
+
+    monkeypatch.setattr(FolderCache, "keep", full)
+    with pytest.raises(OutputError, match="free some of the disk"):
+        open_slide(url)
+    assert len(server.requests) == 1, "and no copy of the whole slide is asked for"
 
 
 def test_a_file_that_was_replaced_is_fetched_anew(server: Server) -> None:
