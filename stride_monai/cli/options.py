@@ -61,9 +61,10 @@ PlaneOption = Annotated[
     Any,
     typer.Option(
         "--plane",
-        metavar="N|sharpest",
+        metavar="N|sharpest|union",
         parser=_plane,
-        help="Which focal plane, channel or time point of a file, from 1; the first. 'sharpest': at each pixel.",
+        help="Which focal plane, channel or time point of a file, from 1; the first. 'sharpest': at each pixel. "
+        "'union': cells of all planes.",
     ),
 ]
 MapOption = Annotated[

@@ -81,14 +81,16 @@ class Detections:
 
 
 class _Looked(NamedTuple):
-    """A tile as a reading thread hands it over: its pixels and what was measured of it, or why it cannot be decoded.
+    """A tile as a reading thread hands it over.
 
     Attributes:
+        pictures: its pixels, of each focal plane that is looked at; none where it cannot be decoded.
+        quality: what was measured of it, of all planes merged.
         seconds: that reading and measuring took.
     """
 
     tile: Tile
-    pixels: Pixels | None
+    pictures: Sequence[Pixels]
     quality: TileQuality | None
     seconds: tuple[float, float]
 
@@ -100,6 +102,10 @@ class SlideDetectionInferer:
     cell alike in every tile gives the same cells, up to 4 tile px smaller than the overlap (60 px of 64), wherever the
     tile grid starts (see :mod:`stride_monai.inferers.nms`);
     a real network sees a cell's surroundings, and then the weak boxes depend on it.
+
+    Where a slide has several focal planes to be looked at (:attr:`~stride_monai.slides.Slide.planes`), cells are sought
+    on each; boxes of one cell on two planes are one, as those of two tiles are. What is measured of the slide is
+    measured on the planes merged.
 
     Args:
         tile_px, tile_mpp, overlap_px: the tile grid (METHOD section 3).
@@ -163,10 +169,11 @@ class SlideDetectionInferer:
             for done, (look, detected) in enumerate(found, start=1):
                 seconds = (seconds[0] + look.seconds[0], seconds[1] + look.seconds[1])
                 kind = Ground.UNREADABLE
-                if look.pixels is not None and look.quality is not None and detected is not None:
+                if look.quality is not None:
                     measured.append(look.quality)
                     kind = Ground.OUT_OF_FOCUS if look.quality.blurred(out_of_focus) else Ground.READ
-                    stream.push(*_placed(detected, look.tile.box, look.pixels.shape[1], slide, foreground))
+                for pixels, one in zip(look.pictures, detected, strict=True):
+                    stream.push(*_placed(one, look.tile.box, pixels.shape[1], slide, foreground))
                 places.append((_placed_core(self.core(look.tile.box, slide), look.tile.box, self.tile_px), kind))
                 clock.lap("detect")
                 if progress is not None:
@@ -227,25 +234,26 @@ class SlideDetectionInferer:
         start = time.perf_counter()
         try:
             pixels = slide.read(tile.box, self.tile_mpp)
+            pictures = [plane.read(tile.box, self.tile_mpp) for plane in slide.planes] or [pixels]
         except RegionError:
-            return _Looked(tile, None, None, (time.perf_counter() - start, 0.0))
+            return _Looked(tile, (), None, (time.perf_counter() - start, 0.0))
         read = time.perf_counter()
         quality = measure_tile(pixels, self.tile_mpp, self.core(tile.box, slide))
-        return _Looked(tile, pixels, quality, (read - start, time.perf_counter() - read))
+        return _Looked(tile, pictures, quality, (read - start, time.perf_counter() - read))
 
     def _found(
         self, network: TileDetector, looked: Iterator[_Looked]
-    ) -> Generator[tuple[_Looked, TileDetections | None], None, None]:
-        """Each tile with its detections, in order; None where it cannot be decoded."""
+    ) -> Generator[tuple[_Looked, list[TileDetections]], None, None]:
+        """Each tile with the detections of each of its pictures, in order."""
         if not _on_cpu(network):
             while batch := list(islice(looked, self.batch_size)):
-                found = iter(self._on_device(network, [look.pixels for look in batch if look.pixels is not None]))
-                yield from ((look, None if look.pixels is None else next(found)) for look in batch)
+                found = self._on_device(network, [pixels for look in batch for pixels in look.pictures])
+                yield from ((look, list(islice(found, len(look.pictures)))) for look in batch)
             return
 
-        def each(look: _Looked) -> tuple[_Looked, TileDetections | None]:
+        def each(look: _Looked) -> tuple[_Looked, list[TileDetections]]:
             # One by one: what is found on a tile depends on no other.
-            return look, None if look.pixels is None else self._forward(network, look.pixels[None].copy())[0]
+            return look, [self._forward(network, pixels[None].copy())[0] for pixels in look.pictures]
 
         with (
             one_thread() as threads,
@@ -254,13 +262,13 @@ class SlideDetectionInferer:
         ):
             yield from done
 
-    def _on_device(self, network: TileDetector, tiles: Sequence[Pixels]) -> list[TileDetections]:
-        if not tiles:
-            return []
-        # Filled up to a full batch: a GPU library picks its kernels, and with them the rounding, by the batch's size.
-        stack = np.zeros((self.batch_size, *tiles[0].shape), np.uint8)
-        stack[: len(tiles)] = tiles
-        return self._forward(network, stack)[: len(tiles)]
+    def _on_device(self, network: TileDetector, tiles: Sequence[Pixels]) -> Iterator[TileDetections]:
+        for start in range(0, len(tiles), self.batch_size):
+            some = tiles[start : start + self.batch_size]
+            # Filled up to a full batch: a GPU library picks its kernels, and with them the rounding, by its size.
+            stack = np.zeros((self.batch_size, *some[0].shape), np.uint8)
+            stack[: len(some)] = some
+            yield from self._forward(network, stack)[: len(some)]
 
     def _forward(self, network: TileDetector, tiles: Pixels) -> list[TileDetections]:
         """Detections of tiles [B, H, W, 3]."""

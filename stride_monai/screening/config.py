@@ -13,7 +13,7 @@ from stride_monai.errors import ConfigError, check_name
 from stride_monai.files import config_hash, paths_of
 from stride_monai.inferers.adequacy import QualityRules
 from stride_monai.runtimes.choice import check_runtime
-from stride_monai.slides.protocol import SHARPEST
+from stride_monai.slides.protocol import MERGED
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
 
@@ -100,10 +100,10 @@ class ScreeningConfig:
         check_common(self.mpp, self.profile, self.device, self.weights)
         for name in ("candidates", "image", "plane"):
             number = getattr(self, name)
-            if number is not None and (number < 1 if isinstance(number, int) else number != SHARPEST):
+            if number is not None and (number < 1 if isinstance(number, int) else number not in MERGED):
                 raise ConfigError(
                     f"invalid {name} {number}",
-                    "give a whole number from 1" + (f", or {SHARPEST}" if name == "plane" else ""),
+                    "give a whole number from 1" + (f", or {', '.join(MERGED)}" if name == "plane" else ""),
                 )
         READERS.check(self.reader)
         check_runtime(self.runtime)

@@ -17,6 +17,7 @@ from stride_monai.errors import RegionError
 from stride_monai.findings import GALLERY_SIZE, Pictures
 from stride_monai.ground import Ground
 from stride_monai.slides import Slide
+from stride_monai.slides.crops import in_focus
 from stride_monai.slides.foreground import Foreground
 from stride_monai.units import Box
 
@@ -28,19 +29,23 @@ _MATTERS = (Ground.GLASS, Ground.PEN, Ground.BUBBLE, Ground.READ, Ground.OUT_OF_
 GALLERY_MPP = 0.25  # of the gallery's pictures, where the slide is as fine
 
 
-def pictures_of(slide: Slide, boxes: torch.Tensor, field_um: float, ground: Foreground | None = None) -> Pictures:
+def pictures_of(
+    slide: Slide, boxes: torch.Tensor, crop_px: int, crop_mpp: float, ground: Foreground | None = None
+) -> Pictures:
     """Overview, and the field of view of the best cells at a resolution for the eye, finer than the networks'.
 
     Args:
         boxes: of the ranked cells, level-0 px ``[n, 4]``.
-        field_um: side of the field of view around each box's centre, um.
+        crop_px, crop_mpp: of the networks' crops, whose field of view is shown.
         ground: what was read of the slide and what not, if that is known.
     """
     mpp = max(slide.mpp, GALLERY_MPP)
 
-    def picture(box: list[float]) -> bytes:
+    def picture(sides: list[float]) -> bytes:
+        box = Box(*sides)
         with suppress(RegionError):  # the report says of this cell that there is no picture
-            return _jpeg(slide.read(Box.around(*Box(*box).center, field_um / slide.mpp), mpp=mpp))
+            plane = in_focus(slide, box, crop_mpp)
+            return _jpeg(plane.read(Box.around(*box.center, crop_px * crop_mpp / slide.mpp), mpp=mpp))
         return b""
 
     with ThreadPoolExecutor(max(2, torch.get_num_threads()), thread_name_prefix="pictures") as pool:

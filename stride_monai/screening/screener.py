@@ -143,8 +143,8 @@ class Screener:
             bag = self.finder.find(slide, progress=progress, clock=clock, slide_id=item.slide_id)
             evidence, words = self._judge(bag, name, clock)
             with clock.stage("crop"):
-                field_um = self._crop_px * self._crop_mpp
-                pictures = pictures_of(slide, bag.boxes[: len(words)], field_um, bag.ground)
+                shown = bag.boxes[: len(words)]
+                pictures = pictures_of(slide, shown, self._crop_px, self._crop_mpp, bag.ground)
         point, caveat = threshold_at(models.operating_point, models.given_point, facts.mpp, self.config.force)
         note = " ".join(part for part in (models.note, caveat) if part)
         return _Seen(facts, bag, evidence, words, pictures, point, models.weights, note, {})

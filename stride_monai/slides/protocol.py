@@ -15,9 +15,19 @@ import numpy.typing as npt
 
 from stride_monai.errors import SlideError
 
-__all__ = ["SHARPEST", "PictureChoice", "Pixels", "Reader", "ReaderClass", "StatedFacts", "UnknownFormatError"]
+__all__ = [
+    "MERGED",
+    "SHARPEST",
+    "UNION",
+    "PictureChoice",
+    "Pixels",
+    "Reader",
+    "ReaderClass",
+    "StatedFacts",
+    "UnknownFormatError",
+]
 
-SHARPEST = "sharpest"
+SHARPEST, UNION = MERGED = "sharpest", "union"
 """In the place of a plane's number."""
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -34,9 +44,8 @@ class PictureChoice:
 
     Attributes:
         image: its number, from 1; None for the largest.
-        plane: number, from 1, of a focal plane, channel or time point; None for the first; :data:`SHARPEST` for the
-            sharpest focal plane at each pixel, which no reader is asked for
-            (:mod:`stride_monai.slides.readers.sharpest`).
+        plane: number, from 1, of a focal plane, channel or time point; None for the first; one of :data:`MERGED`
+            for all focal planes, which no reader is asked for (:mod:`stride_monai.slides.readers.sharpest`).
     """
 
     image: int | None = None

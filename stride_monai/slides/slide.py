@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -14,9 +14,9 @@ from stride_monai.errors import RegionError, SlideError
 from stride_monai.findings import LevelFacts, SlideFacts
 from stride_monai.names import readable
 from stride_monai.slides.orientation import whole_step
-from stride_monai.slides.protocol import SHARPEST, PictureChoice, Pixels, Reader
+from stride_monai.slides.protocol import MERGED, UNION, PictureChoice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
-from stride_monai.slides.readers.sharpest import open_sharpest
+from stride_monai.slides.readers.sharpest import SharpestPlanes, open_sharpest
 from stride_monai.slides.resample import resample
 from stride_monai.slides.spacing import choose_spacing
 from stride_monai.slides.urls import is_url
@@ -32,6 +32,7 @@ _FINER_TOLERANCE = 1.02  # a level 2 % too coarse is taken all the same: the nex
 _BLOCK_SIDE = 4096  # source pixels decoded at a time, whatever the size of the region: bounds the memory
 _LARGEST_MM = 400.0  # twice the longest glass in use; a damaged size would be surveyed for hours
 _HOPELESS = 1000  # blocks that cannot be decoded, and none that can: the rest of the slide is not tried
+_UNION = "cells were sought on each plane, and each is shown on that on which it is sharpest"
 _SMALLEST_BLOCK = 512  # source pixels; an undecodable block is not searched further for readable parts
 
 
@@ -71,7 +72,8 @@ def open_slide(
         reader: ``auto``, or the name of one reader, which is then the only one tried.
         image: number, from 1, of the image in a file that holds several; None for the largest.
         plane: number, from 1, of the focal plane, channel or time point likewise; None for the first;
-            ``sharpest`` for the sharpest focal plane at each pixel. What was not read stands in the slide's ``notes``.
+            ``sharpest`` for the sharpest focal plane at each pixel; ``union`` for that picture with all planes beside
+            it (:attr:`Slide.planes`). What was not read stands in the slide's ``notes``.
 
     Raises:
         SlideError: there is no such file, or it cannot be opened.
@@ -80,7 +82,7 @@ def open_slide(
         ConfigError: there is no such reader.
     """
     choice = PictureChoice(image, plane)
-    merged = plane == SHARPEST
+    merged = plane in MERGED
     if is_url(path):
         if merged:
             raise SlideError("focal planes of a remote slide are not merged", "copy the file, and give its path")
@@ -90,7 +92,7 @@ def open_slide(
     else:
         opened, name = (open_sharpest if merged else open_reader)(Path(path), reader, choice), Path(path)
     try:
-        return Slide(name, opened, mpp)
+        return Slide(name, opened, mpp, opened.planes if plane == UNION and isinstance(opened, SharpestPlanes) else ())
     except BaseException:
         opened.close()
         raise
@@ -101,14 +103,19 @@ class Slide:
 
     ``read`` may be called from several threads. Use as a context manager, or call :meth:`close`.
 
+    Args:
+        planes: readers of the focal planes that are looked at one by one; closed with ``reader``, which merges them.
+
     Attributes:
         facts: what the file is and which reader opened it.
         mpp: um/px at level 0.
         width, height: of the content, level-0 px.
         notes: what the reader decided where the file leaves a choice, in words.
+        planes: the focal planes, each a slide, where cells are to be sought on each; empty for one picture alone.
     """
 
-    def __init__(self, path: Path, reader: Reader, mpp: float | None = None) -> None:
+    def __init__(self, path: Path, reader: Reader, mpp: float | None = None, planes: Sequence[Reader] = ()) -> None:
+        self.planes: tuple[Slide, ...] = tuple(Slide(path, plane, mpp) for plane in planes)
         self._reader = reader
         self._scales = _level_scales(reader.level_sizes)
         self._closed = False
@@ -116,7 +123,7 @@ class Slide:
         origin: tuple[int, int] = getattr(reader, "origin", (0, 0))
         spacing = choose_spacing(path.name, reader.stated, mpp)
         self.mpp = spacing.mpp
-        self.notes: tuple[str, ...] = getattr(reader, "notes", ())
+        self.notes: tuple[str, ...] = (*getattr(reader, "notes", ()), *([_UNION] if planes else []))
         self.width, self.height = width, height
         _check_extent(path.name, width, height, spacing.mpp)
         self.facts = SlideFacts(
@@ -291,6 +298,8 @@ class Slide:
         """Close the file; no read may be under way."""
         self._closed = True
         self._reader.close()
+        for plane in self.planes:
+            plane.close()
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,7 @@ from stride_monai.errors import BagError, RegionError
 from stride_monai.findings import Quality
 from stride_monai.slides import Slide
 from stride_monai.slides.cache import cached_slide
-from stride_monai.slides.crops import crop_around
+from stride_monai.slides.crops import crop_around, in_focus
 from stride_monai.slides.foreground import Foreground
 from stride_monai.units import Box
 
@@ -124,9 +124,10 @@ class TopKCellPatches(Transform):
         """
 
         def crop(row: int) -> bool:
-            x, y = Box(*places[some[row]].tolist()).center
+            box = Box(*places[some[row]].tolist())
             try:
-                images[row] = channel_first(crop_around(slide, x, y, self.crop_px, self.crop_mpp))
+                plane = in_focus(slide, box, self.crop_mpp)
+                images[row] = channel_first(crop_around(plane, *box.center, self.crop_px, self.crop_mpp))
             except RegionError:
                 return False
             return True

@@ -7,33 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-import torch
+from focal_planes import SIZE, DarkNuclei, cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from stride_monai.cli.main import app
 from stride_monai.errors import ConfigError, SlideError
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
-from stride_monai.networks.detection.detector import TileDetections
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.slides import Slide, open_slide
 
 LESIONS = ((200, 240, 0), (620, 500, 1), (420, 900, 2))  # x, y, and the plane that it is in focus on
-SIZE = (1100, 900)
 PLANES = 3
-
-
-def cell(image: NDArray[np.uint8], x: int, y: int) -> None:
-    """A cell of 40 px with a nucleus of 12 px, whose chromatin is coarse."""
-    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
-    away = np.hypot(columns - x, rows - y)
-    image[away < 20] = (170, 190, 200)
-    nucleus = away < 6
-    image[nucleus] = np.where(((rows + columns)[nucleus] % 2 == 0)[:, None], (20, 10, 60), (60, 40, 110))
 
 
 def planes_of() -> list[NDArray[np.uint8]]:
@@ -68,18 +56,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def merged(path: Path) -> Slide:
     return open_slide(path, 0.5, plane="sharpest")
-
-
-class DarkNuclei(nn.Module):
-    """Finds what is darker than a nucleus out of focus ever is."""
-
-    def detect(self, image: Tensor, *_: object, **__: object) -> list[TileDetections]:
-        found = []
-        for tile in image:
-            labels, _count = ndimage.label(tile.float().mean(0).numpy() < 90)
-            boxes = [(c.start, r.start, c.stop, r.stop) for r, c in ndimage.find_objects(labels)]
-            found.append(TileDetections(torch.tensor(boxes).reshape(-1, 4).float(), torch.ones(len(boxes))))
-        return found
 
 
 def test_every_pixel_is_one_that_was_recorded_and_lesions_are_those_in_focus(merged: Slide) -> None:
@@ -128,17 +104,18 @@ def test_levels_that_all_planes_have_are_merged(tmp_path: Path) -> None:
 def test_what_has_no_several_focal_planes_is_refused(tmp_path: Path) -> None:
     one = tmp_path / "one.tif"
     tifffile.imwrite(one, planes_of()[0], tile=(256, 256))
-    with pytest.raises(SlideError, match=r"no several focal planes.*1 plane.*leave out --plane sharpest"):
+    with pytest.raises(SlideError, match=r"no several focal planes.*1 plane.*leave out --plane, or give the number"):
         open_slide(one, 0.5, plane="sharpest")
     with pytest.raises(SlideError, match=r"planes are no focal planes.*--plane N"):
         open_slide(write_stack(tmp_path / "time.ome.tif", "TYXS"), 0.5, plane="sharpest")
     with pytest.raises(SlideError, match="remote slide are not merged"):
         open_slide("https://127.0.0.1/a.tif", plane="sharpest")
-    with pytest.raises(ConfigError, match="invalid plane middle: give a whole number from 1, or sharpest"):
+    with pytest.raises(ConfigError, match="invalid plane middle: give a whole number from 1, or sharpest, union"):
         ScreeningConfig(plane="middle")
 
 
 def test_the_command_knows_the_word(path: Path) -> None:
-    for plane, said in (("sharpest", "3 focal planes were merged"), ("2", "plane 2 was read")):
+    union = "cells were sought on each plane"
+    for plane, said in (("sharpest", "3 focal planes were merged"), ("union", union), ("2", "plane 2 was read")):
         done = CliRunner().invoke(app, ["doctor", str(path), "--mpp", "0.5", "--plane", plane])
         assert said in " ".join(done.output.replace("│", " ").split())

@@ -1,4 +1,7 @@
-"""Extended focus: a z-stack as one picture that shows, pixel by pixel, the focal plane that is sharpest there."""
+"""Extended focus: a z-stack as one picture that shows, pixel by pixel, the focal plane that is sharpest there.
+
+Its planes may be looked at one by one beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from stride_monai.errors import SlideError
 from stride_monai.slides.protocol import PictureChoice, Pixels, Reader
 from stride_monai.slides.readers.registry import AUTO, open_reader
 
-__all__ = ["SharpestPlanes", "open_sharpest"]
+__all__ = ["SharpestPlanes", "energy", "open_sharpest"]
 
 _AROUND_PX = 33
 """Side of the square at level 0 over which a plane's sharpness is summed, 8 um at 0.25 um/px: a nucleus."""
 _LEAST_PX = 5
-_ADVICE = "leave out --plane sharpest"
+_ADVICE = "leave out --plane, or give the number of one"
 
 
 def open_sharpest(path: Path, name: str = AUTO, choice: PictureChoice | None = None) -> SharpestPlanes:
@@ -63,6 +66,9 @@ class SharpestPlanes:
     Args:
         planes: the open readers; closed with this one.
 
+    Attributes:
+        planes: the same.
+
     Raises:
         SlideError: they have no level in common.
     """
@@ -72,7 +78,7 @@ class SharpestPlanes:
         common = [size for size in first.level_sizes if all(size in plane.level_sizes for plane in planes)]
         if not common or common[0] != first.level_sizes[0]:
             raise SlideError(f"{path.name}: its focal planes are of different sizes", "choose one by --plane N")
-        self._planes = planes
+        self.planes = planes
         self._levels = [[plane.level_sizes.index(size) for plane in planes] for size in common]
         self.name, self.format, self.stated, self.bounds = first.name, first.format, first.stated, first.bounds
         self.level_sizes: tuple[tuple[int, int], ...] = tuple(common)
@@ -88,7 +94,7 @@ class SharpestPlanes:
         right, bottom = min(wide, x + width + margin), min(high, y + height + margin)
         stack = [
             plane.read_level(own, left, top, right - left, bottom - top)
-            for plane, own in zip(self._planes, self._levels[level], strict=True)
+            for plane, own in zip(self.planes, self._levels[level], strict=True)
         ]
         inner = (slice(y - top, y - top + height), slice(x - left, x - left + width))
         most = _sharpness(stack[0], side)[inner]
@@ -101,7 +107,7 @@ class SharpestPlanes:
         return out
 
     def close(self) -> None:
-        for plane in self._planes:
+        for plane in self.planes:
             plane.close()
 
 
@@ -110,10 +116,14 @@ def _sharpness(pixels: Pixels, side: int) -> npt.NDArray[np.int64]:
 
     In whole numbers, so that it is the same wherever a region begins.
     """
-    green = np.pad(pixels[..., 1].astype(np.int64), 1, mode="edge")
-    inner = green[1:-1, 1:-1]
-    energy = (green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner) ** 2
     half = side // 2
-    total = np.pad(energy, half).cumsum(axis=0).cumsum(axis=1)
+    total = np.pad(energy(pixels), half).cumsum(axis=0).cumsum(axis=1)
     total = np.pad(total, ((1, 0), (1, 0)))
     return np.asarray(total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])
+
+
+def energy(pixels: Pixels) -> npt.NDArray[np.int64]:
+    """The squared Laplacian of green, ``[H, W]``; beyond the picture its edge goes on."""
+    green = np.pad(pixels[..., 1].astype(np.int64), 1, mode="edge")
+    inner = green[1:-1, 1:-1]
+    return np.asarray((green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner) ** 2)
