@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -445,13 +446,36 @@ def test_no_request_makes_the_server_fail(server: httpx.Client) -> None:
     ],
 )
 def test_wrong_settings_are_refused(conf: dict[str, str], what: str, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("app_place", APP / "lib" / "place.py")
-    assert spec is not None
-    assert spec.loader is not None
-    place = importlib.util.module_from_spec(spec)
-    sys.modules["app_place"] = place
-    spec.loader.exec_module(place)
+    place = part_of_app("place")
     with pytest.raises(ConfigError, match=re.escape(what)):
         place.Place.of(str(tmp_path), conf)
     with pytest.raises(ConfigError, match="lies among the slides"):
         place.Place.of(str(tmp_path), {"work": str(tmp_path / "work")})
+
+
+def part_of_app(name: str) -> ModuleType:
+    """A module of the app that needs no MONAI Label."""
+    called = f"app_{name.replace('/', '_')}"
+    spec = importlib.util.spec_from_file_location(called, APP / "lib" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[called] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("present", "new", "used"),
+    [
+        (0.5, 0.6, True),
+        (0.5, 0.5, True),
+        (0.5, 0.4, False),
+        (None, None, False),
+        (None, 0.4, False),
+        (0.4, None, False),
+    ],
+)
+def test_a_version_is_used_only_where_it_was_judged_and_is_not_worse(
+    present: float | None, new: float | None, used: bool
+) -> None:
+    assert part_of_app("trainers/held_out").holds_up(present, new) is used

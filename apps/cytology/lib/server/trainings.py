@@ -1,14 +1,16 @@
-"""Trainings over HTTP: the log of the last one, and which version of a network is in use."""
+"""Trainings over HTTP: the log of the present or last one, and which version of a network is in use."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import PlainTextResponse
+from monailabel.utils.async_tasks.task import AsyncTask
 
 from lib.server.access import require_admin
-from lib.trainers.bundle import LOG_NAME
+from lib.trainers.bundle import LOG_NAME, begun
 from lib.workbench import Workbench
 from stride_monai.annotations import AccessError
 from stride_monai.errors import StrideError
@@ -20,13 +22,16 @@ _MOST = 1 << 20
 def trainings_router(bench: Workbench) -> APIRouter:
     router = APIRouter(tags=["Train"])
 
-    @router.get("/train/log", summary="Log of the last training", response_class=PlainTextResponse)
+    @router.get("/train/log", summary="Log of the training, or of the last one", response_class=PlainTextResponse)
     def api_log() -> str:
         _admin(bench)
-        logs = sorted((bench.place.work / "trainings").glob(f"*/{LOG_NAME}"), key=lambda path: path.stat().st_mtime)
-        if not logs:
+        task, _ = AsyncTask.status("train")  # of this server's time
+        log = max((bench.place.work / "trainings").glob(f"*/{LOG_NAME}"), key=begun, default=None)
+        if log is None and task is None:
             raise HTTPException(404, "nothing has been trained yet")
-        return logs[-1].read_bytes()[-_MOST:].decode(errors="replace")
+        if log is None or (task and begun(log) < datetime.fromisoformat(task["start_ts"])):
+            return "\n".join(task.get("details", ()))  # it starts; where it dies before its log, what it said
+        return log.read_bytes()[-_MOST:].decode(errors="replace")
 
     @router.get("/versions/", summary="Versions of the networks, and which is in use")
     def api_versions() -> dict[str, Any]:

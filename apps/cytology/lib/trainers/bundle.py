@@ -12,13 +12,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
-from lib.trainers.held_out import VALIDATION, split_of
+from lib.trainers.held_out import VALIDATION, holds_up, split_of
 from lib.workbench import Workbench
 from stride_monai.annotations import export_cohort, is_reviewed
 from stride_monai.data.manifest import SlideRecord
@@ -31,6 +32,7 @@ _JUDGING = {"detection": {"whole_slides": "False"}}
 """What was reviewed are a slide's top cells: on it as a whole, cells that nobody was shown would count as wrong."""
 LOG_NAME = "log.txt"
 """In the folder of a training: all that it says."""
+_BEGUN = "%Y%m%d-%H%M%S"
 _SHOWN = 20  # last lines of a process that failed
 
 
@@ -58,11 +60,7 @@ class BundleTraining(TrainTask):
             ConfigError: too little was reviewed.
             BundleError: the training failed.
         """
-        work = (
-            self.bench.place.work
-            / "trainings"
-            / f"{self.stage}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000}"
-        )
+        work = self.bench.place.work / "trainings" / f"{self.stage}-{time.strftime(_BEGUN)}-{time.time_ns() % 1000}"
         work.mkdir(parents=True)
         log = work / LOG_NAME
         try:
@@ -81,11 +79,9 @@ class BundleTraining(TrainTask):
         made = work / "model" / "model.pt"
         both = {"present": start, "new": made}
         scores = {name: self._judged(weights, cohort, work / f"judged-{name}", log) for name, weights in both.items()}
-        say(
-            f"{self.metric} on held-out slides: present ({before}) {scores['present']:.4f}, new {scores['new']:.4f}",
-            log,
-        )
-        better = scores["new"] >= scores["present"]
+        present, new = scores["present"], scores["new"]
+        say(f"{self.metric} on held-out slides: present ({before}) {_shown(present)}, new {_shown(new)}", log)
+        better = holds_up(present, new)
         facts = {
             "metric": self.metric,
             **scores,
@@ -138,8 +134,8 @@ class BundleTraining(TrainTask):
             return self._files()
         return self._files(*(["head"] if self.bench.place.profile == "tiny" else []), "teacher")
 
-    def _judged(self, weights: Path, cohort: Path, out: Path, log: Path) -> float:
-        """The metric on held-out slides; -1 where it is no number, as without a lesion among them."""
+    def _judged(self, weights: Path, cohort: Path, out: Path, log: Path) -> float | None:
+        """The metric on held-out slides; None where it is no number, as without a lesion among them."""
         options = {"weights": str(weights), "split": VALIDATION, **_JUDGING.get(self.stage, {})}
         run_bundle(self._files("evaluate"), out, cohort, self.stage, options, log)
         rows = (line.partition(",") for line in (out / "metrics.csv").read_text(encoding="utf-8").splitlines())
@@ -148,7 +144,17 @@ class BundleTraining(TrainTask):
             score = float(found[self.metric])
         except (KeyError, ValueError) as error:
             raise BundleError(f"the evaluation of {self.stage} gives no {self.metric}", "see the log") from error
-        return score if math.isfinite(score) else -1.0
+        return score if math.isfinite(score) else None
+
+
+def _shown(score: float | None) -> str:
+    return "no figure" if score is None else f"{score:.4f}"
+
+
+def begun(log: Path) -> datetime:
+    """When the training of a log began, local time."""
+    _stage, *when, _number = log.parent.name.split("-")
+    return datetime.strptime("-".join(when), _BEGUN)
 
 
 def _judging(splits: Mapping[str, str]) -> int:

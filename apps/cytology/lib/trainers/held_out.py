@@ -1,4 +1,4 @@
-"""Which reviewed slides teach, and which judge. What is decided stays: no version is judged by what taught it."""
+"""Which reviewed slides teach, which judge, and what they decide. No version is judged by what taught it."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ def split_of(slide_ids: Iterable[str], file: Path) -> dict[str, str]:
             known[slide_id] = VALIDATION if judging * _EVERY < len(known) else TRAIN
     write_bytes(file, (json.dumps(known, indent=1, ensure_ascii=False) + "\n").encode())
     return {slide_id: known[slide_id] for slide_id in wanted}
+
+
+def holds_up(present: float | None, new: float | None) -> bool:
+    """Whether a new version is put to use: it was judged, and not worse than the present one.
+
+    Args:
+        present, new: the metric on the slides that judge; None where they give none, as without a lesion among them.
+            Nothing is put to use that nobody could judge.
+    """
+    return present is not None and new is not None and new >= present
