@@ -44,7 +44,8 @@ lint: $(DONE)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint $(APP_DONE)
+test: $(DONE)
+	$(MAKE) --jobs 2 --output-sync lint $(APP_DONE)
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/runtimes --ignore tests/review/test_page.py
 	# Apart from the others: a worker that had loaded OpenVINO ended at a later test; the browser wants a core.
 	$(BIN)/pytest -q tests/runtimes

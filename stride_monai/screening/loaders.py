@@ -23,7 +23,8 @@ from stride_monai.runtimes.choice import choose_runtime
 from stride_monai.screening.compiled import compiled
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
-from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin, Source
+from stride_monai.screening.source import Source
+from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin
 
 __all__ = [
     "choose_device",

@@ -12,7 +12,7 @@ from torch import Tensor
 from stride_monai.errors import BundleError, StrideError
 from stride_monai.networks.weights import UnfitWeightsError
 from stride_monai.screening.config import PROFILES, STAGES
-from stride_monai.screening.store import BundleStore, Source
+from stride_monai.screening.source import Source
 from stride_monai.workflows.load import LoadedBundle, load_bundle_network, untrained_network
 
 __all__ = ["load_source"]
@@ -109,7 +109,9 @@ def _shapes(home: Path, profile: str, overlays: Sequence[str]) -> dict[str, torc
 def _kinds(source: Source) -> Iterator[tuple[_Kind, Path, list[str]]]:
     """Every network that screening knows, the nearest first, the slow one to build last."""
     known = {source.name} | (_SAME_NETWORK if source.name in _SAME_NETWORK else {"coloradv"})
-    others = [BundleStore()[name] for name in sorted({*STAGES} - known, key=("detection",).__contains__)]
+    others = [
+        Source.shipped(name, source.profile) for name in sorted({*STAGES} - known, key=("detection",).__contains__)
+    ]
     for one in (source, *others):
         for profile in (source.profile, *(other for other in PROFILES if other != source.profile)):
             fresh = one._replace(profile=profile)

@@ -13,7 +13,6 @@ Slide classifiers are bundles: ``coloradv`` is ``swift_mil`` trained on against 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from stride_monai.errors import BundleError, check_name
 from stride_monai.findings import Described
 from stride_monai.operating_point import read_operating_point
 from stride_monai.screening.config import STAGES, ScreeningConfig
+from stride_monai.screening.source import MODEL, PAPER, Source
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.locate import bundle_root
 
@@ -31,11 +31,9 @@ if TYPE_CHECKING:
 
     from stride_monai.workflows.load import LoadedBundle
 
-__all__ = ["About", "BundleStore", "Choice", "Chosen", "Origin", "Source", "check_config"]
+__all__ = ["About", "BundleStore", "Choice", "Chosen", "Origin", "check_config"]
 
-_MODEL = "model.pt"
-_PAPER, _FREE = "yolo", "fcos"
-_NO_OVERLAYS = {"train", "inference"}
+_FREE = "fcos"
 
 
 class Choice(NamedTuple):
@@ -111,67 +109,6 @@ class About:
         }
 
 
-class Source(NamedTuple):
-    """Of one stage: its bundle, and its weights where they were named.
-
-    Attributes:
-        home: folder of the bundle.
-        own: it is one of the user's.
-        given: the weights files that were named; none for those that the bundle names.
-    """
-
-    name: str
-    home: Path
-    profile: str
-    own: bool = False
-    given: tuple[Path, ...] = ()
-
-    @property
-    def how(self) -> str:
-        """As :class:`Origin` says it."""
-        return "given" if self.given else "own bundle" if self.own else "shipped"
-
-    def overlays(self, detector: str) -> list[str]:
-        """Overlays that the bundle has for a detector, to be laid over the profile in this order."""
-        names = (detector, f"{self.profile}_{detector}")
-        return [name for name in names if (self.home / "configs" / f"{name}.json").is_file()]
-
-    def detectors(self) -> list[str]:
-        """The detectors that a ``detection`` bundle has, that of the paper first."""
-        files = [path for path in sorted((self.home / "configs").glob("*.json")) if path.stem not in _NO_OVERLAYS]
-        return [_PAPER, *(path.stem for path in files if "network_def" in json.loads(path.read_text(encoding="utf-8")))]
-
-    def files(self, detector: str = "") -> list[Path]:
-        """The weights files to load, whether they are there or not.
-
-        In a bundle of the user's, ``models/model.pt``, which training writes, stands in for a file that the
-        configuration names and that is not there.
-
-        Raises:
-            BundleError: the bundle cannot be read, or it has both and which is meant is not clear.
-        """
-        if self.given:
-            return list(self.given)
-        from stride_monai.workflows.load import bundle_weights
-
-        named = bundle_weights(self.home, self.profile, self.overlays(detector))
-        trained = self.home / "models" / _MODEL
-        if not self.own or not trained.is_file() or trained.absolute() in [path.absolute() for path in named]:
-            return named
-        if all(path.is_file() for path in named):
-            raise BundleError(
-                f"{trained.parent.absolute()} has {named[-1].name}, which its configuration names, and {_MODEL}, which "
-                "training writes",
-                f"say which: --weights {self.name}={trained} or --weights {self.name}={named[-1]}",
-            )
-        return [trained]
-
-    def lacks(self, detector: str = "") -> str:
-        """Why it cannot be used as it stands, in words; empty where all its weights files are there."""
-        absent = [path.name for path in self.files(detector) if not path.is_file()]
-        return f"the bundle {self.name} has no weights {absent[0]}" if absent else ""
-
-
 class Asked(Protocol):
     """Of a configuration, what says where networks come from."""
 
@@ -241,7 +178,7 @@ class BundleStore:
             ConfigError: the bundle has none of that name.
         """
         if name == "auto":
-            return Choice(_FREE if self.profile == "tiny" else _PAPER, f"default of the {self.profile} profile")
+            return Choice(_FREE if self.profile == "tiny" else PAPER, f"default of the {self.profile} profile")
         check_name("detector", name, ("auto", *self["detection"].detectors()))
         return Choice(name, "as asked for")
 
@@ -256,7 +193,7 @@ def _check_bundles(folder: Path) -> None:
         raise BundleError(f"there is no folder {full}", "name a folder with bundles in it")
     for name in STAGES:
         if (folder / name).is_dir() and not _is_bundle(folder / name):
-            found = [file for file in (folder / name / "models" / _MODEL, folder / name / _MODEL) if file.is_file()]
+            found = [file for file in (folder / name / "models" / MODEL, folder / name / MODEL) if file.is_file()]
             file = found[0] if found else "FILE"
             raise BundleError(
                 f"{full / name} is no bundle: it has no configs/inference.json",

@@ -10,7 +10,7 @@ import logging
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import monailabel.endpoints
 from anyio import CapacityLimiter, to_thread
@@ -20,11 +20,9 @@ from pydantic import ValidationError
 
 from lib.requests import UPLOADED
 from lib.server.access import require_admin
+from lib.workbench import Workbench
 from stride_monai.annotations import AccessError, ConflictError
 from stride_monai.errors import OutputError, StrideError
-
-if TYPE_CHECKING:
-    from main import CytologyApp
 
 _RESERVED = frozenset({"image", "label", "model", "method", "strategy", "session", "result", "file", "request"})
 """Parameters by which a request would become another one than was checked."""
@@ -38,7 +36,17 @@ _HERE = str(Path(monailabel.endpoints.__file__).parent)
 logger = logging.getLogger(__name__)
 
 
-def checked(endpoint: Callable[..., Any], path: str, method: str, app: CytologyApp) -> Callable[..., Any]:
+class Served(Protocol):
+    """What the server asks of the app: MONAI Label's tasks by name, and our workbench."""
+
+    bench: Workbench
+    _infers: Mapping[str, Any]
+    _trainers: Mapping[str, Any]
+    _scoring_methods: Mapping[str, Any]
+    _strategies: Mapping[str, Any]
+
+
+def checked(endpoint: Callable[..., Any], path: str, method: str, app: Served) -> Callable[..., Any]:
     """The endpoint with the same parameters, run in a thread: MONAI Label's own hold up all others as they compute.
 
     What computes has few threads of its own, so that however many wait for a network, all else is answered.
@@ -85,7 +93,7 @@ def _is_file(value: Any) -> bool:
     return hasattr(value, "filename") and hasattr(value, "file")
 
 
-def _check(given: dict[str, Any], path: str, app: CytologyApp) -> None:
+def _check(given: dict[str, Any], path: str, app: Served) -> None:
     known = {
         "model": app._trainers if path.startswith("/train") else app._infers,
         "method": app._scoring_methods,

@@ -8,7 +8,7 @@ viewers of whole slides use, each in a thread of its own, checked before and wit
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
@@ -16,12 +16,9 @@ from fastapi.routing import APIRoute
 from monailabel.endpoints import activelearning, datastore, infer, info, scoring, train, wsi_infer
 
 from lib.server.access import REVIEW, Guard
-from lib.server.endpoints import checked
+from lib.server.endpoints import Served, checked
 from lib.server.trainings import trainings_router
 from stride_monai.review import create_app
-
-if TYPE_CHECKING:
-    from main import CytologyApp
 
 _KEPT: dict[Any, frozenset[tuple[str, str]]] = {
     info: frozenset({("GET", "/info/")}),
@@ -41,7 +38,7 @@ _KEPT: dict[Any, frozenset[tuple[str, str]]] = {
 }
 
 
-def harden(server: FastAPI, app: CytologyApp) -> None:
+def harden(server: FastAPI, app: Served) -> None:
     """Replace the server's routes and middleware, and mount the review page.
 
     Called while the server starts, before it has answered anybody.
@@ -64,7 +61,7 @@ def harden(server: FastAPI, app: CytologyApp) -> None:
     logging.getLogger("monailabel").info("stride-monai: review page at %s/", REVIEW)
 
 
-def _add(server: FastAPI, route: APIRoute, app: CytologyApp) -> None:
+def _add(server: FastAPI, route: APIRoute, app: Served) -> None:
     server.add_api_route(
         route.path,
         checked(route.endpoint, route.path, sorted(route.methods)[0], app),
@@ -75,7 +72,7 @@ def _add(server: FastAPI, route: APIRoute, app: CytologyApp) -> None:
     )
 
 
-def _review(app: CytologyApp) -> dict[str, Any]:
+def _review(app: Served) -> dict[str, Any]:
     place = app.bench.place
     return {
         "users": place.users,
