@@ -30,7 +30,7 @@ function model() {
   if (!said) return null;
   const call = said.call ? t(`model_${said.call}`) : t("model_no_call");
   const score = said.score == null ? "" : ` (${(100 * said.score).toFixed(0)} %)`;
-  const kind = said.class ? `, ${label(said.class)}` : "";
+  const kind = said.class ? `, ${t("model_class", { label: label(said.class) })}` : "";
   return el("p", { class: "facts" }, `${t("model")}: ${call}${score}${kind}${said.reason ? `. ${said.reason}` : ""}`);
 }
 
