@@ -1,3 +1,4 @@
+from .allocation import keep_freed_blocks as keep_freed_blocks
 from .memory import memory_in_use as memory_in_use
 from .memory import memory_limit as memory_limit
 from .process import AbandonedError as AbandonedError

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 from stride_monai import errors
 from stride_monai.errors import StrideError
+from stride_monai.guard.allocation import keep_freed_blocks
 from stride_monai.guard.frames import read_frame, write_frame
 
 __all__ = ["serve"]
@@ -36,6 +37,7 @@ def serve(parent: int) -> None:
     further message and a function that reports progress.
     """
     _die_with(parent)
+    keep_freed_blocks()
     _leave_stopping_to_the_parent()
     requests, replies = _take_the_pipes()
     waiting: SimpleQueue[Any] = SimpleQueue()

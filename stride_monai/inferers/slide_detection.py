@@ -253,7 +253,7 @@ class SlideDetectionInferer:
 
         def each(look: _Looked) -> tuple[_Looked, list[TileDetections]]:
             # One by one: what is found on a tile depends on no other.
-            return look, [self._forward(network, pixels[None].copy())[0] for pixels in look.pictures]
+            return look, [self._forward(network, pixels[None])[0] for pixels in look.pictures]
 
         with (
             one_thread() as threads,

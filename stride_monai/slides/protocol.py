@@ -79,7 +79,8 @@ class Reader(Protocol):
     (:func:`~stride_monai.slides.orientation.upright_reader`). A reader that enlarges the canvas says by an attribute
     ``origin`` where on it (x, y, level-0 px) the file's picture begins. One that had to choose (a picture of several,
     say) says what it chose in an attribute ``notes``, a tuple of short texts, and, if these were focal planes, how many
-    there are in an attribute ``focal_planes``. One that gives the stored picture says by
+    there are in an attribute ``focal_planes``. One whose pixels are always new memory, of which it keeps no hold, says
+    so by an attribute ``fresh``, true, which saves a copy. One that gives the stored picture says by
     an attribute ``orientation`` (:class:`~stride_monai.slides.orientation.Orientation`) how it is turned upright.
 
     Attributes:

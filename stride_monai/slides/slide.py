@@ -32,6 +32,7 @@ _FINER_TOLERANCE = 1.02  # a level 2 % too coarse is taken all the same: the nex
 _BLOCK_SIDE = 4096  # source pixels decoded at a time, whatever the size of the region: bounds the memory
 _LARGEST_MM = 400.0  # twice the longest glass in use; a damaged size would be surveyed for hours
 _HOPELESS = 1000  # blocks that cannot be decoded, and none that can: the rest of the slide is not tried
+_LEAST_OF_OVERVIEW = 0.75
 _UNION = "cells were sought on each plane, and each is shown on that on which it is sharpest"
 _SMALLEST_BLOCK = 512  # source pixels; an undecodable block is not searched further for readable parts
 
@@ -192,7 +193,8 @@ class Slide:
         """The whole slide, small.
 
         Args:
-            max_side: longest side of the result in pixels; a smaller slide is not enlarged.
+            max_side: longest side of the result in pixels at most, and three quarters of it at least; a smaller slide
+                is not enlarged.
 
         Returns:
             uint8 ``[h, w, 3]`` RGB, undecodable places grey, and level-0 px per overview pixel.
@@ -200,8 +202,21 @@ class Slide:
         Raises:
             SlideError: no part of the slide can be decoded.
         """
-        pixels, _, downsample = self.survey(max(1.0, max(self.width, self.height) / max_side) * self.mpp)
+        pixels, _, downsample = self.survey(self._overview_downsample(max_side) * self.mpp)
         return pixels, downsample
+
+    def _overview_downsample(self, max_side: int) -> float:
+        """Level-0 px per pixel of an overview. Within the sizes that will do it is one at which whole pixels of a
+        stored level become one: the coarsest level is small, and any other ratio takes many times as long."""
+        longest = max(self.width, self.height)
+        wanted = max(1.0, longest / max_side)
+        for scale in sorted(map(max, self._scales), reverse=True):
+            whole = scale * math.ceil(wanted / scale - 1e-6)
+            if longest / whole >= _LEAST_OF_OVERVIEW * max_side:
+                return whole
+            if scale <= wanted:
+                break  # a finer level would hold many times the pixels
+        return wanted
 
     def survey(self, mpp: float) -> tuple[Pixels, npt.NDArray[np.bool_], float]:
         """The whole slide at a coarse um/px, going round what cannot be decoded.
@@ -259,7 +274,8 @@ class Slide:
         left, right = math.floor(x0 + 1e-6) - margin_x, math.ceil(x1 - 1e-6) + margin_x
         top, bottom = math.floor(y0 + 1e-6) - margin_y, math.ceil(y1 - 1e-6) + margin_y
         source = self._source(level, left, top, max(right, left + 1), max(bottom, top + 1))
-        return resample(source, x0 - left, y0 - top, x1 - left, y1 - top, width, height)
+        own: bool = getattr(self._reader, "fresh", False)
+        return resample(source, x0 - left, y0 - top, x1 - left, y1 - top, width, height, own)
 
     def _source(self, level: int, left: int, top: int, right: int, bottom: int) -> Pixels:
         """Level pixels of a rectangle that may reach beyond the content, which is white there."""

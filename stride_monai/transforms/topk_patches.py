@@ -14,7 +14,7 @@ from monai.transforms import MapTransform, Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stride_monai.data.datasets.tensors import channel_first, padded
+from stride_monai.data.datasets.tensors import padded
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.errors import BagError, RegionError
 from stride_monai.findings import Quality
@@ -123,11 +123,13 @@ class TopKCellPatches(Transform):
         soon after one another and find it decoded.
         """
 
+        rows_of = images.numpy()  # torch would begin threads of its own for each copy
+
         def crop(row: int) -> bool:
             box = Box(*places[some[row]].tolist())
             try:
                 plane = in_focus(slide, box, self.crop_mpp)
-                images[row] = channel_first(crop_around(plane, *box.center, self.crop_px, self.crop_mpp))
+                rows_of[row] = crop_around(plane, *box.center, self.crop_px, self.crop_mpp).transpose(2, 0, 1)
             except RegionError:
                 return False
             return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -72,6 +74,22 @@ def test_area_means_equal_the_weight_matrix(
     expected = np.einsum("ij,jkc,lk->ilc", rows, padded, columns)
     got = resample(source, x0, y0, x1, y1, *count)
     assert np.abs(got - expected).max() <= 0.51
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(st.floats(-3, 20), st.floats(-3, 20)),
+    st.tuples(st.floats(0.3, 30), st.floats(0.3, 5)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+def test_what_is_computed_at_a_time_changes_no_bit(
+    start: tuple[float, float], step: tuple[float, float], count: tuple[int, int]
+) -> None:
+    source = textured(40, 50)
+    box = (*start, start[0] + step[0] * count[0], start[1] + step[1] * count[1])
+    with mock.patch("stride_monai.slides.resample._AT_A_TIME", 1):
+        by_rows = resample(source, *box, *count)
+    assert np.array_equal(by_rows, resample(source, *box, *count))
 
 
 def test_strong_reductions_stay_in_place() -> None:
@@ -181,6 +199,30 @@ def test_a_large_region_is_read_in_parts() -> None:
     assert downsample == pytest.approx(30)
     assert overview[:, 134:].min() == 200
     assert overview[:, :133].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("longest", "downsamples", "expected"),
+    [
+        (1250, [1, 4, 16], 1.0),  # not enlarged
+        (5000, [1, 4, 16], 4.0),  # a level as it is
+        (12_000, [1, 4, 16], 8.0),  # means of whole pixels of one
+        (7000, [1, 4, 16], 7000 / 1600),  # none gives a picture that is large enough
+        (20_000, [1], 13.0),
+    ],
+)
+def test_an_overview_is_made_of_whole_pixels_of_a_level_where_that_will_do(
+    longest: int, downsamples: list[int], expected: float
+) -> None:
+    sizes = [(longest // d, longest // 2 // d) for d in downsamples]
+    reader = ArrayReader(
+        [np.broadcast_to(np.uint8(d), (high, wide, 3)) for d, (wide, high) in zip(downsamples, sizes, strict=True)]
+    )
+    overview, downsample = slide_of(reader).overview(1600)
+    assert downsample == pytest.approx(expected)
+    assert overview.shape[1] == math.ceil(longest / expected - 1e-6)
+    used = max(d for d in downsamples if d <= expected)
+    assert (overview[:400, :400] == used).all()
 
 
 class Frozen(ArrayReader):

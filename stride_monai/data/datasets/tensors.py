@@ -37,8 +37,9 @@ def crops_of(
     """
     cut = bag.window(crop_px, crop_mpp)
     images = torch.zeros((length, 3, cut.stop - cut.start, cut.stop - cut.start), dtype=torch.uint8)
+    rows = images.numpy()  # torch would begin threads of its own for each copy
     for row in range(count):  # one at a time: a bag of large crops is never in memory whole
-        images[row] = channel_first(bag.image(row)[cut, cut])
+        rows[row] = bag.image(row)[cut, cut].transpose(2, 0, 1)
     return images
 
 

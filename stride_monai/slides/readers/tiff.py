@@ -36,6 +36,7 @@ class TiffReader:
 
     name = "tiff"
     chooses = True
+    fresh = True
 
     def __init__(self, path: Path, choice: PictureChoice | None = None, file: FileBytes | None = None) -> None:
         if not is_tiff(file or path):
