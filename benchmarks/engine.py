@@ -2,14 +2,18 @@
 
     python benchmarks/engine.py [--gigapixels 0.4] [--work benchmarks/work] [--rounds 3] [--region 2048]
     python benchmarks/engine.py --only --scaling [--sizes 0.05 0.1 0.2 0.4] [--boxes 50000]
+    python benchmarks/engine.py --only slides --gigapixels 2.42 --rounds 1 --detectors fcos yolo --name engine_large
+    python benchmarks/engine.py --only memory [--slides 30] [--detectors fcos yolo] --name engine_memory
 
 Reading: tiles of 512 px at 1.0 um/px per second, beside a plain loop over OpenSlide in as many threads, and beside the
-JPEG decoder alone on the tiles of the file that they come from. Detection: tiles of a square of --region px at 1.0
-um/px per second by one YOLO, ours with reading, quality and suppression, the peers as they are called. Whole slides:
-the wall time, and that with the networks, then with reading, replaced by what they gave before. The sides of a
-comparison take turns, --rounds times; their medians are given. A peer that is not installed is not measured.
---scaling adds how time grows with K, with the size of a slide and with the threads that read, and what suppression of a
-crowd takes; --only without a word leaves the comparisons out.
+JPEG decoder alone on the tiles of the file that they come from; and the same where no level has that um/px, as on most
+scanners, so that each tile is resampled. Detection: tiles of a square of --region px at 1.0 um/px per second by one
+YOLO, ours with reading, quality and suppression, the peers as they are called. Whole slides: the wall time and the CPU
+seconds of all threads, and both with the networks, then with reading, replaced by what they gave before. Memory: what
+the process holds after each of many slides that it screens one after the other. The sides of a comparison take turns,
+--rounds times; their medians are given. A peer that is not installed is not measured. --scaling adds how time grows
+with K, with the size of a slide and with the threads that read, and what suppression of a crowd takes; --only without a
+word leaves the comparisons out. --name keeps the results of another size beside those that stand.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import argparse
 import copy
 import hashlib
 import math
+import os
 import statistics
 import tempfile
 import threading
@@ -28,8 +33,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import imagecodecs
@@ -40,6 +46,8 @@ from record import Record, Table, make_parser
 from scale import crowds, slope
 from slide_speed import slide_of
 
+from stride_monai.guard.allocation import keep_freed_blocks
+from stride_monai.guard.memory import memory_in_use
 from stride_monai.inferers.judge import decide
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.inferers.tile_quality import measure_tile
@@ -60,6 +68,8 @@ BATCH = 16
 RUNTIMES = ("torch", "openvino")
 WARM_UP = 1  # turns that are not counted
 BAG_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_384)
+ODD_MPP = 0.2527  # as scanners have it
+EVERY = 5  # slides between two looks at the memory
 MARGIN_MM = 0.8  # of a phantom slide beyond its deposit
 Side = Callable[[], object]
 NOT_INSTALLED = "not measured (not installed)"
@@ -92,8 +102,10 @@ def tiles_of(path: Path) -> list[Tile]:
         return [tile for tile in TileGrid(slide.width, slide.height, slide.mpp) if foreground.touches(tile.box)]
 
 
-def our_reading(path: Path, tiles: Sequence[Tile], workers: int, reader: str = "auto") -> None:
-    with open_slide(path, reader=reader) as slide:
+def our_reading(
+    path: Path, tiles: Sequence[Tile], workers: int, reader: str = "auto", mpp: float | None = None
+) -> None:
+    with open_slide(path, mpp, reader) as slide:
         for _ in stream_tiles(slide, tiles, MPP, workers):
             pass
 
@@ -153,6 +165,7 @@ def reading(figures: Record, path: Path, rounds: int) -> None:
     }
     for other in {"openslide", "tiff"} - {reader}:
         sides[f"ours, reader {other}"] = partial(our_reading, path, tiles, workers, other)
+    sides[f"ours, a slide at {ODD_MPP} um/px"] = partial(our_reading, path, tiles, workers, mpp=ODD_MPP)
     if find_spec("cucim"):
         sides["cuCIM"] = lambda: our_reading(path, tiles, workers, "cucim")
     if find_spec("fastslide"):
@@ -357,30 +370,43 @@ def as_method(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments, **named: function(*arguments, **named)
 
 
-def whole_slides(figures: Record, path: Path, rounds: int) -> None:
+class Spent(NamedTuple):
+    """Seconds of one side: on the wall, and of all threads together."""
+
+    wall: float
+    cpu: float
+
+
+def whole_slides(figures: Record, path: Path, given: argparse.Namespace) -> None:
     item = SlideInput(path, path.stem)
     with open_slide(path) as slide:
         size = slide.width * slide.height / 1e9
-    caption = f"One slide of {size:.2f} Gpx from its file to its findings, tiny profile, {CORES} cores"
-    columns = ("whole slide", "seconds", "decoding alone", "networks alone", "wall / the longer of the two", "Mpx/s")
+    caption = (
+        f"One slide of {size:.2f} Gpx from its file to its findings, tiny profile, {CORES} cores; seconds on the wall, "
+        "and CPU seconds of all threads"
+    )
+    columns = ("seconds", "decoding alone", "networks alone", "wall / the longer of the two", "Mpx/s")
+    columns = ("whole slide", *columns, "CPU", "CPU, decoding", "CPU, networks")
     table = figures.table(*columns, caption=caption)
-    for runtime in RUNTIMES:
+    for detector, runtime in product(given.detectors, given.runtimes):
+        name = f"ours, {runtime}" if detector == "auto" else f"ours, {detector}, {runtime}"
         if find_spec(runtime) is None:
-            table.row(f"ours, {runtime}", *[NOT_INSTALLED] * 5)
+            table.row(name, *[NOT_INSTALLED] * (len(columns) - 1))
             continue
-        screener = Screener(ScreeningConfig(runtime=runtime, device="cpu"))
-        wall, decoding, networks, stages = of_one_slide(screener, item, rounds)
-        ratio = wall / max(decoding, networks)
-        row = (f"{wall:.2f}", f"{decoding:.2f}", f"{networks:.2f}", f"{ratio:.2f}")
-        table.row(f"ours, {runtime}", *row, f"{size * 1000 / wall:.0f}")
-        told = ", ".join(f"{name} {share:.0%}" for name, share in shares_of(stages).items())
-        figures.say(f"Stages, {runtime}: {told}.")
+        screener = Screener(ScreeningConfig(runtime=runtime, device="cpu", detector=detector))
+        whole, decoding, networks, stages = of_one_slide(screener, item, given.rounds)
+        ratio = whole.wall / max(decoding.wall, networks.wall)
+        walls = (whole.wall, decoding.wall, networks.wall, ratio)
+        cpus = (f"{one.cpu:.2f}" for one in (whole, decoding, networks))
+        table.row(name, *(f"{value:.2f}" for value in walls), f"{size * 1000 / whole.wall:.0f}", *cpus)
+        told = ", ".join(f"{stage} {share:.0%}" for stage, share in shares_of(stages).items())
+        figures.say(f"Stages, {name.removeprefix('ours, ')}: {told}.")
 
 
 def of_one_slide(
     screener: Screener, item: SlideInput, rounds: int
-) -> tuple[float, float, float, list[Mapping[str, float]]]:
-    """Seconds of all, of decoding alone, and of the networks alone; and all by stage, of each turn."""
+) -> tuple[Spent, Spent, Spent, list[Mapping[str, float]]]:
+    """All, decoding alone, and the networks alone; and all by stage, of each turn."""
     with kept(screener) as (networks, pixels):
         screener.screen(item)
 
@@ -391,10 +417,48 @@ def of_one_slide(
             for function in functions:
                 function.again = False
 
-        apart = take_turns({"decoding": lambda: without(networks), "networks": lambda: without(pixels)}, rounds)
+        apart = spent_by({"decoding": lambda: without(networks), "networks": lambda: without(pixels)}, rounds)
     stages: list[Mapping[str, float]] = []
-    wall = take_turns({"all": lambda: stages.append(screener.screen(item).seconds)}, rounds)["all"]
-    return wall, apart["decoding"], apart["networks"], stages
+    whole = spent_by({"all": lambda: stages.append(screener.screen(item).seconds)}, rounds)["all"]
+    return whole, apart["decoding"], apart["networks"], stages
+
+
+def spent_by(sides: dict[str, Side], rounds: int) -> dict[str, Spent]:
+    """:func:`take_turns`, with the CPU seconds of each side."""
+    used: dict[str, list[float]] = {name: [] for name in sides}
+
+    def timed(name: str) -> None:
+        start = time.process_time()
+        sides[name]()
+        used[name].append(time.process_time() - start)
+
+    walls = take_turns({name: partial(timed, name) for name in sides}, rounds)
+    return {name: Spent(wall, statistics.median(used[name][WARM_UP:])) for name, wall in walls.items()}
+
+
+# Memory.
+
+
+def memory(figures: Record, given: argparse.Namespace) -> None:
+    """What one process holds, slide after slide."""
+    runtime = [name for name in given.runtimes if find_spec(name)][-1]
+    paths = [phantom(given.work, size) for size in given.sizes[:2]]
+    caption = (
+        f"One process that screens {given.slides} slides of {given.sizes[0]} Gpx and up in turn, runtime {runtime}"
+    )
+    table = figures.table("detector", "slides", "memory held, MB", caption=caption)
+    for detector in given.detectors:
+        screener = Screener(ScreeningConfig(runtime=runtime, device="cpu", detector=detector))
+        held = []
+        for number in range(1, given.slides + 1):
+            path = paths[number % len(paths)]
+            screener.screen(SlideInput(path, path.stem))
+            held.append((memory_in_use(os.getpid()) or 0) / 1e6)
+            if number % EVERY == 0 or number in (1, given.slides):
+                table.row(detector, number, f"{held[-1]:.0f}")
+        later = held[len(held) // 3 :]
+        slope = np.polyfit(range(len(later)), later, 1)[0] if len(later) > 1 else 0.0
+        figures.say(f"Memory with {detector}: {slope:+.2f} MB a slide over the last {len(later)} of {len(held)}.")
 
 
 # Scaling.
@@ -456,12 +520,17 @@ def main() -> None:
     parser.add_argument(
         "--region", type=int, default=2048, help="side of the square for the detectors, px at 1.0 um/px"
     )
+    parser.add_argument("--detectors", nargs="+", default=["auto"], help="of whole slides")
+    parser.add_argument("--runtimes", nargs="+", default=list(RUNTIMES), help="of whole slides")
+    parser.add_argument("--slides", type=int, default=30, help="that one process screens for its memory")
+    parser.add_argument("--name", default="engine", help="of the result")
     parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS), help="comparisons; all")
     parser.add_argument("--scaling", action="store_true", help="how time grows, too")
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.4], help="Gpx, with --scaling")
     parser.add_argument("--boxes", type=int, default=50_000, help="of a crowd, with --scaling")
     arguments = parser.parse_args()
-    figures = Record("engine", "The slide engine beside its peers")
+    keep_freed_blocks()  # as the process that screens does
+    figures = Record(arguments.name, TITLES.get(arguments.name, f"The slide engine: {arguments.name}"), "engine")
     for name in arguments.only:
         PARTS[name](figures, phantom(arguments.work, arguments.gigapixels), arguments)
     if arguments.scaling:
@@ -469,10 +538,16 @@ def main() -> None:
     figures.write([7])
 
 
+TITLES = {
+    "engine": "The slide engine beside its peers",
+    "engine_large": "The slide engine on a large slide",
+    "engine_memory": "The slide engine's memory, slide after slide",
+}
 PARTS: dict[str, Callable[[Record, Path, argparse.Namespace], None]] = {
     "reading": lambda figures, path, given: reading(figures, path, given.rounds),
     "detection": lambda figures, path, given: detection(figures, path, given.rounds, given.region),
-    "slides": lambda figures, path, given: whole_slides(figures, path, given.rounds),
+    "slides": whole_slides,
+    "memory": lambda figures, path, given: memory(figures, given),
 }
 
 

@@ -64,10 +64,15 @@ class Table:
 
 
 class Record:
-    """The figures of one run of a script."""
+    """The figures of one run of a script.
 
-    def __init__(self, name: str, title: str) -> None:
-        self.name, self.title = name, title
+    Args:
+        name: of the file of results.
+        script: that ran, where its name is another.
+    """
+
+    def __init__(self, name: str, title: str, script: str = "") -> None:
+        self.name, self.title, self.script = name, title, script or name
         self.tables: list[Table] = []
         self.said: list[str] = []
 
@@ -88,7 +93,7 @@ class Record:
         file = (folder or RESULTS) / f"{self.name}.json"
         result = {
             "title": self.title,
-            "commands": [" ".join(["python", f"benchmarks/{self.name}.py", *map(shlex.quote, sys.argv[1:])])],
+            "commands": [" ".join(["python", f"benchmarks/{self.script}.py", *map(shlex.quote, sys.argv[1:])])],
             "date": datetime.now(UTC).date().isoformat(),
             "commit": commit(),
             "machine": machine(),
