@@ -1,6 +1,6 @@
 """How often the intervals that evaluation prints hold what they are about: every one of them, by simulation.
 
-    python benchmarks/interval_coverage.py [--draws 5000] [--replicates 1000] [--only bootstrap]
+    python benchmarks/interval_coverage.py [--draws 5000] [--replicates 1000] [--only clusters]
 
 Each row draws data sets whose truth is known, asks the package's own function for its 95 % interval, and counts. Of
 5,000 draws the share is right to 0.6 points. `--only` takes the rows whose name has the word; the record is then left
@@ -9,6 +9,7 @@ as it is.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,10 +26,6 @@ from scipy.stats import norm, t
 from stride_monai.evaluation.control_charts import control_chart, share_z, values_z
 from stride_monai.evaluation.found_cells import mean_interval
 from stride_monai.evaluation.operating_points import chosen_shares
-from stride_monai.evaluation.readers.by_reader import kappa_interval
-from stride_monai.evaluation.readers.clustered import pooled, pooled_difference
-from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, kappa, mean
-from stride_monai.evaluation.readers.multireader import arm_estimate, difference
 from stride_monai.evaluation.statistics import (
     CallStatistics,
     Interval,
@@ -50,7 +47,7 @@ from stride_monai.evaluation.statistics import (
     safe_exclusion,
     seed_summary,
 )
-from stride_monai.evaluation.statistics.bootstrap import cluster_weights
+from stride_monai.evaluation.statistics.bootstrap import cluster_interval, cluster_weights
 from stride_monai.evaluation.transfer import positives_for_margin, psi
 from stride_monai.metrics.slide import conformal_threshold, specificity_at_sensitivity
 
@@ -59,9 +56,10 @@ Bools = NDArray[np.bool_]
 Random = np.random.Generator
 SAFE = "exact: never below its level, hence wide"
 SHORT = {
-    ", OR": "near 1 it is skewed, and readers are few",
+    "AUC": "areas near 1 of readers who differ: their spread is seen least where they are best",
+    "sensitivity, OR": "three readers are few",
     "Fisher's z": "a few cases of far classes make most of the variance",
-    "clustered bootstrap": "12 clusters are few",
+    "clustered bootstrap": "clusters are few",
 }
 """Why an interval is short, where it is."""
 
@@ -100,6 +98,7 @@ class Size(NamedTuple):
 
 
 Rows = Iterator[Row | Promise]
+Simulations = tuple[tuple[str, Callable[..., Rows]], ...]
 
 
 def row(name: str, of: str, found: list[Interval], truth: ArrayLike, reading: str = "") -> Row:
@@ -218,14 +217,15 @@ def clusters(random: Random, size: Size, centres: int, each: int, name: str) -> 
     slides, apart = centres * each, 0.4
     place = np.repeat(np.arange(centres), each)
     weights = np.stack(list(cluster_weights(np.arange(centres), size.replicates)))
-    tail = norm.cdf(t.ppf(0.025, centres - 1) * np.sqrt(centres / (centres - 1)))
     bounds: dict[str, list[Floats]] = {}
     wide, shift = np.sqrt(1 + apart**2), 1.8
+    weights = np.concatenate([np.ones((1, centres)), weights])  # the first row is the slides as they are
     for draw in range(size.draws):
         positive = random.random(slides) < 0.4
         scores = random.normal(0, apart, centres)[place] + shift * positive + random.normal(size=slides)
         for figure, values in resampled(weights, place, scores, positive).items():
-            bounds.setdefault(figure, []).append(np.nanquantile(values, (tail, 1 - tail)))
+            one = cluster_interval(float(values[0]), values[1:], centres)
+            bounds.setdefault(figure, []).append(np.array([one.low, one.high]))
         if draw == 0:  # the same as the command's own, to the last digits
             figures = [RankStatistics(scores, positive, [0.95]), CallStatistics(scores >= 0.9, positive)]
             found = bootstrap(joined(*figures), slides, [f"{k:03d}" for k in place], size.replicates).intervals
@@ -374,140 +374,7 @@ def drift(random: Random, size: Size) -> Rows:
         yield Promise(name, "150 slides of reference, 15-59 a week, limits at 5 %", np.array(kept), reading)
 
 
-# Readers.
-
-
-class Reads(NamedTuple):
-    """Reads of two arms, ``[2, readers, cases]``: a latent severity, and which cases are positive ``[cases]``."""
-
-    latent: Floats
-    positive: Bools
-
-
-def reads(random: Random, readers: int, cases: int, gain: float, fixed: Floats | None = None) -> Reads:
-    """Reader, case, reader by arm, case by arm and noise, all normal; the second arm's gain is on positive cases."""
-    skill = fixed if fixed is not None else random.normal(0, 0.3, readers) + random.normal(0, 0.15, (2, readers))
-    case = random.normal(0, 0.7, cases) + random.normal(0, 0.4, (2, cases))
-    positive = np.arange(cases) < cases // 2
-    shift = (1.1 + gain * np.array([0, 1])[:, None, None] + skill[:, :, None]) * np.where(positive, 1, -1)
-    return Reads(shift + case[:, None] + random.normal(size=(2, readers, cases)), positive)
-
-
-def spread(readers: bool) -> float:
-    """Standard deviation of a read's latent severity, with or without that of readers."""
-    return float(np.sqrt(1 + 0.7**2 + 0.4**2 + (0.3**2 + 0.15**2 if readers else 0)))
-
-
-def crossed(figures: list[Merit], readers: int, least: float = 0.0) -> tuple[Interval, Interval]:
-    """Obuchowski-Rockette: the first arm, as reports have it, and the difference. least: lowest value of the figure."""
-    values = np.array([one.value for one in figures]).reshape(2, readers)
-    covariance = jackknife_covariance(np.stack([one.left_out for one in figures]))
-    first = arm_estimate(values[0], covariance[:readers, :readers], least=least)
-    return first.interval, difference(values, covariance).interval
-
-
-def many_readers(random: Random, size: Size) -> Rows:
-    for readers, cases in ((6, 160), (3, 120), (10, 400)):
-        shares, curves = [], []
-        for _ in range(size.draws):
-            drawn = reads(random, readers, cases, 0.4)
-            right = (drawn.latent[:, :, drawn.positive] > 0).reshape(2 * readers, -1)
-            shares.append(crossed([mean(one) for one in right], readers))
-            ranked = drawn.latent.reshape(2 * readers, -1)
-            curves.append(crossed([area(one, drawn.positive) for one in ranked], readers))
-        of = f"{readers} readers, {cases} cases, half positive"
-        first, second = norm.cdf(1.1 / spread(readers=True)), norm.cdf(1.5 / spread(readers=True))
-        yield row("readers, arm's sensitivity, OR", of, [one[0] for one in shares], first)
-        yield row("readers, sensitivity difference, OR", of, [one[1] for one in shares], second - first)
-        first, second = (area_of(gain) for gain in (0.0, 0.4))
-        yield row("readers, arm's AUC, OR", of, [one[0] for one in curves], first)
-        yield row("readers, AUC difference, OR", of, [one[1] for one in curves], second - first)
-
-
-def area_of(gain: float) -> float:
-    """A reader's skill moves positive and negative cases apart: twice its variance in their difference."""
-    noise = 2 * spread(readers=False) ** 2 + 4 * (0.3**2 + 0.15**2)
-    return float(norm.cdf(2 * (1.1 + gain) / np.sqrt(noise)))
-
-
-def two_readers(random: Random, size: Size) -> Rows:
-    """Whose intervals hold for them alone: the same two in every draw."""
-    skill = np.array([[0.25, -0.2], [0.1, 0.3]])
-    rate = norm.cdf((1.1 + np.array([[0.0], [0.4]]) + skill) / spread(readers=False)).mean(axis=1)
-    found = []
-    for _ in range(size.draws):
-        drawn = reads(random, 2, 160, 0.4, skill)
-        found.append(crossed([mean(one) for one in (drawn.latent[:, :, drawn.positive] > 0).reshape(4, -1)], 2))
-    of = "these 2 readers, 160 cases"
-    yield row("readers, arm's sensitivity, OR", of, [one[0] for one in found], rate[0])
-    yield row("readers, sensitivity difference, OR", of, [one[1] for one in found], rate[1] - rate[0])
-
-
-def reads_that_are_missing(random: Random, size: Size) -> Rows:
-    for readers, cases in ((6, 80), (3, 60), (10, 200)):
-        arms, apart, times, ratios = [], [], [], []
-        place, case = (x.ravel() for x in np.meshgrid(np.arange(readers), np.arange(cases), indexing="ij"))
-        for _ in range(size.draws):
-            right = (reads(random, readers, 2 * cases, 0.4).latent[:, :, :cases] > 0).reshape(2, -1)
-            there = random.random(right.shape) < 0.67
-            # Seconds, on the logarithm: readers, cases, and noise; the second arm takes 0.8 of the time.
-            log = random.normal(0, 0.3, readers)[place] + random.normal(0, 0.2, cases)[case] + 4
-            log = log + np.log([[1.0], [0.8]]) + random.normal(0, 0.1, (2, readers))[:, place]
-            log = log + random.normal(0, 0.4, right.shape)
-            who, what = (np.concatenate([x[there[0]], x[there[1]]]) for x in (place, case))
-            first, second = (mean(one[of]) for one, of in zip(right, there, strict=True))
-            arms.append(pooled(first, place[there[0]], case[there[0]]).interval)
-            apart.append(pooled_difference(first, second, who, what).interval)
-            first, second = (mean(one[of]) for one, of in zip(log, there, strict=True))
-            times.append(pooled(first, place[there[0]], case[there[0]]).interval)
-            ratios.append(pooled_difference(first, second, who, what).interval)
-        of = f"{readers} readers, {cases} cases, a third of the reads missing"
-        low, high = norm.cdf(1.1 / spread(readers=True)), norm.cdf(1.5 / spread(readers=True))
-        yield row("readers, arm's sensitivity, clustered", of, arms, low)
-        yield row(
-            "readers, sensitivity difference, clustered", of, apart, high - low, "takes the larger of two variances"
-        )
-        yield row("readers, geometric mean of seconds, clustered", of, times, 4.0)
-        yield row("readers, ratio of seconds, clustered", of, ratios, np.log(0.8), "takes the larger of two variances")
-
-
-def kappas(random: Random, size: Size) -> Rows:
-    chances = np.array([[0.35, 0.06, 0.02], [0.05, 0.2, 0.05], [0.01, 0.06, 0.2]])
-    for kind, weights in (("none", np.eye(3)), ("quadratic", 1 - (np.subtract.outer(range(3), range(3)) / 2) ** 2)):
-        chance = (chances.sum(1)[:, None] * chances.sum(0) * weights).sum()
-        true = ((chances * weights).sum() - chance) / (1 - chance)
-        for cases in (150, 60):
-            drawn = random.choice(9, (size.draws, cases), p=chances.ravel())
-            found = [kappa_interval(one % 3, one // 3, 3, kind) for one in drawn]
-            yield row("one reader's kappa, Fisher's z", f"{cases} cases, 3 classes, weights {kind}", found, true)
-    yield from readers_kappa(random, size)
-
-
-def readers_kappa(random: Random, size: Size) -> Rows:
-    """Sensitivity and specificity of readers vary on the logit scale."""
-
-    def skills(readers: int) -> Floats:
-        base = random.normal(0, 0.4, readers)
-        gain = random.normal(0, 0.2, (2, 2, readers)) + np.array([0, 0.5])[:, None, None]
-        return expit(np.array([1.4, 1.0])[None, :, None] + base + gain)  # [arm, kind, reader]
-
-    found_rate, right_rate = np.moveaxis(skills(1_000_000), 1, 0)
-    called = (found_rate + 1 - right_rate) / 2
-    seen = (found_rate + right_rate) / 2
-    chance = called / 2 + (1 - called) / 2
-    true = ((seen - chance) / (1 - chance)).mean(axis=1)
-    truth, found = np.arange(160) % 2, []
-    for _ in range(size.draws):
-        rate = np.moveaxis(skills(6), 1, 2)  # [arm, reader, kind]
-        wrong = random.random((2, 6, 160)) >= rate[:, :, 1 - truth]
-        said = np.where(wrong, 1 - truth, truth).reshape(12, -1)
-        found.append(crossed([kappa(one, truth, 2) for one in said], 6, -1.0))
-    of = "6 readers, 160 cases, half positive"
-    yield row("readers, arm's kappa, OR", of, [one[0] for one in found], true[0])
-    yield row("readers, kappa difference, OR", of, [one[1] for one in found], true[1] - true[0])
-
-
-ALL: tuple[tuple[str, Callable[[Random, Size], Rows]], ...] = (
+ALL: Simulations = (
     ("Slides", shares),
     ("Slides", areas),
     ("Slides", rates_at_a_rate),
@@ -523,10 +390,6 @@ ALL: tuple[tuple[str, Callable[[Random, Size], Rows]], ...] = (
     ("Clusters", partial(clusters, centres=120, each=2, name="patients")),
     ("Operating points and drift", operating_points),
     ("Operating points and drift", drift),
-    ("Readers", many_readers),
-    ("Readers", two_readers),
-    ("Readers", reads_that_are_missing),
-    ("Readers", kappas),
 )
 
 
@@ -553,42 +416,57 @@ def name_of(simulate: Callable[..., Rows]) -> str:
     return str(getattr(simulate, "func", simulate).__name__)
 
 
-def simulated(place: int, seed: int, size: Size) -> list[list[Any]]:
-    """The rows of one simulation of :data:`ALL`."""
-    return [measured(one) for one in ALL[place][1](np.random.default_rng([seed, place]), size)]
+def simulated(simulate: Callable[..., Rows], seed: tuple[int, int], size: Size) -> list[list[Any]]:
+    """The rows of one simulation."""
+    return [measured(one) for one in simulate(np.random.default_rng(seed), size)]
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def tables_of(figures: Record, simulations: Simulations, asked: argparse.Namespace) -> None:
+    """Run what is asked for, a table a topic."""
+    places = [place for place, (_, simulate) in enumerate(simulations) if asked.only in name_of(simulate)]
+    heads = ("interval", "drawn", "held, %", "truth below it, %", "truth above it, %", "no bounds, %", "reading")
+    size, tables = Size(asked.draws, asked.replicates), dict[str, Table]()
+    with ProcessPoolExecutor(asked.workers) as pool:
+        jobs = {
+            k: pool.submit(simulated, simulations[k][1], (asked.seed, k), size) for k in reversed(places)
+        }  # the long ones first
+        for place in places:
+            topic = simulations[place][0]
+            if topic not in tables:
+                tables[topic] = figures.table(*heads, caption=f"{topic}: {asked.draws:,} draws each.")
+            for one in jobs[place].result():
+                tables[topic].row(*one)
+
+
+def options(text: str | None) -> argparse.ArgumentParser:
+    """What both scripts of intervals are asked for."""
+    parser = make_parser(text)
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--replicates", type=int, default=1000, help="of each bootstrap")
     parser.add_argument("--only", default="", help="simulations whose name has the word; writes no record")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
-    places = [place for place, (_, simulate) in enumerate(ALL) if asked.only in name_of(simulate)]
-    figures = Record("interval_coverage", "How often 95 % intervals hold what they are about")
-    heads = ("interval", "drawn", "held, %", "truth below it, %", "truth above it, %", "no bounds, %", "reading")
-    size, tables = Size(asked.draws, asked.replicates), dict[str, Table]()
-    with ProcessPoolExecutor(asked.workers) as pool:
-        jobs = {}
-        if asked.workers > 1:
-            jobs = {k: pool.submit(simulated, k, asked.seed, size) for k in reversed(places)}  # the long ones first
-        for place in places:
-            topic = ALL[place][0]
-            if topic not in tables:
-                tables[topic] = figures.table(*heads, caption=f"{topic}: {asked.draws:,} draws each.")
-            for one in jobs[place].result() if jobs else simulated(place, asked.seed, size):
-                tables[topic].row(*one)
-    figures.say(
-        "'As stated': 94 to 96 %. Draws without bounds (a cluster without a positive slide, agreement in all) are left "
-        f"out of the shares. The bootstrap has {asked.replicates:,} resamples. These are data sets that were drawn by "
-        "simple laws: real ones can be worse."
-    )
+    return parser
+
+
+def finish(figures: Record, asked: argparse.Namespace) -> None:
+    """Write the record of a whole run."""
     if asked.only:
         print("not recorded: --only", file=sys.stderr)
         return
     figures.write([asked.seed])
+
+
+def main() -> None:
+    asked = options(__doc__).parse_args()
+    figures = Record("interval_coverage", "How often 95 % intervals hold what they are about")
+    tables_of(figures, ALL, asked)
+    figures.say(
+        "'As stated': 94 to 96 %. Draws without bounds (a cluster without a positive slide, agreement in all) are left "
+        f"out of the shares. The bootstrap has {asked.replicates:,} resamples. These are data sets that were drawn by "
+        "simple laws: real ones can be worse. Intervals of reader studies: reader_coverage.py."
+    )
+    finish(figures, asked)
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "evaluation_speed": ("--work {tmp} --slides 400 --replicates 20 --rounds 1", {"CENTRES": 3}),
     "faults": ("--work {tmp} --mutants 2 --kills 1", {"KILLED_SLIDES": 1}),
     "interval_coverage": ("--draws 4 --replicates 20 --workers 1", {}),
+    "reader_coverage": ("--draws 3 --workers 1", {}),
     "phantom_speed": ("--diameter 0.2", {"SIDE": 64}),
     "scale": ("--slides 10 20 --boxes 200 --workers 1 2", {"NAPS": 4, "NAP_SECONDS": 0.01}),
     "slide_speed": ("--work {tmp} --diameter 0.2", {"READ_TILES": 2, "DETECTED_TILES": 1, "BATCH": 1}),

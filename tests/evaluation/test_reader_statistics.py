@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 from scipy.stats import binomtest
 from scipy.stats import t as student
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
@@ -18,22 +19,25 @@ from statsmodels.stats.inter_rater import cohens_kappa
 
 from stride_monai.evaluation.readers.by_reader import kappa_interval, mcnemar_test
 from stride_monai.evaluation.readers.clustered import pooled, pooled_difference
-from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, kappa, mean
+from stride_monai.evaluation.readers.estimate import Published, Spread, logit_difference
+from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, jackknife_freedom, kappa, mean
 from stride_monai.evaluation.readers.multireader import arm_estimate, components, difference
 from stride_monai.metrics.cell import confusion_matrix
 from stride_monai.metrics.kappa import kappa_weights
 
 Floats = NDArray[np.float64]
 
-# Van Dyke et al. 1993, cine against spin-echo MRI of the aorta: 5 readers, 45 positive and 69 negative cases. What
-# OR-DBM MRMC 2.51 prints of it (trapezoidal areas, jackknife); the second treatment is the better one.
+# Van Dyke et al. 1993, cine against spin-echo MRI of the aorta: 5 readers, 45 positive and 69 negative cases; the
+# second treatment is the better one. Trapezoidal areas, jackknife covariances, as the R packages MRMCaov (its README,
+# https://github.com/brian-j-smith/MRMCaov) and RJafroc (its book's chapter "Coding illustrations of the OR method",
+# https://dpc10ster.github.io/RJafrocRocBook) print them.
 AREAS = np.array(
     [
         [0.91964573, 0.85877617, 0.90386473, 0.97310789, 0.82979066],
         [0.94782609, 0.90531401, 0.92173913, 0.99935588, 0.92995169],
     ]
 )
-ERROR, COV1, COV2, COV3 = 0.00080229, 0.00034661, 0.00034407, 0.00023903
+ERROR, COV1, COV2, COV3 = 0.0008022883, 0.0003466137, 0.0003440748, 0.0002390284
 
 
 def covariance_of(arms: int, readers: int, error: float, cov1: float, cov2: float, cov3: float) -> Floats:
@@ -45,28 +49,28 @@ def covariance_of(arms: int, readers: int, error: float, cov1: float, cov2: floa
 def test_the_published_analysis_of_van_dyke() -> None:
     covariance = covariance_of(2, 5, ERROR, COV1, COV2, COV3)
     part = components(AREAS, covariance)
-    assert (part.arms, part.readers, part.both) == pytest.approx((0.00479617, 0.00383620, 0.00055103), abs=1e-8)
+    assert (part.arms, part.readers, part.both) == pytest.approx((0.0047961705, 0.0038362000, 0.0005510306), abs=2e-9)
     assert (part.error, part.cov1, part.cov2, part.cov3) == pytest.approx((ERROR, COV1, COV2, COV3))
 
     random = difference(AREAS, covariance)
     assert random.random_readers
     assert random.interval.estimate == pytest.approx(0.04380032, abs=1e-8)
-    assert (random.error, random.freedom, random.p) == pytest.approx((0.02075, 15.26, 0.0517), abs=5e-3)
-    assert random.error == pytest.approx(0.02075, abs=5e-6)
-    assert (random.interval.low, random.interval.high) == pytest.approx((-0.00036, 0.08796), abs=5e-6)
+    assert random.error == pytest.approx(0.02074862, abs=1e-8)
+    assert random.freedom == pytest.approx(15.25967, abs=2e-4)
+    assert random.p == pytest.approx(0.05166569, abs=1e-7)
+    assert (random.interval.low, random.interval.high) == pytest.approx((-0.0003588544, 0.0879594986), abs=1e-8)
 
     fixed = difference(AREAS, covariance, random_readers=False)
-    assert (fixed.error, fixed.p) == pytest.approx((0.01872, 0.0193), abs=5e-5)
-    assert (fixed.interval.low, fixed.interval.high) == pytest.approx((0.00711, 0.08049), abs=6e-6)
-    # The covariances are printed with eight decimals, which leaves four digits of this one.
-    assert (fixed.interval.estimate / fixed.error) ** 2 == pytest.approx(5.47595, abs=4e-4)
+    assert (fixed.error, fixed.p) == pytest.approx((0.018717483, 0.01928), abs=3e-6)
+    assert (fixed.interval.low, fixed.interval.high) == pytest.approx((0.007115, 0.08049), abs=5e-6)
+    assert (fixed.interval.estimate / fixed.error) ** 2 == pytest.approx(5.47595324, abs=5e-6)
 
 
 @pytest.mark.parametrize(
     ("arm", "error", "cov2", "random", "fixed"),
     [
-        (0, 0.00101410, 0.00048396, (0.03317360, 12.74, 0.82522360, 0.96885048), (0.02428971, 0.84943008, 0.94464399)),
-        (1, 0.00059047, 0.00020419, (0.02156637, 12.71, 0.89413783, 0.98753689), (0.01677632, 0.90795637, 0.97371835)),
+        (0, 0.0010141028, 0.0004839618, (0.03317360, 12.74465, 0.8252236, 0.9688505), (0.02429, 0.8494, 0.9446)),
+        (1, 0.0005904738, 0.0002041879, (0.02156637, 12.71019, 0.8941378, 0.9875369), (0.01678, 0.9080, 0.9737)),
     ],
 )
 def test_the_published_intervals_of_each_treatment(
@@ -74,22 +78,22 @@ def test_the_published_intervals_of_each_treatment(
 ) -> None:
     covariance = covariance_of(1, 5, error, 0, cov2, 0)
     found = arm_estimate(AREAS[arm], covariance)
-    assert (found.error, found.interval.low, found.interval.high) == pytest.approx((random[0], *random[2:]), abs=2e-6)
-    assert found.freedom == pytest.approx(random[1], abs=0.01)
+    assert (found.error, found.interval.low, found.interval.high) == pytest.approx((random[0], *random[2:]), abs=1e-7)
+    assert found.freedom == pytest.approx(random[1], abs=1e-4)
     found = arm_estimate(AREAS[arm], covariance, random_readers=False)
-    assert (found.error, found.interval.low, found.interval.high) == pytest.approx(fixed, abs=2e-6)
+    assert (found.error, found.interval.low, found.interval.high) == pytest.approx(fixed, abs=6e-5)
 
 
 @pytest.mark.parametrize(
     ("reader", "error", "cov1", "published"),
-    [(0, 0.00069890, 0.00037347, (0.02551, 0.2693)), (4, 0.00121357, 0.00024304, (0.04406, 0.0230))],
+    [(0, 0.0006989006, 0.0003734661, (0.0255, 0.2693)), (4, 0.0012135668, 0.0002430368, (0.0441, 0.0230))],
 )
 def test_the_published_analysis_of_one_reader(
     reader: int, error: float, cov1: float, published: tuple[float, float]
 ) -> None:
     found = difference(AREAS[:, [reader]], covariance_of(2, 1, error, cov1, 0, 0))
     assert not found.random_readers
-    assert (found.error, found.p) == pytest.approx(published, abs=6e-5)
+    assert (found.error, found.p) == pytest.approx(published, abs=5.1e-5)
 
 
 def left_out(values: Floats, truth: NDArray[np.int64], figure: object) -> Floats:
@@ -218,15 +222,14 @@ def test_the_interval_of_kappa_lies_about_it_within_its_range(seed: int, kind: s
     assert (other.low, other.high) == pytest.approx((found.low, found.high), nan_ok=True)
 
 
-@pytest.mark.parametrize(("arm", "error", "cov2"), [(0, 0.00101410, 0.00048396), (1, 0.00059047, 0.00020419)])
+@pytest.mark.parametrize(("arm", "error", "cov2"), [(0, 0.0010141028, 0.0004839618), (1, 0.0005904738, 0.0002041879)])
 @pytest.mark.parametrize("least", [0.0, -1.0])
-def test_an_arm_on_the_logit_scale_keeps_the_published_error_and_freedom(
-    arm: int, error: float, cov2: float, least: float
-) -> None:
+def test_an_arm_on_the_logit_scale_keeps_the_published_error(arm: int, error: float, cov2: float, least: float) -> None:
     covariance = covariance_of(1, 5, error, 0, cov2, 0)
     for random in (True, False):
         plain = arm_estimate(AREAS[arm], covariance, random_readers=random)
         found = arm_estimate(AREAS[arm], covariance, random_readers=random, least=least)
+        # The readers' mean square is above what readers who are all alike would have, so that Hillis' hold.
         assert (found.error, found.freedom) == (plain.error, plain.freedom)
         bounds = slow_bounds(float(AREAS[arm].mean()), plain.error, plain.freedom, least)
         assert (found.interval.low, found.interval.high) == pytest.approx(bounds, abs=1e-7)
@@ -234,15 +237,118 @@ def test_an_arm_on_the_logit_scale_keeps_the_published_error_and_freedom(
         assert found.interval.high < 1
 
 
-def test_the_degrees_of_freedom_are_those_of_hillis_and_a_negative_covariance_counts_as_none() -> None:
-    figures = np.array([0.8, 0.85, 0.9, 0.97])
+def test_few_readers_who_agree_by_chance_do_not_make_many_degrees_of_freedom() -> None:
+    figures, error = np.array([0.80, 0.85, 0.90, 0.97]), 0.001
     square = float(figures.var(ddof=1))
     for cov2 in (0.0004, 0.0, -0.0004):
-        found = arm_estimate(figures, covariance_of(1, 4, 0.001, 0, cov2, 0))
-        spread = square + 4 * max(cov2, 0)
-        assert found.error == pytest.approx(math.sqrt(spread / 4))
-        assert found.freedom == pytest.approx(spread**2 / (square**2 / 3))
-    assert found.freedom == pytest.approx(3)
+        common = max(cov2, 0.0)
+        covariance = covariance_of(1, 4, error, 0, cov2, 0)
+        hillis = arm_estimate(figures, covariance)
+        spread = square + 4 * common
+        assert hillis.error == pytest.approx(math.sqrt(spread / 4))
+        assert hillis.freedom == pytest.approx(spread**2 / (square**2 / 3))
+        # Readers who differ: the mean square is larger than the noise, and counts as it is.
+        assert arm_estimate(figures, covariance, least=0.0).freedom == pytest.approx(hillis.freedom)
+        cases = arm_estimate(figures, covariance, least=0.0, cases_freedom=20)
+        doubt = (square / 4) ** 2 / 3 + common**2 / 20
+        assert cases.freedom == pytest.approx(max((square / 4 + common) ** 2 / doubt, 3))
+    alike = np.array([0.88, 0.88, 0.88, 0.8801])
+    covariance = covariance_of(1, 4, error, 0, 0.0004, 0)
+    assert arm_estimate(alike, covariance).freedom > 1e6
+    likely = (error - 0.0004) / 4
+    expected = (likely + 0.0004) ** 2 / (likely**2 / 3)
+    found = arm_estimate(alike, covariance, least=0.0)
+    assert found.freedom == pytest.approx(expected)
+    assert found.error == arm_estimate(alike, covariance).error  # as published
+
+
+def test_degrees_of_freedom_of_the_jackknife_are_those_of_a_chi_squared_variance() -> None:
+    """Of normal values a variance has n - 1."""
+    values = np.random.default_rng(4).normal(size=200_000)
+    assert jackknife_freedom(mean(values).left_out) == pytest.approx(200_000, rel=0.02)
+    assert math.isinf(jackknife_freedom(np.ones(5)))
+    assert jackknife_freedom(mean(np.r_[np.zeros(99), 1.0]).left_out) < 2.1  # one case makes it all
+
+
+def slow_profile(
+    arms: tuple[float, float], errors: tuple[float, float], apart: Spread, least: float
+) -> tuple[float, float]:
+    """Bounds by a search along the edge of the ellipse, whose covariance is taken through numerical slopes."""
+
+    def logit(p: float) -> float:
+        return math.log(p - least) - math.log(1 - p)
+
+    step = 1e-6
+    slopes = [(logit(p + step) - logit(p - step)) / (2 * step) for p in arms]
+    together = (errors[0] ** 2 + errors[1] ** 2 - apart.variance) / 2
+    covariance = np.array([[errors[0] ** 2, together], [together, errors[1] ** 2]]) * np.outer(slopes, slopes)
+    root = student.ppf(0.975, apart.freedom) * np.linalg.cholesky(covariance)
+    middle = np.array([logit(p) for p in arms])
+
+    def gap(angle: float) -> float:
+        first, second = middle + root @ (math.cos(angle), math.sin(angle))
+        back = [(math.exp(x) + least) / (1 + math.exp(x)) for x in (first, second)]
+        return float(back[1] - back[0])
+
+    pieces = list(itertools.pairwise(np.linspace(0, 2 * math.pi, 25)))
+    options = {"xatol": 1e-10}
+    low = min(minimize_scalar(gap, bounds=ends, method="bounded", options=options).fun for ends in pieces)
+    high = max(-minimize_scalar(lambda x: -gap(x), bounds=e, method="bounded", options=options).fun for e in pieces)
+    return low, high
+
+
+DIFFERENCES = st.tuples(
+    st.tuples(st.floats(0.05, 0.99), st.floats(0.05, 0.99)),
+    st.tuples(st.floats(0.005, 0.1), st.floats(0.005, 0.1)),
+    st.floats(-0.95, 0.99),
+    st.sampled_from([2.0, 4.5, 30.0, math.inf]),
+)
+
+
+@settings(max_examples=40)
+@given(DIFFERENCES, st.sampled_from([0.0, -1.0]))
+def test_the_bounds_of_a_difference_are_the_farthest_that_the_arms_allow(
+    drawn: tuple[tuple[float, float], tuple[float, float], float, float], least: float
+) -> None:
+    arms, errors, together, freedom = drawn
+    apart = Spread(errors[0] ** 2 + errors[1] ** 2 - 2 * together * errors[0] * errors[1], freedom)
+    found, p = logit_difference(arms, errors, apart, least=least)
+    low, high = slow_profile(arms, errors, apart, least)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-5)
+    assert least - 1 <= found.low <= found.estimate <= found.high <= 1 - least
+    assert (p < 0.05) == (0 not in found)  # the test and the interval are one
+    assert logit_difference(arms[::-1], errors[::-1], apart, least=least)[1] == pytest.approx(p)
+
+
+def test_far_from_its_limits_a_difference_is_that_of_student() -> None:
+    apart = Spread(2e-6, 12.0)
+    found, p = logit_difference((0.5, 0.5021), (1e-3, 1e-3), apart)
+    half = student.ppf(0.975, 12) * apart.error
+    assert (found.low, found.high) == pytest.approx((0.0021 - half, 0.0021 + half), abs=1e-7)
+    assert p == pytest.approx(2 * student.sf(0.0021 / apart.error, 12), abs=1e-5)
+
+
+def test_a_difference_keeps_the_published_analysis_beside_its_own() -> None:
+    covariance = covariance_of(2, 5, ERROR, COV1, COV2, COV3)
+    plain, found = difference(AREAS, covariance), difference(AREAS, covariance, least=0.0)
+    assert found.published == Published(plain.interval, plain.freedom, plain.p)
+    assert (found.interval.estimate, found.error) == (plain.interval.estimate, plain.error)
+    assert found.interval.high > plain.interval.high  # skewed: farther up
+    assert (found.p < 0.05) == (0 not in found.interval)
+    assert plain.published is None
+
+
+@pytest.mark.parametrize("perfect", [0, 1])
+def test_beside_an_arm_at_its_limit_the_interval_is_the_published_one_and_says_so(perfect: int) -> None:
+    figures = np.array([[0.8, 0.85, 0.9], [0.8, 0.85, 0.9]])
+    figures[perfect] = 1.0
+    covariance = covariance_of(2, 3, 0.001, 0.0003, 0.0003, 0.0002)
+    found, plain = difference(figures, covariance, least=0.0), difference(figures, covariance)
+    assert (found.interval.low, found.interval.high, found.p) == pytest.approx(
+        (plain.interval.low, plain.interval.high, plain.p), rel=0.5
+    )
+    assert found.interval.estimate == plain.interval.estimate
+    assert "an arm is at its limit" in found.interval.method
 
 
 @pytest.mark.parametrize("value", [0.0, 0.7, 1.0])
@@ -287,9 +393,11 @@ def test_clustered_errors_are_those_of_a_regression(seed: int) -> None:
         assert fit.params[1] == pytest.approx(found.interval.estimate)
         return float(fit.bse[1]) * math.sqrt((n - 2) / (n - 1))  # it also corrects for the coefficients
 
-    # Never less than by reader alone, or by case alone.
-    assert found.error == pytest.approx(max(error(np.c_[reader, case]), error(reader), error(case)))
-    assert found.freedom == 5
+    by_reader, by_case, alone = (error(groups) ** 2 for groups in (reader, case, reader * 30 + case))
+    assert found.error == pytest.approx(math.sqrt(by_reader + max(by_case - alone, 0)))
+    two_way = error(np.c_[reader, case])
+    assert found.error >= two_way or found.error == pytest.approx(two_way)
+    assert found.freedom >= 5
 
 
 def test_what_varies_nowhere_has_no_interval() -> None:
@@ -322,12 +430,14 @@ def test_intervals_of_shares_hold_as_often_as_they_say() -> None:
         merits = [mean(of) for of in right.reshape(12, 80)]
         figures = np.array([merit.value for merit in merits]).reshape(2, 6)
         covariance = jackknife_covariance(np.stack([m.left_out for m in merits]))
-        crossed += true in difference(figures, covariance).interval
+        crossed += true in difference(figures, covariance, least=0.0).interval
         arm += float(often[1]) in arm_estimate(figures[1], covariance[6:, 6:], least=0.0).interval
-        clustered += true in pooled_difference(mean(right[0].ravel()), mean(right[1].ravel()), reader, case).interval
-    assert 0.93 <= arm / draws <= 0.97
-    assert 0.93 <= crossed / draws <= 0.985  # the analysis errs to the safe side with few readers
-    assert 0.93 <= clustered / draws <= 0.985
+        clustered += (
+            true in pooled_difference(mean(right[0].ravel()), mean(right[1].ravel()), reader, case, least=0.0).interval
+        )
+    assert 0.935 <= arm / draws <= 0.965
+    assert 0.935 <= crossed / draws <= 0.965
+    assert 0.935 <= clustered / draws <= 0.965
 
 
 @given(st.integers(0, 1000))

@@ -189,7 +189,7 @@ def test_where_all_is_right_the_interval_is_that_of_as_many_cases(tmp_path: Path
     assert "says the same of every case" in measure_arm(study, "kappa (labels)", "aided").note
 
 
-def test_an_arm_has_its_interval_on_the_logit_scale_and_a_difference_has_not(tmp_path: Path) -> None:
+def test_intervals_are_on_the_logit_scale_with_the_published_difference_beside(tmp_path: Path) -> None:
     study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
     for name in ("sensitivity (ASC-US+)", "AUC (ASC-US+)", "kappa (labels, quadratic weights)"):
         arm = measure_arm(study, name, "aided").estimate
@@ -200,8 +200,10 @@ def test_an_arm_has_its_interval_on_the_logit_scale_and_a_difference_has_not(tmp
         assert arm.interval.method.endswith("Fisher's z" if "kappa" in name else "logit")
         both = measure_difference(study, name, "unaided", "aided").estimate
         assert both is not None
-        middle = (both.interval.low + both.interval.high) / 2
-        assert middle == pytest.approx(both.interval.estimate)
+        assert (both.p < 0.05) == (0 not in both.interval)
+        assert both.published is not None
+        printed = both.published.interval
+        assert (printed.low + printed.high) / 2 == pytest.approx(both.interval.estimate)
 
 
 def test_arms_to_compare(tmp_path: Path) -> None:

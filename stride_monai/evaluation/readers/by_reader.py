@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
 
 from stride_monai.bethesda import LABELS
-from stride_monai.evaluation.readers.merits import jackknife_covariance, kappa
+from stride_monai.evaluation.readers.merits import jackknife_covariance, jackknife_freedom, kappa
 from stride_monai.evaluation.readers.study import OPEN, Study
 from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, logit_interval, wilson
 from stride_monai.metrics.cell import confusion_matrix
@@ -81,8 +81,8 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
     """Cohen's kappa of class indices ``[n]`` with an interval on the scale of Fisher's z.
 
     The variance is the jackknife's. The normal interval of Fleiss, Cohen and Everitt 1969 is too narrow with weights,
-    where a few cases of far classes make most of the variance. Student's t allows for that: its degrees of freedom are
-    those of a chi-squared law that varies as the variance does (Satterthwaite 1946), twice n over kurtosis less 1.
+    where a few cases of far classes make most of the variance. Student's t allows for that by
+    :func:`~stride_monai.evaluation.readers.merits.jackknife_freedom`.
 
     Args:
         kind: of :func:`~stride_monai.metrics.kappa.kappa_weights`.
@@ -97,13 +97,10 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
     with np.errstate(invalid="ignore"):  # without the only case there is no kappa
         found = kappa(said, truth, classes, kind)
     apart = found.left_out - found.left_out.mean()
-    squares = float((apart**2).sum())
-    if not squares > _NOTHING:  # NaN, too
+    if not float((apart**2).sum()) > _NOTHING:  # NaN, too
         return Interval(found.value, level=level, method=method)
-    kurtosis = len(apart) * float((apart**4).sum()) / squares**2
-    freedom = 2 * len(apart) / (kurtosis - 1) if kurtosis > 1 + _NOTHING else math.inf
     error = math.sqrt(float(jackknife_covariance(found.left_out[None])[0, 0]))
-    return logit_interval(found.value, error, level, method, least=-1.0, freedom=freedom)
+    return logit_interval(found.value, error, level, method, least=-1.0, freedom=jackknife_freedom(found.left_out))
 
 
 def readers_in_arms(study: Study, group: str, level: float = LEVEL) -> Iterator[ReaderInArm]:

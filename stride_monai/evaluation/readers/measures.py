@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stride_monai.bethesda import LABELS, REPORT_GROUPS
 from stride_monai.evaluation.readers import clustered, multireader
 from stride_monai.evaluation.readers.estimate import Estimate
-from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, kappa, mean
+from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, jackknife_freedom, kappa, mean
 from stride_monai.evaluation.readers.study import OPEN, Block, Study
 from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, clopper_pearson
 
@@ -186,12 +186,15 @@ def _by_readers(
         return f"{positive} positive and {cases - positive} negative cases: two of each are needed"
     merits = [measure.merit(values[of], truth[of]) for of in block.reads.reshape(-1, cases)]
     figures = np.array([merit.value for merit in merits]).reshape(arms, readers)
-    covariance = jackknife_covariance(np.stack([merit.left_out for merit in merits]))
+    left_out = np.stack([merit.left_out for merit in merits])
+    covariance = jackknife_covariance(left_out)
     if not (np.isfinite(figures).all() and np.isfinite(covariance).all()):
         return _ONE_CLASS
+    by_arm = left_out.reshape(arms, readers, cases).mean(axis=1)
+    freedom = jackknife_freedom(by_arm[-1] - by_arm[0] if arms > 1 else by_arm[0])
     if arms == 1:
-        return multireader.arm_estimate(figures[0], covariance, level=level, least=measure.least)
-    return multireader.difference(figures, covariance, level=level)
+        return multireader.arm_estimate(figures[0], covariance, None, level, measure.least, freedom)
+    return multireader.difference(figures, covariance, None, level, measure.least, freedom)
 
 
 def _of_all(
@@ -210,8 +213,10 @@ def _of_all(
         return _ONE_CLASS
     every = np.concatenate(places)
     if len(merits) == 1:
-        return clustered.pooled(merits[0], study.reader[every], study.case[every], level)
-    return clustered.pooled_difference(merits[0], merits[1], study.reader[every], study.case[every], level)
+        return clustered.pooled(merits[0], study.reader[every], study.case[every], level, measure.least)
+    return clustered.pooled_difference(
+        merits[0], merits[1], study.reader[every], study.case[every], level, measure.least
+    )
 
 
 def _bounded(found: Estimate, measure: _Measure, arms: int, cases: NDArray[np.int64], level: float) -> Estimate:

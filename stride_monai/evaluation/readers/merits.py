@@ -5,6 +5,7 @@ The covariance between readers and arms that an Obuchowski-Rockette analysis nee
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from stride_monai.metrics.cell import confusion_matrix
 from stride_monai.metrics.kappa import cohen_kappa, kappa_weights
 
-__all__ = ["Merit", "area", "jackknife_covariance", "kappa", "mean"]
+__all__ = ["Merit", "area", "jackknife_covariance", "jackknife_freedom", "kappa", "mean"]
+
+_NOTHING = 1e-12  # rounding
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -83,3 +86,17 @@ def jackknife_covariance(left_out: Floats) -> Floats:
     cases = values.shape[1]
     covariance: Floats = (cases - 1) / cases * (apart @ apart.T)
     return covariance
+
+
+def jackknife_freedom(left_out: Floats) -> float:
+    """Degrees of freedom of the jackknife's variance of a figure, from its values ``[n]`` without each of n cases.
+
+    Those of a chi-squared law that varies as the variance does (Satterthwaite 1946): twice n over kurtosis less 1. A
+    few cases that make most of the variance leave few; infinite where all cases weigh the same.
+    """
+    apart = np.asarray(left_out, np.float64) - np.mean(left_out)
+    squares = float((apart**2).sum())
+    if not squares > _NOTHING**2:
+        return math.inf
+    kurtosis = len(apart) * float((apart**4).sum()) / squares**2
+    return 2 * len(apart) / (kurtosis - 1) if kurtosis > 1 + _NOTHING else math.inf

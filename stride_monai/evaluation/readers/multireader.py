@@ -14,7 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stride_monai.evaluation.readers.estimate import FEWEST_RANDOM, Estimate, estimate_of
+from stride_monai.evaluation.readers.estimate import (
+    FEWEST_RANDOM,
+    Estimate,
+    Published,
+    Spread,
+    difference_of,
+    estimate_of,
+)
 from stride_monai.evaluation.statistics.intervals import LEVEL
 
 __all__ = ["Components", "arm_estimate", "components", "difference"]
@@ -68,30 +75,41 @@ def components(figures: Floats, covariance: Floats) -> Components:
 
 
 def difference(
-    figures: Floats, covariance: Floats, random_readers: bool | None = None, level: float = LEVEL
+    figures: Floats,
+    covariance: Floats,
+    random_readers: bool | None = None,
+    level: float = LEVEL,
+    least: float | None = None,
+    cases_freedom: float = math.inf,
 ) -> Estimate:
     """The second arm less the first, of two.
+
+    The error is the published one. Without ``least`` all else is, too; with it the interval and p are those of
+    :func:`~stride_monai.evaluation.readers.estimate.logit_difference` with the degrees of freedom of
+    :func:`_random_spread`, and ``published`` has what OR-DBM MRMC, MRMCaov and others print.
 
     Args:
         figures: ``[2, readers]``. covariance: as of :func:`components`.
         random_readers: readers are a sample of all readers (analysis 1), or are fixed (analysis 2); by default random
             from :data:`FEWEST_RANDOM` on. level: of the interval.
+        least: the lowest value that the figure of an arm can have. cases_freedom: of the variance that comes of cases.
     """
     readers = figures.shape[1]
     part = components(figures, covariance)
     random_readers = readers >= FEWEST_RANDOM if random_readers is None else random_readers
-    gain = max(part.cov2 - part.cov3, 0.0)
-    freedom = math.inf
+    common = max(part.cov2 - part.cov3, 0.0)
+    noise = part.error - part.cov1 - common
+    printed = _spread(part.both, common, noise, readers, random_readers).times(2)
+    by_arm = float(figures[0].mean()), float(figures[1].mean())
+    published = estimate_of(by_arm[1] - by_arm[0], printed, random_readers, METHOD, test=True, level=level)
+    if least is None:
+        return published
+    apart = printed
     if random_readers:
-        spread = part.both + readers * gain
-        if part.both > 0:
-            freedom = spread**2 / (part.both**2 / (readers - 1))
-    else:
-        spread = part.error - part.cov1 + (readers - 1) * gain
-    by_arm = figures.mean(axis=1)
-    return estimate_of(
-        float(by_arm[1] - by_arm[0]), 2 * spread / readers, freedom, random_readers, METHOD, test=True, level=level
-    )
+        apart = _random_spread(part.both, common, noise, readers, cases_freedom).times(2)
+    arms = [_arm_spread(figures[k], _block(covariance, k, readers), random_readers) for k in (0, 1)]
+    found = difference_of(by_arm, (arms[0], arms[1]), apart, random_readers, METHOD, level, least)
+    return found._replace(published=Published(published.interval, published.freedom, published.p))
 
 
 def arm_estimate(
@@ -100,25 +118,61 @@ def arm_estimate(
     random_readers: bool | None = None,
     level: float = LEVEL,
     least: float | None = None,
+    cases_freedom: float = math.inf,
 ) -> Estimate:
     """The mean over readers of one arm.
 
     OR-DBM MRMC prints the interval about the mean itself. That is too low where readers are few and figures near 1, so
-    that reports take the one on the logit scale, with the same error and the same degrees of freedom.
+    that reports take the one on the logit scale, with the same error and the degrees of freedom of
+    :func:`_random_spread`.
 
     Args:
         figures: ``[readers]``. covariance: ``[readers, readers]``. random_readers, level: as of :func:`difference`.
         least: the lowest value that the figure can have, for the interval on the logit scale; None for the plain one.
+        cases_freedom: as of :func:`difference`.
     """
     readers = len(figures)
-    part = components(figures[None], covariance)
     random_readers = readers >= FEWEST_RANDOM if random_readers is None else random_readers
-    freedom, common = math.inf, max(part.cov2, 0.0)
-    if random_readers:
-        spread = part.readers + readers * common
-        if part.readers > 0:
-            freedom = spread**2 / (part.readers**2 / (readers - 1))
+    if least is not None and random_readers:
+        part = components(figures[None], covariance)
+        common = max(part.cov2, 0.0)
+        spread = _random_spread(part.readers, common, part.error - common, readers, cases_freedom)
     else:
-        spread = part.error + (readers - 1) * common
-    mean, variance = float(figures.mean()), spread / readers
-    return estimate_of(mean, variance, freedom, random_readers, METHOD, test=False, level=level, least=least)
+        spread = _arm_spread(figures, covariance, random_readers)
+    return estimate_of(float(figures.mean()), spread, random_readers, METHOD, level=level, least=least)
+
+
+def _arm_spread(figures: Floats, covariance: Floats, random_readers: bool) -> Spread:
+    part = components(figures[None], covariance)
+    common = max(part.cov2, 0.0)
+    return _spread(part.readers, common, part.error - common, len(figures), random_readers)
+
+
+def _block(covariance: Floats, arm: int, readers: int) -> Floats:
+    own = slice(arm * readers, (arm + 1) * readers)
+    return covariance[own, own]
+
+
+def _spread(square: float, common: float, noise: float, readers: int, random_readers: bool) -> Spread:
+    """Of the mean over readers, as published: Hillis 2007 for random readers, the normal distribution for fixed ones.
+
+    Args:
+        square: mean square of readers. common: covariance of two readers. noise: variance that a reader has alone.
+    """
+    if not random_readers:
+        return Spread(noise / readers + common, math.inf)
+    variance = square / readers + common
+    return Spread(variance, variance**2 / ((square / readers) ** 2 / (readers - 1)) if square > 0 else math.inf)
+
+
+def _random_spread(square: float, common: float, noise: float, readers: int, cases_freedom: float) -> Spread:
+    """As published, with degrees of freedom that few readers do not lead astray.
+
+    A mean square of three readers can be near 0 by chance. Hillis' degrees of freedom then are many, since what is left
+    of the variance is taken as known, and the interval is too short by both. Here the mean square counts in them as no
+    less than what it would be, were readers all alike: ``noise``. And the covariance of readers is estimated, too.
+    """
+    variance = square / readers + common
+    likely = max(square, noise, 0.0) / readers
+    doubt = likely**2 / (readers - 1) + common**2 / cases_freedom
+    return Spread(variance, max((likely + common) ** 2 / doubt, readers - 1.0) if doubt > 0 else math.inf)

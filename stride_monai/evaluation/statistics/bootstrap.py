@@ -6,15 +6,15 @@ each replicate in one pass, so that 300,000 slides cost milliseconds a replicate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
 
-from stride_monai.evaluation.statistics.intervals import LEVEL, Interval
+from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, logit_interval
 from stride_monai.metrics.cell import class_scores, confusion_matrix, share
 from stride_monai.metrics.slide import sides
 
@@ -25,6 +25,7 @@ __all__ = [
     "RankStatistics",
     "Statistic",
     "bootstrap",
+    "cluster_interval",
     "cluster_weights",
     "joined",
 ]
@@ -36,7 +37,7 @@ TOLERATED = 0.05
 
 
 class Statistic(Protocol):
-    """Some figures of weighted slides."""
+    """Some figures of weighted slides, each between 0 and 1."""
 
     names: tuple[str, ...]
 
@@ -178,10 +179,12 @@ def bootstrap(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Bootstrap:
-    """Percentile intervals by resampling clusters, expanded for their number.
+    """Intervals by resampling clusters whole: the resamples' standard error, Student's t, on the logit scale.
 
-    The percentiles are those of Hesterberg (Am Stat 2015;69:371-86, section 5.3): with few clusters a plain percentile
-    interval is too short, by the factor that a t quantile and ``sqrt(C / (C - 1))`` put back; with many the two agree.
+    Percentiles of the resamples are too short with few clusters and lie too high near 1: those of 12 centres held 92 to
+    94 % where 95 were stated, for all that t and ``sqrt(C / (C - 1))`` widened them (Hesterberg, Am Stat
+    2015;69:371-86, section 5.3). The same two factors on the resamples' standard error, on a scale where figures near 1
+    are not skewed, hold.
 
     Args:
         statistic: figures of weighted slides. slides: N, their number.
@@ -191,7 +194,8 @@ def bootstrap(
         replicates: number of resamples. seed: of the resampling; the same seed gives the same interval.
 
     Returns:
-        One cluster gives estimates without bounds, and so does what is undefined in more than 5 % of the resamples.
+        One cluster gives estimates without bounds, and so does what is undefined in more than 5 % of the resamples, 0
+        or 1 (nothing varies then, so that resamples do not tell how far the truth may be), or the same in each.
     """
     places = _numbers(slides, clusters)
     count = int(places.max()) + 1 if slides else 0
@@ -200,17 +204,27 @@ def bootstrap(
     if count > 1:
         for row, weights in enumerate(cluster_weights(places, replicates, seed)):
             drawn[row] = statistic(weights)
-    method = f"bootstrap of {count:,} clusters, expanded percentiles"
     undefined = np.isnan(drawn).sum(axis=0)
     intervals = {}
     for k, name in enumerate(statistic.names):
-        low = high = np.nan
-        if count > 1 and undefined[k] <= TOLERATED * replicates:
-            tail = float(norm.cdf(t.ppf((1 - level) / 2, count - 1) * np.sqrt(count / (count - 1))))
-            low, high = np.nanquantile(drawn[:, k], (tail, 1 - tail))
-        intervals[name] = Interval(float(estimates[k]), float(low), float(high), level, method)
+        enough = count > 1 and undefined[k] <= TOLERATED * replicates
+        intervals[name] = cluster_interval(float(estimates[k]), drawn[:, k] if enough else drawn[:0, k], count, level)
     named = {name: int(number) if count > 1 else 0 for name, number in zip(statistic.names, undefined, strict=True)}
     return Bootstrap(intervals, count, replicates, named)
+
+
+def cluster_interval(estimate: float, drawn: Floats, clusters: int, level: float = LEVEL) -> Interval:
+    """The interval of a figure between 0 and 1 from its values in resamples of clusters.
+
+    Args:
+        drawn: ``[R]``, NaN where undefined; no bounds with fewer than two values, or where all are the same.
+    """
+    method = f"bootstrap of {clusters:,} clusters, logit"
+    values = drawn[np.isfinite(drawn)]
+    if len(values) < 2 or np.ptp(values) == 0:
+        return Interval(estimate, level=level, method=method)
+    error = float(values.std(ddof=1)) * math.sqrt(clusters / (clusters - 1))
+    return logit_interval(estimate, error, level, method, freedom=clusters - 1)
 
 
 def _numbers(slides: int, clusters: Iterable[str] | None) -> NDArray[np.int64]:

@@ -161,8 +161,9 @@ def clusters_part(cohort: JudgedCohort, found: Discrimination, calls: Calls | No
         "are then too short. Here patients, or whole centres, are drawn with all their slides."
     ]
     note = (
-        f"{settings.replicates:,} bootstrap samples, seed {settings.seed}; percentiles, widened for few clusters "
-        "(Hesterberg 2015). Slides without a patient or centre are drawn by themselves."
+        f"{settings.replicates:,} bootstrap samples, seed {settings.seed}: their standard error, Student's t, "
+        "on the logit scale. No bounds for 0 and 1, where nothing varies. Slides without a patient or centre are drawn "
+        "by themselves."
     )
     table = PageTable("Clustered 95 % intervals", heads, rows, note)
     section = Section("clusters", "Patients and centres as clusters", text, notes, tables=[table])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, t
+from scipy.stats import t
 
 from stride_monai.evaluation.statistics import (
     CalibrationStatistics,
@@ -20,7 +20,7 @@ from stride_monai.evaluation.statistics import (
     joined,
     rates,
 )
-from stride_monai.evaluation.statistics.bootstrap import cluster_weights
+from stride_monai.evaluation.statistics.bootstrap import cluster_interval, cluster_weights
 from stride_monai.metrics.slide import auc, f1_macro, specificity_at_sensitivity
 
 WEIGHTED = st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 3)), min_size=2, max_size=30).filter(
@@ -67,30 +67,40 @@ def test_a_resample_by_hand_is_the_interval() -> None:
     for _ in range(500):
         rows = np.concatenate([np.flatnonzero(numbers == k) for k in random.integers(0, 7, 7, dtype=np.int32)])
         values.append(rates(called[rows], positive[rows]).sensitivity.estimate)
-    tail = norm.cdf(t.ppf(0.025, 6) * math.sqrt(7 / 6))
     interval = found.intervals["sensitivity"]
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.nanquantile(values, (tail, 1 - tail))))
+    defined = [value for value in values if not math.isnan(value)]
+    mean = sum(defined) / len(defined)
+    error = math.sqrt(sum((value - mean) ** 2 for value in defined) / (len(defined) - 1) * 7 / 6)
+    middle, half = math.log(interval.estimate / (1 - interval.estimate)), t.ppf(0.975, 6) * error
+    half /= interval.estimate * (1 - interval.estimate)
+    ends = [1 / (1 + math.exp(-(middle + side * half))) for side in (-1, 1)]
+    assert (interval.low, interval.high) == pytest.approx(ends)
     assert found.undefined["sensitivity"] == np.isnan(values).sum()
     assert found.clusters == 7
     assert bootstrap(CallStatistics(called, positive), 12, patients, replicates=500, seed=7) == found
 
 
-def test_95_percent_of_clustered_intervals_hold_the_truth() -> None:
+@pytest.mark.parametrize(("centres", "share"), [(40, (9, 3)), (12, (9, 3)), (12, (27, 3))])
+def test_95_percent_of_clustered_intervals_hold_the_truth(centres: int, share: tuple[int, int]) -> None:
     """Centres of different sensitivity: 5,000 draws share one set of resamples, by the weights that are used."""
-    random, slides = np.random.default_rng(0), 20
-    for centres, least, most in ((40, 0.94, 0.96), (12, 0.93, 0.96)):
-        share = random.beta(9, 3, (5000, centres))
-        hits = random.binomial(slides, share)
-        weights = np.stack(list(cluster_weights(np.arange(centres), 2000)))
-        drawn = weights @ hits.T / (centres * slides)
-        tail = norm.cdf(t.ppf(0.025, centres - 1) * math.sqrt(centres / (centres - 1)))
-        low, high = np.quantile(drawn, (tail, 1 - tail), axis=0)
-        assert least <= ((low <= 0.75) & (high >= 0.75)).mean() <= most
-        one = hits[0]
-        called = np.concatenate([np.arange(slides) < number for number in one])
-        names = np.repeat([f"c{k:02d}" for k in range(centres)], slides)
-        found = bootstrap(CallStatistics(called, np.ones(len(called))), len(called), names).intervals["sensitivity"]
-        assert (found.low, found.high) == pytest.approx((low[0], high[0]))
+    random, slides, truth = np.random.default_rng(0), 20, share[0] / sum(share)
+    hits = random.binomial(slides, random.beta(*share, (5000, centres)))
+    weights = np.stack(list(cluster_weights(np.arange(centres), 2000)))
+    drawn = (weights @ hits.T / (centres * slides)).T
+    estimates = hits.mean(axis=1) / slides
+    bounds = [cluster_interval(float(of), values, centres) for of, values in zip(estimates, drawn, strict=True)]
+    assert 0.94 <= np.mean([truth in one for one in bounds]) <= 0.96
+    called = np.concatenate([np.arange(slides) < number for number in hits[0]])
+    names = np.repeat([f"c{k:02d}" for k in range(centres)], slides)
+    found = bootstrap(CallStatistics(called, np.ones(len(called))), len(called), names).intervals["sensitivity"]
+    assert (found.low, found.high) == pytest.approx((bounds[0].low, bounds[0].high))
+
+
+def test_where_nothing_varies_resamples_tell_nothing() -> None:
+    clusters = [str(k) for k in range(10)] * 2
+    found = bootstrap(CallStatistics([True] * 20, [True] * 10 + [False] * 10), 20, clusters, replicates=50).intervals
+    assert (found["sensitivity"].estimate, found["specificity"].estimate, found["ppv"].estimate) == (1, 0, 0.5)
+    assert not any(found[name].known for name in ("sensitivity", "specificity", "ppv"))
 
 
 def test_what_cannot_be_resampled_has_no_bounds() -> None:
