@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import typer
-
+from stride_monai.cli.evaluate_options import (
+    ByOption,
+    CellsOption,
+    CompareMapOption,
+    CompareOption,
+    FeaturesOption,
+    ModelCardOption,
+    OutOption,
+    PointOption,
+    PredictionsArgument,
+    PrevalenceOption,
+    RepeatOption,
+    ReplicatesOption,
+    SeedOption,
+    SplitOption,
+    ThresholdOption,
+    TruthOption,
+    UnsatisfactoryOption,
+    ValidationOption,
+)
 from stride_monai.cli.options import MapOption, TruthMapOption
 from stride_monai.cli.terminal import err_console, plain, say
 from stride_monai.errors import ConfigError
@@ -15,76 +33,40 @@ from stride_monai.guard import if_stopped
 if TYPE_CHECKING:
     from stride_monai.evaluation.inputs.joining import JudgedCohort
     from stride_monai.evaluation.study.model_card import BundleCard
-    from stride_monai.evaluation.study.study import Study
+    from stride_monai.evaluation.study.part import Settings
+    from stride_monai.evaluation.study.study import Others, Study
     from stride_monai.operating_point import OperatingPointFile
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    predictions: Annotated[
-        Path,
-        typer.Argument(help="Results folder of screen, or a table (CSV, JSON, Parquet): slide_id, score, call, ..."),
-    ],
-    truth: Annotated[
-        Path, typer.Option("--truth", help="Table with slide_id, label (Bethesda) and any further columns.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for metrics.json, report.html, tables and figures.")],
+    predictions: PredictionsArgument,
+    truth: TruthOption,
+    out: OutOption,
     mapping: MapOption = None,
     truth_map: TruthMapOption = None,
-    split: Annotated[str, typer.Option(help="Judge slides of this split alone: train, validation or test.")] = "",
-    unsatisfactory: Annotated[
-        bool,
-        typer.Option("--with-unsatisfactory", help="Judge unsatisfactory slides that have a score like the others."),
-    ] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="Call slides positive at or above it, whatever the system called them.")
-    ] = None,
-    operating_point: Annotated[
-        Path | None, typer.Option("--operating-point", help="The same with the threshold of a file of operating-point.")
-    ] = None,
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Column of the truth table for a table of subgroups; again for each. Default: the usual ones."
-        ),
-    ] = None,
-    prevalence: Annotated[
-        list[float] | None,
-        typer.Option(help="Share of positive slides for which PPV and NPV are given; again for each."),
-    ] = None,
-    compare: Annotated[Path | None, typer.Option(help="Predictions of another system on the same slides.")] = None,
-    compare_map: Annotated[Path | None, typer.Option("--compare-map", help="Its mapping file.")] = None,
-    cells: Annotated[
-        Path | None, typer.Option(help="Table of marked cells: judge too which of them were found, and as what.")
-    ] = None,
-    validation: Annotated[
-        Path | None,
-        typer.Option(help="The system's predictions of validation slides of the truth table: calibrates the scores."),
-    ] = None,
-    repeat: Annotated[
-        list[Path] | None,
-        typer.Option(help="Predictions of the same training with another seed; again for each: mean and SD."),
-    ] = None,
-    features: Annotated[
-        Path | None, typer.Option(help="Features of slides for t-SNE: .npz, or a table with slide_id and numbers.")
-    ] = None,
-    model_card: Annotated[
-        str, typer.Option("--model-card", metavar="BUNDLE", help="Write MODEL_CARD.md of a bundle: its name or folder.")
-    ] = "",
-    replicates: Annotated[int, typer.Option(help="Bootstrap samples of patients and centres; 0 for none.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of whatever is drawn.")] = 0,
+    split: SplitOption = "",
+    unsatisfactory: UnsatisfactoryOption = False,
+    threshold: ThresholdOption = None,
+    operating_point: PointOption = None,
+    by: ByOption = None,
+    prevalence: PrevalenceOption = None,
+    compare: CompareOption = None,
+    compare_map: CompareMapOption = None,
+    cells: CellsOption = None,
+    validation: ValidationOption = None,
+    repeat: RepeatOption = None,
+    features: FeaturesOption = None,
+    model_card: ModelCardOption = "",
+    replicates: ReplicatesOption = 1000,
+    seed: SeedOption = 0,
 ) -> None:
     """Judge a system against the truth: report.html for people, metrics.json for machines, figures for a paper.
 
     Every slide of the truth table is accounted for; slides without a judgement are counted, never dropped in silence.
     """
-    from stride_monai.data.cells import read_cells
-    from stride_monai.evaluation.inputs.features import read_features
-    from stride_monai.evaluation.study.model_card import model_card as card_of
     from stride_monai.evaluation.study.part import PREVALENCES, Settings
-    from stride_monai.evaluation.study.study import Others, run_study
-    from stride_monai.evaluation.study.writing import refuse_out, write_study
 
     point, of_point = _point_settings(threshold, operating_point)
     settings = Settings(
@@ -94,28 +76,85 @@ def evaluate(
         seed=seed,
         **of_point,
     )
-    more = (mapping, truth_map, compare, compare_map, cells, validation, features, operating_point, *(repeat or ()))
-    refuse_out(out, [path for path in (predictions, truth, *more) if path])
-    bundle = _bundle(model_card) if model_card else None
-    marked = (cells, read_cells(cells)) if cells else None
-    known = _Truth(truth, truth_map, unsatisfactory)
+    files = _Files(
+        predictions, truth, mapping, truth_map, compare, compare_map, cells, validation, tuple(repeat or ()), features
+    )
+    _judge(_Asked(files, split, unsatisfactory, point, settings, operating_point, model_card), out)
+
+
+class _Files(NamedTuple):
+    """What is read."""
+
+    predictions: Path
+    truth: Path
+    mapping: Path | None
+    truth_map: Path | None
+    compare: Path | None
+    compare_map: Path | None
+    cells: Path | None
+    validation: Path | None
+    repeats: tuple[Path, ...]
+    features: Path | None
+
+
+class _Asked(NamedTuple):
+    """What is asked for."""
+
+    files: _Files
+    split: str
+    unsatisfactory: bool
+    point: OperatingPointFile | None
+    settings: Settings
+    point_file: Path | None
+    bundle: str
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Every file that is read."""
+        files = self.files
+        tables = (files.mapping, files.truth_map, files.compare, files.compare_map, files.cells)
+        others = (files.validation, files.features, self.point_file)
+        return [files.predictions, files.truth, *files.repeats, *(path for path in (*tables, *others) if path)]
+
+
+def _judge(asked: _Asked, out: Path) -> None:
+    """Read, judge, write and say what came of it."""
+    from stride_monai.evaluation.study.model_card import model_card
+    from stride_monai.evaluation.study.study import run_study
+    from stride_monai.evaluation.study.writing import refuse_out, write_study
+
+    refuse_out(out, asked.inputs)
+    bundle = _bundle(asked.bundle) if asked.bundle else None
     with if_stopped(lambda: "nothing was written; give the same command again"):
-        _tell(f"reading {predictions.name}")
-        cohort = known.joined(predictions, mapping, split, point)
-        others = Others(
-            compare=known.joined(compare, compare_map, split) if compare else None,
-            validation=known.joined(validation, mapping, "") if validation else None,
-            repeats=[known.joined(path, mapping, split) for path in repeat or ()],
-            features=read_features(features) if features else None,
-            cells=marked,
-        )
-        study = run_study(cohort, settings, others, _tell)
+        cohort, others = _read(asked)
+        study = run_study(cohort, asked.settings, others, _tell)
         _tell("writing report and figures")
-        write_study(study, out, card_of(bundle, cohort, study.parts) if bundle else "")
+        write_study(study, out, model_card(bundle, cohort, study.parts) if bundle else "")
     _summarize(study, out)
     if bundle:
         say(f"model card {plain(str(out / 'MODEL_CARD.md'))}")
     say("[bold]Research use only.[/bold]")
+
+
+def _read(asked: _Asked) -> tuple[JudgedCohort, Others]:
+    """The cohort to judge, and what it is held against."""
+    from stride_monai.data.cells import read_cells
+    from stride_monai.evaluation.inputs.features import read_features
+    from stride_monai.evaluation.study.study import Others
+
+    files, split = asked.files, asked.split
+    cells = (files.cells, read_cells(files.cells)) if files.cells else None
+    known = _Truth(files.truth, files.truth_map, asked.unsatisfactory)
+    _tell(f"reading {files.predictions.name}")
+    cohort = known.joined(files.predictions, files.mapping, split, asked.point)
+    others = Others(
+        compare=known.joined(files.compare, files.compare_map, split) if files.compare else None,
+        validation=known.joined(files.validation, files.mapping, "") if files.validation else None,
+        repeats=[known.joined(path, files.mapping, split) for path in files.repeats],
+        features=read_features(files.features) if files.features else None,
+        cells=cells,
+    )
+    return cohort, others
 
 
 class _Truth:
@@ -171,7 +210,7 @@ def _tell(text: str) -> None:
 def _summarize(study: Study, out: Path) -> None:
     flow = study.cohort.flow
     left = flow.eligible - flow.analysed
-    say(f"{flow.listed:,} slides in the truth table, {flow.eligible:,} with a diagnosis, {flow.analysed:,} analysed")
+    say(f"{flow.in_words}, {flow.analysed:,} analysed")
     if left:
         why = ", ".join(f"{count:,} {name}" for name, count in flow.unjudged.items())
         say(f"[yellow]not judged[/yellow] {left:,}: {plain(why)}")

@@ -11,6 +11,7 @@ from stride_monai.cli.terminal import plain, say
 from stride_monai.errors import ConfigError
 
 if TYPE_CHECKING:
+    from stride_monai.evaluation.readers.measures import Verdict
     from stride_monai.evaluation.readers.summary import StudySummary
 
 __all__ = ["evaluate_readers", "import_reads"]
@@ -54,8 +55,12 @@ def _say_study(summary: StudySummary) -> None:
             say(f"{plain(one.measure)}, {plain(one.arm)}: {one.estimate.interval.text()}")
     for one, said in summary.differences:
         if said is not None and one.measure in main:
-            word = "not inferior" if said.non_inferior else "non-inferiority not shown"
-            say(f"{plain(one.measure)}: {word} at a margin of {said.margin:g}")
+            say(f"{plain(one.measure)}: {_word(said)} at a margin of {said.margin:g}")
+
+
+def _word(said: Verdict) -> str:
+    found = "not inferior" if said.non_inferior else "non-inferiority not shown"
+    return f"superior, and {found}" if said.superior else found
 
 
 def import_reads(

@@ -231,6 +231,7 @@ def test_the_file_of_an_operating_point_decides_on_other_slides(
     with_point = (predictions, "--truth", truth, "--operating-point", tmp_path / "point.json", "--replicates", 0)
     status, printed = command(*with_point, "--split", "test", "--out", tmp_path / "o")
     assert status == 0, printed
+    assert " of another split, " in printed
     found = metrics(tmp_path / "o")["operating_point"]
     assert found["threshold"] == pytest.approx(point["threshold"])
     assert "60 validation slides" in found["source"]

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import browser
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
@@ -97,6 +98,27 @@ def test_a_page_can_be_read_by_a_screen_reader() -> None:
     labels = [attributes["aria-labelledby"] for _, attributes in parsed.tags if "aria-labelledby" in attributes]
     assert {*links, *labels} <= set(ids)
     assert [tag for tag, _ in parsed.tags if tag in {"h1", "main", "nav"}] == ["nav", "main", "h1"]
+
+
+WIDE = PageTable(
+    "Readers",
+    ["Reader", *(f"{name} (95 % interval)" for name in ("Sensitivity", "Specificity", "Kappa", "Weighted kappa")), "n"],
+    [["sensitivity", *["0.123 (0.012 to 0.789)"] * 4, "1,000"], ["Dr. Müller-Lüdenscheidt", *["0.1"] * 4, "9"]],
+)
+
+
+def test_a_wide_table_breaks_no_word_and_fits_a_printed_page(tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    file.write_text(page_html(Page("Wide", "", [Section("t", "T", tables=[WIDE])])), encoding="utf-8")
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1100, "height": 900})
+        page.goto(file.as_uri())
+        heights = page.eval_on_selector_all("tbody th", "all => all.map(one => one.getClientRects()[0].height)")
+        assert heights[0] < 40, "a name of one word stands on one line"
+        page.emulate_media(media="print")
+        page.set_viewport_size({"width": 703, "height": 1000})  # A4 within its margins, at 96 dpi
+        over = page.eval_on_selector_all(".scroll", "all => all.map(one => one.scrollWidth - one.clientWidth)")
+        assert max(over) <= 0, "what does not fit a printed page is lost"
 
 
 def test_figures_are_saved_for_a_paper_and_alike_each_time(tmp_path: Path) -> None:

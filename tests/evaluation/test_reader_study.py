@@ -267,7 +267,14 @@ def test_the_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
         rows = list(csv.DictReader(stream))
     assert len(rows) == 13 * 3
     assert float(rows[-13]["estimate"]) == pytest.approx(first["found"]["estimate"], abs=1e-5)
+    printed = first["found"]["published"]
+    assert (printed["low"] + printed["high"]) / 2 == pytest.approx(first["found"]["estimate"])
+    assert float(rows[-13]["published_p"]) == pytest.approx(printed["p"], abs=1e-5)
+    assert [row["measure"] for row in rows if row["caution"]] == ["AUC (ASC-US+)"] * 3
     page = (out / "report.html").read_text(encoding="utf-8")
+    assert "as other programs print them" in page
+    assert page.count(")*</td>") == 3
+    assert "* Where readers differ much" in page
     assert "Dr 1" in page
     assert "McNemar" in page
     assert {"readers.pdf", "readers.svg", "differences.png", "mcnemar.csv"} <= {path.name for path in out.iterdir()}

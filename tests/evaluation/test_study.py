@@ -170,6 +170,8 @@ def test_runs_are_summed_up_on_the_slides_that_all_judged() -> None:
     assert part.numbers["auc"]["mean"]["estimate"] == pytest.approx(np.mean(areas), abs=1e-6)
     assert part.numbers["auc"]["sd"] == pytest.approx(np.std(areas, ddof=1), abs=1e-6)
     assert "f1-macro" not in part.numbers  # no classes were named
+    names = [row[0] for row in part.section.tables[0].rows]
+    assert names[:3] == ["AUC", "specificity at sensitivity 90 %", "specificity at sensitivity 95 %"]
     with pytest.raises(ManifestError, match="no slide was judged by all 2 runs"):
         repeats_part([cohort(), cohort(first=500)], SETTINGS)
 

@@ -55,5 +55,5 @@ def decision_figure(curve: DecisionCurve) -> Figure:
     axes.set(xlim=(0, float(curve.threshold[-1])), ylim=(-0.12 * top, 1.08 * top))
     axes.set(xlabel="Risk from which a slide is read", ylabel="Net benefit")
     axes.grid(True)
-    axes.legend(loc="lower left")
+    axes.legend(loc="best")
     return figure

@@ -71,6 +71,13 @@ class SlideFlow(NamedTuple):
         """Slides with a reference diagnosis, of the split that is judged."""
         return self.listed - self.other_split - self.no_reference - self.unsatisfactory_reference
 
+    @property
+    def in_words(self) -> str:
+        """``40 slides in the truth table, 27 of another split, 13 with a diagnosis``."""
+        other = f", {self.other_split:,} of another split" if self.other_split else ""
+        slides = "slide" if self.listed == 1 else "slides"
+        return f"{self.listed:,} {slides} in the truth table{other}, {self.eligible:,} with a diagnosis"
+
 
 @dataclass(frozen=True, eq=False)
 class JudgedCohort:

@@ -72,7 +72,7 @@ def _shift(one: Shift) -> tuple[str, ...]:
         f"{one.psi:.3f}",
         f"{one.psi_by_chance:.3f}",
         f"{one.ks:.3f}",
-        f"{one.ks_p:.2g}",
+        "< 0.001" if one.ks_p < 0.001 else f"{one.ks_p:.3f}",
         "yes" if one.shifted else "no",
     )
 

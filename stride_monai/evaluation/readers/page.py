@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Section
 from stride_monai.evaluation.readers.estimate import Estimate
-from stride_monai.evaluation.readers.measures import Verdict
+from stride_monai.evaluation.readers.measures import Measured, Verdict
 from stride_monai.evaluation.readers.summary import StudySummary
 
 __all__ = ["study_page"]
@@ -49,19 +49,22 @@ def _bounds(found: Estimate) -> str:
 def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
     cells: dict[str, dict[str, str]] = {}
     for one in summary.arms:
-        cells.setdefault(one.measure, {})[one.arm] = _shown(one.estimate)
+        cells.setdefault(one.measure, {})[one.arm] = _shown(one)
     columns, rows = ["Measure", *summary.study.arms], [[name, *by_arm.values()] for name, by_arm in cells.items()]
     if summary.compared:
         columns += [f"{summary.compared[1]} - {summary.compared[0]}", "p"]
         for row, (one, _) in zip(rows, summary.differences, strict=True):
-            row += [_shown(one.estimate), _p(one.estimate.p) if one.estimate else "-"]
+            row += [_shown(one), _p(one.estimate.p) if one.estimate else "-"]
     table = PageTable(
         f"Mean over the readers of an arm, with its {100 * summary.level:g} % interval",
         columns,
         rows,
-        "measures.csv says how each interval was found, on how many reads it rests, and why one is missing.",
+        " ".join(
+            ["measures.csv says how each interval was found, on how many reads it rests, and why one is missing."]
+            + [f"* {caution[0].upper()}{caution[1:]}." for caution in _cautions(summary)]
+        ),
     )
-    tables = [table]
+    tables = [table, *_published(summary)]
     if stated := [(one, said) for one, said in summary.differences if said is not None]:
         tables.append(
             PageTable(
@@ -78,6 +81,28 @@ def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
         if "differences" in figures
     ]
     return Section("arms", "Arms", figures=shown, tables=tables)
+
+
+def _cautions(summary: StudySummary) -> list[str]:
+    """Each once."""
+    every = (*summary.arms, *(one for one, _ in summary.differences))
+    return list(dict.fromkeys(one.caution for one in every if one.caution))
+
+
+def _published(summary: StudySummary) -> list[PageTable]:
+    """The differences as other programs print them, where they are others than ours."""
+    rows = [
+        (one.measure, printed.interval.text(), _number(printed.freedom, 1), _p(printed.p))
+        for one, _ in summary.differences
+        if one.estimate is not None and (printed := one.estimate.published) is not None and printed.interval.known
+    ]
+    note = (
+        "Obuchowski and Rockette's with the degrees of freedom of Hillis, as OR-DBM MRMC and MRMCaov print them. "
+        "Bounds are about the difference itself, which is skewed near 1: the truth of a better arm is above them "
+        "more often than below."
+    )
+    heads = ["Measure", f"Difference ({100 * summary.level:g} % interval)", "Degrees of freedom", "p"]
+    return [PageTable("The same differences as other programs print them", heads, rows, note)] if rows else []
 
 
 def _word(said: Verdict) -> str:
@@ -187,8 +212,10 @@ def _panel(summary: StudySummary) -> Section:
     return Section("panel", "The panel's labels", text)
 
 
-def _shown(found: Estimate | None) -> str:
-    return "-" if found is None else found.interval.text()
+def _shown(one: Measured) -> str:
+    if one.estimate is None:
+        return "-"
+    return one.estimate.interval.text() + ("*" if one.caution else "")
 
 
 def _p(value: float) -> str:

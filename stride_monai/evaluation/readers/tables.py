@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stride_monai.data.tables import table_text
-from stride_monai.evaluation.readers.estimate import Estimate
+from stride_monai.evaluation.readers.estimate import Estimate, Published
 from stride_monai.evaluation.readers.measures import Measured, Verdict
 from stride_monai.evaluation.readers.summary import StudySummary
 from stride_monai.evaluation.reports import header, plain
@@ -16,7 +16,7 @@ from stride_monai.findings import DISCLAIMER
 
 __all__ = ["study_record", "study_tables"]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 _COUNTS = ("tp", "fn", "fp", "tn", "open")
 
 
@@ -82,11 +82,19 @@ def _estimate(found: Estimate | None) -> dict[str, Any] | None:
         "degrees_of_freedom": freedom,
         "p": plain(found.p),
         "random_readers": found.random_readers,
+        "published": _published(found.published),
     }
 
 
+def _published(found: Published | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    freedom = None if math.isinf(found.freedom) else plain(found.freedom)
+    return {**found.interval.as_json(), "degrees_of_freedom": freedom, "p": plain(found.p)}
+
+
 def _measured(one: Measured) -> dict[str, Any]:
-    names = ("measure", "arm", "readers", "cases", "reads", "note")
+    names = ("measure", "arm", "readers", "cases", "reads", "note", "caution")
     return {**{name: getattr(one, name) for name in names}, "found": _estimate(one.estimate)}
 
 
@@ -106,14 +114,17 @@ def study_tables(summary: StudySummary) -> dict[str, bytes]:
 
 
 _ESTIMATE = ("estimate", "low", "high", "standard_error", "degrees_of_freedom", "p", "method")
+_PUBLISHED = ("published_low", "published_high", "published_p")
 
 
 def _measures(summary: StudySummary) -> bytes:
-    header = ["measure", "arm", *_ESTIMATE, "readers", "cases", "reads", "margin", "non_inferior", "note"]
+    counted = ("readers", "cases", "reads")
+    header = ["measure", "arm", *_ESTIMATE, *_PUBLISHED, *counted, "margin", "non_inferior", "note", "caution"]
     rows = []
     for one, said in [*((one, None) for one in summary.arms), *summary.differences]:
         counts = map(str, (one.readers, one.cases, one.reads))
-        rows.append([one.measure, one.arm, *_cells(one.estimate), *counts, *_said(said), one.note])
+        cells = [one.measure, one.arm, *_cells(one.estimate), *_printed(one.estimate)]
+        rows.append([*cells, *counts, *_said(said), one.note, one.caution])
     return table_text(header, rows)
 
 
@@ -133,6 +144,12 @@ def _cells(found: Estimate | None) -> list[str]:
     if found is None:
         return [""] * len(_ESTIMATE)
     return [*_bounds(found.interval), *map(_number, (found.error, found.freedom, found.p)), found.interval.method]
+
+
+def _printed(found: Estimate | None) -> list[str]:
+    if found is None or found.published is None:
+        return [""] * len(_PUBLISHED)
+    return [_number(x) for x in (found.published.interval.low, found.published.interval.high, found.published.p)]
 
 
 def _said(said: Verdict | None) -> list[str]:

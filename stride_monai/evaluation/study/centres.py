@@ -38,10 +38,9 @@ def centres_part(cohort: JudgedCohort, calls: Calls, settings: Settings) -> Part
         text.append(f"The {len(drawn)} centres with most slides are drawn; subgroups.csv has all.")
     written = drawn_names(names, "Centre")
     figure = forest_figure(found, drawn, written)
-    caption = (
-        "Sensitivity and specificity by centre with 95 % Wilson intervals; the diamond is the median centre, the line "
-        "beneath it where a further centre is expected."
-    )
+    caption = "Sensitivity and specificity by centre with 95 % Wilson intervals; the diamond is the median centre"
+    further = any(one.prediction.known for one in found.values())
+    caption += ", the line beneath it where a further centre is expected." if further else "."
     section = Section(
         "centres",
         "Centres",

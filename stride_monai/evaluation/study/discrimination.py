@@ -111,7 +111,7 @@ def discrimination_part(found: Discrimination, calls: Calls | None, level: float
             (
                 "AUC, positive or NILM",
                 f"{first.auc.estimate:.3f}",
-                f"{bounds_text(first.auc)} ({first.auc.method.partition(',')[0]})",
+                f"{bounds_text(first.auc)}, {first.auc.method.partition(',')[0]}",
             ),
             (
                 f"Specificity at sensitivity {percent(at.target, 0)}",

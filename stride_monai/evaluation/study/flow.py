@@ -41,10 +41,7 @@ def flow_part(cohort: JudgedCohort, calls: Calls | None) -> Part:
         numbers["all_eligible"] = {name: found.as_json() for name, (_, found) in whole.items()}
         tables.append(_whole_table(whole))
     figure = flow_figure(_boxes(cohort, calls))
-    text = [
-        f"{counted(flow.listed, 'slide')} in the truth table, {flow.eligible:,} with a diagnosis, "
-        f"{len(cohort):,} analysed: {positives:,} positive, {len(cohort) - positives:,} negative."
-    ]
+    text = [f"{flow.in_words}, {len(cohort):,} analysed: {positives:,} positive, {len(cohort) - positives:,} negative."]
     if flow.not_listed:
         text.append(f"{counted(flow.not_listed, 'slide')} with a prediction, but not in the truth table: not used.")
     section = Section(

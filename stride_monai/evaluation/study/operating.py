@@ -32,7 +32,13 @@ _NAMES = {
     **{"auc": "AUC", "ppv": "PPV", "npv": "NPV", "f1_macro": "F1-macro"},
     **{f"specificity_at_{target:g}": f"specificity at sensitivity {percent(target, 0)}" for target in TARGETS},
 }
+
 _SHARES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+def _name(figure: str) -> str:
+    """As a table has it: ``F1 LSIL`` for ``f1_LSIL``."""
+    return _NAMES.get(figure) or figure.replace("f1_", "F1 ").replace("_", " ")
 
 
 def operating_part(cohort: JudgedCohort, calls: Calls, settings: Settings) -> Part:
@@ -149,7 +155,7 @@ def clusters_part(cohort: JudgedCohort, found: Discrimination, calls: Calls | No
         clusters = cohort.columns[name]
         made[name] = bootstrap(whole, len(cohort), clusters, settings.replicates, settings.seed, settings.level)
     rows = [
-        (_NAMES.get(name) or name.replace("_", " "), *(shown(made[by].intervals[name]) for by in columns))
+        (_name(name), *(shown(made[by].intervals[name]) for by in columns))
         for name in whole.names
         if name in made[columns[0]].intervals
     ]
@@ -162,8 +168,8 @@ def clusters_part(cohort: JudgedCohort, found: Discrimination, calls: Calls | No
     ]
     note = (
         f"{settings.replicates:,} bootstrap samples, seed {settings.seed}: their standard error, Student's t, "
-        "on the logit scale. No bounds for 0 and 1, where nothing varies. Slides without a patient or centre are drawn "
-        "by themselves."
+        "on the logit scale. No bounds for 0 and 1, where nothing varies, nor where more than 5 % of the samples "
+        "leave a figure undefined. Slides without a patient or centre are drawn by themselves."
     )
     table = PageTable("Clustered 95 % intervals", heads, rows, note)
     section = Section("clusters", "Patients and centres as clusters", text, notes, tables=[table])

@@ -21,13 +21,17 @@ from stride_monai.evaluation.statistics import (
 )
 from stride_monai.evaluation.study.calls import calls_of
 from stride_monai.evaluation.study.discrimination import Discrimination
-from stride_monai.evaluation.study.part import Part, Settings, counted
+from stride_monai.evaluation.study.part import Part, Settings, counted, percent
 from stride_monai.metrics.slide import auc, f1_macro, specificity_at_sensitivity
 
 __all__ = ["figures_of", "repeats_part", "sample_part"]
 
 WIDTHS = (0.10, 0.05, 0.02)
 """Widths of a 95 % interval, upper minus lower bound."""
+_NAMES = {
+    **{"auc": "AUC", "f1-macro": "F1-macro"},
+    **{f"specificity at sensitivity {t:g}": f"specificity at sensitivity {percent(t, 0)}" for t in TARGETS},
+}
 
 
 def figures_of(cohort: JudgedCohort, settings: Settings) -> dict[str, float]:
@@ -61,7 +65,7 @@ def repeats_part(runs: Sequence[JudgedCohort], settings: Settings) -> Part:
         name: one for name, one in seed_summary(each, settings.level).items() if math.isfinite(one.mean.estimate)
     }
     rows = [
-        (name, *(f"{one[name]:.3f}" for one in each), f"{found.mean.estimate:.3f}", f"{found.sd:.3f}")
+        (_NAMES.get(name, name), *(f"{one[name]:.3f}" for one in each), f"{found.mean.estimate:.3f}", f"{found.sd:.3f}")
         for name, found in summary.items()
     ]
     heads = ("figure", *(f"run {k + 1}" for k in range(len(runs))), "mean", "SD")

@@ -1,67 +1,34 @@
-"""DeLong's areas, errors and paired test against two published worked examples, whose data stand here in full."""
+"""DeLong's interval and paired test against published figures, whose data stand here in full.
+
+Subarachnoid haemorrhage: three markers of 41 patients with a poor outcome and 72 with a good one, the data set aSAH
+that the R package pROC is tested with (Robin et al., BMC Bioinformatics 2011;12:77; https://github.com/xrobin/pROC).
+Only their order counts here. What pROC finds stands in its tests/testthat/test-ci.auc.R and test-roc.test.R.
+"""
 
 from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
-from scipy.stats import chi2
 
-from stride_monai.evaluation.statistics import auc_interval, compare_auc, delong
+from stride_monai.evaluation.statistics import auc_interval, compare_auc
 
-# Ovarian cancer: albumin, total protein, K-G score, and whether surgery helped. The example of DeLong, DeLong and
-# Clarke-Pearson (Biometrics 1988;44:837-45) as SAS/STAT's User's Guide has it, "Comparing Receiver Operating
-# Characteristic Curves" of PROC LOGISTIC. The data were read there; what it prints was written down from memory and
-# has still to be held against the page:
-# https://support.sas.com/documentation/cdl/en/statug/68162/HTML/default/statug_logistic_examples08.htm
-OVARIAN = """
-3.0 5.8 10 0   3.2 6.3  5 1   3.9 6.8  3 1   2.8 4.8  6 0   3.2 5.8  3 1   0.9 4.0  5 0   2.5 5.7  8 0   1.6 5.6  5 1
-3.8 5.7  5 1   3.7 6.7  6 1   3.2 5.4  4 1   3.8 6.6  6 1   4.1 6.6  5 1   3.6 5.7  5 1   4.3 7.0  4 1   3.6 6.7  4 0
-2.3 4.4  6 1   4.2 7.6  4 0   4.0 6.6  6 0   3.5 5.8  6 1   3.8 6.8  7 1   3.0 4.7  8 0   4.5 7.4  5 1   3.7 7.4  5 1
-3.1 6.6  6 1   4.1 8.2  6 1   4.3 7.0  5 1   4.3 6.5  4 1   3.2 5.1  5 1   2.6 4.7  6 1   3.3 6.8  6 0   1.7 4.0  7 0
-3.7 6.1  5 1   3.3 6.3  7 1   4.2 7.7  6 1   3.5 6.2  5 1   2.9 5.7  9 0   2.1 4.8  7 1   2.8 6.2  8 0   4.0 7.0  7 1
-3.3 5.7  6 1   3.7 6.9  5 1   3.6 6.6  5 1
-"""
-
-# Subarachnoid haemorrhage, NDKA of 41 patients with a poor outcome (+) and 72 with a good one (-) by rising value,
-# equal values in brackets: the ROC curve of the data set aSAH that the R package pROC (Robin et al., BMC
-# Bioinformatics 2011;12:77) is tested with (tests/testthat/helper-roc-expected.R, test-ci.auc.R).
+# NDKA of patients with a poor outcome (+) and a good one (-) by rising value, equal values in brackets.
 NDKA = (
     "-+--+++---------+------++--+-(--)-+(-+)----+--+------+++-+--+-----+-(-+)--+--++-++--(-+)++---+----++++--+---"
     "++++--+-+-+-+"
 )
 
-
-def ovarian() -> tuple[np.ndarray, np.ndarray]:
-    """Scores ``[3, 43]`` (albumin, total protein, K-G score turned round as SAS does), and the truth."""
-    rows = np.array(OVARIAN.split(), float).reshape(-1, 4)
-    return np.stack([rows[:, 0], rows[:, 1], 10 - rows[:, 2]]), rows[:, 3] == 1
-
-
-@pytest.mark.parametrize(
-    ("test", "area", "error", "low", "high"),
-    [(0, 0.7366, 0.0927, 0.5549, 0.9182), (1, 0.6478, 0.1000, 0.4518, 0.8439), (2, 0.7258, 0.1028, 0.5243, 0.9273)],
+# Of every patient, those with a poor outcome first: the WFNS grade, and the place of S100B (equal: equal places). Read
+# back from the placements in pROC's tests/testthat/helper-deLongPlacementsCpp-expected.R.
+WFNS = (
+    "32455552521254425552525245441442255225555111151221221112121134141551124112212122111121211324214115422111312244111"
 )
-def test_areas_of_the_paper_s_own_data(test: int, area: float, error: float, low: float, high: float) -> None:
-    scores, positive = ovarian()
-    found = auc_interval(scores[test], positive, scale="plain")
-    assert (found.estimate, found.low, found.high) == pytest.approx((area, low, high), abs=5.1e-5)
-    assert float(delong(scores, positive).covariance[test, test]) ** 0.5 == pytest.approx(error, abs=5.1e-5)
-
-
-def test_the_three_areas_of_the_paper_s_own_data_together() -> None:
-    """The chi-squared test of both differences, from the areas' covariance."""
-    found = delong(*ovarian())
-    contrast = np.array([[1, 0, -1], [0, 1, -1]])
-    apart = contrast @ found.auc
-    spread = contrast @ found.covariance @ contrast.T
-    statistic = float(apart @ np.linalg.solve(spread, apart))
-    assert (statistic, chi2.sf(statistic, 2)) == pytest.approx((2.5340, 0.2817), abs=5.1e-5)
-    scores, positive = ovarian()
-    for k in (0, 1):  # each difference alone is of the same covariance
-        one = compare_auc(scores[k], scores[2], positive)
-        assert (one.difference.estimate, one.z) == pytest.approx((apart[k], apart[k] / spread[k, k] ** 0.5))
+S100B = """
+13 9 19 12 36 42 40 3 29 7 3 34 32 39 42 24 42 42 42 3 42 26 0 7 22 42 24 42 5 24 13 9 11 22 42 15 42 27 42 42 36
+13 15 9 1 37 21 9 9 1 5 1 7 11 3 21 3 11 13 21 1 19 15 31 7 41 37 19 3 35 37 11 5 7 5 1 13 9 15 17 1 1 7 1 7 5 19 7 5
+29 11 25 3 9 27 3 1 23 33 9 17 5 15 9 3 1 21 17 37 21 17 41 39
+"""
 
 
 def test_the_interval_that_proc_is_tested_with() -> None:
@@ -72,3 +39,16 @@ def test_the_interval_that_proc_is_tested_with() -> None:
     found = auc_interval(scores, positive, scale="plain")
     published = (0.501244999271703, 0.611957994579946, 0.722670989888189)
     assert (found.low, found.estimate, found.high) == pytest.approx(published, abs=1e-12)
+
+
+def test_the_paired_test_that_proc_is_tested_with() -> None:
+    grades, places = [int(grade) for grade in WFNS], [int(place) for place in S100B.split()]
+    positive = [patient < 41 for patient in range(113)]
+    assert len(grades) == len(places) == 113
+    found = compare_auc(grades, places, positive)
+    assert (found.first.estimate, found.second.estimate) == pytest.approx((0.823678861788618, 0.731368563685637))
+    assert (found.z, found.p) == pytest.approx((2.20898359144091, 0.0271757822291882), abs=1e-12)
+    bounds = (found.difference.low, found.difference.high)
+    assert bounds == pytest.approx((0.0104061769564846, 0.174214419249478), abs=1e-12)
+    turned = compare_auc(places, grades, positive)
+    assert (turned.z, turned.p) == pytest.approx((-found.z, found.p))
