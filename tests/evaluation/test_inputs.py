@@ -51,6 +51,16 @@ def test_the_same_table_as_csv_json_and_parquet(tmp_path: Path) -> None:
         assert [SLIDE_CLASSES[k] for k in found.predicted] == ["ASC-US", "AGC"]
 
 
+def test_a_table_as_excel_saves_it(tmp_path: Path) -> None:
+    """A byte order mark, semicolons, decimal commas, Windows' line ends and a column with nothing in it."""
+    text = "slide_id;score;call;\r\nKöln 1;0,25;negative;\r\nb;0,5;positive;\r\n"
+    (tmp_path / "Köln.csv").write_bytes(text.encode("utf-8-sig"))
+    found = read_predictions(tmp_path / "Köln.csv")
+    assert list(found.slide_id) == ["Köln 1", "b"]
+    np.testing.assert_allclose(found.score, [0.25, 0.5])
+    assert found.call.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
