@@ -159,7 +159,7 @@ def test_the_interval_of_kappa_is_that_of_the_formulas(kind: str, cases: int) ->
     second, fourth = (sum(one**power for one in apart) / cases for power in (2, 4))
     # The variance is a mean of squares: its own is (fourth - second^2) / n, that of a chi-squared over its freedom is
     # 2 second^2 / freedom.
-    freedom = 2 * second**2 / ((fourth - second**2) / cases)
+    freedom = 2 * second**2 / ((fourth - second**2) / cases) if kind != "none" else math.inf
     error = math.sqrt((cases - 1) / cases * sum(one**2 for one in apart))
     z, half = math.atanh(value), student.ppf(0.975, freedom) * error / (1 - value**2)
     found = kappa_interval(said, truth, 4, kind)
@@ -191,6 +191,15 @@ def test_the_interval_of_kappa_holds_as_often_as_it_says(kind: str, cases: int) 
     true = ((chances * weights).sum() - chance) / (1 - chance)
     covered = [true in kappa_interval(draw % 3, draw // 3, 3, kind) for draw in places]
     assert 0.935 <= np.mean(covered) <= 0.97
+
+
+def test_one_disagreement_leaves_an_interval_that_says_something() -> None:
+    truth = np.arange(32) % 2
+    said = np.where(np.arange(32) == 0, 1, truth)
+    found = kappa_interval(said, truth, 2)
+    assert found.estimate == pytest.approx(0.9375)
+    assert 0.5 < found.low < 0.7
+    assert found.high < 1
 
 
 def test_kappa_of_one_class_and_of_full_agreement() -> None:

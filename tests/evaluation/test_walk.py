@@ -134,7 +134,8 @@ def test_from_pictures_to_a_report_and_to_the_weeks_after(command: Command, home
     words += ("--compare", at["other"], "--compare-map", tmp_path / "别家 映射.json", "--cells", at["cells"])
     words += ("--by", "扫描仪", "--by", "centre", "--validation", validation, "--model-card", home / "coloradv")
     said = command(*words, "--replicates", 50)
-    assert f"{2 * SLIDES} slides in the truth table, {SLIDES} with a diagnosis, {SLIDES} analysed" in said
+    table = f"{2 * SLIDES} slides in the truth table, {SLIDES} of another split"
+    assert f"{table}, {SLIDES} with a diagnosis, {SLIDES} analysed" in said
     found = read(report / "metrics.json")
     assert found["operating_point"]["threshold"] == pytest.approx(chosen.threshold, abs=1e-6)
     with (results / "summary.csv").open(newline="", encoding="utf-8") as stream:

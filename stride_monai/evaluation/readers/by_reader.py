@@ -81,8 +81,9 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
     """Cohen's kappa of class indices ``[n]`` with an interval on the scale of Fisher's z.
 
     The variance is the jackknife's. The normal interval of Fleiss, Cohen and Everitt 1969 is too narrow with weights,
-    where a few cases of far classes make most of the variance. Student's t allows for that by
-    :func:`~stride_monai.evaluation.readers.merits.jackknife_freedom`.
+    where a few cases of far classes make most of the variance. With weights Student's t allows for that by
+    :func:`~stride_monai.evaluation.readers.merits.jackknife_freedom`. Without, all disagreements weigh alike, and how
+    far their few make the variance uncertain goes with kappa itself, which Fisher's z allows for.
 
     Args:
         kind: of :func:`~stride_monai.metrics.kappa.kappa_weights`.
@@ -100,7 +101,8 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
     if not float((apart**2).sum()) > _NOTHING:  # NaN, too
         return Interval(found.value, level=level, method=method)
     error = math.sqrt(float(jackknife_covariance(found.left_out[None])[0, 0]))
-    return logit_interval(found.value, error, level, method, least=-1.0, freedom=jackknife_freedom(found.left_out))
+    freedom = math.inf if kind == "none" else jackknife_freedom(found.left_out)
+    return logit_interval(found.value, error, level, method, least=-1.0, freedom=freedom)
 
 
 def readers_in_arms(study: Study, group: str, level: float = LEVEL) -> Iterator[ReaderInArm]:
