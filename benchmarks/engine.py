@@ -2,7 +2,8 @@
 
     python benchmarks/engine.py [--gigapixels 0.4] [--work benchmarks/work] [--rounds 3] [--region 2048]
     python benchmarks/engine.py --only --scaling [--sizes 0.05 0.1 0.2 0.4] [--boxes 50000]
-    python benchmarks/engine.py --only slides --gigapixels 2.42 --rounds 1 --detectors fcos yolo --name engine_large
+    python benchmarks/engine.py --only slides --gigapixels 2.42 --rounds 1 --warm-up 0 --detectors fcos yolo
+        --name engine_large
     python benchmarks/engine.py --only memory [--slides 30] [--detectors fcos yolo] --name engine_memory
 
 Reading: tiles of 512 px at 1.0 um/px per second, beside a plain loop over OpenSlide in as many threads, and beside the
@@ -80,15 +81,16 @@ def phantom(work: Path, gigapixels: float) -> Path:
     return slide_of(work, max(0.2, round(math.sqrt(gigapixels * 1e9) * 0.25 / 1000 - MARGIN_MM, 1)))
 
 
-def take_turns(sides: dict[str, Side], rounds: int) -> dict[str, float]:
+def take_turns(sides: dict[str, Side], rounds: int, warm_up: int | None = None) -> dict[str, float]:
     """Median seconds of each side."""
+    not_counted = WARM_UP if warm_up is None else warm_up
     spent: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(WARM_UP + rounds):
+    for turn in range(not_counted + rounds):
         for name, side in sides.items():
             torch.set_num_threads(CORES)  # a peer may have set another number
             start = time.perf_counter()
             side()
-            if turn >= WARM_UP:
+            if turn >= not_counted:
                 spent[name].append(time.perf_counter() - start)
     return {name: statistics.median(seconds) for name, seconds in spent.items()}
 
@@ -394,7 +396,7 @@ def whole_slides(figures: Record, path: Path, given: argparse.Namespace) -> None
             table.row(name, *[NOT_INSTALLED] * (len(columns) - 1))
             continue
         screener = Screener(ScreeningConfig(runtime=runtime, device="cpu", detector=detector))
-        whole, decoding, networks, stages = of_one_slide(screener, item, given.rounds)
+        whole, decoding, networks, stages = of_one_slide(screener, item, given.rounds, given.warm_up)
         ratio = whole.wall / max(decoding.wall, networks.wall)
         walls = (whole.wall, decoding.wall, networks.wall, ratio)
         cpus = (f"{one.cpu:.2f}" for one in (whole, decoding, networks))
@@ -404,7 +406,7 @@ def whole_slides(figures: Record, path: Path, given: argparse.Namespace) -> None
 
 
 def of_one_slide(
-    screener: Screener, item: SlideInput, rounds: int
+    screener: Screener, item: SlideInput, rounds: int, warm_up: int | None
 ) -> tuple[Spent, Spent, Spent, list[Mapping[str, float]]]:
     """All, decoding alone, and the networks alone; and all by stage, of each turn."""
     with kept(screener) as (networks, pixels):
@@ -417,13 +419,13 @@ def of_one_slide(
             for function in functions:
                 function.again = False
 
-        apart = spent_by({"decoding": lambda: without(networks), "networks": lambda: without(pixels)}, rounds)
+        apart = spent_by({"decoding": lambda: without(networks), "networks": lambda: without(pixels)}, rounds, warm_up)
     stages: list[Mapping[str, float]] = []
-    whole = spent_by({"all": lambda: stages.append(screener.screen(item).seconds)}, rounds)["all"]
+    whole = spent_by({"all": lambda: stages.append(screener.screen(item).seconds)}, rounds, warm_up)["all"]
     return whole, apart["decoding"], apart["networks"], stages
 
 
-def spent_by(sides: dict[str, Side], rounds: int) -> dict[str, Spent]:
+def spent_by(sides: dict[str, Side], rounds: int, warm_up: int | None) -> dict[str, Spent]:
     """:func:`take_turns`, with the CPU seconds of each side."""
     used: dict[str, list[float]] = {name: [] for name in sides}
 
@@ -432,8 +434,8 @@ def spent_by(sides: dict[str, Side], rounds: int) -> dict[str, Spent]:
         sides[name]()
         used[name].append(time.process_time() - start)
 
-    walls = take_turns({name: partial(timed, name) for name in sides}, rounds)
-    return {name: Spent(wall, statistics.median(used[name][WARM_UP:])) for name, wall in walls.items()}
+    walls = take_turns({name: partial(timed, name) for name in sides}, rounds, warm_up)
+    return {name: Spent(wall, statistics.median(used[name][-rounds:])) for name, wall in walls.items()}
 
 
 # Memory.
@@ -517,6 +519,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("benchmarks/work"))
     parser.add_argument("--gigapixels", type=float, default=0.4, help="of the slide; 2.4 for a full one")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, help="turns of whole slides that are not counted; 1")
     parser.add_argument(
         "--region", type=int, default=2048, help="side of the square for the detectors, px at 1.0 um/px"
     )
