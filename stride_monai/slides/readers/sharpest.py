@@ -111,19 +111,26 @@ class SharpestPlanes:
             plane.close()
 
 
-def _sharpness(pixels: Pixels, side: int) -> npt.NDArray[np.int64]:
+def _sharpness(pixels: Pixels, side: int) -> npt.NDArray[np.uint32]:
     """Sum of the squared Laplacian of green over a square around each pixel; beyond the picture nothing is.
 
-    In whole numbers, so that it is the same wherever a region begins.
+    In whole numbers, so that it is the same wherever a region begins. Sums from the region's corner may pass 2**32;
+    differences of theirs are right all the same, as that over a square of 33 px is below 2**31.
     """
-    half = side // 2
-    total = np.pad(energy(pixels), half).cumsum(axis=0).cumsum(axis=1)
-    total = np.pad(total, ((1, 0), (1, 0)))
-    return np.asarray(total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side])
+    height, width = pixels.shape[:2]
+    start = side // 2 + 1
+    total = np.zeros((height + side, width + side), np.uint32)
+    total[start : start + height, start : start + width] = energy(pixels)
+    np.cumsum(total, axis=0, out=total)
+    np.cumsum(total, axis=1, out=total)
+    rows = total[side:] - total[:-side]
+    return np.asarray(rows[:, side:] - rows[:, :-side])
 
 
-def energy(pixels: Pixels) -> npt.NDArray[np.int64]:
+def energy(pixels: Pixels) -> npt.NDArray[np.int32]:
     """The squared Laplacian of green, ``[H, W]``; beyond the picture its edge goes on."""
-    green = np.pad(pixels[..., 1].astype(np.int64), 1, mode="edge")
-    inner = green[1:-1, 1:-1]
-    return np.asarray((green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:] - 4 * inner) ** 2)
+    green = np.pad(pixels[..., 1], 1, mode="edge").astype(np.int16)
+    laplacian = -4 * green[1:-1, 1:-1]
+    for part in (green[:-2, 1:-1], green[2:, 1:-1], green[1:-1, :-2], green[1:-1, 2:]):
+        laplacian += part
+    return np.asarray(np.multiply(laplacian, laplacian, dtype=np.int32))
