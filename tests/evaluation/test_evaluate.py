@@ -210,6 +210,7 @@ def test_everything_at_once(command: Command, tmp_path: Path) -> None:
     assert found["slides"]["other_split"] == 80
     assert found["calibration"]["temperature"]["learned"]["temperature"] > 0
     assert {"runs", "comparison", "features", "centres", "exclusion", "decision_curve", "sample_size"} <= set(found)
+    assert "With fewer than 100 positive slides" in (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "o" / "MODEL_CARD.md").read_text().startswith("# Model card: ")
     status, printed = command(*words[:5], "--validation", validation, "--model-card", "swift")
     assert status == 2

@@ -274,6 +274,9 @@ def test_the_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "as other programs print them" in page
     assert page.count(")*</td>") == 3
+    words = re.sub(r"<figure.*?</figure>", "", page, flags=re.DOTALL)
+    assert "−0." in words, "a minus"
+    assert not re.search(r"[> (]-0\.\d|\d-0\.", words), "a hyphen where a minus or a range is meant"
     assert "* Where readers differ much" in page
     assert "Dr 1" in page
     assert "McNemar" in page

@@ -35,7 +35,7 @@ def _key_figures(summary: StudySummary) -> list[tuple[str, str, str]]:
     rows = summary.differences or tuple((one, None) for one in summary.arms)
     names = [f"{name} ({summary.group})" for name in ("sensitivity", "specificity", "AUC")]
     return [
-        (f"{one.measure}, {one.arm}", f"{one.estimate.interval.estimate:.3f}", _bounds(one.estimate))
+        (f"{one.measure}, {one.arm}", _number(one.estimate.interval.estimate), _bounds(one.estimate))
         for one, _ in rows
         if one.measure in names and one.estimate is not None
     ]
@@ -43,7 +43,7 @@ def _key_figures(summary: StudySummary) -> list[tuple[str, str, str]]:
 
 def _bounds(found: Estimate) -> str:
     interval = found.interval
-    return f"{interval.low:.3f} to {interval.high:.3f}" if interval.known else "no interval: nothing varies"
+    return f"{_number(interval.low)} to {_number(interval.high)}" if interval.known else "no interval: nothing varies"
 
 
 def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
@@ -54,7 +54,7 @@ def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
     if summary.compared:
         columns += [f"{summary.compared[1]} - {summary.compared[0]}", "p"]
         for row, (one, _) in zip(rows, summary.differences, strict=True):
-            row += [_shown(one), _p(one.estimate.p) if one.estimate else "-"]
+            row += [_shown(one), _p(one.estimate.p) if one.estimate else "–"]
     table = PageTable(
         f"Mean over the readers of an arm, with its {100 * summary.level:g} % interval",
         columns,
@@ -70,7 +70,7 @@ def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
             PageTable(
                 "Non-inferiority: shown where the lower bound of the difference lies above the margin",
                 ["Measure", "Lower bound", "Margin", "Result"],
-                [[one.measure, _number(said.bound), f"{-said.margin:g}", _word(said)] for one, said in stated],
+                [[one.measure, _number(said.bound), f"−{said.margin:g}", _word(said)] for one, said in stated],
                 "It proves something for the measure that was named before the study, not for whichever shows it.",
             )
         )
@@ -92,7 +92,7 @@ def _cautions(summary: StudySummary) -> list[str]:
 def _published(summary: StudySummary) -> list[PageTable]:
     """The differences as other programs print them, where they are others than ours."""
     rows = [
-        (one.measure, printed.interval.text(), _number(printed.freedom, 1), _p(printed.p))
+        (one.measure, printed.interval.typeset(), _number(printed.freedom, 1), _p(printed.p))
         for one, _ in summary.differences
         if one.estimate is not None and (printed := one.estimate.published) is not None and printed.interval.known
     ]
@@ -113,7 +113,7 @@ def _readers(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
     counts = ("tp", "fn", "fp", "tn")
     rows: list[list[Any]] = [
         [one.reader, one.arm, *(one.counts[name] for name in counts)]
-        + [figure.text() for figure in (one.sensitivity, one.specificity, one.kappa, one.weighted)]
+        + [figure.typeset() for figure in (one.sensitivity, one.specificity, one.kappa, one.weighted)]
         + [_number(one.exact)]
         for one in summary.readers
     ]
@@ -179,13 +179,13 @@ def _times(summary: StudySummary) -> Section | None:
         return None
     rows = []
     for one in summary.times:
-        quartiles = f"{one.lower:.1f}-{one.upper:.1f}"
-        rows.append([one.arm, one.reads, one.without, one.geometric.text(1), _number(one.median, 1), quartiles])
+        quartiles = f"{one.lower:.1f}–{one.upper:.1f}"
+        rows.append([one.arm, one.reads, one.without, one.geometric.typeset(1), _number(one.median, 1), quartiles])
     text = []
     if summary.ratio and summary.compared:
         first, second = summary.compared
         text = [
-            f"A read in {second} takes {summary.ratio.interval.text(2)} times as long as one in {first} "
+            f"A read in {second} takes {summary.ratio.interval.typeset(2)} times as long as one in {first} "
             f"(p {_p(summary.ratio.p)})."
         ]
     columns = ["Arm", "Reads", "Without a time", "Geometric mean, s", "Median, s", "Quartiles, s"]
@@ -200,7 +200,7 @@ def _panel(summary: StudySummary) -> Section:
     ]
     if panel["experts"]:
         kappa = panel["kappa"]
-        said = kappa["interval"].text() if kappa["interval"] else _number(kappa["estimate"])
+        said = kappa["interval"].typeset() if kappa["interval"] else _number(kappa["estimate"])
         text += [
             f"{panel['experts']} experts. {panel['read_by_two_or_more']} cases were read by two or more of them, who "
             f"disagree in {panel['experts_disagree']}. Weighted kappa between experts: {said}.",
@@ -214,13 +214,13 @@ def _panel(summary: StudySummary) -> Section:
 
 def _shown(one: Measured) -> str:
     if one.estimate is None:
-        return "-"
-    return one.estimate.interval.text() + ("*" if one.caution else "")
+        return "–"
+    return one.estimate.interval.typeset() + ("*" if one.caution else "")
 
 
 def _p(value: float) -> str:
-    return "-" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "-"
+    return f"{value:.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"

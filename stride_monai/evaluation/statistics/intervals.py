@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,12 @@ class Interval:
         shown = f"{self.estimate:.{digits}f}"
         joint = "-" if self.low >= 0 else " to "
         return f"{shown} ({self.low:.{digits}f}{joint}{self.high:.{digits}f})" if self.known else shown
+
+    def typeset(self, digits: int = 3) -> str:
+        """As :meth:`text`, as a page has it: ranges by ``–``, a minus by ``−``."""
+        if not math.isfinite(self.estimate):
+            return "–"
+        return re.sub(r"(?<=\d)-", "–", self.text(digits)).replace("-", "−")
 
     def as_json(self) -> dict[str, Any]:
         """For a report; what is not defined is None."""

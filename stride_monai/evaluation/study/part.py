@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,8 +96,7 @@ def share_text(found: Proportion, digits: int = 3) -> str:
 
 def shown(found: Interval, digits: int = 3) -> str:
     """An interval as tables show it."""
-    text = re.sub(r"(?<=\d)-", "–", found.text(digits)).replace("-", "−")  # a range, a minus
-    return text if math.isfinite(found.estimate) else "–"
+    return found.typeset(digits)
 
 
 def bounds_text(found: Interval, digits: int = 3) -> str:
