@@ -550,6 +550,7 @@ def main() -> None:
 
 TITLES = {
     "engine": "The slide engine beside its peers",
+    "engine_small": "The slide engine on a small slide",
     "engine_large": "The slide engine on a large slide",
     "engine_reading": "The slide engine's reading",
     "engine_memory": "The slide engine's memory, slide after slide",
