@@ -46,7 +46,7 @@ def _readers(summary: StudySummary) -> Figure:
     right = max([0.2, *(x for x, _ in places.values())]) + 0.05
     bottom = min([0.8, *(y for _, y in places.values())]) - 0.05
     axes.set(xlim=(-0.02, min(right, 1.02)), ylim=(max(bottom, -0.02), 1.02))
-    axes.set(xlabel="1 - specificity", ylabel="Sensitivity")
+    axes.set(xlabel="1 − specificity", ylabel="Sensitivity")
     axes.set_title(f"Readers at {summary.group}", fontsize=9)
     axes.grid()
     axes.legend(loc="lower right")
@@ -65,10 +65,10 @@ def _differences(summary: StudySummary) -> Figure:
     axes.axvline(0, color="black", linewidth=0.8)
     margins = [said.margin for _, said in summary.differences if said is not None]
     if margins:
-        axes.axvline(-margins[0], color=COLORS[1], linestyle="--", linewidth=1, label=f"margin -{margins[0]:g}")
+        axes.axvline(-margins[0], color=COLORS[1], linestyle="--", linewidth=1, label=f"margin −{margins[0]:g}")
         axes.legend(loc="best")
     axes.set_yticks(range(len(shown)), [name for name, _ in shown])
     first, second = (drawable(arm, word) for arm, word in zip(summary.compared or (), ("first", "second"), strict=True))
-    axes.set_xlabel(f"{second} - {first}")
+    axes.set_xlabel(f"{second} − {first}")
     axes.grid(axis="x")
     return figure

@@ -43,7 +43,9 @@ def _key_figures(summary: StudySummary) -> list[tuple[str, str, str]]:
 
 def _bounds(found: Estimate) -> str:
     interval = found.interval
-    return f"{_number(interval.low)} to {_number(interval.high)}" if interval.known else "no interval: nothing varies"
+    if not interval.known:
+        return "no interval: nothing varies"
+    return f"{100 * interval.level:g} % interval {_number(interval.low)} to {_number(interval.high)}"
 
 
 def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
