@@ -206,15 +206,22 @@ def reads_that_are_missing(random: Random, size: Size) -> Rows:
 
 
 def kappas(random: Random, size: Size) -> Rows:
-    chances = np.array([[0.35, 0.06, 0.02], [0.05, 0.2, 0.05], [0.01, 0.06, 0.2]])
+    yield from reader_kappas(random, size, [[0.35, 0.06, 0.02], [0.05, 0.2, 0.05], [0.01, 0.06, 0.2]], "3 classes")
+    yield from readers_kappa(random, size)
+    nearly = [[0.42, 0.015, 0.005], [0.015, 0.25, 0.015], [0.005, 0.015, 0.26]]
+    yield from reader_kappas(random, size, nearly, "3 classes, 7 % of the reads wrong")
+
+
+def reader_kappas(random: Random, size: Size, table: Sequence[Sequence[float]], of: str) -> Rows:
+    """One reader against the truth; the chance of each class by each."""
+    chances = np.array(table)
     for kind, weights in (("none", np.eye(3)), ("quadratic", 1 - (np.subtract.outer(range(3), range(3)) / 2) ** 2)):
         chance = (chances.sum(1)[:, None] * chances.sum(0) * weights).sum()
         true = ((chances * weights).sum() - chance) / (1 - chance)
         for cases in (150, 60):
-            drawn = random.choice(9, (size.draws, cases), p=chances.ravel())
+            drawn = random.choice(9, (size.draws, cases), p=chances.ravel() / chances.sum())
             found = [kappa_interval(one % 3, one // 3, 3, kind) for one in drawn]
-            yield row("one reader's kappa, Fisher's z", f"{cases} cases, 3 classes, weights {kind}", found, true)
-    yield from readers_kappa(random, size)
+            yield row("one reader's kappa, Fisher's z", f"{cases} cases, {of}, weights {kind}", found, true)
 
 
 def readers_kappa(random: Random, size: Size) -> Rows:
