@@ -186,6 +186,7 @@ def test_where_all_is_right_the_interval_is_that_of_as_many_cases(tmp_path: Path
     assert found.estimate is not None
     assert found.estimate.interval.low == pytest.approx(0.025**0.1)
     assert measure_arm(study, "specificity (HSIL+)", "aided").note == "no such case was read"
+    assert found.caution == "", "an exact interval holds"
     assert "says the same of every case" in measure_arm(study, "kappa (labels)", "aided").note
 
 
@@ -204,6 +205,15 @@ def test_intervals_are_on_the_logit_scale_with_the_published_difference_beside(t
         assert both.published is not None
         printed = both.published.interval
         assert (printed.low + printed.high) / 2 == pytest.approx(both.interval.estimate)
+
+
+def test_three_readers_are_few_and_it_is_said(tmp_path: Path) -> None:
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
+    three = [read for read in study.reads if read.reader in study.readers[:3]]
+    fewer = reader_study(three, study.panel)
+    for name in ("sensitivity (ASC-US+)", "AUC (ASC-US+)"):
+        assert measure_arm(fewer, name, "aided").caution.startswith("three readers are few")
+    assert measure_arm(study, "sensitivity (ASC-US+)", "aided").caution == ""
 
 
 def test_arms_to_compare(tmp_path: Path) -> None:

@@ -137,8 +137,8 @@ def _readers(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
             ],
             rows,
             "Wilson's intervals of shares; the jackknife's of kappas, on Fisher's z. Weighted kappa: of the labels, "
-            "quadratic weights. Same labels: share of the reads that name the very labels of the panel, composite ones "
-            "included.",
+            "quadratic weights; where only a few reads are wrong its interval is wider than it says. Same labels: "
+            "share of the reads that name the very labels of the panel, composite ones included.",
         )
     ]
     if summary.tests and summary.compared:
