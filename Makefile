@@ -20,7 +20,7 @@ APP_PORT ?= 8000
 $(DONE): setup.cfg setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) install --index-url $(TORCH_INDEX) -c constraints.txt torch torchvision)
-	$(PIP) install -c constraints.txt -e '.[yolo,imagenet,ssl,baselines,text,dicom,fast,kfb,remote,review,dev]'
+	$(PIP) install -c constraints.txt -e '.[yolo,imagenet,ssl,baselines,text,dicom,fast,int8,kfb,remote,review,dev]'
 	touch $@
 
 demo: $(DONE)

@@ -54,6 +54,7 @@ from stride_monai.inferers.judge import decide
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.inferers.tile_quality import measure_tile
 from stride_monai.networks.alignment.views import CellViews
+from stride_monai.screening.calibration import quantize
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Screener
@@ -67,7 +68,7 @@ CORES = torch.get_num_threads()
 TILE, STEP, MPP = 512, 448, 1.0
 MIN_SCORE, MAX_PER_TILE, IOU = 0.001, 500, 0.5
 BATCH = 16
-RUNTIMES = ("torch", "openvino")
+RUNTIMES = ("torch", "openvino", "openvino int8")
 WARM_UP = 1  # turns that are not counted
 BAG_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_384)
 ODD_MPP = 0.2527  # as scanners have it
@@ -80,6 +81,23 @@ NOT_INSTALLED = "not measured (not installed)"
 def phantom(work: Path, gigapixels: float) -> Path:
     """A slide of about this size at 0.25 um/px, rendered if it is not there yet."""
     return slide_of(work, max(0.2, round(math.sqrt(gigapixels * 1e9) * 0.25 / 1000 - MARGIN_MM, 1)))
+
+
+def installed(runtime: str) -> bool:
+    name, _, precision = runtime.partition(" ")
+    return find_spec(name) is not None and (not precision or find_spec("nncf") is not None)
+
+
+def screener_of(runtime: str, path: Path, work: Path, detector: str = "auto") -> Screener:
+    """What screens by a runtime of :data:`RUNTIMES`; in int8, quantized on this slide: whether it still finds and
+    decides as well is not asked here (int8.py)."""
+    name, _, precision = runtime.partition(" ")
+    config = ScreeningConfig(runtime=name, device="cpu", detector=detector)
+    if precision:
+        home = work / f"engine-int8-{detector}-{path.stem}"
+        quantize(replace(config, runtime="torch"), [SlideInput(path, path.stem)], home / "networks")
+        config = replace(config, precision=precision, int8_networks=home)
+    return Screener(config)
 
 
 def take_turns(sides: dict[str, Side], rounds: int, warm_up: int | None = None) -> dict[str, float]:
@@ -210,12 +228,11 @@ def not_installed(table: Table, peers: dict[str, str]) -> None:
 # Detection.
 
 
-def detection(figures: Record, path: Path, rounds: int, side: int) -> None:
+def detection(figures: Record, path: Path, rounds: int, side: int, work: Path) -> None:
     if find_spec("ultralytics") is None:
         figures.say("Detection beside the peers: not measured, the extra yolo is not installed.")
         return
-    runtimes = [name for name in RUNTIMES if find_spec(name)]
-    detectors = {name: Screener(ScreeningConfig(detector="yolo", runtime=name)).models.detector for name in runtimes}
+    detectors = {name: screener_of(name, path, work, "yolo").models.detector for name in RUNTIMES if installed(name)}
     inferer = SlideDetectionInferer(min_score=MIN_SCORE, max_per_tile=MAX_PER_TILE, nms_iou=IOU, workers=CORES)
     with open_slide(path) as slide, tempfile.TemporaryDirectory() as folder:
         half = min(side * MPP / slide.mpp, slide.width, slide.height) / 2
@@ -238,7 +255,15 @@ def detection(figures: Record, path: Path, rounds: int, side: int) -> None:
     slowest = max(seconds.values())
     for name, spent in seconds.items():
         table.row(name, f"{len(tiles) / spent:.1f}", f"{slowest / spent:.1f}")
-    not_installed(table, {"ours, openvino": "openvino", "SAHI + ultralytics": "sahi", "TIAToolbox": "tiatoolbox"})
+    not_installed(
+        table,
+        {
+            "ours, openvino": "openvino",
+            "ours, openvino int8": "nncf",
+            "SAHI + ultralytics": "sahi",
+            "TIAToolbox": "tiatoolbox",
+        },
+    )
 
 
 def peer_weights(network: Any, folder: Path) -> Path:
@@ -399,10 +424,10 @@ def whole_slides(figures: Record, path: Path, given: argparse.Namespace) -> None
     table = figures.table(*columns, caption=caption)
     for detector, runtime in product(given.detectors, given.runtimes):
         name = f"ours, {runtime}" if detector == "auto" else f"ours, {detector}, {runtime}"
-        if find_spec(runtime) is None:
+        if not installed(runtime):
             table.row(name, *[NOT_INSTALLED] * (len(columns) - 1))
             continue
-        screener = Screener(ScreeningConfig(runtime=runtime, device="cpu", detector=detector))
+        screener = screener_of(runtime, path, given.work, detector)
         whole, decoding, networks, stages = of_one_slide(screener, item, given.rounds, given.warm_up)
         ratio = whole.wall / max(decoding.wall, networks.wall)
         walls = (whole.wall, decoding.wall, networks.wall, ratio)
@@ -474,7 +499,7 @@ def memory(figures: Record, given: argparse.Namespace) -> None:
 
 
 def scaling(figures: Record, work: Path, sizes: Sequence[float], boxes: int, rounds: int) -> None:
-    runtime = [name for name in RUNTIMES if find_spec(name)][-1]
+    runtime = [name for name in RUNTIMES if " " not in name and installed(name)][-1]
     screener = Screener(ScreeningConfig(runtime=runtime, device="cpu"))
     bags(figures, screener, rounds)
     slides(figures, screener, [phantom(work, size) for size in sizes], runtime)
@@ -554,10 +579,11 @@ TITLES = {
     "engine_large": "The slide engine on a large slide",
     "engine_reading": "The slide engine's reading",
     "engine_memory": "The slide engine's memory, slide after slide",
+    "engine_int8": "The slide engine in int8",
 }
 PARTS: dict[str, Callable[[Record, Path, argparse.Namespace], None]] = {
     "reading": lambda figures, path, given: reading(figures, path, given.rounds),
-    "detection": lambda figures, path, given: detection(figures, path, given.rounds, given.region),
+    "detection": lambda figures, path, given: detection(figures, path, given.rounds, given.region, given.work),
     "slides": whole_slides,
     "memory": lambda figures, path, given: memory(figures, given),
 }

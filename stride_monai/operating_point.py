@@ -30,7 +30,7 @@ __all__ = [
     "write_operating_point",
 ]
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 RULES: Mapping[str, str] = {
     "plain": "the highest threshold whose sensitivity on these slides is at least the target",
     "conformal": "the highest threshold whose sensitivity on new slides is at least the target, with the confidence",
@@ -84,6 +84,8 @@ class HoldsFor:
         bag_size: K, cells that the slide is decided from.
         tile_mpp, crop_mpp: um/px at which cells are looked for, and judged.
         slide_mpp: the least and the greatest um/px at level 0 of the slides.
+        precision: in which detector and cell encoder were computed; an older file says nothing of it, and means
+            float32. int8: of int8 the SHA-256 of each network's files, which say what it was calibrated on.
     """
 
     classifier: str = ""
@@ -93,6 +95,8 @@ class HoldsFor:
     tile_mpp: float | None = None
     crop_mpp: float | None = None
     slide_mpp: tuple[float, float] | None = None
+    precision: str = "float32"
+    int8: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classifier_sha256(self) -> str:
@@ -108,6 +112,10 @@ class HoldsFor:
         mine, other = self.cells_chosen_by, now.cells_chosen_by
         if mine and other and mine != other:
             found.append(f"cells chosen by {other[:12]}, it holds for those of {mine[:12]}")
+        if self.precision != now.precision:
+            found.append(f"precision {now.precision}, it holds for {self.precision}")
+        elif dict(self.int8) != dict(now.int8):
+            found.append("other int8 networks than those it was chosen with")
         for name, called in (("bag_size", "K"), ("tile_mpp", "um/px of tiles"), ("crop_mpp", "um/px of crops")):
             held, used = getattr(self, name), getattr(now, name)
             if held is not None and used is not None and not math.isclose(held, used, rel_tol=1e-6):
@@ -202,7 +210,8 @@ def _check(point: OperatingPointFile) -> None:
         raise ValueError("threshold or target is not within 0 and 1")
     if held.bag_size is not None and (isinstance(held.bag_size, bool) or not isinstance(held.bag_size, int)):
         raise ValueError("bag_size is no whole number")
-    if point.rule not in RULES or not all(isinstance(sha256, str) for sha256 in held.weights.values()):
+    texts = [held.precision, *held.weights.values(), *held.int8.values()]
+    if point.rule not in RULES or not all(isinstance(text, str) for text in texts):
         raise ValueError("a text is another than it should be")
 
 

@@ -48,6 +48,13 @@ def test_it_is_read_as_it_was_written_to_the_last_bit(threshold: float, mpp: tup
     assert OperatingPointFile.from_json(point.to_json()).to_json() == point.to_json()
 
 
+def test_an_older_file_was_set_in_float32() -> None:
+    raw = json.loads(make_point().to_json())
+    for name in ("precision", "int8"):
+        raw["holds_for"].pop(name)
+    assert OperatingPointFile.from_json(json.dumps(raw | {"schema_version": "1.0"})).holds_for == make_point().holds_for
+
+
 def test_a_file_in_a_folder_with_a_space(tmp_path: Path) -> None:
     path = tmp_path / "a folder" / "操作点.json"
     write_operating_point(path, make_point())
@@ -72,6 +79,8 @@ def test_a_file_in_a_folder_with_a_space(tmp_path: Path) -> None:
         {"holds_for": {"bag_size": 2.5}},
         {"holds_for": {"crop_mpp": "0.5"}},
         {"holds_for": {"weights": {"swift_mil": 3}}},
+        {"holds_for": {"precision": None}},
+        {"holds_for": {"int8": None}},
         {"holds_for": []},
         {"unknown": 1},
         {"schema_version": "2.0"},

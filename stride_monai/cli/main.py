@@ -15,6 +15,7 @@ from stride_monai.cli.evaluate import evaluate
 from stride_monai.cli.monitor import monitor
 from stride_monai.cli.operating_point import operating_point
 from stride_monai.cli.phantom import phantom
+from stride_monai.cli.quantize import quantize
 from stride_monai.cli.readers import evaluate_readers, import_reads
 from stride_monai.cli.review import review
 from stride_monai.cli.screen import screen
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _PANELS = {
-    "Screen": (screen, watch, classify, doctor),
+    "Screen": (screen, watch, classify, quantize, doctor),
     "Review": (review, annotations_app),
     "Evaluate": (evaluate, operating_point, transfer, monitor, evaluate_readers, import_reads),
     "Data and training": (data_app, phantom, bundle_app),

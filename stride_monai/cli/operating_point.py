@@ -15,7 +15,7 @@ from stride_monai.errors import ConfigError, OutputError
 if TYPE_CHECKING:
     from stride_monai.operating_point import OperatingPointFile, Share
 
-__all__ = ["operating_point"]
+__all__ = ["operating_point", "refuse_foreign"]
 
 
 def operating_point(
@@ -44,7 +44,7 @@ def operating_point(
 
     given = [predictions, truth, *(path for path in (mapping, truth_map) if path)]
     refuse_inputs([out], given, "choose another --out")
-    _refuse_foreign(out)
+    refuse_foreign(out)
     said, known = read_predictions(predictions, read_mapping(mapping)), read_truth(truth, read_mapping(truth_map))
     point = operating_point_of(said, known, target, "conformal" if conformal else "plain", split)
     write_operating_point(out, point)
@@ -54,7 +54,7 @@ def operating_point(
     say(f"operating point {plain(str(out))}")
 
 
-def _refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path) -> None:
     """Raises:
     OutputError: what has the name is no operating point.
     """

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stride_monai.screening.inputs import SlideInput
     from stride_monai.screening.store import About
 
-__all__ = ["screen"]
+__all__ = ["RunOptions", "screen", "screen_all"]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def screen(
     if run.dry_run:
         return rehearse(config, items, out, run.workers, run.overwrite)
     point = [config.operating_point] if config.operating_point else []
-    outcomes, about = _run(config, items, [*paths, *chain(*config.weights.values()), *point], out, run)
+    outcomes, about = screen_all(config, items, [*paths, *chain(*config.weights.values()), *point], out, run)
     summarize(outcomes, out, about)
     if run.profile_stages:
         say_stages(outcomes)
@@ -143,7 +143,7 @@ def screen(
         raise typer.Exit(1)
 
 
-def _run(
+def screen_all(
     config: ScreeningConfig, items: Sequence[SlideInput], named: Sequence[Path], out: Path, run: RunOptions
 ) -> tuple[list[Outcome], About | None]:
     """The outcome of each slide, and what screened.

@@ -28,6 +28,9 @@ class Settings:
     runtime: Annotated[
         str, typer.Option(help="On a CPU: torch, openvino (extra fast), onnx (extra onnx), or auto for the fastest.")
     ] = "torch"
+    precision: Annotated[
+        str, typer.Option(help="fp32; bf16 by torch; or int8 by openvino, with the --operating-point of 'quantize'.")
+    ] = "fp32"
     profile: Annotated[str, typer.Option("--profile", help="tiny (weights shipped) or paper (your own weights).")] = (
         "tiny"
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
 
 from stride_monai.data.manifest import parse_split
 from stride_monai.errors import ConfigError, ManifestError
@@ -86,21 +84,11 @@ def validation_slides(truth: Truth, said: str | None = None) -> tuple[Truth, str
             f"the truth table {which} whether it is train, validation or test",
             "give it a column split; or, if those are all validation slides, say --split validation",
         )
-    taken = [k for k, split in enumerate(splits) if split in ("", VALIDATION)]
+    taken = [slide for slide, split in zip(truth.slide_id, splits, strict=True) if split in ("", VALIDATION)]
     if not taken:
         counts = ", ".join(f"{count:,} {split}" for split, count in sorted(Counter(splits).items()))
         raise ManifestError(
             f"no slide of the truth table is of the validation split ({counts})",
             "an operating point is not chosen on slides that trained or that test it: screen validation slides",
         )
-    return _taken(truth, taken), "user" if unsaid else "table"
-
-
-def _taken(truth: Truth, places: Sequence[int]) -> Truth:
-    columns = {name: [values[k] for k in places] for name, values in truth.columns.items()}
-    return replace(
-        truth,
-        slide_id=[truth.slide_id[k] for k in places],
-        label=[truth.label[k] for k in places],
-        columns=columns,
-    )
+    return truth.taken(taken), "user" if unsaid else "table"

@@ -14,6 +14,7 @@ from stride_monai.operating_point import HoldsFor, OperatingPointFile
 __all__ = ["ChosenCells", "GivenPoint", "threshold_at", "threshold_for"]
 
 
+_STORED_IN = "float32"  # thresholds in weights
 _SCORES_OF_ANOTHER = " Its slide head also reads the detector's scores, and was trained on others."
 
 
@@ -83,7 +84,7 @@ def threshold_for(
         mixed: detector (or bags) and slide classifier were put together by the user; False: one set of bundles.
         name: of the slide classifier, for the message.
         given: the operating point of the user's file.
-        now: with ``given``, what screens: slide classifier, its weights, um/px. K and cells are filled in here.
+        now: what screens: slide classifier, its weights, um/px, precision. K and cells are filled in here.
 
     Raises:
         BundleError: it holds for another K; or for another detector, in one set of bundles; or there is none. One that
@@ -92,6 +93,21 @@ def threshold_for(
     if given is not None:
         now = replace(now or HoldsFor(name), bag_size=top_k, cells_chosen_by=cells.sha256)
         return _given(given, now, force)
+    point, caveat = _stored(classifier, top_k, cells, source, force, mixed, name)
+    if now is None or now.precision == _STORED_IN or not point.holds:
+        return point, caveat
+    if force:
+        return replace(point, source=f"{point.source}; forced on {now.precision}"), caveat
+    return replace(point, holds=False, source=f"{point.source}; set in {_STORED_IN}"), (
+        f"The slide head's threshold was set in {_STORED_IN} and does not hold for {now.precision}: no call is made. "
+        "To set one, screen validation slides as these were, and give those results to stride-monai operating-point."
+    )
+
+
+def _stored(
+    classifier: SlideClassifier, top_k: int, cells: ChosenCells, source: str, force: bool, mixed: bool, name: str
+) -> tuple[OperatingPoint, str]:
+    """The threshold in the weights, as far as it holds for bags of ``top_k`` such cells; see :func:`threshold_for`."""
     point = classifier.operating_point(source)
     if point.bag_size != top_k:
         if not force:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stride_monai.errors import ConfigError, MissingExtraError, check_name
 
-__all__ = ["RUNTIMES", "RuntimeChoice", "check_runtime", "choose_runtime"]
+__all__ = ["PRECISIONS", "RUNTIMES", "RuntimeChoice", "check_precision", "check_runtime", "choose_runtime"]
 
 RUNTIMES = ("torch", "openvino", "onnx", "auto")
 _NEEDED = {
@@ -22,12 +22,11 @@ _NEEDED = {
 """By runtime the extra that brings it, and its packages, the one whose version counts first."""
 _REFUSED = {
     "tensorrt": ("the runtime tensorrt is not offered: it has not been tried here", "use --runtime torch on a GPU"),
-    "int8": (
-        "int8 is not offered: it has not been shown to find as many lesion cells, and to judge slides as well, as "
-        "float32",
-        "use --runtime openvino, which computes in float32",
-    ),
+    "int8": ("int8 is a precision, not a runtime", "use --runtime openvino --precision int8"),
 }
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+"""What may be asked for, and what artifacts call it."""
+_COMPUTED_BY = {"bf16": "torch", "int8": "openvino"}
 
 
 class RuntimeChoice(NamedTuple):
@@ -53,6 +52,18 @@ def check_runtime(name: str) -> None:
     check_name("runtime", name, RUNTIMES)
     if name != "auto" and (package := _lacking(name)):
         raise MissingExtraError(package, _NEEDED[name][0], f"the runtime {name}")
+
+
+def check_precision(precision: str, runtime: str) -> None:
+    """Refuse a precision that there is not, or that the runtime does not compute.
+
+    Raises:
+        ConfigError: it is unknown, or another runtime's.
+    """
+    check_name("precision", precision, PRECISIONS)
+    wanted = _COMPUTED_BY.get(precision, runtime)
+    if runtime not in {wanted, "auto"}:
+        raise ConfigError(f"{precision} is computed by {wanted}, not by --runtime {runtime}", f"use --runtime {wanted}")
 
 
 def choose_runtime(name: str, device: str) -> RuntimeChoice:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 import stride_monai
 from stride_monai.errors import ConfigError, check_name
@@ -23,7 +24,16 @@ from stride_monai.runtimes.onnx import Onnx
 from stride_monai.runtimes.openvino import OpenVino
 from stride_monai.runtimes.protocol import Run, Runtime
 
-__all__ = ["TOLERANCE", "cache_folder", "compile_network", "runtime_named"]
+__all__ = [
+    "TOLERANCE",
+    "cache_folder",
+    "compile_network",
+    "difference",
+    "exported",
+    "identity",
+    "noise_of",
+    "runtime_named",
+]
 
 TOLERANCE = 1e-3
 """Each value of a runtime is within this of torch's, or within this share of it: boxes are some hundred px large."""
@@ -65,26 +75,26 @@ def compile_network(network: nn.Module, shape: tuple[int, ...], choice: RuntimeC
         ConfigError: the runtime cannot take the network, or gives other values than torch (:data:`TOLERANCE`).
     """
     runtime, named = runtime_named(choice.name), f"{choice.name} {choice.version}"
-    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    noise = noise_of(shape)
     wanted = network(noise)
     home = cache_folder() / _key(network, shape, named)
     if home.is_dir():
         with suppress(Exception):  # damaged, or from elsewhere: made anew below, and held against torch again
             run = runtime.load(home, torch.get_num_threads())
-            if _difference(run, noise, wanted) <= 1:
+            if difference(run, noise, wanted) <= 1:
                 return run
         _remove(home)
     try:
         run = _made(runtime, network, noise, home)
-        difference = _difference(run, noise, wanted)
+        apart = difference(run, noise, wanted)
     except Exception as error:  # each runtime has errors of its own
         reason = " ".join(str(error).split())[:200]
         kind = type(network).__name__
         raise ConfigError(f"{named} cannot take the network {kind} ({reason})", "use --runtime torch") from error
-    if not difference <= 1:
+    if not apart <= 1:
         _remove(home)
         raise ConfigError(
-            f"{named} gives other values than torch for the network {type(network).__name__}, {difference:.3g} times "
+            f"{named} gives other values than torch for the network {type(network).__name__}, {apart:.3g} times "
             f"what is allowed ({TOLERANCE:g})",
             "use --runtime torch",
         )
@@ -93,9 +103,9 @@ def compile_network(network: nn.Module, shape: tuple[int, ...], choice: RuntimeC
 
 def _made(runtime: Runtime, network: nn.Module, noise: Tensor, home: Path) -> Run:
     """The network, exported and loaded; kept where that can be."""
+    program = exported(network, noise)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what an exporter thinks of other people's layers
-        program = torch.export.export(network, (noise,), strict=False)
         try:
             home.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(home.parent)
@@ -111,6 +121,18 @@ def _made(runtime: Runtime, network: nn.Module, noise: Tensor, home: Path) -> Ru
             return runtime.load(Path(place), torch.get_num_threads())
 
 
+def noise_of(shape: tuple[int, ...]) -> Tensor:
+    """The picture that networks are held against each other on: float32, 0-1, always the same."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def exported(network: nn.Module, example: Tensor) -> ExportedProgram:
+    """The network as the runtimes take it, for inputs of the example's shape."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(network, (example,), strict=False)
+
+
 def _remove(home: Path) -> None:
     """A network that was kept and is not what it should be."""
     with suppress(OSError):
@@ -119,8 +141,11 @@ def _remove(home: Path) -> None:
         home.rmdir()
 
 
-def _difference(run: Run, noise: Tensor, wanted: Tensor) -> float:
-    """The largest, in units of what is allowed; infinite where the shape is another or a value is no number."""
+def difference(run: Run, noise: Tensor, wanted: Tensor) -> float:
+    """The largest of what a runtime gives, in units of what is allowed.
+
+    It is infinite where the shape is another or a value is no number.
+    """
     found = torch.from_numpy(run(noise.numpy()))
     if found.shape != wanted.shape or not bool(found.isfinite().all()):
         return float("inf")
@@ -129,16 +154,21 @@ def _difference(run: Run, noise: Tensor, wanted: Tensor) -> float:
 
 
 def _key(network: nn.Module, shape: tuple[int, ...], named: str) -> str:
-    """SHA-256 of the weights, of the code that computes with them, and of the versions of all that has a part in it."""
-    found = hashlib.sha256()
+    """SHA-256 of the network, of the code that computes it, and of the versions of all that has a part in it."""
     libraries = [f"{name} {version(name)}" for name in ("torch", "timm", "torchvision")]
     with suppress(ModuleNotFoundError):
         libraries.append(f"ultralytics {version('ultralytics')}")
-    said = [named, *libraries, stride_monai.__version__, str(shape), repr(network)]
-    found.update("\n".join(said).encode())
+    said = [named, *libraries, stride_monai.__version__, identity(network, shape)]
+    found = hashlib.sha256("\n".join(said).encode())
     package = Path(__file__).parent.parent
     for source in sorted([*(package / "networks").rglob("*.py"), *(package / "runtimes").glob("*.py")]):
         found.update(source.read_bytes())
+    return found.hexdigest()
+
+
+def identity(network: nn.Module, shape: tuple[int, ...]) -> str:
+    """SHA-256 of a network's weights, of its layers as they are printed, and of the shape of its input."""
+    found = hashlib.sha256(f"{shape}\n{network!r}".encode())
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().contiguous().numpy().tobytes())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stride_monai.errors import ConfigError
@@ -12,9 +15,17 @@ from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, best_boxes
 from stride_monai.runtimes.choice import RuntimeChoice
 from stride_monai.runtimes.compiling import compile_network
+from stride_monai.runtimes.int8 import NETWORKS, load_int8, quantize_network
 from stride_monai.runtimes.protocol import Run
 
-__all__ = ["CompiledDetector", "compile_detector", "compile_features"]
+__all__ = [
+    "CompiledDetector",
+    "compile_detector",
+    "compile_features",
+    "int8_detector",
+    "int8_features",
+    "quantize_screening",
+]
 
 
 class CompiledDetector:
@@ -64,15 +75,50 @@ def compile_detector(detector: TileDetector, tile_px: int, choice: RuntimeChoice
     Raises:
         ConfigError: also where the detector is no network of torch.
     """
-    if not isinstance(detector, nn.Module):
-        raise ConfigError(f"a {type(detector).__name__} cannot be compiled for {choice.name}", "use --runtime torch")
-    return CompiledDetector(compile_network(detector, (1, 3, tile_px, tile_px), choice), tile_px)
+    network = _network_of(detector, choice.name)
+    return CompiledDetector(compile_network(network, (1, 3, tile_px, tile_px), choice), tile_px)
 
 
 def compile_features(views: CellViews, batch: int, crop_px: int, choice: RuntimeChoice) -> Callable[[Tensor], Tensor]:
     """:meth:`CellViews.encode` for exactly ``batch`` crops, float 0-1 ``[batch, 3, crop_px, crop_px]``."""
-    run = compile_network(_Features(views), (batch, 3, crop_px, crop_px), choice)
+    return _encoding(compile_network(_Features(views), (batch, 3, crop_px, crop_px), choice))
 
+
+def quantize_screening(
+    detector: TileDetector, tiles: NDArray[np.uint8], views: CellViews, batch: int, crops: NDArray[np.uint8], home: Path
+) -> None:
+    """Quantize both networks, for :func:`int8_detector` and :func:`int8_features`.
+
+    Args:
+        tiles, crops: ``[n, 3, H, W]``, RGB 0-255, that they are calibrated on.
+        home: of the networks.
+
+    Raises:
+        ConfigError: as of :func:`~stride_monai.runtimes.quantize_network`, or the detector is no network of torch.
+    """
+    todo = [(_network_of(detector, "int8"), tiles, 1), (_Features(views), crops, batch)]
+    for name, (network, pictures, size) in zip(NETWORKS, todo, strict=True):
+        quantize_network(network, pictures, size, home / name)
+
+
+def int8_detector(detector: TileDetector, tile_px: int, home: Path) -> CompiledDetector:
+    """The detector as :func:`quantize_screening` kept it. Errors as for :func:`~stride_monai.runtimes.load_int8`."""
+    network = _network_of(detector, "int8")
+    return CompiledDetector(load_int8(home / NETWORKS[0], network, (1, 3, tile_px, tile_px)), tile_px)
+
+
+def int8_features(views: CellViews, batch: int, crop_px: int, home: Path) -> Callable[[Tensor], Tensor]:
+    """:meth:`CellViews.encode` as :func:`quantize_screening` kept it, for exactly ``batch`` crops; errors alike."""
+    return _encoding(load_int8(home / NETWORKS[1], _Features(views), (batch, 3, crop_px, crop_px)))
+
+
+def _network_of(detector: TileDetector, what_for: str) -> nn.Module:
+    if not isinstance(detector, nn.Module):
+        raise ConfigError(f"a {type(detector).__name__} cannot be compiled for {what_for}", "use --runtime torch")
+    return detector
+
+
+def _encoding(run: Run) -> Callable[[Tensor], Tensor]:
     def encode(images: Tensor) -> Tensor:
         return torch.from_numpy(run(images.numpy()))
 

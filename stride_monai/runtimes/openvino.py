@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,7 @@ from stride_monai.runtimes.protocol import Run
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["OpenVino"]
+__all__ = ["OpenVino", "imported_openvino", "without_telemetry"]
 
 _FILE = "network.xml"
 
@@ -33,8 +35,12 @@ class OpenVino:
     name = "openvino"
 
     def convert(self, program: ExportedProgram, folder: Path) -> None:
+        self.save(self.model_of(program), folder)
+
+    def model_of(self, program: ExportedProgram) -> Any:
+        """The network as an ``openvino.Model``."""
         # Not openvino.convert_model, which reports to its makers that it was called.
-        openvino = _imported()
+        imported_openvino()
         from openvino.frontend import FrontEndManager
         from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
@@ -42,11 +48,16 @@ class OpenVino:
         with _root_logger_silent():
             decoder = TorchFXPythonDecoder.from_exported_program(program)  # what is loaded does not keep it alive
         model = front.convert(front.load(decoder))
-        openvino.save_model(model, str(folder / _FILE), compress_to_fp16=False)
+        # Exporting gave it one shape; the frontend leaves it open, and open shapes are slower.
+        model.reshape({0: list(program.example_inputs[0][0].shape)})
+        return model
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write an ``openvino.Model`` as :meth:`convert` does."""
+        imported_openvino().save_model(model, str(folder / _FILE), compress_to_fp16=False)
 
     def load(self, folder: Path, threads: int) -> Run:
-        openvino = _imported()
-        core = openvino.Core()
+        core = _core()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # else a CPU that can computes in bfloat16
             "NUM_STREAMS": threads,
@@ -69,18 +80,32 @@ class OpenVino:
         return run
 
 
-def _imported() -> Any:
-    """OpenVINO without ``openvino_telemetry``, with which its mere import writes into the home folder and reports."""
+@cache
+def _core() -> Any:
+    """One for the process, as its makers advise: processes that make a second one, or some twenty, have ended with a
+    segmentation fault (https://github.com/openvinotoolkit/openvino/issues/35338)."""
+    return imported_openvino().Core()
+
+
+def imported_openvino() -> Any:
+    """OpenVINO, imported so that it reports to nobody."""
+    with without_telemetry():
+        return importlib.import_module("openvino")
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """As if ``openvino_telemetry`` were not installed, with which the mere import of OpenVINO or NNCF writes into the
+    home folder and reports."""
     name = "openvino_telemetry"
     loaded = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed
+    sys.modules[name] = None  # type: ignore[assignment]
     try:
-        import openvino
+        yield
     finally:
         del sys.modules[name]
         if loaded is not None:
             sys.modules[name] = loaded
-    return openvino
 
 
 @contextmanager

@@ -1,29 +1,79 @@
-"""The networks of screening, computed by another runtime than torch where one was chosen."""
+"""The networks of screening, computed by another runtime or in another precision where one was chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from stride_monai.errors import ConfigError
 from stride_monai.inferers.cpu import CPU_BATCH
 from stride_monai.networks.alignment.views import CellViews
 from stride_monai.runtimes import compile_detector, compile_features
 from stride_monai.runtimes.choice import RuntimeChoice
+from stride_monai.runtimes.half import HalfDetector, half_features
+from stride_monai.runtimes.int8 import NETWORKS, read_int8
+from stride_monai.runtimes.networks import int8_detector, int8_features
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import Models
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "int8_home", "int8_of"]
 
 
-def compiled(models: Models, choice: RuntimeChoice) -> Models:
-    """Detector and cell encoder for the runtime; the slide head, whose gradient explains it, and the re-ranker stay.
+def int8_home(config: ScreeningConfig) -> Path | None:
+    """Where the networks in int8 lie, one folder each; None without int8."""
+    if config.precision != "int8":
+        return None
+    if config.int8_networks is not None:
+        return config.int8_networks / "networks"
+    assert config.operating_point is not None
+    return config.operating_point.parent / "networks"
+
+
+def int8_of(config: ScreeningConfig) -> Mapping[str, str]:
+    """SHA-256 of the networks in int8; empty without int8.
 
     Raises:
-        ConfigError: the runtime cannot take a network, or gives other values than torch.
+        ConfigError: there are none.
     """
+    home = int8_home(config)
+    if home is None:
+        return {}
+    found = {name: facts.sha256 for name in NETWORKS if (facts := read_int8(home / name))}
+    if len(found) < len(NETWORKS):
+        raise ConfigError(
+            f"{home.absolute()} holds no networks in int8",
+            "give --operating-point the file in the folder of stride-monai quantize, where it lies beside them",
+        )
+    return found
+
+
+def compiled(models: Models, choice: RuntimeChoice, int8: Path | None = None) -> Models:
+    """Detector and cell encoder for the runtime; the slide head, whose gradient explains it, and the re-ranker stay.
+
+    Args:
+        int8: where the networks in int8 lie, for models of that precision.
+
+    Raises:
+        ConfigError: the runtime cannot take a network, or gives other values than torch; or what was kept in int8 is
+            not what was judged.
+    """
+    views, detector = CellViews(models.classifier.encoder, models.explainer.levels), models.detector
     if choice.name == "torch":
-        return replace(models, runtime=choice)
-    detector, slides = models.detector, models.numbers[models.classifier_choice.name]
+        if models.precision == "float32":
+            return replace(models, runtime=choice)
+        half = None if detector is None else HalfDetector(detector)
+        return replace(models, runtime=choice, detector=half, features=half_features(views))
+    crop_px = int(models.numbers[models.classifier_choice.name]["crop_px"])
     if detector is not None:
-        detector = compile_detector(detector, int(models.numbers["detection"]["tile_px"]), choice)
-    views = CellViews(models.classifier.encoder, models.explainer.levels)
-    features = compile_features(views, CPU_BATCH, int(slides["crop_px"]), choice)
+        tile_px = int(models.numbers["detection"]["tile_px"])
+        if int8 is None:
+            detector = compile_detector(detector, tile_px, choice)
+        else:
+            detector = int8_detector(detector, tile_px, int8)
+    features = (
+        compile_features(views, CPU_BATCH, crop_px, choice)
+        if int8 is None
+        else int8_features(views, CPU_BATCH, crop_px, int8)
+    )
     return replace(models, runtime=choice, detector=detector, features=features)

@@ -12,7 +12,7 @@ from typing import Any
 from stride_monai.errors import ConfigError, check_name
 from stride_monai.files import config_hash, paths_of
 from stride_monai.inferers.adequacy import QualityRules
-from stride_monai.runtimes.choice import check_runtime
+from stride_monai.runtimes.choice import check_precision, check_runtime
 from stride_monai.slides.protocol import MERGED
 from stride_monai.slides.readers.registry import READERS
 from stride_monai.workflows.locate import PROFILES
@@ -49,6 +49,9 @@ class ScreeningConfig:
         device: ``auto`` for the first GPU where there is one, else the CPU; or ``cpu``, ``cuda``, ``cuda:1`` ...
         runtime: what computes detector and cell encoder: ``torch``, on a CPU ``openvino`` or ``onnx``, or ``auto`` for
             the fastest that is installed (:func:`stride_monai.runtimes.choose_runtime`).
+        precision: in which: ``fp32``; ``bf16`` by torch; or ``int8`` by OpenVINO, see ``int8_networks``.
+        int8_networks: folder of ``stride-monai quantize`` with the networks in int8; None for that in which the
+            operating point lies.
         profile: ``tiny``, of which weights ship, or ``paper``.
         bundles: folder with bundles of the user's, some or all; None for those of the package.
         detector: ``auto`` for that of the profile, or the name of one (:class:`~stride_monai.screening.BundleStore`).
@@ -76,6 +79,8 @@ class ScreeningConfig:
     reader: str = "auto"
     device: str = "auto"
     runtime: str = "torch"
+    precision: str = "fp32"
+    int8_networks: Path | None = None
     profile: str = "tiny"
     bundles: Path | None = None
     detector: str = "auto"
@@ -93,7 +98,7 @@ class ScreeningConfig:
     quality: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("bundles", "operating_point"):
+        for name in ("bundles", "operating_point", "int8_networks"):
             given = getattr(self, name)
             object.__setattr__(self, name, None if given is None else Path(given))
         object.__setattr__(self, "weights", {name: tuple(paths_of(files)) for name, files in self.weights.items()})
@@ -107,6 +112,7 @@ class ScreeningConfig:
                 )
         READERS.check(self.reader)
         check_runtime(self.runtime)
+        check_precision(self.precision, self.runtime)
         check_name("slide classifier", self.classifier, ("auto", *CLASSIFIERS))
         QualityRules.of(self.quality)
         self._check_contradictions()
@@ -132,6 +138,15 @@ class ScreeningConfig:
             raise ConfigError(f"{idle[0]} is about re-ranking", "add --rerank, or leave it out")
         if about["--reranker"] and about["--weights cell_cls"]:
             raise ConfigError("--reranker and --weights cell_cls both say what re-ranks", "leave one of the two out")
+        if self.int8_networks is not None and self.precision != "int8":
+            raise ConfigError(
+                f"int8_networks are not used with {self.precision}", "give the precision int8, or neither"
+            )
+        if self.precision == "int8" and self.operating_point is None and self.int8_networks is None:
+            raise ConfigError(
+                "int8 needs an operating point that was set with it",
+                "give --operating-point FOLDER/operating_point.json of stride-monai quantize",
+            )
         if "text_align" in self.weights and self.descriptions is False:
             raise ConfigError("--weights text_align is not used by --no-descriptions", "leave one of the two out")
 
@@ -143,6 +158,7 @@ class ScreeningConfig:
             reranker=Path(self.reranker).absolute() if Path(self.reranker).exists() else self.reranker,
             weights={name: [file.absolute() for file in files] for name, files in self.weights.items()},
             operating_point=self.operating_point and self.operating_point.absolute(),
+            int8_networks=self.int8_networks and self.int8_networks.absolute(),
         )
 
     def for_findings(self, mpp: float | None) -> dict[str, Any]:
@@ -157,6 +173,7 @@ class ScreeningConfig:
             "reranker": Path(self.reranker).name if self.rerank else None,
             "weights": {name: [file.name for file in files] for name, files in self.weights.items()},
             "operating_point": None if self.operating_point is None else self.operating_point.name,
+            "int8_networks": None if self.int8_networks is None else self.int8_networks.absolute().name,
         }
 
 
@@ -174,6 +191,8 @@ class ResolvedConfig:
     Attributes:
         mpp, mpp_source, reader: of the slide; None before one is opened.
         runtime: what computes detector and cell encoder: its ``name``, ``version``, and ``why`` it is this one.
+        precision: in which: ``float32``, ``bfloat16`` or ``int8``; the slide head is float32. int8: of int8 the
+            SHA-256 of each network's files; None otherwise.
         why: of detector and classifier, in words why it is this one.
         bundles: name of the folder that was given; None where all are the package's.
         rerank, reranker, candidates: None and False without re-ranking.
@@ -194,6 +213,7 @@ class ResolvedConfig:
     device: str
     runtime: Mapping[str, str]
     precision: str
+    int8: Mapping[str, str] | None
     profile: str
     bundles: str | None
     detector: str | None

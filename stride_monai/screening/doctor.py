@@ -48,6 +48,7 @@ _EXTRAS = {
     "remote": ("aiohttp", "slides of web servers; s3:// needs s3fs too"),
     "kfb": ("kfbslide", "KFB slides"),
     "fast": ("openvino", "--runtime openvino, faster on a CPU"),
+    "int8": ("nncf", "stride-monai quantize, for --precision int8"),
     "onnx": ("onnxruntime", "--runtime onnx"),
     "cucim": ("cucim", "the cuCIM reader; probed only when it is asked for"),
 }

@@ -19,8 +19,8 @@ from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.alignment.views import described_dim
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.operating_point import read_operating_point
-from stride_monai.runtimes.choice import choose_runtime
-from stride_monai.screening.compiled import compiled
+from stride_monai.runtimes.choice import PRECISIONS, check_precision, choose_runtime
+from stride_monai.screening.compiled import compiled, int8_home, int8_of
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
 from stride_monai.screening.source import Source
@@ -85,11 +85,14 @@ def load_models(config: ScreeningConfig) -> Models:
     # Refused where it does not fit, not passed over: what was named, and a set of bundles that contradicts itself.
     strict = words.given != () or (words.how == slides.how and (words.how != "shipped" or config.classifier != "auto"))
     explainer = load_explainer(store, slide_classifier_of(slides).encoder, config.descriptions, strict)
-    models = join(detection, slides, reranker, device, config.force, explainer, given)
+    runtime = choose_runtime(config.runtime, device.type)
+    check_precision(config.precision, runtime.name)
+    precision, int8 = PRECISIONS[config.precision], int8_of(config)
+    models = join(detection, slides, reranker, device, config.force, explainer, given, precision, int8)
     if reranker is not None:
         origins = {**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))}
         models = replace(models, origins=origins)
-    return compiled(models, choose_runtime(config.runtime, device.type))
+    return compiled(models, runtime, int8_home(config))
 
 
 def given_point(config: ScreeningConfig) -> GivenPoint | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ class Models:
         notes: what the weights of each bundle say of themselves, and what concerns the threshold.
         runtime: what computes detector and cell encoder.
         features: computes the features of cells in the place of torch; None for torch.
+        precision: in which it computes: ``float32``, ``bfloat16`` or ``int8``.
+        int8: of int8 the SHA-256 of each network's files.
     """
 
     detector: TileDetector | None
@@ -61,6 +64,8 @@ class Models:
     notes: Mapping[str, str] = field(default_factory=dict)
     runtime: RuntimeChoice = field(default_factory=lambda: choose_runtime("torch", "cpu"))
     features: Callable[[torch.Tensor], torch.Tensor] | None = None
+    precision: str = "float32"
+    int8: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def note(self) -> str:
@@ -70,7 +75,7 @@ class Models:
     @property
     def held_for(self) -> HoldsFor:
         """What an operating point of these networks holds for, as far as it does not depend on the cells."""
-        return _held_for(self.classifier_choice.name, self.weights, self.numbers)
+        return _held_for(self.classifier_choice.name, self.weights, self.numbers, self.precision, self.int8)
 
     @property
     def about(self) -> About:
@@ -86,7 +91,7 @@ class Models:
             None if again is None else (again.name, again.top_k, again.candidates),
             dict(self.origins),
             "" if self.given_point is None else self.given_point.source,
-            self.runtime.in_words(),
+            f"{self.runtime.in_words()}, {self.precision}",
         )
 
     def without_detector(self) -> Models:
@@ -125,6 +130,8 @@ def join(
     force: bool = False,
     explainer: Explainer = _NO_WORDS,
     given: GivenPoint | None = None,
+    precision: str = "float32",
+    int8: Mapping[str, str] = MappingProxyType({}),
 ) -> Models:
     """Networks that are to work together, if they can.
 
@@ -133,6 +140,7 @@ def join(
         force: decide although the threshold was set for another K or on cells that were chosen in another way; the
             operating point's source says so.
         given: the operating point that decides in place of the stored one.
+        precision, int8: in which detector and cell encoder are to be computed, see :class:`Models`.
 
     Raises:
         BundleError, ConfigError: as :func:`load_models`.
@@ -157,7 +165,8 @@ def join(
     mixed = detection is None or "given" in {detection.how, slides.how} or detection.how != slides.how
     cells = cells_of(detection, reranker)
     numbers = {name: chosen.bundle.numbers for name, chosen in parts.items()}
-    now, name = _held_for(slides.choice.name, weights, numbers), slides.choice.name
+    name = slides.choice.name
+    now = _held_for(name, weights, numbers, precision, int8)
     point, caveat = threshold_for(classifier, numbers[name]["top_k"], cells, source, force, mixed, name, given, now)
     if detection is not None:  # else it depends on the bag
         notes[_THRESHOLD] = caveat
@@ -176,12 +185,20 @@ def join(
         given_point=given,
         threshold_source=source,
         notes=notes,
+        precision=precision,
+        int8=int8,
     )
 
 
-def _held_for(classifier: str, weights: Mapping[str, str], numbers: Mapping[str, Mapping[str, Any]]) -> HoldsFor:
+def _held_for(
+    classifier: str,
+    weights: Mapping[str, str],
+    numbers: Mapping[str, Mapping[str, Any]],
+    precision: str,
+    int8: Mapping[str, str],
+) -> HoldsFor:
     tile_mpp, crop_mpp = numbers.get("detection", {}).get("tile_mpp"), numbers[classifier]["crop_mpp"]
-    return HoldsFor(classifier, weights, tile_mpp=tile_mpp, crop_mpp=crop_mpp)
+    return HoldsFor(classifier, weights, tile_mpp=tile_mpp, crop_mpp=crop_mpp, precision=precision, int8=int8)
 
 
 def _detector_of(detection: Chosen) -> TileDetector:

@@ -47,6 +47,7 @@ from stride_monai.units import Box
 __all__ = ["Screener"]
 
 _OF_DETECTION = ("tile_px", "tile_mpp", "overlap_px", "min_score", "max_per_tile", "nms_iou")
+_OF_BAGS = "float32"
 _NO_FILE = "The cells come from a bag file, which does not say what the slide's file is."
 _NO_QUALITY = "The bag file says nothing of the slide's quality: adequacy is not assessed."
 
@@ -151,6 +152,11 @@ class Screener:
 
     def _in_bag(self, item: SlideInput, clock: Clock) -> _Seen:
         models = self.models
+        if models.precision != _OF_BAGS:
+            raise ConfigError(
+                f"bag files are judged in {_OF_BAGS}, in which their cells were found, not in {models.precision}",
+                "leave --precision out",
+            )
         with clock.stage("open"):
             file = BagFile(item.path)
             header = file.header
@@ -246,7 +252,8 @@ class Screener:
         return ResolvedConfig(
             device=models.device.type,
             runtime=models.runtime._asdict(),
-            precision="float32",
+            precision=models.precision,
+            int8=dict(models.int8) or None,
             profile=config.profile,
             bundles=None if config.bundles is None else config.bundles.absolute().name,
             detector=detector and detector.name,

@@ -39,10 +39,12 @@ Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
 ALONE = ("cric_left_out", "encoder_probe", "review_page")
 BY_HAND = (
+    "int8",
+    "int8_variants",
     "real_fields",
     "score_input",
     "unseen_laboratories",
-)  # need the real pictures and an hour: only their options are looked at here
+)  # need the real pictures, or an hour: only their options are looked at here
 ELSEWHERE = ("annotation_loop", "compare_checkouts", "record", "report")  # tests of their own
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
 

@@ -68,6 +68,17 @@ def test_one_set_of_bundles_must_not_contradict_itself() -> None:
     assert not point.holds, "the same detector re-ranked is scored, but not called"
 
 
+def test_the_stored_threshold_was_set_in_float32() -> None:
+    now = HoldsFor("swift_mil", precision="bfloat16")
+    point, why = threshold_for(classifier(ONE), 4, ChosenCells(ONE), "a test", now=now)
+    assert (point.holds, point.call(0.9), point.source) == (False, None, "a test; set in float32")
+    assert "does not hold for bfloat16: no call is made" in why
+    forced, _ = threshold_for(classifier(ONE), 4, ChosenCells(ONE), "a test", force=True, now=now)
+    assert (forced.holds, forced.source) == (True, "a test; forced on bfloat16")
+    mixed, why = threshold_for(classifier(ONE), 4, ChosenCells(ANOTHER), "a test", now=now)
+    assert "set on the cells of another detector" in mixed.source
+
+
 MINE = "dd" * 32
 HELD = HoldsFor("swift_mil", {"swift_mil": MINE}, ONE, 4, 1.0, 0.5, (0.25, 0.5))
 
@@ -103,6 +114,8 @@ def test_a_given_operating_point_decides_alone() -> None:
         ({"cells": ANOTHER}, f"cells chosen by {ANOTHER[:12]}, it holds for those of {ONE[:12]}", True),
         ({"crop_mpp": 0.25}, r"um/px of crops 0.25, it holds for 0.5", True),
         ({"tile_mpp": 0.5}, r"um/px of tiles 0.5, it holds for 1", True),
+        ({"precision": "int8"}, "precision int8, it holds for float32", True),
+        ({"int8": {"cells": ONE}}, "other int8 networks than those it was chosen with", True),
         ({"weights": {"swift_mil": AGAIN}}, f"weights {AGAIN[:12]} of swift_mil, it holds for {MINE[:12]}", False),
     ],
 )

@@ -186,8 +186,8 @@ def test_auto_takes_openvino_where_it_is_installed_and_says_so(monkeypatch: pyte
     ("name", "said"),
     [
         ("tensorrt", "tensorrt is not offered"),
-        ("int8", "int8 is not offered"),
-        ("openvino-int8", "int8 is not offered"),
+        ("int8", "int8 is a precision, not a runtime"),
+        ("openvino-int8", "use --runtime openvino --precision int8"),
         ("openvin", "did you mean openvino"),
     ],
 )
@@ -205,7 +205,7 @@ def test_runtimes_of_the_cpu_refuse_a_gpu() -> None:
 def test_openvino_reports_nothing_to_anybody(tmp_path: Path) -> None:
     """Its import alone would write into the home folder and send a message."""
     needs("openvino", "fast")
-    use = "from stride_monai.runtimes.openvino import _imported; import sys; _imported(); "
+    use = "from stride_monai.runtimes.openvino import imported_openvino; import sys; imported_openvino(); "
     said = use + "print(*(name for name in sys.modules if name.startswith('openvino_telemetry')))"
     environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True, env=environment)

@@ -175,6 +175,8 @@ def _held_for(provenance: Mapping[str, Any]) -> HoldsFor:
         bag_size=used.get("bag_size"),
         tile_mpp=used.get("tile_mpp"),
         crop_mpp=used.get("crop_mpp"),
+        precision=used.get("precision") or "float32",
+        int8=used.get("int8") or {},
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -54,6 +54,14 @@ class Truth:
 
     def __len__(self) -> int:
         return len(self.slide_id)
+
+    def taken(self, slide_ids: Iterable[str]) -> Truth:
+        """The truth of some of the slides."""
+        wanted = set(slide_ids)
+        places = [k for k, slide_id in enumerate(self.slide_id) if slide_id in wanted]
+        columns = {name: [values[k] for k in places] for name, values in self.columns.items()}
+        label = [self.label[k] for k in places]
+        return replace(self, slide_id=[self.slide_id[k] for k in places], label=label, columns=columns)
 
     def column(self, name: str) -> str:
         """The heading of a column as people type it; case, spaces and hyphens do not matter.
