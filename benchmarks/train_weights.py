@@ -2,6 +2,7 @@
 the repository ships.
 
     make weights        (or: python benchmarks/train_weights.py --real DATA [--work weights-work] [--judge-only])
+    python benchmarks/train_weights.py --rehearse --work FOLDER   (all of it at its smallest; nothing here is replaced)
 
 DATA holds two data sets as `docs/public-data.md` says they are downloaded: `cric/` (CRIC Cervix, labelled nuclei) and
 `lbc/` (Mendeley LBC, liquid-based fields with one label each), both CC BY 4.0.
@@ -31,16 +32,19 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from record import Record, make_parser
 
+import stride_monai
 from stride_monai.data.cells import CellRecord, read_cells, write_cells
 from stride_monai.data.manifest import SlideRecord, read_manifest, write_manifest
 from stride_monai.findings import Findings
@@ -54,7 +58,7 @@ from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.slides import crop_around, open_slide
 from stride_monai.workflows.load import load_bundle_network
-from stride_monai.workflows.locate import bundle_root
+from stride_monai.workflows.locate import bundle_root, copy_bundle
 
 NOTE = (
     "The shipped weights were trained on synthetic slides, on ten fields of CRIC Cervix (CC BY 4.0, Rezende et al. "
@@ -140,6 +144,30 @@ DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": 
 """Overlays of the detection bundle that make each detector, after tiny.json."""
 DEFAULT = "fcos"  # whose bags the slide head is trained on
 MINER = "yolo"
+BUNDLES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
+
+
+class Size(NamedTuple):
+    """Of the cohorts: how often the list of labels is taken for small deposits and for slides, their diameters, and
+    pairs of each property."""
+
+    deposits: int = 12
+    slides: int = 16
+    deposit_mm: float = 1.2
+    slide_mm: float = 2.0
+    pairs: int = 24
+
+
+REHEARSAL = Size(deposits=1, slides=2, deposit_mm=0.3, slide_mm=0.3, pairs=1)
+REHEARSED_AT = "rehearsed-checkout"
+REHEARSED: dict[str, dict[str, object]] = {
+    "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
+    "real_tiles": {"tiles_per_epoch": 16, "tile_px": 128, "layouts": 1},
+    "detection": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
+    "cells": {"cells_per_epoch": 64, "batch_size": 16},
+    "slide_head": {"max_epochs": 2},
+    "text_align": {"max_epochs": 1, "cells_per_epoch": 64},
+}
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HALVED = 1e-3  # largest difference of a probability that storing weights in 16 bits may make
 MINED = 64  # boxes of each negative slide
@@ -331,7 +359,7 @@ def train_slides(work: Path, slides: Path) -> None:
     ship("swift_mil", head, f"tiny_{DEFAULT}", base="tiny")
 
 
-def train_words(work: Path, cells: Path, normal: int = 1600, pairs: int = 24) -> None:
+def train_words(work: Path, cells: Path, pairs: int, normal: int = 1600) -> None:
     """Descriptions of all lesions and of some normal cells, and of pairs of cells that differ by one property.
 
     On the encoder as it ships, in half precision, whose hash the weights keep.
@@ -356,22 +384,35 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
     train("swift_mil", "swift", work / "swift_mil", start_from=work / "slide_head" / "model.pt", **data)
 
 
-def make(work: Path, real: Path, seed: int) -> None:
+def make(work: Path, real: Path, seed: int, size: Size) -> None:
     """Every step whose result is not there yet."""
     tiles, dense, slides = (work / name for name in ("tiles", "dense", "slides"))
-    small: dict[str, Any] = {"diameter_mm": 1.2, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
+    small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
     every_laboratory = tuple(name for site in SITES for name in (ANY, site))
-    render(tiles, labels * 12, lesions=12, mpp=0.5, centres=every_laboratory, **small)
-    render(dense, labels * 12, lesions=30, centres=every_laboratory, **small)
+    render(tiles, labels * size.deposits, lesions=12, mpp=0.5, centres=every_laboratory, **small)
+    render(dense, labels * size.deposits, lesions=30, centres=every_laboratory, **small)
     labels = ["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
-    render(slides, labels * 16, diameter_mm=2.0, seed=seed + 1, test_fraction=0.3)
+    render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
     cric, fields = import_real(work, real)
     train_detectors(work, tiles, dense, cric)
     cells = mine_negatives(join([dense, cric, fields], work / "joined"), work / "mined")
     ship("cell_cls", train("cell_cls", "cells", work / "cells", dataset_dir=cells))
     train_slides(work, slides)
-    train_words(work, cells)
+    train_words(work, cells, size.pairs)
+
+
+def rehearse(work: Path, words: Sequence[str]) -> None:
+    """This script again, on a copy of the bundles below `work`, which alone is replaced."""
+    home = work / REHEARSED_AT
+    for name in BUNDLES:
+        if not (home / "bundles" / name).exists():
+            copy_bundle(name, home / "bundles")
+    if not (home / "stride_monai").exists():
+        (home / "stride_monai").symlink_to(Path(stride_monai.__file__).parent, target_is_directory=True)
+    # `python -m` takes packages of the folder that it stands in first.
+    surroundings = {**os.environ, "PYTHONPATH": str(home)}
+    subprocess.run([sys.executable, Path(__file__).resolve(), *words], check=True, cwd=home, env=surroundings)
 
 
 def left_out(work: Path, cells: Path, folds: int = 5) -> None:
@@ -433,11 +474,23 @@ def main() -> None:
     parser.add_argument("--real", type=Path, default=DATA, help="folder with cric/ and lbc/")
     parser.add_argument("--work", type=Path, default=Path("weights-work"))
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="go the whole way at its smallest, in minutes, on a copy of the bundles in the work folder",
+    )
     parser.add_argument("--judge-only", action="store_true", help="measure the weights that are there")
     parser.add_argument("--end-to-end", action="store_true", help="train SWIFT from what is there; nothing is shipped")
     parser.add_argument("--left-out", action="store_true", help="judge CRIC's fields by what has not seen them")
     arguments = parser.parse_args()
     work: Path = arguments.work.absolute()
+    if arguments.rehearse and not bundle_root(BUNDLES[0]).is_relative_to(work / REHEARSED_AT):
+        places = {"--real": arguments.real.absolute(), "--work": work, "--seed": arguments.seed}
+        rehearse(work, ["--rehearse", *(str(word) for pair in places.items() for word in pair)])
+        return
+    if arguments.rehearse:
+        for step, options in REHEARSED.items():
+            SETTINGS[step] |= options
     if arguments.left_out:
         left_out(work, work / "mined")
         return
@@ -445,13 +498,13 @@ def main() -> None:
         train_end_to_end(work, *(work / name for name in ("slides", "lbc", "mined")))
         return
     if not arguments.judge_only:
-        make(work, arguments.real.absolute(), arguments.seed)
+        make(work, arguments.real.absolute(), arguments.seed, REHEARSAL if arguments.rehearse else Size())
     judged = {detector: judge(work / "slides", work, detector) for detector in DETECTORS}
     figures = Record("train_weights", "Shipped weights on held-out synthetic slides")
     table = figures.table("", *judged)
     for name in judged[DEFAULT]:
         table.row(name, *(found[name] for found in judged.values()))
-    figures.write([arguments.seed])
+    figures.write([arguments.seed], work if arguments.rehearse else None)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ import pytest
 import torch
 from bundle_cohort import make_cohort
 from extras import needs
+from torch import nn
 
 from stride_monai.data import read_manifest
 from stride_monai.data.importers import ImportOptions, import_dataset, load_format
 from stride_monai.data.joining import join_cohorts
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.workflows.locate import bundle_root
@@ -37,7 +39,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
-ALONE = ("cric_left_out", "encoder_probe", "review_page")
+ALONE = ("cell_averages", "cric_left_out", "encoder_probe", "review_page")
 BY_HAND = (
     "int8",
     "int8_variants",
@@ -166,16 +168,71 @@ def test_encoder_probe(
     script: Script, fields: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = importlib.import_module("encoder_probe")
-    for number, name in enumerate(module.CLASSES):
-        for place in range(5):
-            samples.field(
-                tmp_path / "crops" / name / f"{place}.png", [(20, 20)], size=(40, 44), seed=10 * number + place
-            )
+    single_cells(tmp_path / "crops", module.CLASSES)
     shutil.copytree(fields, tmp_path / "cric")
     words = ["--encoder", "test_convnext", "--crop-px", "32", "--data", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["encoder_probe.py", *words])
     module.main()
     assert "| test_convnext, random | 32 |" in capsys.readouterr().out
+
+
+def single_cells(folder: Path, classes: Iterable[str]) -> None:
+    """Five pictures of each class."""
+    for number, name in enumerate(classes):
+        for place in range(5):
+            samples.field(folder / name / f"{place}.png", [(20, 20)], size=(40, 44), seed=10 * number + place)
+
+
+@pytest.mark.slow
+def test_cell_averages(script: Script, tmp_path: Path) -> None:
+    """Of one training no mean is taken; the mean of twice the same is what one says; of n seeds every choice counts."""
+    module = importlib.import_module("cell_averages")
+    single_cells(tmp_path / "crops", importlib.import_module("encoder_probe").CLASSES)
+    asked = []
+
+    def no_training(name: str, step: str, folder: Path, overlays: tuple[str, ...], **options: Any) -> Path:
+        asked.append((options["seed"], options["start_from"]))
+        torch.manual_seed(options["seed"])
+        folder.mkdir(parents=True)
+        state = torch.load(start, weights_only=True)
+        state["head.weight"] = torch.randn_like(state["head.weight"])
+        for file in module.KINDS.values():
+            torch.save(state, folder / file)
+        return folder / "model.pt"
+
+    network, start = CellClassifier(module.ENCODER).eval(), tmp_path / "start.pt"
+    torch.save(network.state_dict(), start)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    found = module.probabilities(network.state_dict(), module.early(start, images))
+    assert found == pytest.approx(network(images).softmax(1).detach().numpy(), abs=1e-5)
+    assert len({view.numpy().tobytes() for view in module.dihedral(images)}) == 8
+    states = [nn.BatchNorm1d(3).state_dict() for _ in range(3)]
+    for state in states:
+        state["weight"] = torch.randn(3)
+    for name, value in module.mean_weights(states).items():
+        columns = zip(*(state[name].reshape(-1).tolist() for state in states), strict=True)
+        assert value.dtype == states[0][name].dtype
+        assert value.reshape(-1).tolist() == pytest.approx([sum(column) / 3 for column in columns], rel=1e-6)
+    with pytest.raises(ValueError, match="num_batches_tracked differs"):
+        module.mean_weights([states[0], {**states[1], "num_batches_tracked": torch.tensor(7)}])
+    options = {"train": no_training, "cell_start": lambda _: start, "CROP_PX": 32}
+    words = ("--data", tmp_path, "--recipe", "as shipped", *(w for seed in range(3) for w in ("--seed", seed)))
+    said = script("cell_averages", tmp_path, *words, **options)
+    assert asked == [(0, start), (1, start), (2, start)]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if "as shipped |" in line
+    ]
+    of_last = [row[2:] for row in rows if row[1] == "last weights"]
+    assert [row[:2] for row in of_last] == [
+        ["nothing", "3"],
+        ["weights of 2", "3"],
+        ["weights of 3", "1"],
+        ["probabilities of 3", "1"],
+        ["probabilities of 8 views", "3"],
+        ["weights of 3, probabilities of 8 views", "1"],
+    ]
+    assert [row[2:] for row in rows if row[1] == "moving average"] == of_last  # here both kinds are alike
+    assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}-0\.\d{3}\)", of_last[0][2])
 
 
 @pytest.mark.slow
