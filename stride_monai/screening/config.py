@@ -191,8 +191,8 @@ class ResolvedConfig:
     Attributes:
         mpp, mpp_source, reader: of the slide; None before one is opened.
         runtime: what computes detector and cell encoder: its ``name``, ``version``, and ``why`` it is this one.
-        precision: in which: ``float32``, ``bfloat16`` or ``int8``; the slide head is float32. int8: of int8 the
-            SHA-256 of each network's files; None otherwise.
+        precision: in which: ``float32``, ``bfloat16`` or ``int8``; the slide head is float32.
+        int8_networks: SHA-256 of the files of each network in int8; None in other precisions.
         why: of detector and classifier, in words why it is this one.
         bundles: name of the folder that was given; None where all are the package's.
         rerank, reranker, candidates: None and False without re-ranking.
@@ -213,7 +213,7 @@ class ResolvedConfig:
     device: str
     runtime: Mapping[str, str]
     precision: str
-    int8: Mapping[str, str] | None
+    int8_networks: Mapping[str, str] | None
     profile: str
     bundles: str | None
     detector: str | None

@@ -253,7 +253,7 @@ class Screener:
             device=models.device.type,
             runtime=models.runtime._asdict(),
             precision=models.precision,
-            int8=dict(models.int8) or None,
+            int8_networks=dict(models.int8) or None,
             profile=config.profile,
             bundles=None if config.bundles is None else config.bundles.absolute().name,
             detector=detector and detector.name,

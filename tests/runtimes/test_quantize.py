@@ -104,7 +104,7 @@ def test_what_screens_in_int8_says_so_and_is_called_by_its_own_threshold(quantiz
     findings, point = Findings.from_json(text), read_operating_point(given)
     used, requested = findings.provenance.used, findings.provenance.requested
     networks = {name: read_int8(quantized.out / "networks" / name).sha256 for name in NETWORKS}
-    assert (used["precision"], used["int8"], requested["precision"]) == ("int8", networks, "int8")
+    assert (used["precision"], used["int8_networks"], requested["precision"]) == ("int8", networks, "int8")
     assert used["runtime"]["name"] == "openvino"
     assert (point.holds_for.precision, point.holds_for.int8) == ("int8", networks)
     assert findings.operating_point.threshold == pytest.approx(point.threshold, abs=1e-6), "six decimals"

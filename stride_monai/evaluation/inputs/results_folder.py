@@ -176,7 +176,7 @@ def _held_for(provenance: Mapping[str, Any]) -> HoldsFor:
         tile_mpp=used.get("tile_mpp"),
         crop_mpp=used.get("crop_mpp"),
         precision=used.get("precision") or "float32",
-        int8=used.get("int8") or {},
+        int8=used.get("int8_networks") or {},
     )
 
 
