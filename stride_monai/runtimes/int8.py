@@ -163,7 +163,7 @@ def imported_nncf() -> Any:
     """NNCF, imported so that it reports to nobody, and silent."""
     with without_telemetry():
         nncf: Any = importlib.import_module("nncf")
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level would set that of other people's handlers, too
     return nncf
 
 
