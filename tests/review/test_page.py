@@ -223,6 +223,23 @@ def test_a_box_is_drawn_with_the_mouse_where_the_mouse_is(
     page.wait_for_function("() => document.querySelector('#cell h2').textContent !== 'Drawn cell'")
 
 
+def test_a_drawn_cell_is_pictured_once_the_server_knows_it(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    asked: list[str] = []
+    held: list[Any] = []
+    page.on("request", lambda request: asked.append(request.url) if "/crops/a" in request.url else None)
+    page.route("**/actions", lambda route: held.append(route))
+    press(page, "d", "Enter")
+    page.wait_for_selector("#gallery li:nth-child(13)")
+    page.wait_for_timeout(500)
+    assert len(held) == 1
+    assert not asked
+    held[0].continue_()
+    wait_saved(page)
+    page.wait_for_function("() => document.querySelector('#gallery li:nth-child(13) img').naturalWidth > 0")
+    assert len(asked) == 1
+
+
 def test_undo_and_redo(open_page: Callable[..., Any], store: AnnotationStore) -> None:
     page = open_page()
     press(page, "1", "3")
@@ -297,7 +314,6 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(
     assert "3 waiting" in page.inner_text("#saved")
     assert store.actions(SLIDE) == []
     page.on("dialog", lambda asked: asked.accept())  # "leave the page?"
-    page.unroute("**/actions")
     page.reload()  # the page is closed before it could send
     wait_ready(page)
     wait_saved(page)
@@ -354,7 +370,6 @@ def test_an_answer_that_got_lost_keeps_one_action(open_page: Callable[..., Any],
     page.route("**/actions", lose)
     press(page, "1")
     page.wait_for_selector("#saved.failed")
-    page.unroute("**/actions")
     wait_saved(page)
     assert len(store.actions(SLIDE)) == 1
 

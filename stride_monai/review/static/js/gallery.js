@@ -2,6 +2,7 @@
 
 import { cropAddress } from "./api.js";
 import { $, el } from "./dom.js";
+import { isUnplaced } from "./outbox.js";
 import { colorOf, on, readLabel, select, state, stateOf, visibleCells } from "./state.js";
 import { label, t } from "./texts.js";
 
@@ -10,7 +11,7 @@ const cards = new Map();
 export function startGallery() {
   on("slide", () => { cards.clear(); $("gallery").replaceChildren(); build(); });
   on("cells", build);
-  on("seen", () => { for (const picture of $("gallery").querySelectorAll("img")) load(picture); });
+  on("seen", () => { for (const id of cards.keys()) load(id); });
   on("filter", show);
   on("cell", (id) => { dress(id); count(); });
   on("current", () => mark(true));
@@ -55,7 +56,6 @@ function dress(id) {
   const src = cropAddress(state.slide.slide_id, state.slide.version, cell);
   let picture = button.querySelector("img");
   if (picture?.dataset.src !== src) picture = el("img", { "data-src": src, alt: "", loading: "lazy", decoding: "async", width: "112", height: "112" });
-  load(picture);
   button.replaceChildren(...[
     picture,
     el("span", { class: "rank", "aria-hidden": "true" }, cell.drawn ? "+" : String(numberOf(cell))),
@@ -64,11 +64,13 @@ function dress(id) {
     cell.model && line("model", t("model"), cell.model.class),
     line(read ? "read" : "read none", t("you"), read, t(`state_${stateOf(cell)}`)),
   ].filter(Boolean));
+  load(id);
 }
 
-// The slide's tiles come first.
-function load(picture) {
-  if (state.seen && !picture.src) picture.src = picture.dataset.src;
+// The slide's tiles come first; and a picture that was asked for too early would be missing, or of the old place.
+function load(id) {
+  const picture = cards.get(id).querySelector("img");
+  if (state.seen && !picture.src && !isUnplaced(id)) picture.src = picture.dataset.src;
 }
 
 const spoken = (text) => el("span", { class: "spoken" }, `${text}, `);

@@ -15,6 +15,10 @@ let handlers = { kept() {}, refused() {}, signedOut() {} };
 export const status = () => ({ waiting: waiting.length, offline, trouble });
 export const hasMore = (cell) => waiting.some((item) => item !== flying && item.action.cell_id === cell);
 
+// Whether the server does not know yet where the cell lies: it has no picture of it there.
+export const isUnplaced = (cell) =>
+  waiting.some((item) => item.action.cell_id === cell && ["box_added", "box_moved"].includes(item.action.kind));
+
 // Resolves when no action on this slide is on its way; then the server's answer has all of them. Not while offline.
 export async function drained(slide) {
   while (!offline && waiting.some((item) => item.slide === slide)) {
