@@ -314,6 +314,7 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(
     assert "3 waiting" in page.inner_text("#saved")
     assert store.actions(SLIDE) == []
     page.on("dialog", lambda asked: asked.accept())  # "leave the page?"
+    page.unroute("**/actions")
     page.reload()  # the page is closed before it could send
     wait_ready(page)
     wait_saved(page)
@@ -370,6 +371,7 @@ def test_an_answer_that_got_lost_keeps_one_action(open_page: Callable[..., Any],
     page.route("**/actions", lose)
     press(page, "1")
     page.wait_for_selector("#saved.failed")
+    page.unroute("**/actions")
     wait_saved(page)
     assert len(store.actions(SLIDE)) == 1
 
