@@ -15,7 +15,7 @@ VENV_APP ?= .venv-app
 APP_DONE := $(VENV_APP)/.installed
 APP_PORT ?= 8000
 
-.PHONY: demo app test test-runtimes test-pages lint weights clean
+.PHONY: demo app test lint weights clean
 
 $(DONE): setup.cfg setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -48,12 +48,7 @@ test: $(DONE)
 	$(MAKE) --jobs 2 --output-sync lint $(APP_DONE)
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/runtimes --ignore tests/review/test_page.py
 	# Apart from the others: a worker that had loaded OpenVINO ended at a later test; the browser wants a core.
-	$(MAKE) --jobs 2 --output-sync test-runtimes test-pages
-
-test-runtimes:
 	$(BIN)/pytest -q tests/runtimes
-
-test-pages:
 	$(BIN)/pytest -q tests/review/test_page.py
 
 weights: $(DONE)

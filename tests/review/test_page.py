@@ -311,7 +311,7 @@ def test_nothing_is_lost_while_the_server_cannot_be_reached(
     page.route("**/actions", lambda route: route.abort())
     press(page, "1", "2", "3")
     page.wait_for_selector("#saved.failed")
-    assert "3 waiting" in page.inner_text("#saved")
+    page.wait_for_function("() => document.getElementById('saved').textContent.includes('3 waiting')")
     assert store.actions(SLIDE) == []
     page.on("dialog", lambda asked: asked.accept())  # "leave the page?"
     page.unroute("**/actions")

@@ -19,7 +19,7 @@ export function startGallery() {
 }
 
 function build() {
-  for (const [id, card] of cards) if (!state.cells.has(id)) { card.remove(); cards.delete(id); }
+  for (const [id, card] of cards) if (!state.cells.has(id)) drop(id, card);
   for (const id of state.cells.keys()) {
     if (!cards.has(id)) {
       cards.set(id, el("li", { class: "card" }, el("button", { type: "button", tabindex: "-1", onclick: () => select(id) })));
@@ -28,6 +28,13 @@ function build() {
     dress(id);
   }
   show();
+}
+
+// The server has no picture any more of a cell that is gone: what was asked for and has not come is called off.
+function drop(id, card) {
+  card.querySelector("img").removeAttribute("src");
+  card.remove();
+  cards.delete(id);
 }
 
 // Cards that the filter leaves out stay where they are, unseen.
