@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stride_monai.cli.options import MapOption, TruthMapOption
+from stride_monai.cli.options import ChoosingSplitOption, ConformalOption, MapOption, TruthMapOption
 from stride_monai.cli.terminal import plain, say
 from stride_monai.errors import ConfigError, OutputError
 
@@ -25,12 +25,8 @@ def operating_point(
     truth: Annotated[Path, typer.Option("--truth", help="Table with slide_id, label and split; a manifest is one.")],
     out: Annotated[Path, typer.Option("--out", help="The file to write, for 'screen --operating-point'.")],
     target: Annotated[float, typer.Option(help="Sensitivity to reach.")] = 0.95,
-    conformal: Annotated[
-        bool, typer.Option("--conformal", help="Be 95 % sure that new slides reach it; needs 59 positive slides.")
-    ] = False,
-    split: Annotated[
-        str | None, typer.Option(help="validation: all slides whose split the table does not say are that.")
-    ] = None,
+    conformal: ConformalOption = False,
+    split: ChoosingSplitOption = None,
     mapping: MapOption = None,
     truth_map: TruthMapOption = None,
 ) -> None:

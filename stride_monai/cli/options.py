@@ -11,6 +11,8 @@ from stride_monai.errors import ConfigError
 
 __all__ = [
     "BundlesOption",
+    "ChoosingSplitOption",
+    "ConformalOption",
     "ImageOption",
     "MapOption",
     "MppOption",
@@ -71,3 +73,9 @@ MapOption = Annotated[
     Path | None, typer.Option("--map", help="YAML or JSON: what another system calls its columns and words.")
 ]
 TruthMapOption = Annotated[Path | None, typer.Option("--truth-map", help="The same for truth tables.")]
+ConformalOption = Annotated[
+    bool, typer.Option("--conformal", help="Be 95 % sure that new slides reach it; needs 59 positive slides.")
+]
+ChoosingSplitOption = Annotated[
+    str | None, typer.Option(help="validation: all slides whose split the table does not say are that.")
+]

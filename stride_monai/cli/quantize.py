@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stride_monai.cli.grouped import with_groups
-from stride_monai.cli.options import TruthMapOption
+from stride_monai.cli.options import ChoosingSplitOption, ConformalOption, TruthMapOption
 from stride_monai.cli.settings import Settings
 from stride_monai.cli.terminal import plain, progress_bars, say
 from stride_monai.errors import ConfigError, MissingExtraError, OutputError
@@ -37,12 +37,8 @@ def quantize(
     out: Annotated[Path, typer.Option("--out", help="Folder of the networks, their operating point and the results.")],
     settings: Settings,
     target: Annotated[float, typer.Option(help="Sensitivity that the operating point is to reach.")] = 0.95,
-    conformal: Annotated[
-        bool, typer.Option("--conformal", help="Be 95 % sure that new slides reach it; needs 59 positive slides.")
-    ] = False,
-    split: Annotated[
-        str | None, typer.Option(help="validation: all slides whose split the table does not say are that.")
-    ] = None,
+    conformal: ConformalOption = False,
+    split: ChoosingSplitOption = None,
     truth_map: TruthMapOption = None,
     workers: Annotated[int, typer.Option(help="Slides at once.")] = 1,
 ) -> None:
