@@ -19,7 +19,9 @@ from typing import Any
 import processes
 from mutated_slides import Seed, seeds
 
+from stride_monai.files import TEMPORARY
 from stride_monai.guard.memory import family, memory_in_use
+from stride_monai.ownership import LIST_NAME
 
 __all__ = [
     "ENDS",
@@ -182,15 +184,26 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def stamps(out: Path) -> dict[str, int]:
     """When the findings of each slide that is done were written."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("[!.]*/files.json") if done(path.parent)}
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob(f"[!.]*/{LIST_NAME}") if done(path.parent)}
 
 
 def done(folder: Path) -> bool:
-    listed = json.loads((folder / "files.json").read_text())
-    return all((folder / name).is_file() for name in listed["files"])
+    listed = json.loads((folder / LIST_NAME).read_bytes())
+    return bool(listed["complete"]) and all((folder / name).is_file() for name in listed["files"])
 
 
 def wrong_in(out: Path, true: dict[str, bytes]) -> list[str]:
-    """Files in the folders of slides that are not what an undisturbed run writes."""
+    """Files in the folders of slides that are not what an undisturbed run writes.
+
+    A list that says that its folder is not complete is right until the next run, as are files under temporary names.
+    """
     made = contents(out) if out.exists() else {}
-    return [name for name, content in made.items() if not name.startswith("errors/") and true.get(name) != content]
+    return [name for name, content in made.items() if true.get(name) != content and not unfinished(name, content)]
+
+
+def unfinished(name: str, content: bytes) -> bool:
+    """Whether a file says of itself that a run was cut off, or is of a defect."""
+    folder, _, file = name.rpartition("/")
+    if folder == "errors" or file.startswith(TEMPORARY):
+        return True
+    return file == LIST_NAME and json.loads(content)["complete"] is False

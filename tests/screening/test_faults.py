@@ -10,7 +10,9 @@ import pytest
 from mutated_slides import write_mutants
 from toy_bundles import screening_home
 from troubled_runs import killed_run
-from watched_runs import contents, end_of, index, small_slides, watched
+from watched_runs import contents, end_of, index, small_slides, watched, wrong_in
+
+from stride_monai.ownership import LIST_NAME, FileList, Written
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,3 +54,18 @@ def test_a_batch_that_is_killed_ends_as_one_that_nobody_disturbed(cheap: list[ob
     for kill in run["kills"]:
         assert (kill["left"], kill["lost"], kill["twice"], kill["halves"]) == (0, 0, 0, 0), json.dumps(kill)
     assert (run["status"], run["finished"], run["identical"], run["leftovers"]) == (0, True, True, [])
+
+
+def test_a_list_that_says_it_is_not_complete_is_no_half_written_file(tmp_path: Path) -> None:
+    folder = tmp_path / "slide"
+    folder.mkdir()
+    files = {"a.csv": Written(1, "0" * 64)}
+    FileList(files, "slide").write(folder)
+    true = {"slide/a.csv": b"a", f"slide/{LIST_NAME}": (folder / LIST_NAME).read_bytes()}
+    (folder / "a.csv").write_bytes(b"")
+    assert wrong_in(tmp_path, true) == ["slide/a.csv"]
+    (folder / "a.csv").write_bytes(b"a")
+    FileList(files, "slide", complete=False).write(folder)
+    assert wrong_in(tmp_path, true) == []
+    FileList({}, "slide").write(folder)
+    assert wrong_in(tmp_path, true) == [f"slide/{LIST_NAME}"]
