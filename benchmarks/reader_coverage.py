@@ -23,6 +23,7 @@ from stride_monai.evaluation.readers.clustered import pooled, pooled_difference
 from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, jackknife_freedom, kappa, mean
 from stride_monai.evaluation.readers.multireader import arm_estimate, difference
 from stride_monai.evaluation.statistics import Interval
+from stride_monai.evaluation.statistics.intervals import AREAS_OF_READERS, FISHER, LOGIT, Scale
 
 
 class Reads(NamedTuple):
@@ -54,15 +55,15 @@ class Crossed(NamedTuple):
     printed: Interval
 
 
-def crossed(figures: list[Merit], readers: int, least: float = 0.0) -> Crossed:
-    """Of the figures of both arms' readers. least: lowest value of the figure."""
+def crossed(figures: list[Merit], readers: int, scale: Scale = LOGIT) -> Crossed:
+    """Of the figures of both arms' readers."""
     values = np.array([one.value for one in figures]).reshape(2, readers)
     left_out = np.stack([one.left_out for one in figures])
     covariance = jackknife_covariance(left_out)
     before, after = left_out.reshape(2, readers, -1).mean(axis=1)
     own, apart = jackknife_freedom(before), jackknife_freedom(after - before)
-    first = arm_estimate(values[0], covariance[:readers, :readers], least=least, cases_freedom=own)
-    both = difference(values, covariance, least=least, cases_freedom=apart)
+    first = arm_estimate(values[0], covariance[:readers, :readers], scale=scale, cases_freedom=own)
+    both = difference(values, covariance, scale=scale, cases_freedom=apart)
     printed = both.interval if both.published is None else both.published.interval
     return Crossed(first.interval, both.interval, printed)
 
@@ -140,7 +141,7 @@ def many_readers(random: Random, size: Size, designs: Sequence[Design]) -> Rows:
             right = (drawn.latent[:, :, drawn.positive] > 0).reshape(2 * design.readers, -1)
             shares.append(crossed([mean(one) for one in right], design.readers))
             ranked = drawn.latent.reshape(2 * design.readers, -1)
-            curves.append(crossed([area(one, drawn.positive) for one in ranked], design.readers))
+            curves.append(crossed([area(one, drawn.positive) for one in ranked], design.readers, AREAS_OF_READERS))
         for name, found, truth in (("sensitivity", shares, design.shares), ("AUC", curves, design.areas)):
             yield row(f"readers, arm's {name}, OR", design.of, [one.arm for one in found], truth[0])
             yield row(f"readers, {name} difference, OR", design.of, [one.apart for one in found], truth[1] - truth[0])
@@ -192,8 +193,8 @@ def reads_that_are_missing(random: Random, size: Size) -> Rows:
             log = log + random.normal(0, 0.4, right.shape)
             who, what = (np.concatenate([x[there[0]], x[there[1]]]) for x in (place, case))
             first, second = (mean(one[of]) for one, of in zip(right, there, strict=True))
-            arms.append(pooled(first, place[there[0]], case[there[0]], least=0.0).interval)
-            apart.append(pooled_difference(first, second, who, what, least=0.0).interval)
+            arms.append(pooled(first, place[there[0]], case[there[0]], scale=LOGIT).interval)
+            apart.append(pooled_difference(first, second, who, what, scale=LOGIT).interval)
             first, second = (mean(one[of]) for one, of in zip(log, there, strict=True))
             times.append(pooled(first, place[there[0]], case[there[0]]).interval)
             ratios.append(pooled_difference(first, second, who, what).interval)
@@ -242,7 +243,7 @@ def readers_kappa(random: Random, size: Size) -> Rows:
         rate = np.moveaxis(skills(6), 1, 2)  # [arm, reader, kind]
         wrong = random.random((2, 6, 160)) >= rate[:, :, 1 - truth]
         said = np.where(wrong, 1 - truth, truth).reshape(12, -1)
-        found.append(crossed([kappa(one, truth, 2) for one in said], 6, -1.0))
+        found.append(crossed([kappa(one, truth, 2) for one in said], 6, FISHER))
     of = "6 readers, 160 cases, half positive"
     yield row("readers, arm's kappa, OR", of, [one.arm for one in found], true[0])
     yield row("readers, kappa difference, OR", of, [one.apart for one in found], true[1] - true[0])

@@ -11,8 +11,8 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.stats import binomtest
+from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from statsmodels.stats.inter_rater import cohens_kappa
@@ -22,6 +22,7 @@ from stride_monai.evaluation.readers.clustered import pooled, pooled_difference
 from stride_monai.evaluation.readers.estimate import Published, Spread, logit_difference
 from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, jackknife_freedom, kappa, mean
 from stride_monai.evaluation.readers.multireader import arm_estimate, components, difference
+from stride_monai.evaluation.statistics.intervals import AREAS_OF_READERS, FISHER, LOGIT, Scale
 from stride_monai.metrics.cell import confusion_matrix
 from stride_monai.metrics.kappa import kappa_weights
 
@@ -130,17 +131,30 @@ def test_kappa_is_that_of_scikit_learn(kind: str, seed: int) -> None:
     assert kappa_interval(said, truth, 4, kind).estimate == pytest.approx(found.value)
 
 
-def slow_bounds(value: float, error: float, freedom: float, least: float) -> tuple[float, float]:
-    """Student's interval on the logit scale, with its slope taken by difference."""
+SCALES = [LOGIT, FISHER, AREAS_OF_READERS]
 
-    def logit(p: float) -> float:
-        return math.log(p - least) - math.log(1 - p)
 
-    step = 1e-6
-    half = student.ppf(0.975, freedom) * error * (logit(value + step) - logit(value - step)) / (2 * step)
-    ends = (logit(value) - half, logit(value) + half)
-    low, high = ((math.exp(end) + least) / (1 + math.exp(end)) for end in ends)
-    return low, high
+def placed(p: float, scale: Scale) -> float:
+    """By the definition."""
+    x = math.log(p - scale.least) - math.log(1 - p)
+    return (math.exp(scale.bend * x) - math.exp(-scale.bend * x)) / (2 * scale.bend) if scale.bend else x
+
+
+def slope(p: float, scale: Scale, step: float = 1e-6) -> float:
+    """By difference."""
+    return (placed(p + step, scale) - placed(p - step, scale)) / (2 * step)
+
+
+def back(y: float, scale: Scale) -> float:
+    """By a search."""
+    ends = scale.least + 1e-15, 1 - 1e-15
+    return float(brentq(lambda p: placed(p, scale) - y, *ends, xtol=1e-15))
+
+
+def slow_bounds(value: float, error: float, freedom: float, scale: Scale) -> tuple[float, float]:
+    """Student's interval on a scale."""
+    half = student.ppf(0.975, freedom) * error * slope(value, scale)
+    return back(placed(value, scale) - half, scale), back(placed(value, scale) + half, scale)
 
 
 @pytest.mark.parametrize("kind", ["none", "linear", "quadratic"])
@@ -232,17 +246,17 @@ def test_the_interval_of_kappa_lies_about_it_within_its_range(seed: int, kind: s
 
 
 @pytest.mark.parametrize(("arm", "error", "cov2"), [(0, 0.0010141028, 0.0004839618), (1, 0.0005904738, 0.0002041879)])
-@pytest.mark.parametrize("least", [0.0, -1.0])
-def test_an_arm_on_the_logit_scale_keeps_the_published_error(arm: int, error: float, cov2: float, least: float) -> None:
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_arm_on_a_scale_keeps_the_published_error(arm: int, error: float, cov2: float, scale: Scale) -> None:
     covariance = covariance_of(1, 5, error, 0, cov2, 0)
     for random in (True, False):
         plain = arm_estimate(AREAS[arm], covariance, random_readers=random)
-        found = arm_estimate(AREAS[arm], covariance, random_readers=random, least=least)
+        found = arm_estimate(AREAS[arm], covariance, random_readers=random, scale=scale)
         # The readers' mean square is above what readers who are all alike would have, so that Hillis' hold.
         assert (found.error, found.freedom) == (plain.error, plain.freedom)
-        bounds = slow_bounds(float(AREAS[arm].mean()), plain.error, plain.freedom, least)
+        bounds = slow_bounds(float(AREAS[arm].mean()), plain.error, plain.freedom, scale)
         assert (found.interval.low, found.interval.high) == pytest.approx(bounds, abs=1e-7)
-        assert least < found.interval.low < plain.interval.low  # skewed: farther down than up
+        assert scale.least < found.interval.low < plain.interval.low  # skewed: farther down than up
         assert found.interval.high < 1
 
 
@@ -257,8 +271,8 @@ def test_few_readers_who_agree_by_chance_do_not_make_many_degrees_of_freedom() -
         assert hillis.error == pytest.approx(math.sqrt(spread / 4))
         assert hillis.freedom == pytest.approx(spread**2 / (square**2 / 3))
         # Readers who differ: the mean square is larger than the noise, and counts as it is.
-        assert arm_estimate(figures, covariance, least=0.0).freedom == pytest.approx(hillis.freedom)
-        cases = arm_estimate(figures, covariance, least=0.0, cases_freedom=20)
+        assert arm_estimate(figures, covariance, scale=LOGIT).freedom == pytest.approx(hillis.freedom)
+        cases = arm_estimate(figures, covariance, scale=LOGIT, cases_freedom=20)
         doubt = (square / 4) ** 2 / 3 + common**2 / 20
         assert cases.freedom == pytest.approx(max((square / 4 + common) ** 2 / doubt, 3))
     alike = np.array([0.88, 0.88, 0.88, 0.8801])
@@ -266,7 +280,7 @@ def test_few_readers_who_agree_by_chance_do_not_make_many_degrees_of_freedom() -
     assert arm_estimate(alike, covariance).freedom > 1e6
     likely = (error - 0.0004) / 4
     expected = (likely + 0.0004) ** 2 / (likely**2 / 3)
-    found = arm_estimate(alike, covariance, least=0.0)
+    found = arm_estimate(alike, covariance, scale=LOGIT)
     assert found.freedom == pytest.approx(expected)
     assert found.error == arm_estimate(alike, covariance).error  # as published
 
@@ -280,24 +294,18 @@ def test_degrees_of_freedom_of_the_jackknife_are_those_of_a_chi_squared_variance
 
 
 def slow_profile(
-    arms: tuple[float, float], errors: tuple[float, float], apart: Spread, least: float
+    arms: tuple[float, float], errors: tuple[float, float], apart: Spread, scale: Scale
 ) -> tuple[float, float]:
     """Bounds by a search along the edge of the ellipse, whose covariance is taken through numerical slopes."""
-
-    def logit(p: float) -> float:
-        return math.log(p - least) - math.log(1 - p)
-
-    step = 1e-6
-    slopes = [(logit(p + step) - logit(p - step)) / (2 * step) for p in arms]
+    slopes = [slope(p, scale) for p in arms]
     together = (errors[0] ** 2 + errors[1] ** 2 - apart.variance) / 2
     covariance = np.array([[errors[0] ** 2, together], [together, errors[1] ** 2]]) * np.outer(slopes, slopes)
     root = student.ppf(0.975, apart.freedom) * np.linalg.cholesky(covariance)
-    middle = np.array([logit(p) for p in arms])
+    middle = np.array([placed(p, scale) for p in arms])
 
     def gap(angle: float) -> float:
         first, second = middle + root @ (math.cos(angle), math.sin(angle))
-        back = [(math.exp(x) + least) / (1 + math.exp(x)) for x in (first, second)]
-        return float(back[1] - back[0])
+        return back(second, scale) - back(first, scale)
 
     pieces = list(itertools.pairwise(np.linspace(0, 2 * math.pi, 25)))
     options = {"xatol": 1e-10}
@@ -315,18 +323,18 @@ DIFFERENCES = st.tuples(
 
 
 @settings(max_examples=40)
-@given(DIFFERENCES, st.sampled_from([0.0, -1.0]))
+@given(DIFFERENCES, st.sampled_from(SCALES))
 def test_the_bounds_of_a_difference_are_the_farthest_that_the_arms_allow(
-    drawn: tuple[tuple[float, float], tuple[float, float], float, float], least: float
+    drawn: tuple[tuple[float, float], tuple[float, float], float, float], scale: Scale
 ) -> None:
     arms, errors, together, freedom = drawn
     apart = Spread(errors[0] ** 2 + errors[1] ** 2 - 2 * together * errors[0] * errors[1], freedom)
-    found, p = logit_difference(arms, errors, apart, least=least)
-    low, high = slow_profile(arms, errors, apart, least)
+    found, p = logit_difference(arms, errors, apart, scale=scale)
+    low, high = slow_profile(arms, errors, apart, scale)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-5)
-    assert least - 1 <= found.low <= found.estimate <= found.high <= 1 - least
+    assert scale.least - 1 <= found.low <= found.estimate <= found.high <= 1 - scale.least
     assert (p < 0.05) == (0 not in found)  # the test and the interval are one
-    assert logit_difference(arms[::-1], errors[::-1], apart, least=least)[1] == pytest.approx(p)
+    assert logit_difference(arms[::-1], errors[::-1], apart, scale=scale)[1] == pytest.approx(p)
 
 
 def test_far_from_its_limits_a_difference_is_that_of_student() -> None:
@@ -339,7 +347,7 @@ def test_far_from_its_limits_a_difference_is_that_of_student() -> None:
 
 def test_a_difference_keeps_the_published_analysis_beside_its_own() -> None:
     covariance = covariance_of(2, 5, ERROR, COV1, COV2, COV3)
-    plain, found = difference(AREAS, covariance), difference(AREAS, covariance, least=0.0)
+    plain, found = difference(AREAS, covariance), difference(AREAS, covariance, scale=LOGIT)
     assert found.published == Published(plain.interval, plain.freedom, plain.p)
     assert (found.interval.estimate, found.error) == (plain.interval.estimate, plain.error)
     assert found.interval.high > plain.interval.high  # skewed: farther up
@@ -352,7 +360,7 @@ def test_beside_an_arm_at_its_limit_the_interval_is_the_published_one_and_says_s
     figures = np.array([[0.8, 0.85, 0.9], [0.8, 0.85, 0.9]])
     figures[perfect] = 1.0
     covariance = covariance_of(2, 3, 0.001, 0.0003, 0.0003, 0.0002)
-    found, plain = difference(figures, covariance, least=0.0), difference(figures, covariance)
+    found, plain = difference(figures, covariance, scale=LOGIT), difference(figures, covariance)
     assert (found.interval.low, found.interval.high, found.p) == pytest.approx(
         (plain.interval.low, plain.interval.high, plain.p), rel=0.5
     )
@@ -362,7 +370,7 @@ def test_beside_an_arm_at_its_limit_the_interval_is_the_published_one_and_says_s
 
 @pytest.mark.parametrize("value", [0.0, 0.7, 1.0])
 def test_an_arm_whose_readers_never_differ_has_no_bounds(value: float) -> None:
-    found = arm_estimate(np.full(4, value), np.zeros((4, 4)), least=0.0)
+    found = arm_estimate(np.full(4, value), np.zeros((4, 4)), scale=LOGIT)
     assert found.interval.estimate == pytest.approx(value)
     assert not found.interval.known
     assert math.isnan(found.p)
@@ -439,14 +447,27 @@ def test_intervals_of_shares_hold_as_often_as_they_say() -> None:
         merits = [mean(of) for of in right.reshape(12, 80)]
         figures = np.array([merit.value for merit in merits]).reshape(2, 6)
         covariance = jackknife_covariance(np.stack([m.left_out for m in merits]))
-        crossed += true in difference(figures, covariance, least=0.0).interval
-        arm += float(often[1]) in arm_estimate(figures[1], covariance[6:, 6:], least=0.0).interval
-        clustered += (
-            true in pooled_difference(mean(right[0].ravel()), mean(right[1].ravel()), reader, case, least=0.0).interval
-        )
+        crossed += true in difference(figures, covariance, scale=LOGIT).interval
+        arm += float(often[1]) in arm_estimate(figures[1], covariance[6:, 6:], scale=LOGIT).interval
+        both = mean(right[0].ravel()), mean(right[1].ravel())
+        clustered += true in pooled_difference(*both, reader, case, scale=LOGIT).interval
     assert 0.935 <= arm / draws <= 0.965
     assert 0.935 <= crossed / draws <= 0.965
     assert 0.935 <= clustered / draws <= 0.965
+
+
+@pytest.mark.parametrize(("mean_skill", "readers"), [(1.3, 6), (1.3, 4)])
+def test_areas_of_readers_who_differ_need_a_bent_scale(mean_skill: float, readers: int) -> None:
+    """Skill is normal and every reader's area known: what is left is the skewness of areas."""
+    skill = np.random.default_rng(8).normal(mean_skill, 0.4, (4000, readers))
+    true = norm.cdf(mean_skill / math.sqrt(1 + 0.4**2))
+    missed = {}
+    for scale in (LOGIT, AREAS_OF_READERS):
+        found = [arm_estimate(norm.cdf(one), np.zeros((readers, readers)), scale=scale).interval for one in skill]
+        missed[scale.name] = np.mean([true < one.low for one in found]), np.mean([true > one.high for one in found])
+    (by_logit, _), (below, above) = missed["logit"], missed["bent logit"]
+    assert 0.94 < 1 - below - above < 0.96
+    assert by_logit > 0.04 > below  # its lower bound is too high
 
 
 @given(st.integers(0, 1000))

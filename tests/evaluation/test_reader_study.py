@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -190,21 +190,43 @@ def test_where_all_is_right_the_interval_is_that_of_as_many_cases(tmp_path: Path
     assert "says the same of every case" in measure_arm(study, "kappa (labels)", "aided").note
 
 
-def test_intervals_are_on_the_logit_scale_with_the_published_difference_beside(tmp_path: Path) -> None:
+def log_odds(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "method"),
+    [
+        ("sensitivity (ASC-US+)", log_odds, "logit"),
+        ("AUC (ASC-US+)", lambda p: math.sinh(0.4 * log_odds(p)), "bent logit"),
+        ("kappa (labels, quadratic weights)", math.atanh, "Fisher's z"),
+    ],
+)
+def test_intervals_are_on_a_scale_with_the_published_difference_beside(
+    name: str, scale: Callable[[float], float], method: str, tmp_path: Path
+) -> None:
     study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
-    for name in ("sensitivity (ASC-US+)", "AUC (ASC-US+)", "kappa (labels, quadratic weights)"):
-        arm = measure_arm(study, name, "aided").estimate
-        assert arm is not None
-        value, low, high = arm.interval.estimate, arm.interval.low, arm.interval.high
-        scale = (lambda p: math.atanh(p)) if "kappa" in name else (lambda p: math.log(p / (1 - p)))
-        assert scale(high) - scale(value) == pytest.approx(scale(value) - scale(low))
-        assert arm.interval.method.endswith("Fisher's z" if "kappa" in name else "logit")
-        both = measure_difference(study, name, "unaided", "aided").estimate
-        assert both is not None
-        assert (both.p < 0.05) == (0 not in both.interval)
-        assert both.published is not None
-        printed = both.published.interval
-        assert (printed.low + printed.high) / 2 == pytest.approx(both.interval.estimate)
+    arm = measure_arm(study, name, "aided").estimate
+    assert arm is not None
+    value, low, high = arm.interval.estimate, arm.interval.low, arm.interval.high
+    assert scale(high) - scale(value) == pytest.approx(scale(value) - scale(low))
+    assert arm.interval.method.endswith(f"readers random, {method}")
+    both = measure_difference(study, name, "unaided", "aided").estimate
+    assert both is not None
+    assert (both.p < 0.05) == (0 not in both.interval)
+    assert both.published is not None
+    printed = both.published.interval
+    assert (printed.low + printed.high) / 2 == pytest.approx(both.interval.estimate)
+
+
+def test_readers_who_speak_for_themselves_do_not_bend_the_scale_of_areas(tmp_path: Path) -> None:
+    study = reader_study(*(f(p) for f, p in zip((read_reads, read_panel), crossed(tmp_path), strict=True)))
+    two = reader_study([read for read in study.reads if read.reader in study.readers[:2]], study.panel)
+    found = measure_arm(two, "AUC (ASC-US+)", "aided").estimate
+    assert found is not None
+    value, low, high = (log_odds(p) for p in (found.interval.estimate, found.interval.low, found.interval.high))
+    assert high - value == pytest.approx(value - low)
+    assert found.interval.method.endswith("these readers, logit")
 
 
 def test_three_readers_are_few_and_it_is_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from stride_monai.bethesda import LABELS
 from stride_monai.evaluation.readers.merits import jackknife_covariance, jackknife_freedom, kappa
 from stride_monai.evaluation.readers.study import OPEN, Study
-from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, logit_interval, wilson
+from stride_monai.evaluation.statistics.intervals import FISHER, LEVEL, Interval, logit_interval, wilson
 from stride_monai.metrics.cell import confusion_matrix
 from stride_monai.metrics.kappa import fleiss_kappa
 
@@ -102,7 +102,7 @@ def kappa_interval(said: Ints, truth: Ints, classes: int, kind: str = "none", le
         return Interval(found.value, level=level, method=method)
     error = math.sqrt(float(jackknife_covariance(found.left_out[None])[0, 0]))
     freedom = math.inf if kind == "none" else jackknife_freedom(found.left_out)
-    return logit_interval(found.value, error, level, method, least=-1.0, freedom=freedom)
+    return logit_interval(found.value, error, level, method, scale=FISHER, freedom=freedom)
 
 
 def readers_in_arms(study: Study, group: str, level: float = LEVEL) -> Iterator[ReaderInArm]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stride_monai.evaluation.readers.estimate import FEWEST_RANDOM, Estimate, Spread, difference_of, estimate_of
 from stride_monai.evaluation.readers.merits import Merit, jackknife_freedom
-from stride_monai.evaluation.statistics.intervals import LEVEL
+from stride_monai.evaluation.statistics.intervals import LEVEL, Scale
 
 __all__ = ["pooled", "pooled_difference"]
 
@@ -23,26 +23,26 @@ Ints = NDArray[np.integer]
 METHOD = "clustered by reader and case"
 
 
-def pooled(merit: Merit, readers: Ints, cases: Ints, level: float = LEVEL, least: float | None = None) -> Estimate:
+def pooled(merit: Merit, readers: Ints, cases: Ints, level: float = LEVEL, scale: Scale | None = None) -> Estimate:
     """A figure of all reads together.
 
     Args:
         merit: with the values without each read ``[n]``. readers, cases: ``[n]``, a number for each.
-        level: of the interval. least: the lowest value that the figure can have, for an interval on the logit scale.
+        level: of the interval. scale: of the interval; None for one about the value itself.
     """
     spread, random_readers = _spread(_pull(merit), readers, cases)
-    return estimate_of(merit.value, spread, random_readers, METHOD, level=level, least=least)
+    return estimate_of(merit.value, spread, random_readers, METHOD, level=level, scale=scale)
 
 
 def pooled_difference(
-    first: Merit, second: Merit, readers: Ints, cases: Ints, level: float = LEVEL, least: float | None = None
+    first: Merit, second: Merit, readers: Ints, cases: Ints, level: float = LEVEL, scale: Scale | None = None
 ) -> Estimate:
     """The second arm less the first.
 
     Args:
         first, second: figures of the reads of each arm, ``[n1]`` and ``[n2]``.
         readers, cases: ``[n1 + n2]``, those of the first arm before those of the second. level: of the interval.
-        least: the lowest value that the figure of an arm can have, for an interval whose pivot is on the logit scale.
+        scale: of the arms, on which the pivot is; None for an interval about the difference itself.
     """
     pulls, here = (_pull(first), _pull(second)), len(first.left_out)
     of_first, of_second = slice(here), slice(here, None)
@@ -51,7 +51,7 @@ def pooled_difference(
         _spread(pulls[1], readers[of_second], cases[of_second])[0],
     )
     apart, random_readers = _spread(np.concatenate([-pulls[0], pulls[1]]), readers, cases)
-    return difference_of((first.value, second.value), spreads, apart, random_readers, METHOD, level, least)
+    return difference_of((first.value, second.value), spreads, apart, random_readers, METHOD, level, scale)
 
 
 def _pull(merit: Merit) -> Floats:

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import expit
 
-from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, logit_interval
+from stride_monai.evaluation.statistics.intervals import LEVEL, LOGIT, Interval, Scale, logit_interval
 
 __all__ = ["FEWEST_RANDOM", "Estimate", "Published", "Spread", "difference_of", "estimate_of", "logit_difference"]
 
@@ -71,21 +70,21 @@ def estimate_of(
     method: str,
     test: bool = False,
     level: float = LEVEL,
-    least: float | None = None,
+    scale: Scale | None = None,
 ) -> Estimate:
     """An estimate with the interval of Student's t.
 
     Args:
         method: in words. test: whether 0 is held against it. level: of the interval.
-        least: the lowest value of a figure of at most 1, whose interval is then that of
+        scale: of the interval, which then is that of
             :func:`~stride_monai.evaluation.statistics.intervals.logit_interval`; None for one about the value itself.
     """
     method, error, freedom = _named(method, random_readers), spread.error, spread.freedom
     if not error > _NOTHING:
         return Estimate(Interval(value, level=level, method=method), error, freedom, math.nan, random_readers)
     p = 2 * float(stats.t.sf(abs(value) / error, freedom)) if test else math.nan
-    if least is not None:
-        interval = logit_interval(value, error, level, f"{method}, {_scale(least)}", least, freedom)
+    if scale is not None:
+        interval = logit_interval(value, error, level, f"{method}, {scale.name}", scale, freedom)
         return Estimate(interval, error, freedom, p, random_readers)
     half = error * float(stats.t.ppf(0.5 + level / 2, freedom))
     return Estimate(Interval(value, value - half, value + half, level, method), error, freedom, p, random_readers)
@@ -98,7 +97,7 @@ def difference_of(
     random_readers: bool,
     method: str,
     level: float = LEVEL,
-    least: float | None = None,
+    scale: Scale | None = None,
 ) -> Estimate:
     """The second arm less the first, with :func:`logit_difference` where the figure has limits.
 
@@ -106,19 +105,19 @@ def difference_of(
     says so.
 
     Args:
-        arms: their figures. spreads: of each. apart: of the difference. least: as for :func:`estimate_of`.
+        arms: their figures. spreads: of each. apart: of the difference. scale: as for :func:`estimate_of`.
     """
     first, second = arms
     plain = estimate_of(second - first, apart, random_readers, method, test=True, level=level)
-    if least is None or not plain.interval.known:
+    if scale is None or not plain.interval.known:
         return plain
-    inside = all(least < arm < 1 and one.error > _NOTHING for arm, one in zip(arms, spreads, strict=True))
+    inside = all(scale.least < arm < 1 and one.error > _NOTHING for arm, one in zip(arms, spreads, strict=True))
     if not inside:
         words = f"{plain.interval.method}, about the difference itself: an arm is at its limit"
         return plain._replace(interval=_renamed(plain.interval, words))
-    words = f"{plain.interval.method}, {_scale(least)}"
+    words = f"{plain.interval.method}, {scale.name}"
     errors = spreads[0].error, spreads[1].error
-    interval, p = logit_difference(arms, errors, apart, level, words, least)
+    interval, p = logit_difference(arms, errors, apart, level, words, scale)
     return plain._replace(interval=interval, p=p)
 
 
@@ -128,29 +127,28 @@ def logit_difference(
     apart: Spread,
     level: float = LEVEL,
     method: str = "logit",
-    least: float = 0.0,
+    scale: Scale = LOGIT,
 ) -> tuple[Interval, float]:
-    """A difference of two figures whose pivot is on the scale of ``log((p - least) / (1 - p))``, and its test.
+    """A difference of two figures whose pivot is on a scale such as the logit, and its test.
 
-    Near 1 a difference is skewed, so that Student's bounds about it lie too low. On the logit scale the two figures are
-    taken as normal, with the errors and the correlation that the variances say (delta method). All pairs of true
-    figures that Student's t does not reject lie in an ellipse there; the bounds are the least and the greatest
-    difference in it (the profile of the difference). It leaves 0 out where, and only where, Student's test of equal
-    logits rejects, whose p this returns.
+    Near 1 a difference is skewed, so that Student's bounds about it lie too low. On the scale the two figures are taken
+    as normal, with the errors and the correlation that the variances say (delta method). All pairs of true figures that
+    Student's t does not reject lie in an ellipse there; the bounds are the least and the greatest difference in it (the
+    profile of the difference). It leaves 0 out where, and only where, Student's test of equal figures there rejects,
+    whose p this returns.
 
     Args:
-        arms, errors: figures, ``least`` to 1, both excluded, and their standard errors. apart: of the difference.
+        arms, errors: figures, ``scale.least`` to 1, both excluded, and their standard errors. apart: of the difference.
     """
-    low, high = np.asarray(arms) - least, 1 - np.asarray(arms)
-    logits = np.log(low / high)
-    scaled: NDArray[np.float64] = np.asarray(errors) * (1 - least) / (low * high)
+    figures = np.asarray(arms, np.float64)
+    middle, scaled = scale.of(figures), np.asarray(errors, np.float64) * scale.slope(figures)
     covariance = (errors[0] ** 2 + errors[1] ** 2 - apart.variance) / 2
     together = float(np.clip(covariance / (errors[0] * errors[1]), -1, 1))
     t = float(stats.t.ppf(0.5 + level / 2, apart.freedom))
-    first = logits[0] + t * scaled[0] * np.cos(_TURN)
-    second = logits[1] + t * scaled[1] * (together * np.cos(_TURN) + math.sqrt(1 - together**2) * np.sin(_TURN))
-    ends = (1 - least) * (expit(second) - expit(first))
-    gap, error = float(logits[1] - logits[0]), _error(scaled, together)
+    first = middle[0] + t * scaled[0] * np.cos(_TURN)
+    second = middle[1] + t * scaled[1] * (together * np.cos(_TURN) + math.sqrt(1 - together**2) * np.sin(_TURN))
+    ends = scale.back(second) - scale.back(first)
+    gap, error = float(middle[1] - middle[0]), _error(scaled, together)
     p = 2 * float(stats.t.sf(abs(gap) / error, apart.freedom)) if error > _NOTHING else float(gap == 0)
     bottom, top = float(ends.min()), float(ends.max())
     if abs(gap) <= t * error:  # the direction where both are equal may lie between two
@@ -166,10 +164,6 @@ def _error(scaled: NDArray[np.float64], together: float) -> float:
 
 def _named(method: str, random_readers: bool) -> str:
     return f"{method}, {'readers random' if random_readers else 'these readers'}"
-
-
-def _scale(least: float) -> str:
-    return "logit" if least == 0 else "Fisher's z"
 
 
 def _renamed(interval: Interval, method: str) -> Interval:

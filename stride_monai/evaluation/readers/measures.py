@@ -14,7 +14,15 @@ from stride_monai.evaluation.readers import clustered, multireader
 from stride_monai.evaluation.readers.estimate import FEWEST_RANDOM, Estimate
 from stride_monai.evaluation.readers.merits import Merit, area, jackknife_covariance, jackknife_freedom, kappa, mean
 from stride_monai.evaluation.readers.study import OPEN, Block, Study
-from stride_monai.evaluation.statistics.intervals import LEVEL, Interval, clopper_pearson
+from stride_monai.evaluation.statistics.intervals import (
+    AREAS_OF_READERS,
+    FISHER,
+    LEVEL,
+    LOGIT,
+    Interval,
+    Scale,
+    clopper_pearson,
+)
 
 __all__ = ["MEASURES", "Measured", "Verdict", "measure_arm", "measure_difference", "verdict"]
 
@@ -36,14 +44,14 @@ class _Measure(NamedTuple):
             and whether its case counts; ``[n]`` each.
         merit: of the values and truths of some reads.
         pools: whether it may be taken of the reads of several readers together; ratings of readers differ in scale.
-        kinds: whether cases of both kinds are needed. least: the lowest value that it can have.
+        kinds: whether cases of both kinds are needed. scale: of its intervals.
     """
 
     values: Callable[[Study], tuple[Floats, NDArray[np.int64], Bools]]
     merit: Callable[[Floats, NDArray[np.int64]], Merit]
     pools: bool
     kinds: bool
-    least: float
+    scale: Scale
 
 
 class Measured(NamedTuple):
@@ -121,13 +129,13 @@ _KAPPAS = {
 }
 MEASURES: Mapping[str, _Measure] = {
     **{
-        f"{name} ({group})": _Measure(partial(_right, group=group, truth=truth), _mean, True, False, 0.0)
+        f"{name} ({group})": _Measure(partial(_right, group=group, truth=truth), _mean, True, False, LOGIT)
         for group in REPORT_GROUPS
         for name, truth in (("sensitivity", 1), ("specificity", 0))
     },
-    f"AUC ({_LESION})": _Measure(_ranked, _area, False, True, 0.0),
+    f"AUC ({_LESION})": _Measure(_ranked, _area, False, True, AREAS_OF_READERS),
     **{
-        name: _Measure(values, partial(_kappa, classes, kind), True, False, -1.0)
+        name: _Measure(values, partial(_kappa, classes, kind), True, False, FISHER)
         for name, (values, classes, kind) in _KAPPAS.items()
     },
 }
@@ -207,9 +215,11 @@ def _by_readers(
         return _ONE_CLASS
     by_arm = left_out.reshape(arms, readers, cases).mean(axis=1)
     freedom = jackknife_freedom(by_arm[-1] - by_arm[0] if arms > 1 else by_arm[0])
+    alone = measure.scale == AREAS_OF_READERS and readers < FEWEST_RANDOM  # what bends the scale is a sample of readers
+    scale = LOGIT if alone else measure.scale
     if arms == 1:
-        return multireader.arm_estimate(figures[0], covariance, None, level, measure.least, freedom)
-    return multireader.difference(figures, covariance, None, level, measure.least, freedom)
+        return multireader.arm_estimate(figures[0], covariance, None, level, scale, freedom)
+    return multireader.difference(figures, covariance, None, level, scale, freedom)
 
 
 def _of_all(
@@ -228,9 +238,9 @@ def _of_all(
         return _ONE_CLASS
     every = np.concatenate(places)
     if len(merits) == 1:
-        return clustered.pooled(merits[0], study.reader[every], study.case[every], level, measure.least)
+        return clustered.pooled(merits[0], study.reader[every], study.case[every], level, measure.scale)
     return clustered.pooled_difference(
-        merits[0], merits[1], study.reader[every], study.case[every], level, measure.least
+        merits[0], merits[1], study.reader[every], study.case[every], level, measure.scale
     )
 
 
@@ -238,11 +248,12 @@ def _bounded(found: Estimate, measure: _Measure, arms: int, cases: NDArray[np.in
     """The interval within what the figure can be; of an arm whose reads are all right, or all wrong, that of so many
     cases."""
     interval = found.interval
-    least, most = (measure.least, 1.0) if arms == 1 else (measure.least - 1, 1 - measure.least)
+    lowest = measure.scale.least
+    least, most = (lowest, 1.0) if arms == 1 else (lowest - 1, 1 - lowest)
     if interval.known:
         low, high = max(interval.low, least), min(interval.high, most)
         return found._replace(interval=Interval(interval.estimate, low, high, level, interval.method))
-    if arms == 1 and measure.pools and measure.least == 0 and interval.estimate in (0.0, 1.0):
+    if arms == 1 and measure.pools and lowest == 0 and interval.estimate in (0.0, 1.0):
         number = len({*cases.tolist()})
         exact = clopper_pearson(round(interval.estimate * number), number, level)
         method = f"{exact.method}, as if each case were read once"

@@ -22,7 +22,7 @@ from stride_monai.evaluation.readers.estimate import (
     difference_of,
     estimate_of,
 )
-from stride_monai.evaluation.statistics.intervals import LEVEL
+from stride_monai.evaluation.statistics.intervals import LEVEL, Scale
 
 __all__ = ["Components", "arm_estimate", "components", "difference"]
 
@@ -79,36 +79,33 @@ def difference(
     covariance: Floats,
     random_readers: bool | None = None,
     level: float = LEVEL,
-    least: float | None = None,
+    scale: Scale | None = None,
     cases_freedom: float = math.inf,
 ) -> Estimate:
     """The second arm less the first, of two.
 
-    The error is the published one. Without ``least`` all else is, too; with it the interval and p are those of
+    The error is the published one. Without ``scale`` all else is, too; with it the interval and p are those of
     :func:`~stride_monai.evaluation.readers.estimate.logit_difference` with the degrees of freedom of
-    :func:`_random_spread`, and ``published`` has what OR-DBM MRMC, MRMCaov and others print.
+    :meth:`_Sources.ours`, and ``published`` has what OR-DBM MRMC, MRMCaov and others print.
 
     Args:
         figures: ``[2, readers]``. covariance: as of :func:`components`.
         random_readers: readers are a sample of all readers (analysis 1), or are fixed (analysis 2); by default random
             from :data:`FEWEST_RANDOM` on. level: of the interval.
-        least: the lowest value that the figure of an arm can have. cases_freedom: of the variance that comes of cases.
+        scale: of the arms' figures. cases_freedom: of the variance that comes of cases.
     """
     readers = figures.shape[1]
-    part = components(figures, covariance)
     random_readers = readers >= FEWEST_RANDOM if random_readers is None else random_readers
-    common = max(part.cov2 - part.cov3, 0.0)
-    noise = part.error - part.cov1 - common
-    printed = _spread(part.both, common, noise, readers, random_readers).times(2)
+    part = components(figures, covariance)
+    apart = _Sources.of(part.both, part.error - part.cov1, part.cov2 - part.cov3, readers, random_readers)
+    printed = apart.published.times(2)
     by_arm = float(figures[0].mean()), float(figures[1].mean())
     published = estimate_of(by_arm[1] - by_arm[0], printed, random_readers, METHOD, test=True, level=level)
-    if least is None:
+    if scale is None:
         return published
-    apart = printed
-    if random_readers:
-        apart = _random_spread(part.both, common, noise, readers, cases_freedom).times(2)
-    arms = [_arm_spread(figures[k], _block(covariance, k, readers), random_readers) for k in (0, 1)]
-    found = difference_of(by_arm, (arms[0], arms[1]), apart, random_readers, METHOD, level, least)
+    arms = [_of_arm(figures[k], _block(covariance, k, readers), random_readers).published for k in (0, 1)]
+    spread = apart.ours(cases_freedom).times(2)
+    found = difference_of(by_arm, (arms[0], arms[1]), spread, random_readers, METHOD, level, scale)
     return found._replace(published=Published(published.interval, published.freedom, published.p))
 
 
@@ -117,35 +114,28 @@ def arm_estimate(
     covariance: Floats,
     random_readers: bool | None = None,
     level: float = LEVEL,
-    least: float | None = None,
+    scale: Scale | None = None,
     cases_freedom: float = math.inf,
 ) -> Estimate:
     """The mean over readers of one arm.
 
     OR-DBM MRMC prints the interval about the mean itself. That is too low where readers are few and figures near 1, so
-    that reports take the one on the logit scale, with the same error and the degrees of freedom of
-    :func:`_random_spread`.
+    that reports take the one on a scale such as the logit, with the same error and the degrees of freedom of
+    :meth:`_Sources.ours`.
 
     Args:
         figures: ``[readers]``. covariance: ``[readers, readers]``. random_readers, level: as of :func:`difference`.
-        least: the lowest value that the figure can have, for the interval on the logit scale; None for the plain one.
-        cases_freedom: as of :func:`difference`.
+        scale: of the interval; None for the plain one. cases_freedom: as of :func:`difference`.
     """
-    readers = len(figures)
-    random_readers = readers >= FEWEST_RANDOM if random_readers is None else random_readers
-    if least is not None and random_readers:
-        part = components(figures[None], covariance)
-        common = max(part.cov2, 0.0)
-        spread = _random_spread(part.readers, common, part.error - common, readers, cases_freedom)
-    else:
-        spread = _arm_spread(figures, covariance, random_readers)
-    return estimate_of(float(figures.mean()), spread, random_readers, METHOD, level=level, least=least)
+    random_readers = len(figures) >= FEWEST_RANDOM if random_readers is None else random_readers
+    sources = _of_arm(figures, covariance, random_readers)
+    spread = sources.published if scale is None else sources.ours(cases_freedom)
+    return estimate_of(float(figures.mean()), spread, random_readers, METHOD, level=level, scale=scale)
 
 
-def _arm_spread(figures: Floats, covariance: Floats, random_readers: bool) -> Spread:
+def _of_arm(figures: Floats, covariance: Floats, random_readers: bool) -> _Sources:
     part = components(figures[None], covariance)
-    common = max(part.cov2, 0.0)
-    return _spread(part.readers, common, part.error - common, len(figures), random_readers)
+    return _Sources.of(part.readers, part.error, part.cov2, len(figures), random_readers)
 
 
 def _block(covariance: Floats, arm: int, readers: int) -> Floats:
@@ -153,26 +143,46 @@ def _block(covariance: Floats, arm: int, readers: int) -> Floats:
     return covariance[own, own]
 
 
-def _spread(square: float, common: float, noise: float, readers: int, random_readers: bool) -> Spread:
-    """Of the mean over readers, as published: Hillis 2007 for random readers, the normal distribution for fixed ones.
+class _Sources(NamedTuple):
+    """What the variance of a mean over readers comes of.
 
-    Args:
+    Attributes:
         square: mean square of readers. common: covariance of two readers. noise: variance that a reader has alone.
+        readers: how many. random: whether they are a sample of all readers.
     """
-    if not random_readers:
-        return Spread(noise / readers + common, math.inf)
-    variance = square / readers + common
-    return Spread(variance, variance**2 / ((square / readers) ** 2 / (readers - 1)) if square > 0 else math.inf)
 
+    square: float
+    common: float
+    noise: float
+    readers: int
+    random: bool
 
-def _random_spread(square: float, common: float, noise: float, readers: int, cases_freedom: float) -> Spread:
-    """As published, with degrees of freedom that few readers do not lead astray.
+    @classmethod
+    def of(cls, square: float, error: float, covariance: float, readers: int, random: bool) -> _Sources:
+        """Of a mean square, and of the variance of a reader's figure and its covariance with another's."""
+        common = max(covariance, 0.0)
+        return cls(square, common, error - common, readers, random)
 
-    A mean square of three readers can be near 0 by chance. Hillis' degrees of freedom then are many, since what is left
-    of the variance is taken as known, and the interval is too short by both. Here the mean square counts in them as no
-    less than what it would be, were readers all alike: ``noise``. And the covariance of readers is estimated, too.
-    """
-    variance = square / readers + common
-    likely = max(square, noise, 0.0) / readers
-    doubt = likely**2 / (readers - 1) + common**2 / cases_freedom
-    return Spread(variance, max((likely + common) ** 2 / doubt, readers - 1.0) if doubt > 0 else math.inf)
+    @property
+    def published(self) -> Spread:
+        """Hillis 2007 for random readers, the normal distribution for fixed ones."""
+        if not self.random:
+            return Spread(self.noise / self.readers + self.common, math.inf)
+        square = self.square / self.readers
+        variance = square + self.common
+        return Spread(variance, variance**2 / (square**2 / (self.readers - 1)) if square > 0 else math.inf)
+
+    def ours(self, cases_freedom: float) -> Spread:
+        """As published, of random readers with degrees of freedom that few of them do not lead astray.
+
+        A mean square of three readers can be near 0 by chance. Hillis' degrees of freedom then are many, since what is
+        left of the variance is taken as known, and the interval is too short by both. Here the mean square counts in
+        them as no less than what it would be, were readers all alike: ``noise``. And the covariance of readers is
+        estimated, too.
+        """
+        if not self.random:
+            return self.published
+        likely = max(self.square, self.noise, 0.0) / self.readers
+        doubt = likely**2 / (self.readers - 1) + self.common**2 / cases_freedom
+        freedom = max((likely + self.common) ** 2 / doubt, self.readers - 1.0) if doubt > 0 else math.inf
+        return Spread(self.published.variance, freedom)
