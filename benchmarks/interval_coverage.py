@@ -56,7 +56,7 @@ Bools = NDArray[np.bool_]
 Random = np.random.Generator
 SAFE = "exact: never below its level, hence wide"
 SHORT = {
-    "AUC": "areas near 1 of readers who differ: their spread is seen least where they are best",
+    "AUC": "three readers who differ much: how much is seen least where they are best",
     "sensitivity, OR": "three readers are few",
     "Fisher's z": "a few cases of far classes make most of the variance",
     "clustered bootstrap": "clusters are few",
@@ -449,8 +449,15 @@ def options(text: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def finish(figures: Record, asked: argparse.Namespace) -> None:
-    """Write the record of a whole run."""
+def record_all(text: str | None, figures: Record, simulations: Simulations, said: str) -> None:
+    """A script of intervals: measure what is asked for, and write the record of a whole run.
+
+    Args:
+        text: of the script's help. said: beneath the tables, with the options by name.
+    """
+    asked = options(text).parse_args()
+    tables_of(figures, simulations, asked)
+    figures.say(said.format(**vars(asked)))
     if asked.only:
         print("not recorded: --only", file=sys.stderr)
         return
@@ -458,15 +465,14 @@ def finish(figures: Record, asked: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    asked = options(__doc__).parse_args()
-    figures = Record("interval_coverage", "How often 95 % intervals hold what they are about")
-    tables_of(figures, ALL, asked)
-    figures.say(
+    record_all(
+        __doc__,
+        Record("interval_coverage", "How often 95 % intervals hold what they are about"),
+        ALL,
         "'As stated': 94 to 96 %. Draws without bounds (a cluster without a positive slide, agreement in all) are left "
-        f"out of the shares. The bootstrap has {asked.replicates:,} resamples. These are data sets that were drawn by "
-        "simple laws: real ones can be worse. Intervals of reader studies: reader_coverage.py."
+        "out of the shares. The bootstrap has {replicates:,} resamples. These are data sets that were drawn by simple "
+        "laws: real ones can be worse. Intervals of reader studies: reader_coverage.py.",
     )
-    finish(figures, asked)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from interval_coverage import Bools, Floats, Random, Rows, Simulations, Size, finish, options, row, tables_of
+from interval_coverage import Bools, Floats, Random, Rows, Simulations, Size, record_all, row
 from record import Record
 from scipy.special import expit
 from scipy.stats import norm
@@ -259,15 +259,14 @@ ALL: Simulations = (
 
 
 def main() -> None:
-    asked = options(__doc__).parse_args()
-    figures = Record("reader_coverage", "How often 95 % intervals of reader studies hold what they are about")
-    tables_of(figures, ALL, asked)
-    figures.say(
+    record_all(
+        __doc__,
+        Record("reader_coverage", "How often 95 % intervals of reader studies hold what they are about"),
+        ALL,
         "'As stated': 94 to 96 %. Draws without bounds (all readers right in all) are left out of the shares. 'As "
         "published' is Student's interval about the difference with the degrees of freedom of Hillis, which other "
-        "programs print; reports have it beside ours, under its name."
+        "programs print; reports have it beside ours, under its name.",
     )
-    finish(figures, asked)
 
 
 if __name__ == "__main__":

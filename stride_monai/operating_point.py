@@ -162,7 +162,7 @@ class OperatingPointFile:
     def in_words(self) -> str:
         """How it was chosen, for a sentence."""
         on = f"{self.chosen_on.slides:,} {self.chosen_on.split} slides"
-        sure = "" if self.confidence is None else f" with {self.confidence:.0%} confidence"
+        sure = "" if self.confidence is None else f" with {100 * self.confidence:.0f} % confidence"
         return f"{self.rule} rule, sensitivity at least {self.target:g}{sure}, {on}"
 
     def to_json(self) -> str:

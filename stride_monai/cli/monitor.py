@@ -36,6 +36,7 @@ def monitor(
     from stride_monai.evaluation.inputs.results_folder import read_results
     from stride_monai.evaluation.monitoring import monitor as watch
     from stride_monai.evaluation.monitoring import read_dates
+    from stride_monai.evaluation.reports import counted, percent
 
     if out is not None:
         refuse_taken(out, _ABOUT, _FILES, [results, reference, *([dates] if dates else [])])
@@ -47,9 +48,9 @@ def monitor(
         say(f"[yellow]note[/yellow] {plain(note)}")
     weeks = {week.monday for measure in found.measures for week in measure.weeks}
     charts = f"{len(found.measures)} charts, {found.reference:,} slides of the reference"
-    say(f"{found.slides:,} slides of {len(weeks)} weeks, {charts}")
+    say(f"{counted(found.slides, 'slide')} of {counted(len(weeks), 'week')}, {charts}")
     for measure, week, way in found.crossings:
-        value, usual = (f"{x:.1%}" if measure.is_share else f"{x:.4g}" for x in (week.value, measure.reference))
+        value, usual = (percent(x) if measure.is_share else f"{x:.4g}" for x in (week.value, measure.reference))
         say(f"[red]crossed[/red] {week.monday:%G-W%V} {plain(measure.title)}: {way}, {value} (reference {usual})")
     if out is not None:
         say(f"page {plain(str(out / _FILES[0]))}")

@@ -188,7 +188,7 @@ def monitor(results: Results, reference: Results, dates: Mapping[str, date] | No
         each,
         sum(map(len, weeks.values())),
         len(base),
-        "the table of dates" if dates is not None else "the days on which slides were screened",
+        "the table of dates" if dates is not None else "the screening",
         notes,
     )
 

@@ -13,7 +13,20 @@ from matplotlib.figure import Figure
 from stride_monai import __version__
 from stride_monai.files import replacing, sha256_of, write_bytes
 
-__all__ = ["hash_of", "header", "new_axes", "plain", "plain_list", "save_figures", "write_report"]
+__all__ = [
+    *(
+        "counted",
+        "hash_of",
+        "header",
+        "new_axes",
+        "p_text",
+        "percent",
+        "plain",
+        "plain_list",
+        "save_figures",
+        "write_report",
+    ),
+]
 
 
 def plain(value: Any) -> float | None:
@@ -24,6 +37,21 @@ def plain(value: Any) -> float | None:
 def plain_list(values: Iterable[Any]) -> list[float | None]:
     """:func:`plain` of each."""
     return [plain(value) for value in values]
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """``98.4 %``; a dash for what is not defined."""
+    return f"{100 * value:.{digits}f} %" if math.isfinite(value) else "–"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 slide``, ``12,000 slides``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def p_text(value: float) -> str:
+    """A p-value: ``0.012``, ``< 0.001``; a dash for what is not defined."""
+    return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def header(schema_version: str) -> dict[str, Any]:

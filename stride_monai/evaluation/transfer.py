@@ -20,6 +20,7 @@ from stride_monai.evaluation.operating_points import CONFIDENCE, share
 from stride_monai.evaluation.reports import header, plain
 from stride_monai.findings import DISCLAIMER
 from stride_monai.metrics.slide import positives_needed
+from stride_monai.names import readable
 from stride_monai.operating_point import OperatingPointFile, Share
 
 __all__ = ["Needed", "Shift", "Transfer", "positives_for_margin", "psi", "shift_of", "transfer", "transfer_report"]
@@ -27,6 +28,7 @@ __all__ = ["Needed", "Shift", "Transfer", "positives_for_margin", "psi", "shift_
 SCHEMA_VERSION = "1.0"
 MARGINS = (0.01, 0.02, 0.03)
 _BINS = 10
+_NAMED = 5
 Floats = NDArray[np.float64]
 
 
@@ -164,12 +166,12 @@ def transfer(
         truth, reference_truth: of either, where it is known.
 
     Raises:
-        ManifestError: either has no scores; they were screened in different ways, or otherwise than the operating point
-            holds for.
+        ManifestError: either has no scores; all slides are the reference's own; they were screened in different ways,
+            or otherwise than the operating point holds for.
     """
     scores, before = _scores(new), _scores(reference)
     refuse_other_point(point, [*new.screened, *reference.screened])
-    notes = [*new.notes, *(f"reference: {note}" for note in reference.notes)]
+    notes = [*new.notes, *(f"reference: {note}" for note in reference.notes), *_shared(new, reference)]
     shifts = {"all": shift_of(before, scores)}
     cohort = None if truth is None else join_truth(new, truth)
     if cohort is not None and reference_truth is not None:
@@ -194,6 +196,29 @@ def transfer(
         _needed(point.target, prevalence),
         notes,
     )
+
+
+def _shared(new: Predictions, reference: Predictions) -> list[str]:
+    """A note on slides of the new centre that are the reference's own: the same id with the same score.
+
+    Raises:
+        ManifestError: all of them are.
+    """
+    before = dict(zip(reference.slide_id, reference.score.tolist(), strict=True))
+    scored = [(name, score) for name, score in zip(new.slide_id, new.score.tolist(), strict=True) if score == score]
+    same = [name for name, score in scored if before.get(name) == score]
+    if not same:
+        return []
+    if len(same) == len(scored):
+        raise ManifestError(
+            f"every slide of {new.name} is one of the reference, by its id and score",
+            "name the results of the new centre, and those that the operating point was chosen on",
+        )
+    some = ", ".join(map(readable, same[:_NAMED])) + (", ..." if len(same) > _NAMED else "")
+    return [
+        f"{len(same):,} of {len(scored):,} slides are of the reference too, by id and score ({some}): "
+        "they hide a shift, and what judges an operating point must not have chosen it"
+    ]
 
 
 def _scores(of: Predictions) -> Floats:

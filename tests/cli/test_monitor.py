@@ -89,7 +89,7 @@ def test_dates_of_a_table_are_those_that_count(results: Path, tmp_path: Path) ->
     names = [path.name for path in (results / "good").iterdir() if path.is_dir()]
     dates.write_text("slide_id,date\n" + "".join(f"{name},2026-07-15\n" for name in names))
     done = run("monitor", results / "good", "--reference", results / "reference", "--dates", dates)
-    assert "95 slides of 1 weeks" in done.output
+    assert "95 slides of 1 week," in done.output
     assert "note 5 slides have no date and are left out" in done.output
 
 

@@ -163,9 +163,44 @@ def test_dates_are_read_and_bad_ones_named(tmp_path: Path) -> None:
         read_dates(table)
 
 
+def test_a_week_without_slides_is_a_gap_in_the_chart() -> None:
+    kept = [one for w in (0, 1, 4, 5) for one in slides(40, w, 1)]
+    page = monitor_page(monitor(Results(kept), REFERENCE))
+    assert page.subtitle.startswith("160 slides of 4 weeks against")
+    axes = page.sections[1].figures[0].figure.axes[0]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert lines["week"].get_xdata().tolist() == [0, 1, 4, 5]
+    assert np.isnan(lines["moving average"].get_ydata()).tolist() == [False, False, True, True, False, False]
+    named = [label.get_text() for label in axes.get_xticklabels()]
+    assert named == [f"2026-W{2 + w:02d}" for w in range(6)]
+    shaded = axes.collections[0].get_paths()
+    assert sorted({float(x) for path in shaded for x in path.vertices[:, 0]}) == [-0.5, 0.5, 1.5, 3.5, 4.5, 5.5]
+
+
+def test_the_legend_of_a_chart_lies_beside_it() -> None:
+    page = monitor_page(monitor(weeks(6, changed=[4], focus=-120), REFERENCE))
+    (focus,) = (section for section in page.sections if section.key == "focus")
+    axes = focus.figures[0].figure.axes[0]
+    axes.figure.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().x0 >= axes.get_window_extent().x1
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == [
+        *("limits of the moving average", "limits of a week", "moving average", "week", "week with a limit crossed")
+    ]
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_the_page_says_whose_dates_they_are(dated: bool) -> None:
+    mine = weeks(1)
+    dates = {one.slide_id: START for one in mine.slides} if dated else None
+    said = monitor_page(monitor(mine, REFERENCE, dates)).subtitle
+    whose = "the table of dates" if dated else "the screening"
+    assert said == f"40 slides of 1 week against a reference of 300 slides; the dates are those of {whose}."
+
+
 def test_the_page_loads_nothing_and_names_what_crossed() -> None:
     page = page_html(monitor_page(monitor(weeks(6, changed=[4, 5], focus=-120), REFERENCE)))
     assert "2026-W06" in page
     assert "Focus (variance of the Laplacian)" in page
-    assert "at most 1% of weeks" in page
+    assert "at most 1 % of weeks" in page
     assert 'src="http' not in page

@@ -281,12 +281,12 @@ def test_what_the_panel_did(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    crossed(tmp_path)
+    crossed(tmp_path, readers=3)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     said = run("../reads.csv", "--truth", "../truth.csv", "--out", "报告 1", "--margin", "0.2")
     assert said.exit_code == 0, said.output
-    assert "4 readers, 40 cases, 320 reads" in said.output
+    assert "3 readers, 40 cases, 240 reads" in said.output
     out = Path("报告 1")
     record = json.loads((out / "reader_study.json").read_text(encoding="utf-8"))
     assert record["compared"] == ["unaided", "aided"]
@@ -302,20 +302,35 @@ def test_the_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     printed = first["found"]["published"]
     assert (printed["low"] + printed["high"]) / 2 == pytest.approx(first["found"]["estimate"])
     assert float(rows[-13]["published_p"]) == pytest.approx(printed["p"], abs=1e-5)
-    assert [row["measure"] for row in rows if row["caution"]] == ["AUC (ASC-US+)"] * 3
+    few = [row["caution"].startswith("three readers are few") for row in rows]
+    assert few == ["readers random" in row["method"] and row["low"] != "" for row in rows]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "as other programs print them" in page
-    assert page.count(")*</td>") == 3
+    assert page.count(")*</td>") == sum(few) > 20
     words = re.sub(r"<figure.*?</figure>", "", page, flags=re.DOTALL)
     assert "−0." in words, "a minus"
     assert not re.search(r"[> (]-0\.\d|\d-0\.", words), "a hyphen where a minus or a range is meant"
-    assert "* Where readers differ much" in page
+    assert "* Three readers are few" in page
     assert "Dr 1" in page
     assert "McNemar" in page
     assert {"readers.pdf", "readers.svg", "differences.png", "mcnemar.csv"} <= {path.name for path in out.iterdir()}
     before = page
     assert run("../reads.csv", "--truth", "../truth.csv", "--out", "报告 1", "--margin", "0.2").exit_code == 0
     assert (out / "report.html").read_text(encoding="utf-8") == before
+
+
+@pytest.mark.usefixtures("only_png")
+def test_the_command_says_what_is_superior_and_what_is_not_shown(tmp_path: Path) -> None:
+    reads, truth = crossed(tmp_path, cases=160, seed=2)
+    words = (reads, "--truth", truth, "--margin", "0.05", "--out", tmp_path / "out")
+    said = run(*words).output
+    record = json.loads((tmp_path / "out" / "reader_study.json").read_text(encoding="utf-8"))
+    low = {one["measure"]: one["found"]["low"] for one in record["differences"] if one["found"]}
+    assert low["sensitivity (ASC-US+)"] > 0 > low["specificity (ASC-US+)"] > -0.05
+    assert "sensitivity (ASC-US+): superior, and not inferior at a margin of 0.05" in said
+    assert "specificity (ASC-US+): not inferior at a margin of 0.05" in said
+    turned = run(*words, "--unaided", "aided", "--aided", "unaided").output
+    assert "sensitivity (ASC-US+): non-inferiority not shown at a margin of 0.05" in turned
 
 
 @pytest.mark.usefixtures("only_png")

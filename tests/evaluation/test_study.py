@@ -100,6 +100,11 @@ def test_centres_are_pooled_from_their_counts() -> None:
         sick = (judged.columns["centre"] == name) & judged.positive
         counts[name] = (int((judged.score[sick] >= 0.5).sum()), int(sick.sum()))
     assert part.numbers["sensitivity"] == forest(counts).as_json()
+    caption = part.section.figures[0].caption
+    assert caption.startswith(
+        "Sensitivity and specificity by centre with 95 % Wilson intervals; the diamond is the median"
+    )
+    assert caption.endswith("the line beneath it where a further centre is expected.")
     alone = judged.taken(judged.columns["centre"] == "A")
     alone_calls = calls_of(alone, SETTINGS)
     assert alone_calls is not None

@@ -12,6 +12,7 @@ from scipy import stats
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.inputs.predictions import read_predictions
 from stride_monai.evaluation.inputs.truth import read_truth
+from stride_monai.evaluation.page.transfer import transfer_page
 from stride_monai.evaluation.transfer import Transfer, positives_for_margin, psi, shift_of, transfer, transfer_report
 from stride_monai.metrics.slide import conformal_threshold
 from stride_monai.operating_point import ChosenOn, HoldsFor, OperatingPointFile, Share
@@ -104,6 +105,38 @@ def test_a_centre_whose_positives_score_lower(tmp_path: Path) -> None:
     assert all(need.slides == 2 * need.positives for need in found.needed)
     assert [need.margin for need in found.needed] == [None, 0.01, 0.02, 0.03]
     assert transfer_report(found)["shifts"]["all"]["shifted"] is True
+
+
+def test_slides_of_the_reference_are_no_new_centre(tmp_path: Path) -> None:
+    scores = np.random.default_rng(4).random(40)
+    paths = tables(tmp_path, old=scores, new=scores)
+    assert not any("of the reference too" in note for note in compared(paths).notes), "other slides of the same scores"
+    with pytest.raises(ManifestError, match="every slide of old is one of the reference, by its id and score"):
+        compared({**paths, "new": paths["old"]}, truths=False)
+    head, *lines = paths["new"].read_text().splitlines()
+    theirs = paths["old"].read_text().splitlines()[1:8]
+    paths["new"].write_text("\n".join([head, *lines, *theirs, "old9,0.123456"]) + "\n")  # this id came by chance
+    notes = compared(paths, truths=False).notes
+    assert (
+        sum(
+            "7 of 48 slides are of the reference too, by id and score (old0, old1, old2, old3, old4, ...)" in note
+            for note in notes
+        )
+        == 1
+    )
+
+
+def test_the_page_names_the_centre_and_writes_small_p_as_such(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    paths = tables(tmp_path, old=rng.random(100), new=rng.random(100) ** 3)
+    page = transfer_page(compared(paths))
+    rows = {row[0]: row for row in page.sections[0].tables[0].rows}
+    assert rows["all slides"][-2:] == ("< 0.001", "yes")
+    legend = page.sections[0].figures[0].figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["reference", "new", "threshold"]
+    shown = {name: (value, remark) for name, value, remark in page.key_figures}
+    assert shown["Called positive"][0].endswith(" %")
+    assert shown["Called positive"][1].endswith(" %")
 
 
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from stride_monai.evaluation.figures.style import COLORS, DOUBLE, GRAY, drawable, new_figure, paper_style
 from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Section
+from stride_monai.evaluation.reports import p_text, percent
 from stride_monai.evaluation.transfer import Shift, Transfer
 from stride_monai.operating_point import Share
 
@@ -26,7 +27,7 @@ def transfer_page(found: Transfer) -> Page:
         key_figures=(
             ("Sensitivity here", *_key(found.sensitivity)),
             ("Specificity here", *_key(found.specificity)),
-            ("Called positive", f"{found.called.value:.1%}", f"reference {found.reference_called.value:.1%}"),
+            ("Called positive", percent(found.called.value), f"reference {percent(found.reference_called.value)}"),
             ("Scores", "shifted" if everything.shifted else "no shift found", f"PSI {everything.psi:.3f}"),
         ),
         sections=[_scores(found), _calls(found), _what_is_needed(found)],
@@ -72,7 +73,7 @@ def _shift(one: Shift) -> tuple[str, ...]:
         f"{one.psi:.3f}",
         f"{one.psi_by_chance:.3f}",
         f"{one.ks:.3f}",
-        "< 0.001" if one.ks_p < 0.001 else f"{one.ks_p:.3f}",
+        p_text(one.ks_p),
         "yes" if one.shifted else "no",
     )
 

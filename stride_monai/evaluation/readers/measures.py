@@ -33,7 +33,6 @@ _FEWEST = 2  # cases of a kind: fewer cannot be left out one after the other
 _LESION = "ASC-US+"
 _ONE_CLASS = "a reader, or the panel, says the same of every case"
 _THREE = "three readers are few: 93 to 97 % of such 95 % intervals of sensitivity and AUC held in simulations"
-_CAUTION = "where readers differ much, or areas are above 0.95, 93 to 94 % of such 95 % intervals held in simulations"
 
 
 class _Measure(NamedTuple):
@@ -184,17 +183,15 @@ def _measured(study: Study, name: str, arms: tuple[str, ...], label: str, level:
         return without(found)
     bounded = _bounded(found, measure, len(arms), study.case[reads], level)
     counts = _counts(study, reads)
-    return Measured(name, label, bounded, *counts, note, _caution(measure, bounded, counts[0]))
+    return Measured(name, label, bounded, *counts, note, _caution(bounded, counts[0]))
 
 
-def _caution(measure: _Measure, found: Estimate, readers: int) -> str:
+def _caution(found: Estimate, readers: int) -> str:
     """Where simulations say that an interval may not hold as stated (benchmarks/reader_coverage.py)."""
     exact = found.error < _NOTHING  # nothing varies
     if exact or not found.interval.known or not found.random_readers:
         return ""
-    if readers == FEWEST_RANDOM:
-        return _THREE
-    return _CAUTION if measure.kinds else ""
+    return _THREE if readers == FEWEST_RANDOM else ""
 
 
 def _by_readers(

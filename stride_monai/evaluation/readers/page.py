@@ -12,6 +12,7 @@ from stride_monai.evaluation.page.page import Page, PageFigure, PageTable, Secti
 from stride_monai.evaluation.readers.estimate import Estimate
 from stride_monai.evaluation.readers.measures import Measured, Verdict
 from stride_monai.evaluation.readers.summary import StudySummary
+from stride_monai.evaluation.reports import p_text
 
 __all__ = ["study_page"]
 
@@ -56,7 +57,7 @@ def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
     if summary.compared:
         columns += [f"{summary.compared[1]} - {summary.compared[0]}", "p"]
         for row, (one, _) in zip(rows, summary.differences, strict=True):
-            row += [_shown(one), _p(one.estimate.p) if one.estimate else "–"]
+            row += [_shown(one), p_text(one.estimate.p) if one.estimate else "–"]
     table = PageTable(
         f"Mean over the readers of an arm, with its {100 * summary.level:g} % interval",
         columns,
@@ -94,7 +95,7 @@ def _cautions(summary: StudySummary) -> list[str]:
 def _published(summary: StudySummary) -> list[PageTable]:
     """The differences as other programs print them, where they are others than ours."""
     rows = [
-        (one.measure, printed.interval.typeset(), _number(printed.freedom, 1), _p(printed.p))
+        (one.measure, printed.interval.typeset(), _number(printed.freedom, 1), p_text(printed.p))
         for one, _ in summary.differences
         if one.estimate is not None and (printed := one.estimate.published) is not None and printed.interval.known
     ]
@@ -148,7 +149,7 @@ def _readers(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
                 "McNemar's test of the cases that a reader has read in both arms",
                 ["Reader", "Cases", "Right in both", "Wrong in both", "Gained", "Lost", "p", "Test"],
                 [
-                    [one.reader, one.kind, one.both, one.neither, one.gained, one.lost, _p(one.p), _by(one.exact)]
+                    [one.reader, one.kind, one.both, one.neither, one.gained, one.lost, p_text(one.p), _by(one.exact)]
                     for one in summary.tests
                 ],
                 f"Gained: right in {second} alone. Lost: right in {first} alone.",
@@ -188,7 +189,7 @@ def _times(summary: StudySummary) -> Section | None:
         first, second = summary.compared
         text = [
             f"A read in {second} takes {summary.ratio.interval.typeset(2)} times as long as one in {first} "
-            f"(p {_p(summary.ratio.p)})."
+            f"(p {p_text(summary.ratio.p)})."
         ]
     columns = ["Arm", "Reads", "Without a time", "Geometric mean, s", "Median, s", "Quartiles, s"]
     return Section("time", "Time", text, tables=[PageTable("Seconds of a read", columns, rows)])
@@ -218,10 +219,6 @@ def _shown(one: Measured) -> str:
     if one.estimate is None:
         return "–"
     return one.estimate.interval.typeset() + ("*" if one.caution else "")
-
-
-def _p(value: float) -> str:
-    return "–" if not math.isfinite(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _number(value: float, digits: int = 3) -> str:

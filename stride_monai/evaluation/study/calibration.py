@@ -13,7 +13,7 @@ from stride_monai.errors import ManifestError
 from stride_monai.evaluation.figures.calibration import reliability_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
-from stride_monai.evaluation.reports import plain_list
+from stride_monai.evaluation.reports import counted, plain_list
 from stride_monai.evaluation.statistics import (
     Calibration,
     Calibrator,
@@ -23,7 +23,7 @@ from stride_monai.evaluation.statistics import (
     fit_isotonic,
     fit_temperature,
 )
-from stride_monai.evaluation.study.part import Part, Settings, counted, shown
+from stride_monai.evaluation.study.part import Part, Settings, shown
 
 __all__ = ["Calibrated", "calibrated", "calibration_part"]
 

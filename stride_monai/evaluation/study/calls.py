@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from stride_monai.errors import ConfigError
 from stride_monai.evaluation.inputs.joining import JudgedCohort
+from stride_monai.evaluation.reports import counted
 from stride_monai.evaluation.statistics import Rates, rates
-from stride_monai.evaluation.study.part import Settings, counted
+from stride_monai.evaluation.study.part import Settings
 
 __all__ = ["Calls", "calls_of"]
 

@@ -10,9 +10,10 @@ from stride_monai.evaluation.figures.forest import forest_figure
 from stride_monai.evaluation.figures.style import drawn_names
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
+from stride_monai.evaluation.reports import p_text, percent
 from stride_monai.evaluation.statistics import Forest, forest
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part, Settings, names_tables, percent, shown
+from stride_monai.evaluation.study.part import Part, Settings, names_tables, shown
 from stride_monai.evaluation.study.subgroups import UNKNOWN, values_of
 
 __all__ = ["centres_part"]
@@ -84,7 +85,7 @@ def _table(found: dict[str, Forest]) -> PageTable:
             f"{one.prediction.low:.3f}–{one.prediction.high:.3f}" if one.prediction.known else "–",
             percent(one.i_squared, 0),
             "–" if np.isnan(one.tau) else f"{one.tau:.3f}",
-            "–" if np.isnan(one.p) else ("< 0.001" if one.p < 0.001 else f"{one.p:.3f}"),
+            p_text(one.p),
         )
         for kind, one in found.items()
     ]

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from stride_monai import __version__
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageTable, Section
+from stride_monai.evaluation.reports import counted
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part, Settings, counted, joined_words
+from stride_monai.evaluation.study.part import Part, Settings, joined_words
 
 __all__ = ["OPEN", "checklist_part"]
 

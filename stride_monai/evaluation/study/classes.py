@@ -8,8 +8,8 @@ from stride_monai.bethesda import SLIDE_CLASSES
 from stride_monai.evaluation.figures.confusion import confusion_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
-from stride_monai.evaluation.reports import plain, plain_list
-from stride_monai.evaluation.study.part import Part, counted
+from stride_monai.evaluation.reports import counted, plain, plain_list
+from stride_monai.evaluation.study.part import Part
 from stride_monai.metrics.cell import class_scores, confusion_matrix
 from stride_monai.metrics.slide import f1_macro
 

@@ -13,10 +13,10 @@ from stride_monai.evaluation.figures.roc import RocLine, curves_figure
 from stride_monai.evaluation.figures.style import drawable
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
-from stride_monai.evaluation.reports import plain
+from stride_monai.evaluation.reports import counted, plain
 from stride_monai.evaluation.statistics import AucComparison, Rates, compare_auc, rates
 from stride_monai.evaluation.study.calls import Calls, calls_of
-from stride_monai.evaluation.study.part import Part, Settings, counted, share_text, shown, thinned
+from stride_monai.evaluation.study.part import Part, Settings, share_text, shown, thinned
 from stride_monai.metrics.slide import roc_curve
 
 __all__ = ["Paired", "comparison_part", "paired"]

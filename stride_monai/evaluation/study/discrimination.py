@@ -13,6 +13,7 @@ from stride_monai.errors import ManifestError
 from stride_monai.evaluation.figures.roc import RocLine, curves_figure, roc_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
+from stride_monai.evaluation.reports import percent
 from stride_monai.evaluation.statistics import (
     TARGETS,
     AtSensitivity,
@@ -29,7 +30,6 @@ from stride_monai.evaluation.study.part import (
     Settings,
     bounds_text,
     interval_cells,
-    percent,
     share_text,
     shown,
     thinned,

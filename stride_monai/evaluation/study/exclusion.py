@@ -11,7 +11,7 @@ from stride_monai.evaluation.figures.calibration import decision_figure
 from stride_monai.evaluation.figures.exclusion import exclusion_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
-from stride_monai.evaluation.reports import plain_list
+from stride_monai.evaluation.reports import percent, plain_list
 from stride_monai.evaluation.statistics import (
     ExclusionCurve,
     SafeExclusion,
@@ -22,7 +22,7 @@ from stride_monai.evaluation.statistics import (
 )
 from stride_monai.evaluation.study.calibration import Calibrated
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part, Settings, percent, share_text
+from stride_monai.evaluation.study.part import Part, Settings, share_text
 
 __all__ = ["decision_part", "exclusion_part"]
 

@@ -14,7 +14,8 @@ from stride_monai.evaluation.figures.features import scatter_figure
 from stride_monai.evaluation.figures.style import drawn_names
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
-from stride_monai.evaluation.study.part import Part, Settings, counted, names_tables
+from stride_monai.evaluation.reports import counted
+from stride_monai.evaluation.study.part import Part, Settings, names_tables
 from stride_monai.evaluation.study.subgroups import values_of
 
 __all__ = ["features_part"]

@@ -8,9 +8,10 @@ from stride_monai.bethesda import NEGATIVE
 from stride_monai.evaluation.figures.flow import Box, flow_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort, SlideFlow, cohort_hash
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
+from stride_monai.evaluation.reports import counted
 from stride_monai.evaluation.statistics import Rates, rates_of_counts
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part, counted, share_text
+from stride_monai.evaluation.study.part import Part, share_text
 
 __all__ = ["flow_part"]
 

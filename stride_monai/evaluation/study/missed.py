@@ -13,8 +13,9 @@ import numpy as np
 from stride_monai.bethesda import ABNORMAL, SEVERITY, SLIDE_CLASSES
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import Card, PageTable, Section
+from stride_monai.evaluation.reports import counted
 from stride_monai.evaluation.study.calls import Calls
-from stride_monai.evaluation.study.part import Part, counted
+from stride_monai.evaluation.study.part import Part
 
 __all__ = ["gallery_of", "missed_part"]
 

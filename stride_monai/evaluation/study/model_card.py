@@ -12,8 +12,9 @@ from stride_monai import __version__
 from stride_monai.errors import BundleError
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageTable
+from stride_monai.evaluation.reports import counted
 from stride_monai.evaluation.study.checklist import OPEN
-from stride_monai.evaluation.study.part import Part, counted, joined_words
+from stride_monai.evaluation.study.part import Part, joined_words
 from stride_monai.files import joint_sha256, sha256_of
 from stride_monai.findings import DISCLAIMER
 

@@ -8,6 +8,7 @@ from stride_monai.bethesda import ABNORMAL, LABELS, REPORT_GROUPS, SLIDE_CLASSES
 from stride_monai.evaluation.figures.grades import grades_figure
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
+from stride_monai.evaluation.reports import percent
 from stride_monai.evaluation.statistics import (
     TARGETS,
     CallStatistics,
@@ -24,7 +25,7 @@ from stride_monai.evaluation.statistics import (
 )
 from stride_monai.evaluation.study.calls import Calls
 from stride_monai.evaluation.study.discrimination import Discrimination
-from stride_monai.evaluation.study.part import Part, Settings, bounds_text, percent, share_text, shown
+from stride_monai.evaluation.study.part import Part, Settings, bounds_text, share_text, shown
 
 __all__ = ["clusters_part", "operating_part"]
 

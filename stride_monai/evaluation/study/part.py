@@ -19,11 +19,9 @@ __all__ = [
     "Part",
     "Settings",
     "bounds_text",
-    "counted",
     "interval_cells",
     "joined_words",
     "names_tables",
-    "percent",
     "share_text",
     "shown",
     "thinned",
@@ -84,11 +82,6 @@ class Part:
     key_figures: Sequence[tuple[str, str, str]] = ()
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """``98.4 %``; a dash for what is not defined."""
-    return f"{100 * value:.{digits}f} %" if math.isfinite(value) else "–"
-
-
 def share_text(found: Proportion, digits: int = 3) -> str:
     """``0.984 (0.982-0.987)`` of Wilson's interval; a dash for what is not defined."""
     return shown(found.wilson, digits)
@@ -116,11 +109,6 @@ def names_tables(drawn: Mapping[str, str]) -> list[PageTable]:
     rows = [(there, name) for name, there in drawn.items() if there != name]
     note = "No font of the machine that drew the figures has the letters of these names."
     return [PageTable("Names in the figures", ("in the figure", "name"), rows, note, words=True)] if rows else []
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """``1 slide``, ``12,000 slides``."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def thinned(*lines: NDArray[np.float64], most: int = 1000) -> list[NDArray[np.float64]]:

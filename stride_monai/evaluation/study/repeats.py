@@ -11,6 +11,7 @@ import numpy as np
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageTable, Section
+from stride_monai.evaluation.reports import counted, percent
 from stride_monai.evaluation.statistics import (
     TARGETS,
     Rates,
@@ -21,7 +22,7 @@ from stride_monai.evaluation.statistics import (
 )
 from stride_monai.evaluation.study.calls import calls_of
 from stride_monai.evaluation.study.discrimination import Discrimination
-from stride_monai.evaluation.study.part import Part, Settings, counted, percent
+from stride_monai.evaluation.study.part import Part, Settings
 from stride_monai.metrics.slide import auc, f1_macro, specificity_at_sensitivity
 
 __all__ = ["figures_of", "repeats_part", "sample_part"]
