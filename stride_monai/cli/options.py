@@ -72,7 +72,9 @@ PlaneOption = Annotated[
 MapOption = Annotated[
     Path | None, typer.Option("--map", help="YAML or JSON: what another system calls its columns and words.")
 ]
-TruthMapOption = Annotated[Path | None, typer.Option("--truth-map", help="The same for truth tables.")]
+TruthMapOption = Annotated[
+    Path | None, typer.Option("--truth-map", help="YAML or JSON: what the truth table calls its columns and words.")
+]
 ConformalOption = Annotated[
     bool, typer.Option("--conformal", help="Be 95 % sure that new slides reach it; needs 59 positive slides.")
 ]

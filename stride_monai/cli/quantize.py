@@ -14,7 +14,7 @@ import typer
 
 from stride_monai.cli.grouped import with_groups
 from stride_monai.cli.options import ChoosingSplitOption, ConformalOption, TruthMapOption
-from stride_monai.cli.settings import Settings
+from stride_monai.cli.settings import ModelSettings
 from stride_monai.cli.terminal import plain, progress_bars, say
 from stride_monai.errors import ConfigError, MissingExtraError, OutputError
 from stride_monai.guard import if_stopped
@@ -35,7 +35,7 @@ def quantize(
     truth: Annotated[Path, typer.Option("--truth", help="Table with slide_id, label and split; a manifest is one.")],
     cells: Annotated[Path, typer.Option("--cells", help="Table of their marked cells.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the networks, their operating point and the results.")],
-    settings: Settings,
+    settings: ModelSettings,
     target: Annotated[float, typer.Option(help="Sensitivity that the operating point is to reach.")] = 0.95,
     conformal: ConformalOption = False,
     split: ChoosingSplitOption = None,
@@ -44,36 +44,42 @@ def quantize(
 ) -> None:
     """Make the networks faster on a CPU, in int8, and judge whether they still find and decide as well.
 
-    Quantized on some slides, judged on the others, in float32 and in int8. Where recall of lesion cells and AUC are as
-    high, to half a point, OUT/operating_point.json is for 'screen --runtime openvino --precision int8'. Else it is
-    refused.
+    An eighth of the slides quantizes, the others judge: they are screened in float32 and in int8, on the CPU. Where
+    recall of lesion cells and AUC are as high, to half a point, OUT/operating_point.json is for 'screen --runtime
+    openvino --precision int8'. Else int8 is refused. Stopped, it goes on with the same command.
     """
     from stride_monai.data.cells import read_cells
     from stride_monai.evaluation.choosing import operating_point_of, validation_slides
     from stride_monai.evaluation.inputs.mapping import read_mapping
     from stride_monai.evaluation.inputs.predictions import read_predictions
     from stride_monai.evaluation.inputs.truth import read_truth
-    from stride_monai.evaluation.precision import ALLOWED, judge_precision
+    from stride_monai.evaluation.operating_points import refuse_rule
+    from stride_monai.evaluation.precision import ALLOWED, judge_precision, refuse_too_few
     from stride_monai.files import write_bytes
     from stride_monai.operating_point import write_operating_point
     from stride_monai.ownership import refuse_inputs
     from stride_monai.screening.calibration import apart
 
     _check_installed()
-    config = _config(settings)
+    config = settings.config(device="cpu", runtime="openvino")
     given = [*slides, truth, cells, *([truth_map] if truth_map else [])]
     refuse_inputs([out / _JUDGEMENT, out / _POINT], given, "choose another --out")
     _refuse_others(out)
     marked, (known, _) = read_cells(cells), validation_slides(read_truth(truth, read_mapping(truth_map)), split)
     learning, judging = apart(_of_truth(slides, known.slide_id))
     if not learning:
-        raise ConfigError(f"{len(judging)} slides of the truth table are too few", "give 8 or more, rather 100")
+        raise ConfigError(
+            f"{len(judging)} validation slides of the truth table are too few", "give 8 or more, rather 100"
+        )
+    known = known.taken(item.slide_id for item in judging)
+    rule, to_judge = "conformal" if conformal else "plain", set(known.slide_id)
+    refuse_too_few(known.positive, sum(cell.positive and cell.slide_id in to_judge for cell in marked))
+    refuse_rule(rule, target, known.positive)
     fast = replace(config, precision="int8", int8_networks=out)
     (out / _POINT).unlink(missing_ok=True)
     _screen(config, judging, given, out / "float32", workers)
     _quantize(replace(config, runtime="torch"), learning, out / "networks")
     _screen(fast, judging, given, out / "int8", workers)
-    known = known.taken(item.slide_id for item in judging)
     judged = judge_precision("int8", out / "float32", out / "int8", known, marked)
     report = {**judged.report(), "quantized_on": [item.slide_id for item in learning]}
     write_bytes(out / _JUDGEMENT, (json.dumps(report, indent=1) + "\n").encode())
@@ -82,23 +88,10 @@ def quantize(
         raise ConfigError(
             f"int8 is refused, it is worse than {ALLOWED:g} below float32: {'; '.join(judged.lost)}", "use fp32"
         )
-    rule = "conformal" if conformal else "plain"
     point = operating_point_of(read_predictions(out / "int8"), known, target, rule, split)
     write_operating_point(out / _POINT, point)
     say(plain(f"threshold {point.threshold:.6f}: {point.in_words()}"))
     say(f"operating point {plain(str(out / _POINT))}")
-
-
-def _config(settings: Settings) -> ScreeningConfig:
-    """What is asked of the float32 that int8 is judged by.
-
-    Raises:
-        ConfigError: what the command decides is given.
-    """
-    for name in ("device", "runtime", "precision", "operating_point"):
-        if getattr(settings, name) != getattr(Settings(), name):
-            raise ConfigError(f"--{name.replace('_', '-')} is not for quantize, which says itself", "leave it out")
-    return replace(settings, device="cpu", runtime="openvino").config()
 
 
 def _refuse_others(out: Path) -> None:

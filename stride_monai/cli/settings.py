@@ -13,24 +13,17 @@ from stride_monai.cli.options import BundlesOption, ImageOption, MppOption, Plan
 if TYPE_CHECKING:
     from stride_monai.screening.config import ScreeningConfig
 
-__all__ = ["Settings"]
+__all__ = ["ModelSettings", "Settings"]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One option for each field; see :class:`~stride_monai.screening.ScreeningConfig`."""
+class ModelSettings:
+    """Slides and networks: one option for each field; see :class:`~stride_monai.screening.ScreeningConfig`."""
 
     mpp: MppOption = None
     image: ImageOption = None
     plane: PlaneOption = None
     reader: Annotated[str, typer.Option(help="auto, openslide, tiff, image, cucim, or an installed plug-in.")] = "auto"
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
-    runtime: Annotated[
-        str, typer.Option(help="On a CPU: torch, openvino (extra fast), onnx (extra onnx), or auto for the fastest.")
-    ] = "torch"
-    precision: Annotated[
-        str, typer.Option(help="fp32; bf16 by torch; or int8 by openvino, with the --operating-point of 'quantize'.")
-    ] = "fp32"
     profile: Annotated[str, typer.Option("--profile", help="tiny (weights shipped) or paper (your own weights).")] = (
         "tiny"
     )
@@ -59,14 +52,6 @@ class Settings:
     ] = None
     bundles: BundlesOption = None
     weights: WeightsOption = None
-    operating_point: Annotated[
-        Path | None,
-        typer.Option(
-            "--operating-point",
-            metavar="FILE",
-            help="Threshold of 'stride-monai operating-point', in place of that in the weights.",
-        ),
-    ] = None
     quality: Annotated[
         list[str] | None,
         typer.Option(
@@ -76,8 +61,11 @@ class Settings:
         ),
     ] = None
 
-    def config(self) -> ScreeningConfig:
+    def config(self, **computed: str) -> ScreeningConfig:
         """What is asked of screening, of files that are there.
+
+        Args:
+            computed: what the command itself decides, such as ``runtime``.
 
         Raises:
             ConfigError: a value is invalid, or two contradict each other.
@@ -85,8 +73,29 @@ class Settings:
         from stride_monai.screening.config import ScreeningConfig, parse_quality, parse_weights
         from stride_monai.screening.store import check_config
 
-        given: dict[str, Any] = {**vars(self)}
+        given: dict[str, Any] = {**vars(self), **computed}
         given |= {"weights": parse_weights(self.weights or []), "quality": parse_quality(self.quality or [])}
         config = ScreeningConfig(**given)
         check_config(config)
         return config
+
+
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    """With what computes, and what decides."""
+
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto"
+    runtime: Annotated[
+        str, typer.Option(help="On a CPU: torch, openvino (extra fast), onnx (extra onnx), or auto for the fastest.")
+    ] = "torch"
+    precision: Annotated[
+        str, typer.Option(help="fp32; bf16 by torch; or int8 by openvino, with the --operating-point of 'quantize'.")
+    ] = "fp32"
+    operating_point: Annotated[
+        Path | None,
+        typer.Option(
+            "--operating-point",
+            metavar="FILE",
+            help="Threshold of 'stride-monai operating-point', in place of that in the weights.",
+        ),
+    ] = None

@@ -13,7 +13,7 @@ from stride_monai.evaluation.statistics.intervals import clopper_pearson
 from stride_monai.metrics.slide import Threshold, at_threshold, conformal_threshold, specificity_at_sensitivity
 from stride_monai.operating_point import RULES, ChosenOn, HoldsFor, OperatingPointFile, Share
 
-__all__ = ["CONFIDENCE", "choose_operating_point", "chosen_shares", "share"]
+__all__ = ["CONFIDENCE", "choose_operating_point", "chosen_shares", "refuse_rule", "share"]
 
 CONFIDENCE = 0.95
 """Of the conformal bound, and of every interval."""
@@ -44,10 +44,7 @@ def choose_operating_point(
         ConfigError: target or rule is unknown.
         ManifestError: slides of one kind only, or too few positive ones for the conformal bound.
     """
-    if not 0 < target <= 1 or (rule == "conformal" and target == 1):
-        raise ConfigError(f"invalid target {target:g}", "give a sensitivity above 0 and below 1, such as 0.95")
-    if rule not in RULES:
-        raise ConfigError(f"unknown rule '{rule}'", f"use one of {', '.join(RULES)}")
+    _check_rule(rule, target)
     found = _by_rule(rule, scores, positive, target)
     sensitivity, specificity = chosen_shares(scores, positive, found.threshold)
     return OperatingPointFile(
@@ -62,6 +59,23 @@ def choose_operating_point(
         date=datetime.now(UTC).date().isoformat(),
         others={other: _other(other, scores, positive, target, step) for other in RULES if other != rule},
     )
+
+
+def refuse_rule(rule: str, target: float, positive: Bools) -> None:
+    """Refuse what :func:`choose_operating_point` would refuse of slides ``[N]``, before they have scores.
+
+    Raises:
+        ConfigError, ManifestError: as there.
+    """
+    _check_rule(rule, target)
+    _by_rule(rule, np.zeros(len(positive)), positive, target)
+
+
+def _check_rule(rule: str, target: float) -> None:
+    if not 0 < target <= 1 or (rule == "conformal" and target == 1):
+        raise ConfigError(f"invalid target {target:g}", "give a sensitivity above 0 and below 1, such as 0.95")
+    if rule not in RULES:
+        raise ConfigError(f"unknown rule '{rule}'", f"use one of {', '.join(RULES)}")
 
 
 def chosen_shares(scores: Floats, positive: Bools, threshold: float) -> tuple[Share, Share]:

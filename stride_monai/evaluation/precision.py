@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stride_monai.data.cells import CellRecord
 from stride_monai.errors import ManifestError
@@ -24,7 +25,7 @@ from stride_monai.metrics.detection import box_cover
 from stride_monai.metrics.detection_curves import ranks_of_truth
 from stride_monai.metrics.slide import auc
 
-__all__ = ["ALLOWED", "PrecisionJudgement", "judge_precision", "lesions_found"]
+__all__ = ["ALLOWED", "PrecisionJudgement", "judge_precision", "lesions_found", "refuse_too_few"]
 
 ALLOWED = 0.005
 """By so much a figure may be below that of float32."""
@@ -92,35 +93,47 @@ def judge_precision(
     """
     # A slide with too few cells to be called counts by its score: whether it is called may differ by the precision.
     one, two = (join_truth(read_predictions(folder), truth, unsatisfactory=True) for folder in (reference, other))
-    least = round(1 / ALLOWED)
     _refuse_others(one, two, precision)
-    positives = int(one.positive.sum())
-    if positives * (len(one) - positives) < least:
-        raise ManifestError(
-            f"{positives} positive and {len(one) - positives} negative slides are too few: one pair of them is worth "
-            f"more than the {ALLOWED:g} of AUC that are allowed",
-            f"give more labeled slides: positives times negatives are to be {least} or more",
-        )
     labels = dict(zip(one.slide_id.tolist(), one.label.tolist(), strict=True))
     found = [read_found_cells(folder, cells, labels) for folder in (reference, other)]
     classes = [str(cell.cell_class) for slide in found[0] for cell in slide.lesions]
-    if len(classes) < least:
-        raise ManifestError(
-            f"{len(classes)} marked lesion cells are too few: one is worth more than the {ALLOWED:g} of recall that "
-            "are allowed",
-            f"mark {least} or more on the slides that are screened",
-        )
+    refuse_too_few(one.positive, len(classes))
     changes = np.abs(two.score - one.score)
     return PrecisionJudgement(
         precision=precision,
         slides=len(one),
-        positives=positives,
+        positives=int(one.positive.sum()),
         lesions=len(classes),
         lesions_by_class={name: classes.count(name) for name in sorted(set(classes))},
         float32=_figures(one, found[0]),
         other=_figures(two, found[1]),
         score_change=(float(changes.mean()), float(changes.max())),
     )
+
+
+def refuse_too_few(positive: NDArray[np.bool_], lesions: int) -> None:
+    """Refuse to judge what cannot be judged; to be asked before slides are screened for it.
+
+    Args:
+        positive: of the slides ``[N]``. lesions: marked on them.
+
+    Raises:
+        ManifestError: slides or lesions are too few.
+    """
+    positives, least = int(positive.sum()), round(1 / ALLOWED)
+    negatives = len(positive) - positives
+    if positives * negatives < least:
+        raise ManifestError(
+            f"{positives} positive and {negatives} negative slides are too few: one pair of them is worth more than "
+            f"the {ALLOWED:g} of AUC that are allowed",
+            f"give more labeled slides: positives times negatives are to be {least} or more",
+        )
+    if lesions < least:
+        raise ManifestError(
+            f"{lesions} marked lesion cells are too few: one is worth more than the {ALLOWED:g} of recall that are "
+            "allowed",
+            f"mark {least} or more on the slides that are screened",
+        )
 
 
 def _refuse_others(one: JudgedCohort, two: JudgedCohort, precision: str) -> None:

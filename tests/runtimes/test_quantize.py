@@ -51,13 +51,13 @@ def words(cohort: Path, out: Path) -> list[str]:
     return [*map(str, [*typed, "--split", "validation", "--out", out]), *FEW_CELLS]
 
 
-def quantize(cohort: Path, out: Path, allowed: float) -> Result:
+def quantize(cohort: Path, out: Path, allowed: float, *options: str) -> Result:
     """It, with as few slides and pictures as a test has time for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "ALLOWED", allowed)
         patch.setattr(calibration, "TILES", 12)
         patch.setattr(calibration, "CROPS", 32)
-        return CliRunner().invoke(app, words(cohort, out))
+        return CliRunner().invoke(app, [*words(cohort, out), *options])
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +165,21 @@ def test_what_loses_too_much_is_refused_and_no_operating_point_is_left(quantized
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STRIDE_MONAI_CACHE", quantized.environment["STRIDE_MONAI_CACHE"])
         done = quantize(quantized.cohort, tmp_path / "out", allowed=-1)
-        few = quantize(quantized.cohort, tmp_path / "out", allowed=0.005)
     assert isinstance(done.exception, ConfigError)
     assert "int8 is refused" in str(done.exception)
     assert "recall of lesion cells among the K best" in str(done.exception)
     assert not (tmp_path / "out" / "operating_point.json").exists()
-    assert "negative slides are too few" in str(few.exception)
+
+
+def test_what_cannot_be_judged_is_refused_before_anything_is_screened(quantized: Quantized, tmp_path: Path) -> None:
+    for allowed, options, said in (
+        (0.005, (), "negative slides are too few"),
+        (0.25, ("--target", "1.5"), "invalid target 1.5"),
+        (0.25, ("--conformal",), "positive slides are too few"),
+    ):
+        done = quantize(quantized.cohort, tmp_path / "out", allowed, *options)
+        assert said in str(done.exception)
+        assert not (tmp_path / "out").exists()
 
 
 def test_nobody_else_s_file_is_replaced(quantized: Quantized, tmp_path: Path) -> None:
@@ -184,8 +193,10 @@ def test_nobody_else_s_file_is_replaced(quantized: Quantized, tmp_path: Path) ->
 
 def test_what_the_command_decides_is_not_to_be_given(tmp_path: Path) -> None:
     needs("nncf", "int8")
-    done = CliRunner().invoke(app, [*words(tmp_path, tmp_path), "--device", "cpu"])
-    assert "--device is not for quantize, which says itself" in str(done.exception)
+    for option in ("--device", "--runtime", "--precision", "--operating-point"):
+        done = CliRunner().invoke(app, [*words(tmp_path, tmp_path), option, "cpu"])
+        assert done.exit_code == 2
+        assert f"No such option: {option}" in " ".join(done.output.split())
 
 
 def test_bag_files_are_judged_in_float32_alone(quantized: Quantized, tmp_path: Path) -> None:

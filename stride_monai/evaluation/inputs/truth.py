@@ -8,7 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from stride_monai.bethesda import ABNORMAL, most_severe, parse_label
+import numpy as np
+from numpy.typing import NDArray
+
+from stride_monai.bethesda import ABNORMAL, NEGATIVE, most_severe, parse_label
 from stride_monai.data.manifest import parse_split
 from stride_monai.data.tables import NOT_KNOWN, Row, named_rows, plain_heading, refuse
 from stride_monai.errors import ConfigError, ManifestError
@@ -62,6 +65,12 @@ class Truth:
         columns = {name: [values[k] for k in places] for name, values in self.columns.items()}
         label = [self.label[k] for k in places]
         return replace(self, slide_id=[self.slide_id[k] for k in places], label=label, columns=columns)
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """``[n]``, of the slides with a diagnosis: those that are not NILM."""
+        known = [label for label in self.label if label and label != NOT_JUDGEABLE]
+        return np.array([label != NEGATIVE for label in known], bool)
 
     def column(self, name: str) -> str:
         """The heading of a column as people type it; case, spaces and hyphens do not matter.
