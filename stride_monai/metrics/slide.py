@@ -139,7 +139,7 @@ def conformal_threshold(
     positives = np.sort(sides(scores, positive)[0])
     allowed = _misses_allowed(len(positives), sensitivity, confidence)
     if allowed < 0:
-        sure = f"{confidence:.0%} sure of a sensitivity of {sensitivity:g}"
+        sure = f"{100 * confidence:g} % sure of a sensitivity of {sensitivity:g}"
         raise ManifestError(
             f"{len(positives)} positive slides are too few to be {sure}",
             f"give {positives_needed(sensitivity, confidence)} or more",

@@ -161,7 +161,7 @@ def font_of(text: str, path: Path) -> Path:
 
 
 def test_any_font_of_the_machine_that_has_the_letters_draws_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Linear B, which no font of a laboratory's machine has: first without one, then with one."""
     name = "\U00010000\U00010001"
@@ -172,6 +172,7 @@ def test_any_font_of_the_machine_that_has_the_letters_draws_them(
     assert written == {"Ost": "Ost", name: "Centre 2"}
     (table,) = names_tables(written)
     assert [*table.rows] == [("Centre 2", name)]
+    assert caplog.text == "", "the search tells of no weight that some font lacks"
     font_manager.fontManager.addfont(font_of(name, tmp_path / "squares.ttf"))
     style._another.cache_clear()
     assert drawn_names(["Ost", name], "Centre") == {"Ost": "Ost", name: name}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluation_tables import made_up
+from matplotlib.text import Annotation
 from scipy.stats import binomtest
 
 from stride_monai.bethesda import ABNORMAL
 from stride_monai.errors import BundleError, ConfigError, ManifestError
+from stride_monai.evaluation.figures.flow import Box, flow_figure
 from stride_monai.evaluation.inputs.features import read_features
 from stride_monai.evaluation.inputs.joining import JudgedCohort, join_truth
 from stride_monai.evaluation.inputs.predictions import Predictions
@@ -24,7 +27,7 @@ from stride_monai.evaluation.study.calibration import calibrated, calibration_pa
 from stride_monai.evaluation.study.calls import calls_of
 from stride_monai.evaluation.study.centres import centres_part
 from stride_monai.evaluation.study.checklist import OPEN, checklist_part
-from stride_monai.evaluation.study.comparison import paired
+from stride_monai.evaluation.study.comparison import comparison_part, paired
 from stride_monai.evaluation.study.exclusion import decision_part, exclusion_part
 from stride_monai.evaluation.study.features import features_part
 from stride_monai.evaluation.study.model_card import model_card, read_bundle
@@ -87,6 +90,33 @@ def test_mcnemar_is_the_sign_test_on_what_differs(seed: int) -> None:
         assert found.p == pytest.approx(binomtest(a, a + b).pvalue)
     assert math.isnan(paired(first, first).p)
     assert paired(np.ones(80, bool), np.arange(80) < 40).method != "exact"
+
+
+def test_a_system_whose_name_no_font_has_is_named_beneath_the_figure() -> None:
+    first, second = (replace(cohort(), system=name) for name in ("\U00010000", "B"))
+    part = comparison_part(first, second, SETTINGS)
+    legend = part.section.figures[0].figure.axes[0].get_legend()
+    assert [text.get_text().partition(":")[0] for text in legend.get_texts()] == ["system 1", "B"]
+    assert [("system 1", "\U00010000")] in [[*table.rows] for table in part.section.tables]
+
+
+def test_calls_that_the_threshold_changes_are_said_in_a_sentence() -> None:
+    found = calls_of(cohort(), Settings(threshold=0.2, replicates=0))
+    assert found is not None
+    assert re.fullmatch(r"The system's own call differs for \d+ slides\.", found.notes[0])
+
+
+def test_the_arrow_to_what_is_left_out_ends_before_its_box() -> None:
+    figure = flow_figure(
+        [Box("All\nn = 9", ["of another split: 4"]), Box("Analysed\nn = 5", (), ("A\nn = 1", "B\nn = 4"))]
+    )
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    (beside,) = (text for text in axes.texts if text.get_text().startswith("Not analysed"))
+    edge = beside.get_bbox_patch().get_window_extent().x0
+    tips = [axes.transData.transform(text.xy) for text in axes.texts if isinstance(text, Annotation)]
+    assert min(abs(x - edge) for x, _ in tips) < 0.01 * figure.bbox.width
+    assert all(x <= edge for x, _ in tips)
 
 
 def test_centres_are_pooled_from_their_counts() -> None:

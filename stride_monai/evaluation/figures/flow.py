@@ -13,6 +13,7 @@ __all__ = ["Box", "flow_figure"]
 
 _LINE = 0.17  # inches
 _GAP = 0.34
+_BESIDE, _PAD = 0.66, 0.0105  # where the text of a box at the side begins, and how far the box goes beyond it
 _SIDE = {"fontsize": 7.5}
 
 
@@ -41,8 +42,8 @@ def flow_figure(boxes: Sequence[Box]) -> Figure:
         if place:
             _arrow(axes, (middle, above), (middle, centre + _half(box.text)))
         if box.out:
-            _arrow(axes, (middle, centre), (0.66, centre))
-            _box(axes, 0.66, centre, "Not analysed\n" + "\n".join(box.out), GRAY, "left")
+            _arrow(axes, (middle, centre), (_BESIDE - _PAD, centre))
+            _box(axes, _BESIDE, centre, "Not analysed\n" + "\n".join(box.out), GRAY, "left")
         _box(axes, middle, centre, box.text, COLORS[0])
         above = centre - _half(box.text)
         top -= height + _GAP

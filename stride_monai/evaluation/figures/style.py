@@ -88,10 +88,12 @@ def _has_them(characters: frozenset[int]) -> bool:
 @cache
 def _another(characters: frozenset[int]) -> str | None:
     """An installed family that has all of them; the search reads every font once."""
-    for family in font_manager.get_font_names():
+    for font in font_manager.fontManager.ttflist:  # not by findfont, which tells of every weight that is not there
+        if font.name.startswith("Last Resort"):  # has a box for every character there is
+            continue
         try:
-            if characters <= _characters(family):
-                return family
+            if characters <= frozenset(font_manager.get_font(font.fname).get_charmap()):
+                return str(font.name)
         except (OSError, RuntimeError, ValueError):  # a font that FreeType cannot read
             continue
     return None

@@ -63,7 +63,7 @@ def calls_of(cohort: JudgedCohort, settings: Settings) -> Calls | None:
             raise ConfigError("a threshold is given, but the predictions hold no scores", "leave it out")
         call = (cohort.score >= settings.threshold).astype(np.int8)
         other = int(((cohort.call >= 0) & (cohort.call != call)).sum())
-        notes = (f"the system's own call differs for {counted(other, 'slide')}",) if other else ()
+        notes = (f"The system's own call differs for {counted(other, 'slide')}.",) if other else ()
         source = settings.threshold_from or "given"
         return Calls(call, cohort.positive, settings.threshold, source, notes)
     without = int((cohort.call < 0).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +11,13 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from stride_monai.errors import ManifestError
 from stride_monai.evaluation.figures.roc import RocLine, curves_figure
-from stride_monai.evaluation.figures.style import drawable
+from stride_monai.evaluation.figures.style import drawn_names
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageFigure, PageTable, Section
 from stride_monai.evaluation.reports import counted, plain
 from stride_monai.evaluation.statistics import AucComparison, Rates, compare_auc, rates
 from stride_monai.evaluation.study.calls import Calls, calls_of
-from stride_monai.evaluation.study.part import Part, Settings, share_text, shown, thinned
+from stride_monai.evaluation.study.part import Part, Settings, names_tables, share_text, shown, thinned
 from stride_monai.metrics.slide import roc_curve
 
 __all__ = ["Paired", "comparison_part", "paired"]
@@ -73,7 +74,9 @@ def comparison_part(first: JudgedCohort, second: JudgedCohort, settings: Setting
         areas = compare_auc(one.score, two.score, one.positive, settings.level)
         numbers["auc"] = areas.as_json()
         tables.append(_area_table(names, areas))
-        figures.append(_figure(names, one, two, areas))
+        drawn = drawn_names(names, "system")
+        figures.append(_figure((*drawn.values(),), one, two, areas))
+        tables += names_tables(drawn)
     except ManifestError as error:
         notes.append(f"Areas are not compared: {error.what}.")
     calls = calls_of(one, settings), calls_of(two, Settings())
@@ -110,11 +113,11 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _figure(names: tuple[str, str], one: JudgedCohort, two: JudgedCohort, areas: AucComparison) -> PageFigure:
+def _figure(names: Sequence[str], one: JudgedCohort, two: JudgedCohort, areas: AucComparison) -> PageFigure:
     lines: list[RocLine] = []
     for name, of, area in zip(names, (one, two), (areas.first, areas.second), strict=True):
         rate, sensitivity = thinned(*roc_curve(of.score, of.positive))
-        lines.append(RocLine(drawable(name, f"system {len(lines) + 1}"), rate, sensitivity, area))
+        lines.append(RocLine(name, rate, sensitivity, area))
     said = f"AUC {areas.first.estimate:.3f} and {areas.second.estimate:.3f}"
     return PageFigure("comparison_roc", curves_figure(lines), "ROC curves of both systems on the same slides.", said)
 
