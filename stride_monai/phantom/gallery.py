@@ -22,6 +22,7 @@ from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import StrideError
 from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
+from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
 from stride_monai.phantom.counterfactual import PROPERTIES, counterfactual
 from stride_monai.phantom.render import draw_cell, render_field, render_slide
@@ -45,11 +46,12 @@ __all__ = [
 PAGES: Mapping[str, tuple[str, ...]] = {
     "normal": tuple(NORMAL),
     "hard": tuple(HARD_NEGATIVES),
+    "organisms": tuple(ORGANISMS),
     "lesions": tuple(LESIONS),
 }
 """What each page of cells shows, one row each."""
 
-_GROUPS = frozenset({"AGC", "SCC", "clump", "folded_sheet", "mucus", "candida"})
+_GROUPS = frozenset({"AGC", "SCC", "clump", "folded_sheet", "mucus", "candida", "herpes", "actinomyces"})
 """Kinds that are larger than a cell and get larger tiles, at the same scale."""
 
 _FIELD_LESIONS: Mapping[str, int] = {"ASC-US": 3, "LSIL": 5, "AGC": 2}

@@ -15,6 +15,7 @@ from stride_monai.errors import ConfigError, OutputError, check_name
 from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.measures import measures
+from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.cells.sprites import turned
 from stride_monai.phantom.centres import centre_named
 from stride_monai.phantom.files.dicom_writer import write_dicom
@@ -50,6 +51,7 @@ DENSITY_13_MM = 603.0
 """Epithelial cells per mm2 of a 13 mm deposit."""
 
 _SAMPLED_NEGATIVES = 200
+_BENIGN = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS}
 _WRITERS = {"tiff": write_slide, "dicom": write_dicom}
 
 
@@ -88,7 +90,7 @@ def render_slide(
             (:func:`stride_monai.phantom.centres.any_centre`), or a centre of your own.
         lesions: label -> number of lesion cells; by default drawn from METHOD's ranges for the label.
         artefacts: any of :data:`stride_monai.phantom.scenes.artefacts.ARTEFACTS`.
-        crowd_per_mm2: kind of abundant cell -> number per mm2 instead of the patient's own.
+        crowd_per_mm2: kind of normal cell, hard negative or organism -> number per mm2 instead of the patient's own.
         progress: called with (rows of tiles done, rows in all), per plane.
         z_planes: heights of the stage in um above the best focus. Plane 0 is written at ``path``, every other one
             beside it with its height in the name: ``slide.tiff``, ``slide_z+3.0.tiff``, ``slide_z-3.0.tiff``. Plane 0
@@ -255,12 +257,12 @@ def draw_cell(
     """One cell in the middle of a crop ``[size_px, size_px, 3]`` uint8 RGB, among the neighbours it would have.
 
     Args:
-        what: a Bethesda label other than NILM, or a kind of normal cell or hard negative.
+        what: a Bethesda label other than NILM, or a kind of normal cell, hard negative or organism.
 
     Raises:
         ConfigError: there is no such cell.
     """
-    makers = {**NORMAL, **HARD_NEGATIVES, **LESIONS}
+    makers = {**_BENIGN, **LESIONS}
     if what not in makers:
         raise ConfigError(f"the phantom draws no '{what}'", f"use one of {', '.join(makers)}")
     if size_px < 8:
@@ -306,9 +308,9 @@ def _checked(lesions: Mapping[str, int]) -> dict[str, int]:
 
 def _crowd(crowd_per_mm2: Mapping[str, float] | None) -> dict[str, float]:
     for kind, number in (crowd_per_mm2 or {}).items():
-        if kind not in NORMAL or not 0 <= number <= 100_000:
+        if kind not in _BENIGN or not 0 <= number <= 100_000:
             raise ConfigError(
-                f"{number} cells/mm2 of '{kind}' cannot be drawn", f"use up to 1e5 of {', '.join(NORMAL)}"
+                f"{number} cells/mm2 of '{kind}' cannot be drawn", f"use up to 1e5 of {', '.join(_BENIGN)}"
             )
     return dict(crowd_per_mm2 or {})
 

@@ -13,13 +13,14 @@ from stride_monai.phantom import draw_cell, render_field
 from stride_monai.phantom.cells.anatomy import disc_area
 from stride_monai.phantom.cells.kinds import A0, HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
+from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.cells.outlines import Fold, Outline, ellipse, polygonal
 from stride_monai.phantom.cells.sprites import ORIENTATIONS, half_size, rasterize, turned
 from stride_monai.phantom.centres import SITES, centre_named
 from stride_monai.phantom.painting.painter import Stamp
 from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS, lookup_table
 
-MAKERS = {**NORMAL, **HARD_NEGATIVES, **LESIONS}
+MAKERS = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **LESIONS}
 # Area in um2 that every nucleus of a kind must have (METHOD section 10), by kind or label.
 NUCLEAR_AREA = {
     "superficial": (disc_area(3), disc_area(6)),
@@ -78,7 +79,7 @@ def test_binucleation_and_halo_are_described_exactly_when_drawn() -> None:
 
 
 def test_benign_kinds_are_nilm() -> None:
-    for maker in (*NORMAL.values(), *HARD_NEGATIVES.values()):
+    for maker in (*NORMAL.values(), *HARD_NEGATIVES.values(), *ORGANISMS.values()):
         figure = maker(np.random.default_rng(3), 0.5)
         assert figure.label == NEGATIVE
         assert figure.descriptions == ("normal cell",)

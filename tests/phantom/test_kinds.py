@@ -18,7 +18,8 @@ from stride_monai.phantom.cells.figures import Figure, Part
 from stride_monai.phantom.cells.kinds import EPITHELIAL, HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS, lesion
 from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, contour_irregularity, measures
-from stride_monai.phantom.cells.outlines import Outline, ellipse
+from stride_monai.phantom.cells.organisms import ORGANISMS
+from stride_monai.phantom.cells.outlines import Outline, ellipse, molded
 from stride_monai.phantom.cells.sprites import rasterize
 from stride_monai.phantom.cells.strands import Strand, winding
 from stride_monai.phantom.painting.painter import Scene
@@ -26,7 +27,7 @@ from stride_monai.phantom.render import plan_slide
 from stride_monai.phantom.scenes.layout import Gathering, Region, gathered, group_offsets
 from stride_monai.phantom.scenes.truth import write_truth_geojson
 
-MAKERS = {**NORMAL, **HARD_NEGATIVES, **LESIONS}
+MAKERS = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **LESIONS}
 SEEDS = st.integers(0, 2**32 - 1)
 PINKNESS = st.floats(0.05, 0.95)
 MEMBRANE = "irregular nuclear membrane or contour"
@@ -261,9 +262,46 @@ def test_carcinoma_comes_in_all_its_forms() -> None:
 
 
 def test_the_name_of_a_look_alike_is_its_kind() -> None:
-    for name in (*EPITHELIAL, *HARD_NEGATIVES):
+    for name in (*EPITHELIAL, *HARD_NEGATIVES, *ORGANISMS):
         assert made(name, 3).kind == name
     assert set(NORMAL) > NO_CELLS
+
+
+def test_herpes_has_nuclei_that_mold_and_do_not_overlap() -> None:
+    counts = set()
+    for seed in range(60):
+        nuclei = made("herpes", seed).parts[0].nuclei
+        counts.add(len(nuclei))
+        for one in nuclei:
+            x, y = one.outline.polygon().astype(np.float32).T
+            inside = [other.outline.depth(x, y).max() for other in nuclei if other is not one]
+            assert max(inside, default=0.0) < 0.4
+    assert min(counts) == 1
+    assert max(counts) >= 9
+
+
+def test_molding_flattens_what_faces_a_neighbor_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    left, right = (ellipse(rng, disc_area(10.0), x=x) for x in (-4.0, 4.0))
+    pressed, _ = molded([left, right], 0.6)
+    assert pressed.polygon()[:, 0].max() == pytest.approx(-0.3, abs=0.3)
+    assert pressed.polygon()[:, 0].min() == pytest.approx(left.polygon()[:, 0].min(), abs=1e-6)
+    assert (pressed.radii <= left.radii).all()
+    (alone,) = molded([left], 0.6)
+    assert np.allclose(alone.radii, left.radii)
+
+
+def test_organisms_come_to_a_slide_where_they_are_asked_for_alone() -> None:
+    small = {"seed": 4, "diameter_mm": 0.4}
+    plain, _ = plan_slide(NEGATIVE, **small)
+    infected, parameters = plan_slide(NEGATIVE, **small, crowd_per_mm2={"herpes": 80.0, "clue_cell": 40.0})
+    assert not {cell.kind for cell in plain.unique} & set(ORGANISMS)
+    kinds = [cell.kind for cell in infected.unique]
+    area = infected.region.area_mm2(infected.mpp)
+    assert kinds.count("herpes") == round(80 * area)
+    assert kinds.count("clue_cell") == round(40 * area)
+    assert all(cell.hard for cell in infected.unique)
+    assert parameters["crowd_per_mm2"] == {"herpes": 80.0, "clue_cell": 40.0}
 
 
 @settings(max_examples=30, deadline=None)

@@ -88,7 +88,8 @@ class CohortDesign:
             is reported whatever else is on it.
         lesions: cells (AGC: groups) of its own label on every positive slide, for training sets; None draws the numbers
             that real slides have.
-        artefacts: as in :func:`stride_monai.phantom.render_slide`.
+        artefacts, crowd_per_mm2: as in :func:`stride_monai.phantom.render_slide`; what makes a slide inadequate comes
+            instead of the second.
         name: what slide and patient ids begin with.
     """
 
@@ -108,6 +109,7 @@ class CohortDesign:
     inadequate: float = 0.0
     lesions: int | None = None
     artefacts: tuple[str, ...] = ()
+    crowd_per_mm2: Mapping[str, float] | None = None
     name: str = "phantom"
 
     def cases(self) -> list[Case]:
@@ -189,6 +191,7 @@ class CohortDesign:
                 "mpp": self.mpp or centre_named(centre).mpp,
                 "lesions": None if self.lesions is None or label == NEGATIVE else {label: self.lesions},
                 "artefacts": list(self.artefacts),
+                "crowd_per_mm2": self.crowd_per_mm2,
             }
             arguments |= self._spoilt(failures.get(i, ""), int(seeds[i]), centre)
             arguments = {name: value for name, value in arguments.items() if value is not None}

@@ -14,6 +14,7 @@ from stride_monai.bethesda import SEVERITY
 from stride_monai.phantom.cells.figures import Figure
 from stride_monai.phantom.cells.kinds import HARD_NEGATIVES
 from stride_monai.phantom.cells.lesions import lesion
+from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.cells.sprites import ORIENTATIONS
 from stride_monai.phantom.scenes.artefacts import Artefact
 from stride_monai.phantom.scenes.composition import DEFOCUSED, bank_of, composition, defocused
@@ -54,6 +55,7 @@ _ADHERING: Mapping[str, float] = {"neutrophil": 0.6, "red_cell": 0.15, "debris":
 
 _HARD_DEFOCUS_UM = 2.0
 _TRIALS = 12
+_BENIGN = {**HARD_NEGATIVES, **ORGANISMS}
 """Hard negatives of a kind that are made to learn how far its figures reach."""
 
 
@@ -86,7 +88,8 @@ def make_plan(
         lesions: label -> number of lesion cells (AGC: groups).
         density_per_mm2: epithelial cells per mm2; leucocytes and debris come on top.
         pinned: a figure to put exactly in the middle, for single-cell crops.
-        crowd_per_mm2: normal kind -> number per mm2 instead of the patient's own; leucocytes or blood that hide cells.
+        crowd_per_mm2: kind that is no lesion -> number per mm2 instead of the patient's own: leucocytes or blood that
+            hide cells, organisms, which no patient has unasked but fungi.
     """
     patient = stream(seed, Draw.PATIENT)
     pinkness = float(np.clip(centre.eosinophilic + patient.normal(0, 0.12), 0.05, 0.95))
@@ -97,8 +100,8 @@ def make_plan(
     placed += _place_lesions(at, lesions, [artefact.box for artefact in artefacts if artefact.opaque])
     epithelial = max(round(density_per_mm2 * region.area_mm2(mpp)), 1)
     counts = composition(patient, epithelial)
-    hard = _place_hard(at, counts, placed)
     counts |= {kind: round(n * region.area_mm2(mpp)) for kind, n in (crowd_per_mm2 or {}).items()}
+    hard = _place_hard(at, counts, placed)
     bank, members = bank_of(counts, seed, pinkness)
     common = _place_common(at, counts, bank, members, placed)
     unique = (*placed, *hard)
@@ -186,7 +189,7 @@ def _place_hard(at: _Preparation, counts: Mapping[str, int], placed: Sequence[Un
     kinds: list[str] = []
     makers: list[Callable[[], Figure]] = []
     reaches: list[float] = []
-    for k, kind in enumerate(HARD_NEGATIVES):
+    for k, kind in enumerate(_BENIGN):
         n = counts.get(kind, 0)
         trials = [_hard(at.seed, k, i, at.pinkness) for i in range(min(n, _TRIALS))]
         most = 1.3 * max((figure.reach_um for figure in trials), default=0.0)
@@ -204,7 +207,7 @@ def _place_hard(at: _Preparation, counts: Mapping[str, int], placed: Sequence[Un
 
 def _hard(seed: int, kind: int, number: int, pinkness: float, attempt: int = 0) -> Figure:
     rng = stream(seed, Draw.HARD, kind, number, *([attempt] if attempt else []))
-    return defocused(list(HARD_NEGATIVES.values())[kind](rng, pinkness), rng, DEFOCUSED, _HARD_DEFOCUS_UM)
+    return defocused(list(_BENIGN.values())[kind](rng, pinkness), rng, DEFOCUSED, _HARD_DEFOCUS_UM)
 
 
 def _hard_within(seed: int, kind: int, number: int, pinkness: float, most: float) -> Figure:
