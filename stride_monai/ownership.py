@@ -151,8 +151,10 @@ def refuse_foreign(folder: Path, names: Iterable[str], own: Callable[[str], bool
         own: whether what stands under a name is ours.
 
     Raises:
-        OutputError: naming what stands there.
+        OutputError: naming what stands there, or the folder where it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder", advice or "choose another output folder")
     foreign = [name for name in names if os.path.lexists(folder / name) and not own(name)]
     if foreign:
         raise OutputError(

@@ -37,6 +37,7 @@ def transfer(
     from stride_monai.evaluation.inputs.mapping import read_mapping
     from stride_monai.evaluation.inputs.predictions import read_predictions
     from stride_monai.evaluation.inputs.truth import read_truth
+    from stride_monai.evaluation.reports import p_text
     from stride_monai.evaluation.transfer import transfer as compare
     from stride_monai.operating_point import read_operating_point
 
@@ -52,7 +53,7 @@ def transfer(
     for note in found.notes:
         say(f"[yellow]note[/yellow] {plain(note)}")
     for name, one in found.shifts.items():
-        said = f"PSI {one.psi:.3f} (by chance below {one.psi_by_chance:.3f}), KS {one.ks:.3f} (p {one.ks_p:.2g})"
+        said = f"PSI {one.psi:.3f} (by chance below {one.psi_by_chance:.3f}), KS {one.ks:.3f} (p {p_text(one.ks_p)})"
         say(f"scores of {name} slides: {'[yellow]shifted[/yellow]' if one.shifted else 'no shift found'}, {said}")
     say(f"called positive {_in_words(found.called)}; reference {_in_words(found.reference_called)}")
     say(f"sensitivity {_in_words(found.sensitivity)}, specificity {_in_words(found.specificity)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from findings_samples import make_findings
 from typer.testing import CliRunner, Result
 
 from stride_monai.cli.main import app
-from stride_monai.errors import OutputError, StrideError
+from stride_monai.errors import ManifestError, OutputError, StrideError
 from stride_monai.findings import Quality, SlideStatus
 from stride_monai.run_index import Outcome, write_run
 
@@ -93,6 +94,19 @@ def test_dates_of_a_table_are_those_that_count(results: Path, tmp_path: Path) ->
     assert "note 5 slides have no date and are left out" in done.output
 
 
+def test_what_is_no_results_folder_is_refused_by_name(results: Path, tmp_path: Path) -> None:
+    for given, why in (
+        (results / "good.csv", "is a file, not a results folder"),
+        (tmp_path / "gone", "does not exist"),
+    ):
+        done = run("monitor", given, "--reference", results / "reference")
+        assert isinstance(done.exception, ManifestError)
+        assert f"{given} {why}: name the folder" in str(done.exception)
+    done = run("monitor", results / "good", "--reference", results / "reference", "--out", results / "good.csv")
+    assert isinstance(done.exception, OutputError)
+    assert "good.csv is a file, not a folder: choose another --out" in str(done.exception)
+
+
 def test_what_stands_in_the_folder_is_kept(results: Path, tmp_path: Path) -> None:
     (tmp_path / "monitor.html").write_text("mine")
     done = run("monitor", results / "good", "--reference", results / "reference", "--out", tmp_path)
@@ -114,6 +128,7 @@ def test_an_operating_point_at_a_new_centre(results: Path, tmp_path: Path) -> No
     assert "What it takes to choose it anew" in (tmp_path / "out" / "transfer.html").read_text()
     done = run("transfer", home / "good", *words)
     assert "sensitivity not known, specificity not known" in done.output
+    assert re.search(r"KS 0\.\d{3} \(p 0\.\d{3}\)", done.output)
     raw = json.loads(file.read_text())
     raw["holds_for"]["bag_size"] = 256
     file.write_text(json.dumps(raw))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
@@ -175,6 +176,15 @@ def test_a_week_without_slides_is_a_gap_in_the_chart() -> None:
     assert named == [f"2026-W{2 + w:02d}" for w in range(6)]
     shaded = axes.collections[0].get_paths()
     assert sorted({float(x) for path in shaded for x in path.vertices[:, 0]}) == [-0.5, 0.5, 1.5, 3.5, 4.5, 5.5]
+
+
+def test_a_long_chart_names_weeks_at_even_steps_and_has_minus_signs() -> None:
+    page = monitor_page(monitor(weeks(30), REFERENCE))
+    section = page.sections[1]
+    assert section.figures[0].figure.axes[0].get_xticks().tolist() == [*range(0, 30, 3)]
+    signed = [cell for row in section.tables[0].rows for cell in row[3:5]]
+    assert all(re.fullmatch(r"[+−]\d+\.\d\d", cell) for cell in signed)
+    assert any(cell.startswith("−") for cell in signed)
 
 
 def test_the_legend_of_a_chart_lies_beside_it() -> None:

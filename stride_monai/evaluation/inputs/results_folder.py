@@ -21,6 +21,7 @@ __all__ = ["FINDINGS_NAME", "Results", "ScreenedSlide", "common_ground", "read_r
 
 FINDINGS_NAME = "findings.json"
 _JUDGED = (SlideStatus.OK, SlideStatus.UNSATISFACTORY)
+_A_FOLDER = "name the folder that 'stride-monai screen' wrote (--out)"
 _FACTS = ("config_hash", "weights", "weights_note", "package_version")
 
 
@@ -105,13 +106,15 @@ def read_results(folder: Path) -> Results:
     Raises:
         ManifestError: it holds no results, or findings that are damaged or of another slide.
     """
+    if not folder.is_dir():
+        why = "is a file, not a results folder" if folder.exists() else "does not exist"
+        raise ManifestError(f"{folder.absolute()} {why}", _A_FOLDER)
     outcomes = _outcomes(folder)
     notes: list[str] = []
     if outcomes is None:
         places = sorted(path.parent for path in folder.glob(f"*/{FINDINGS_NAME}"))
         if not places:
-            advice = "name the folder that 'stride-monai screen' wrote (--out), or a table"
-            raise ManifestError(f"{folder.absolute()} holds no results of screen", advice)
+            raise ManifestError(f"{folder.absolute()} holds no results of screen", _A_FOLDER)
         notes.append(f"the folder has no {RUN_NAME}: slides that failed are not known, and are not counted")
         outcomes = [Outcome(place.name, "", SlideStatus.OK) for place in places]
     provenances: list[Mapping[str, Any]] = []

@@ -128,7 +128,7 @@ def read_truth(path: Path | str, mapped: Mapped = NO_MAPPING) -> Truth:
         composite += "+" in row.get("label")
         ids.append(slide_id)
         labels.append(label)
-    refuse(problems, path.name, "correct the listed lines, or map words to Bethesda labels (--map)")
+    refuse(problems, path.name, "correct the listed lines, or map words to Bethesda labels (--truth-map)")
     columns = _others(header, rows, present)
     if "split" in present:
         columns["split"] = splits

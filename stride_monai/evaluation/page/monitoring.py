@@ -33,7 +33,7 @@ def monitor_page(found: Monitored) -> Page:
         key_figures=(
             ("Limits crossed", f"{len(crossings)}", "of any chart, in any week"),
             ("In the last week", f"{len(last)}", ", ".join(measure.title for measure, _ in last) or "none"),
-            ("Weeks", f"{len(weeks)}", f"{_name(weeks[0])} to {_name(weeks[-1])}"),
+            ("Weeks", f"{len(weeks)}", f"with slides, {_name(weeks[0])} to {_name(weeks[-1])}"),
             ("False alarms", f"at most {percent(FALSE_ALARMS, 0)} of weeks", "where nothing has changed"),
         ),
         sections=[_crossed(crossings), *(_measure(measure) for measure in found.measures), _how(found)],
@@ -46,6 +46,10 @@ def _name(monday: date) -> str:
 
 def _value(measure: Measured, value: float) -> str:
     return percent(value) if measure.is_share else f"{value:.4g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _crossed(crossings: Sequence[tuple[Measured, Week, str]]) -> Section:
@@ -86,8 +90,8 @@ def _measure(measure: Measured) -> Section:
             _name(week.monday),
             week.slides,
             _value(measure, week.value),
-            f"{chart.z[k]:+.2f}",
-            f"{chart.ewma[k]:+.2f}",
+            _signed(chart.z[k]),
+            _signed(chart.ewma[k]),
             f"{chart.ewma_limits[k]:.2f}",
             "crossed" if chart.crossed[k] else "",
         )
@@ -122,7 +126,7 @@ def _drawn(measure: Measured) -> Figure:
         out = chart.crossed
         axes.plot(place[out], chart.z[out], "D", color=COLORS[1], markersize=5, label="week with a limit crossed")
     last = int(place[-1])
-    shown = np.unique(np.linspace(0, last, min(last + 1, _SHOWN)).round().astype(int))
+    shown = np.arange(0, last + 1, -(-(last + 1) // _SHOWN))
     named = [_name(weeks[0].monday + timedelta(weeks=int(k))) for k in shown]
     axes.set_xticks(shown, named, rotation=30, ha="right")
     top = max(chart.limit * 1.25, float(np.abs(chart.z).max()) * 1.1)

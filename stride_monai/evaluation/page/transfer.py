@@ -37,7 +37,7 @@ def transfer_page(found: Transfer) -> Page:
 def _key(one: Share | None) -> tuple[str, str]:
     if one is None:
         return _NOT_KNOWN, "no diagnoses were given"
-    return f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}, {one.of:,} slides"
+    return f"{one.value:.3f}", f"{one.low:.3f}–{one.high:.3f}, {one.of:,} slides"
 
 
 def _scores(found: Transfer) -> Section:
@@ -97,14 +97,14 @@ def _calls(found: Transfer) -> Section:
 def _share(one: Share | None) -> str:
     if one is None:
         return _NOT_KNOWN
-    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f}; {one.found:,} of {one.of:,})"
+    return f"{one.value:.3f} ({one.low:.3f}–{one.high:.3f}; {one.found:,} of {one.of:,})"
 
 
 def _what_is_needed(found: Transfer) -> Section:
     target = found.point.target
     rows = [
         (
-            "a bound at all" if one.margin is None else f"{target:g} to {target + one.margin:g}",
+            "a bound at all" if one.margin is None else f"{target:g}–{target + one.margin:g}",
             f"{one.positives:,}",
             _NOT_KNOWN if one.slides is None else f"{one.slides:,}",
         )
