@@ -198,7 +198,7 @@ def log_odds(p: float) -> float:
     ("name", "scale", "method"),
     [
         ("sensitivity (ASC-US+)", log_odds, "logit"),
-        ("AUC (ASC-US+)", lambda p: math.sinh(0.4 * log_odds(p)), "bent logit"),
+        ("AUC (ASC-US+)", lambda p: math.sinh(0.3 * log_odds(p)), "bent logit"),
         ("kappa (labels, quadratic weights)", math.atanh, "Fisher's z"),
     ],
 )
