@@ -6,6 +6,7 @@ a path: for them a copy is fetched whole into the same cache.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ _WAITS = (0.25, 1.0, 4.0)  # seconds before each further try
 _TRY_AGAIN = "check the connection and try again"
 _SECONDS = 60.0  # that one answer of a web server may take
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class RemoteError(SlideError):
@@ -146,8 +148,8 @@ def open_remote(url: str, reader: str = AUTO, choice: PictureChoice | None = Non
         try:
             tiff = TiffReader(name, choice, file)
             return upright_reader(tiff, tiff.orientation), name
-        except _NoRangesError:
-            pass  # the copy is read in its place
+        except _NoRangesError:  # the copy is read in its place
+            _log.warning("%s: the server sends whole files only, a copy is fetched (%.2f GB)", name, file.size / 1e9)
         except RemoteError:
             raise
         except SlideError:  # not a TIFF, or one for another reader: those want a copy, and one of them says why not

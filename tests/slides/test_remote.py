@@ -110,6 +110,16 @@ def test_what_needs_a_path_is_fetched_whole(server: Server, ranges: bool) -> Non
         assert np.array_equal(far.read(WHOLE), ARRAY)
 
 
+def test_a_copy_that_nobody_asked_for_is_told_before_it_is_fetched(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, _ = slide(server)
+    server.ranges = False
+    with open_slide(url) as far:
+        assert np.array_equal(far.read(WHOLE), ARRAY)
+    assert "a.tif: the server sends whole files only, a copy is fetched" in caplog.text
+
+
 def test_a_server_that_no_longer_sends_parts_fails_the_slide_and_no_region(server: Server) -> None:
     url, _ = slide(server)
     with open_slide(url) as far:
