@@ -21,16 +21,13 @@ word leaves the comparisons out. --name keeps the results of another size beside
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import math
 import os
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -40,10 +37,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-import imagecodecs
 import numpy as np
-import openslide
 import torch
+from engine_peers import (
+    CORES,
+    IOU,
+    MAX_PER_TILE,
+    MIN_SCORE,
+    MPP,
+    TILE,
+    Side,
+    decoder_alone,
+    loop_and_network,
+    monai_evaluator,
+    peer_weights,
+    plain_loop,
+    tiatoolbox_engine,
+    ultralytics_batches,
+    with_fastslide,
+    with_sahi,
+)
 from record import Record, Table, make_parser
 from scale import crowds, slope
 from slide_speed import slide_of
@@ -60,21 +73,14 @@ from stride_monai.screening.inputs import SlideInput
 from stride_monai.screening.screener import Screener
 from stride_monai.screening.stages import shares_of
 from stride_monai.slides import Slide, Tile, TileGrid, find_foreground, open_slide, stream_tiles
-from stride_monai.slides.tiff.directory import FileBytes
-from stride_monai.slides.tiff.layout import open_layout
 from stride_monai.units import Box
 
-CORES = torch.get_num_threads()
-TILE, STEP, MPP = 512, 448, 1.0
-MIN_SCORE, MAX_PER_TILE, IOU = 0.001, 500, 0.5
-BATCH = 16
 RUNTIMES = ("torch", "openvino", "openvino int8")
 WARM_UP = 1  # turns that are not counted
 BAG_SIZES = (256, 512, 1024, 2048, 4096, 8192, 16_384)
 ODD_MPP = 0.2527  # as scanners have it
 EVERY = 5  # slides between two looks at the memory
 MARGIN_MM = 0.8  # of a phantom slide beyond its deposit
-Side = Callable[[], object]
 NOT_INSTALLED = "not measured (not installed)"
 
 
@@ -131,50 +137,6 @@ def our_reading(
             pass
 
 
-def plain_loop(path: Path, tiles: Sequence[Tile], workers: int) -> list[Any]:
-    """OpenSlide as its examples use it: a handle for each thread, a region, RGB, the size that is wanted."""
-    local = threading.local()
-
-    def read(tile: Tile) -> Any:
-        if not hasattr(local, "handle"):
-            local.handle = openslide.OpenSlide(path)
-        handle = local.handle
-        level = handle.get_best_level_for_downsample(tile.box.width / TILE + 0.01)
-        side = round(tile.box.width / handle.level_downsamples[level])
-        image = handle.read_region((round(tile.box.x0), round(tile.box.y0)), level, (side, side)).convert("RGB")
-        return np.asarray(image if side == TILE else image.resize((TILE, TILE)))
-
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(read, tiles))
-
-
-def decoder_alone(path: Path, tiles: Sequence[Tile], workers: int) -> Side:
-    """The JPEG decoder on every tile of the file that the tiles touch, once, from bytes that are in memory."""
-    file = FileBytes(path)
-    layout = open_layout(path, file, None)
-    full = layout.levels[0].width
-    page = max((p for p in layout.levels if full / p.width <= tiles[0].box.width / TILE * 1.02), key=lambda p: -p.width)
-    scale, segments = full / page.width, page.segments
-    wanted: set[int] = set()
-    for tile in tiles:
-        x0, y0, x1, y1 = (side / scale for side in tile.box)
-        columns = range(max(0, int(x0) // page.segment_width), -(-min(int(x1), page.width) // page.segment_width))
-        rows = range(max(0, int(y0) // page.segment_height), -(-min(int(y1), page.height) // page.segment_height))
-        wanted |= {row * segments.columns + column for row in rows for column in columns}
-    data = [file.read(int(segments.offsets[index]), int(segments.counts[index])) for index in sorted(wanted)]
-    tables = page.jpeg_tables
-    file.close()
-
-    def decode(one: bytes) -> None:
-        imagecodecs.jpeg8_decode(one, tables=tables)
-
-    def all_of_them() -> None:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(decode, data))
-
-    return all_of_them
-
-
 def reading(figures: Record, path: Path, rounds: int) -> None:
     tiles, workers = tiles_of(path), CORES
     with open_slide(path) as slide:
@@ -190,7 +152,7 @@ def reading(figures: Record, path: Path, rounds: int) -> None:
     if find_spec("cucim"):
         sides["cuCIM"] = lambda: our_reading(path, tiles, workers, "cucim")
     if find_spec("fastslide"):
-        sides["fastslide"] = lambda: with_fastslide(path, tiles)
+        sides["fastslide"] = lambda: with_fastslide(path, tiles, workers)
     table = figures.table(
         "reading",
         "tiles/s",
@@ -206,17 +168,6 @@ def reading(figures: Record, path: Path, rounds: int) -> None:
         f"Reading: {loop.wall / ours.wall:.2f} times the plain loop, {alone.wall / ours.wall:.2f} of the decoder alone;"
         f" by CPU seconds {loop.cpu / ours.cpu:.2f} and {alone.cpu / ours.cpu:.2f}."
     )
-
-
-def with_fastslide(path: Path, tiles: Sequence[Tile]) -> None:
-    from fastslide import FastSlide
-
-    slide = FastSlide.from_file_path(str(path))
-    level = slide.get_best_level_for_downsample(tiles[0].box.width / TILE)
-    scale = slide.level_downsamples[level]
-    for tile in tiles:
-        place = (int(max(tile.box.x0, 0) / scale), int(max(tile.box.y0, 0) / scale))
-        slide.read_region(place, level, (round(tile.box.width / scale),) * 2)
 
 
 def not_installed(table: Table, peers: dict[str, str]) -> None:
@@ -249,6 +200,8 @@ def detection(figures: Record, path: Path, rounds: int, side: int, work: Path) -
         sides["ultralytics' own batches (pixels in memory)"] = ultralytics_batches(weights, slide, tiles)
         if find_spec("sahi"):
             sides["SAHI + ultralytics (pixels in memory)"] = with_sahi(weights, slide, region)
+        if find_spec("tiatoolbox"):
+            sides["TIAToolbox's patch engine"] = tiatoolbox_engine(path, tiles, network)
         seconds = take_turns(sides, rounds)
     caption = f"{len(tiles)} tiles, the shipped YOLO, {CORES} cores"
     table = figures.table("detection", "tiles/s", "times the slowest", caption=caption)
@@ -264,90 +217,6 @@ def detection(figures: Record, path: Path, rounds: int, side: int, work: Path) -
             "TIAToolbox": "tiatoolbox",
         },
     )
-
-
-def peer_weights(network: Any, folder: Path) -> Path:
-    """The same weights as a checkpoint of ultralytics."""
-    model = copy.deepcopy(network.yolo)
-    head = model.model[-1]
-    head.xyxy = head.export = head.dynamic = False
-    for name, value in (("names", {0: "cell"}), ("args", {}), ("task", "detect")):
-        setattr(model, name, value)
-    path = folder / "peer.pt"
-    torch.save({"model": model.float(), "train_args": {"task": "detect"}}, path)
-    return path
-
-
-def ultralytics_batches(weights: Path, slide: Slide, tiles: Sequence[Tile]) -> Side:
-    from ultralytics import YOLO
-    from ultralytics.utils import torch_utils
-
-    torch_utils.NUM_THREADS = CORES  # else it leaves one of the cores alone
-    model = YOLO(str(weights), task="detect")
-    images = [np.ascontiguousarray(slide.read(tile.box, MPP)[..., ::-1]) for tile in tiles]
-    settings = {
-        "imgsz": TILE,
-        "conf": MIN_SCORE,
-        "iou": IOU,
-        "max_det": MAX_PER_TILE,
-        "verbose": False,
-        "device": "cpu",
-    }
-
-    def run() -> None:
-        for start in range(0, len(images), BATCH):
-            model.predict(images[start : start + BATCH], **settings)
-
-    return run
-
-
-def with_sahi(weights: Path, slide: Slide, region: Box) -> Side:
-    from sahi import AutoDetectionModel
-    from sahi.predict import get_sliced_prediction
-
-    image = slide.read(region, MPP)
-    model = AutoDetectionModel.from_pretrained(
-        "ultralytics", model_path=str(weights), confidence_threshold=MIN_SCORE, device="cpu", image_size=TILE
-    )
-    overlap = (TILE - STEP) / TILE
-
-    def run() -> None:
-        get_sliced_prediction(
-            image, model, slice_height=TILE, slice_width=TILE, overlap_height_ratio=overlap,
-            overlap_width_ratio=overlap, verbose=0,
-        )  # fmt: skip
-
-    return run
-
-
-def loop_and_network(path: Path, tiles: Sequence[Tile], network: Any) -> None:
-    for start in range(0, len(tiles), BATCH):
-        pixels = np.stack(plain_loop(path, tiles[start : start + BATCH], CORES))
-        network.detect(torch.from_numpy(pixels).permute(0, 3, 1, 2), MIN_SCORE, MAX_PER_TILE, IOU)
-
-
-def monai_evaluator(path: Path, tiles: Sequence[Tile], network: Any) -> None:
-    from monai.data import DataLoader, PatchWSIDataset, WSIReader
-    from monai.engines import SupervisedEvaluator
-    from monai.utils import ForwardMode
-
-    with openslide.OpenSlide(path) as handle:
-        level = handle.get_best_level_for_downsample(tiles[0].box.width / TILE + 0.01)
-        width, height = handle.dimensions
-    places = [(t.box.center[1], t.box.center[0]) for t in tiles]
-    half = tiles[0].box.width / 2
-    inside = [(min(max(row, half), height - half), min(max(column, half), width - half)) for row, column in places]
-    data = [{"image": str(path), "location": (round(row), round(column))} for row, column in inside]
-    found = PatchWSIDataset(
-        data, patch_size=TILE, patch_level=level, center_location=True, include_label=False,
-        reader=WSIReader("openslide"),
-        additional_meta_keys=[], transform=lambda sample: {"image": sample["image"].as_tensor().float() / 255},
-    )  # fmt: skip
-    evaluator = SupervisedEvaluator(
-        torch.device("cpu"), DataLoader(found, batch_size=BATCH), network, mode=ForwardMode.EVAL,
-        prepare_batch=lambda batch, device, non_blocking, **_: (batch["image"].to(device), None),
-    )  # fmt: skip
-    evaluator.run()
 
 
 # Whole slides.
