@@ -47,7 +47,8 @@ BY_HAND = (
     "score_input",
     "unseen_laboratories",
 )  # need the real pictures, or an hour: only their options are looked at here
-ELSEWHERE = ("annotation_loop", "compare_checkouts", "record", "report")  # tests of their own
+ELSEWHERE = ("annotation_loop", "compare_checkouts", "report")  # tests of their own
+IMPORTED = ("engine_peers", "record")  # no scripts
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
 
 
@@ -77,10 +78,10 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 def test_all_are_run_here() -> None:
     assert NAMES
-    assert {*SMALL, *YOLO, *STUDIES, *ALONE, *BY_HAND, *ELSEWHERE} == {*NAMES}
+    assert {*SMALL, *YOLO, *STUDIES, *ALONE, *BY_HAND, *ELSEWHERE, *IMPORTED} == {*NAMES}
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - {"record"}))
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*IMPORTED}))
 def test_every_script_answers_help_and_has_the_options_that_are_named(
     name: str, script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
