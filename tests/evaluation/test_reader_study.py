@@ -309,6 +309,8 @@ def test_the_command_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert page.count(")*</td>") == sum(few) > 20
     words = re.sub(r"<figure.*?</figure>", "", page, flags=re.DOTALL)
     assert "−0." in words, "a minus"
+    assert words.count("aided − unaided") == 4, "of the table and of three key figures"
+    assert "aided - unaided" not in words
     assert not re.search(r"[> (]-0\.\d|\d-0\.", words), "a hyphen where a minus or a range is meant"
     assert "* Three readers are few" in page
     assert "Dr 1" in page

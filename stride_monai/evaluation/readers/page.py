@@ -33,13 +33,19 @@ def study_page(summary: StudySummary, figures: Mapping[str, Figure]) -> Page:
 
 
 def _key_figures(summary: StudySummary) -> list[tuple[str, str, str]]:
-    rows = summary.differences or tuple((one, None) for one in summary.arms)
+    rows: list[tuple[Measured, str]] = [(one, _gap(summary)) for one, _ in summary.differences]
+    rows = rows or [(one, one.arm) for one in summary.arms]
     names = [f"{name} ({summary.group})" for name in ("sensitivity", "specificity", "AUC")]
     return [
-        (f"{one.measure}, {one.arm}", _number(one.estimate.interval.estimate), _bounds(one.estimate))
-        for one, _ in rows
+        (f"{one.measure}, {arm}", _number(one.estimate.interval.estimate), _bounds(one.estimate))
+        for one, arm in rows
         if one.measure in names and one.estimate is not None
     ]
+
+
+def _gap(summary: StudySummary) -> str:
+    """What the differences are of, with a minus; empty where no two arms are compared."""
+    return f"{summary.compared[1]} − {summary.compared[0]}" if summary.compared else ""
 
 
 def _bounds(found: Estimate) -> str:
@@ -55,7 +61,7 @@ def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
         cells.setdefault(one.measure, {})[one.arm] = _shown(one)
     columns, rows = ["Measure", *summary.study.arms], [[name, *by_arm.values()] for name, by_arm in cells.items()]
     if summary.compared:
-        columns += [f"{summary.compared[1]} - {summary.compared[0]}", "p"]
+        columns += [_gap(summary), "p"]
         for row, (one, _) in zip(rows, summary.differences, strict=True):
             row += [_shown(one), p_text(one.estimate.p) if one.estimate else "–"]
     table = PageTable(
@@ -79,7 +85,7 @@ def _arms(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
         )
     words = "; ".join(f"{row[0]} {row[len(summary.study.arms) + 1]}" for row in rows[:2]) if summary.compared else ""
     shown = [
-        PageFigure("differences", figures["differences"], "Differences with their intervals", words, wide=True)
+        PageFigure("differences", figures["differences"], "Differences with their intervals.", words, wide=True)
         for _ in ("differences",)
         if "differences" in figures
     ]
@@ -161,9 +167,8 @@ def _readers(summary: StudySummary, figures: Mapping[str, Figure]) -> Section:
         if readers > 1 and cases
     ]
     words = "; ".join(f"{row[0]}, {row[1]}: sensitivity {row[6]}, specificity {row[7]}" for row in rows[:6])
-    caption = f"Every reader at {summary.group}" + (
-        "; arrows lead from the first arm to the second" if summary.compared else ""
-    )
+    arrows = "; arrows lead from the first arm to the second" if summary.compared else ""
+    caption = f"Every reader at {summary.group}{arrows}."
     return Section(
         "readers",
         "Readers",
