@@ -215,7 +215,8 @@ def test_a_manifest_is_a_truth_table(tmp_path: Path) -> None:
         ("slide_id,label,split\na,NILM,exam\n", "unknown split 'exam'"),
         ("slide_id,labels\na,NILM\n", "did you mean 'label'"),
         ("slide_id,diagnosis\na,NILM\n", "no column 'label'"),
-        ("case,label\na,NILM\n", "no column 'slide_id'"),
+        ("case,label\na,NILM\n", "no column 'slide_id': .*named in a mapping file .--truth-map"),
+        ("slide_id,cell_id,x0,y0,label\na,1,2,3,NILM\na,2,3,4,NILM\n", "is a table of marked cells: give the one"),
     ],
 )
 def test_what_is_wrong_with_a_truth_table_is_said(tmp_path: Path, text: str, said: str) -> None:

@@ -103,10 +103,7 @@ def read_truth(path: Path | str, mapped: Mapped = NO_MAPPING) -> Truth:
     path = Path(path)
     header, rows = mapped_rows(path, mapped, _COLUMNS)
     present, rows = named_rows(header, rows, path.name, _COLUMNS, _ALIASES, _MAY_BE_UNKNOWN, others=True)
-    if not present & {"slide_id", "path"} or "label" not in present:
-        missing = "label" if present & {"slide_id", "path"} else "slide_id"
-        what = f"{path.absolute()} has no column '{missing}'"
-        raise ManifestError(what, "a truth table has slide_id, label and any further columns")
+    _refuse_another_table(present, path)
     if not rows:
         raise ManifestError(f"{path.absolute()} lists no slide", "give it a line for each slide")
     words, composite = _Words(mapped), 0
@@ -135,6 +132,20 @@ def read_truth(path: Path | str, mapped: Mapped = NO_MAPPING) -> Truth:
     notes = (f"{composite:,} composite labels count as their most severe part",) if composite else ()
     source = {"file": readable(path.name), "sha256": sha256_of(path), "slides": len(ids)}
     return Truth(ids, labels, columns, source, notes)
+
+
+def _refuse_another_table(present: set[str], path: Path) -> None:
+    if not present & {"slide_id", "path"} or "label" not in present:
+        missing = "label" if present & {"slide_id", "path"} else "slide_id"
+        raise ManifestError(
+            f"{path.absolute()} has no column '{missing}'",
+            "a truth table has slide_id, label and any further columns; others are named in a mapping file "
+            "(--truth-map)",
+        )
+    if present >= {"cell_id", "x0", "y0"}:
+        raise ManifestError(
+            f"{path.absolute()} is a table of marked cells", "give the one that has a line for each slide"
+        )
 
 
 def _stem(path: str) -> str:
