@@ -299,7 +299,7 @@ def test_why_nothing_is_left_is_said() -> None:
         join_truth(made(["a.svs"], [0.1]), truth, "exam")
     with pytest.raises(ManifestError, match="has a diagnosis"):
         join_truth(made(["a"], [0.1]), Truth(["a"], [""], {}))
-    with pytest.raises(ManifestError, match="1 failed"):
+    with pytest.raises(ManifestError, match=r"no slide with a diagnosis was judged \(1 failed\): see their status$"):
         join_truth(made(["a", "b"], [np.nan, 0.1], status=["failed", "ok"]), Truth(["a"], ["NILM"], {}))
 
 
@@ -307,7 +307,7 @@ def test_unsatisfactory_slides_are_judged_if_asked_for() -> None:
     status = ["unsatisfactory", "unsatisfactory", "failed"]
     predictions = made(["a", "b", "c"], [0.3, np.nan, 0.4], status=status)
     truth = Truth(["a", "b", "c"], ["NILM", "HSIL", "LSIL"], {})
-    with pytest.raises(ManifestError, match="--with-unsatisfactory"):
+    with pytest.raises(ManifestError, match=r"2 unsatisfactory.*evaluate --with-unsatisfactory' judges those too"):
         join_truth(predictions, truth)
     cohort = join_truth(predictions, truth, unsatisfactory=True)
     assert cohort.slide_id.tolist() == ["a"]

@@ -285,8 +285,8 @@ def _nothing_left(predictions: Predictions, truth: Truth, flow: SlideFlow, split
     if not flow.eligible:
         return ManifestError("no slide of the truth table has a diagnosis", "fill in its column label")
     why = ", ".join(f"{count:,} {name}" for name, count in flow.unjudged.items())
-    advice = "see their status" + (", or judge those too (--with-unsatisfactory)" if _POOR in flow.unjudged else "")
-    return ManifestError(f"none of {flow.eligible:,} slides with a diagnosis was judged ({why})", advice)
+    poor = "; 'stride-monai evaluate --with-unsatisfactory' judges those too" if _POOR in flow.unjudged else ""
+    return ManifestError(f"no slide with a diagnosis was judged ({why})", f"see their status{poor}")
 
 
 def _splits(truth: Truth) -> list[str]:
