@@ -15,7 +15,7 @@ from evaluation_tables import made_up
 from matplotlib.text import Annotation
 from scipy.stats import binomtest
 
-from stride_monai.bethesda import ABNORMAL
+from stride_monai.bethesda import ABNORMAL, SEVERITY
 from stride_monai.errors import BundleError, ConfigError, ManifestError
 from stride_monai.evaluation.figures.flow import Box, flow_figure
 from stride_monai.evaluation.inputs.features import read_features
@@ -264,6 +264,8 @@ def test_the_checklist_fills_in_what_it_knows_and_leaves_the_rest_to_the_authors
     by_number = {item["stard"]: item["here"] for item in items}
     assert by_number["24"].startswith("tables")
     assert "DeLong" in by_number["14"]
+    named = [name for name, _ in (one.split() for one in by_number["21a-21b"].split(", "))]
+    assert named == sorted(named, key=SEVERITY.__getitem__) != sorted(named), "by severity"
     assert "McNemar" in by_number["14"]
     numbers = {
         part for item in items for part in item["stard"].replace("a", "").replace("b", "").split("-") if part.isdigit()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stride_monai import __version__
+from stride_monai.bethesda import SEVERITY
 from stride_monai.evaluation.inputs.joining import JudgedCohort
 from stride_monai.evaluation.page.page import PageTable, Section
 from stride_monai.evaluation.reports import counted
@@ -97,7 +98,8 @@ def _answers(
     slides: Mapping[str, Any] = parts["slides"].numbers
     centres = {str(name) for name in columns.get("centre", ()) if name}
     patients = {str(name) for name in columns.get("patient", ()) if name}
-    labels = ", ".join(f"{name} {count:,}" for name, count in slides["labels"].items())
+    ranked = sorted(slides["labels"].items(), key=lambda one: SEVERITY.get(one[0], len(SEVERITY)))
+    labels = ", ".join(f"{name} {count:,}" for name, count in ranked)
     unjudged = ", ".join(f"{why} {count:,}" for why, count in flow.unjudged.items()) or "none"
     known = {
         "use": "research use only; slides ranked and excluded in screening for cervical lesions",
