@@ -60,7 +60,7 @@ def say_stages(outcomes: Sequence[Outcome]) -> None:
         return
     table = Table(Column("stage", no_wrap=True), Column("share of the time", justify="right"), box=None, pad_edge=False)
     for name, share in shares.items():
-        table.add_row(name, f"{share:.1%}")
+        table.add_row(name, f"{100 * share:.1f} %")
     out_console.print(table)
 
 

@@ -110,7 +110,7 @@ def quality_of(
     areas = found.foreground.areas_mm2()
     if areas["out_of_focus"] > 0:
         share = areas["out_of_focus"] / found.foreground.area_mm2
-        notes.append(f"{share:.0%} of the deposit is out of focus: cells may be missed there.")
+        notes.append(f"{100 * share:.0f} % of the deposit is out of focus: cells may be missed there.")
     return Quality(
         foreground_mm2=found.foreground.area_mm2,
         estimated_cells=found.estimated_cells,
@@ -152,7 +152,7 @@ def why_unsatisfactory(
             f"fewer than the {rules.min_cells:,} of an adequate slide"
         )
     if quality.adequate is not None and (share := _obscured(quality)) > rules.obscured:
-        return f"{share:.0%} of the deposit is out of focus, under bubbles or could not be decoded"
+        return f"{100 * share:.0f} % of the deposit is out of focus, under bubbles or could not be decoded"
     return ""
 
 

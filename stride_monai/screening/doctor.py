@@ -175,7 +175,7 @@ def _pixels(slide: Slide) -> Check:
     _, readable, _ = slide.survey(max(1.0, max(slide.width, slide.height) / 1600) * slide.mpp)
     if readable.all():
         return Check("pixels", "ok", "the overview can be decoded")
-    detail = f"{1 - readable.mean():.1%} of the overview cannot be decoded"
+    detail = f"{100 * (1 - readable.mean()):.1f} % of the overview cannot be decoded"
     return Check("pixels", "problem", detail, "copy the slide again from the scanner; the rest can be screened")
 
 

@@ -161,11 +161,11 @@ def find_foreground(slide: Slide) -> Foreground:
 def _foreground(slide: Slide, survey: _Survey, mask: _Mask, pen: _Mask, bubbles: _Mask) -> Foreground:
     notes: list[str] = []
     if pen.any():
-        notes.append(f"Pen or another opaque smear covers {float(pen.mean()):.1%} of the slide and is not read.")
+        notes.append(f"Pen or another opaque smear covers {100 * pen.mean():.1f} % of the slide and is not read.")
     if bubbles.any():
-        notes.append(f"Air bubbles cover {float(bubbles.mean()):.1%} of the slide and are not read.")
+        notes.append(f"Air bubbles cover {100 * bubbles.mean():.1f} % of the slide and are not read.")
     if not survey.readable.all():
-        notes.append(f"{float((~survey.readable).mean()):.1%} of the slide cannot be decoded at low resolution.")
+        notes.append(f"{100 - 100 * survey.readable.mean():.1f} % of the slide cannot be decoded at low resolution.")
     if not mask.any():
         notes.append("No cells were found.")
     ground = np.full(mask.shape, Ground.GLASS, np.uint8)

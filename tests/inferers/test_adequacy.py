@@ -219,7 +219,7 @@ def test_a_hidden_deposit_is_unsatisfactory() -> None:
     ground = np.full((10, 10), Ground.OUT_OF_FOCUS, np.uint8)
     ground[:2] = Ground.READ
     assert (
-        judged(seen(90_000, ground))[1] == "80% of the deposit is out of focus, under bubbles or could not be decoded"
+        judged(seen(90_000, ground))[1] == "80 % of the deposit is out of focus, under bubbles or could not be decoded"
     )
     ground[:3] = Ground.READ
     assert judged(seen(90_000, ground))[1] == ""

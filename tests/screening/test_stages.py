@@ -30,7 +30,7 @@ def test_without_times_there_are_no_shares(capsys: pytest.CaptureFixture[str]) -
 def test_they_are_said_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     say_stages([Outcome("a", "a.svs", SlideStatus.OK, stages={"read": 1.0, "detect": 2.0, "rank": 1.0})])
     said = capsys.readouterr().out
-    assert [line.split()[-1] for line in said.splitlines() if line.startswith(("reading", "detection"))] == [
-        "25.0%",
-        "75.0%",
+    assert [line.split()[-2:] for line in said.splitlines() if line.startswith(("reading", "detection"))] == [
+        ["25.0", "%"],
+        ["75.0", "%"],
     ]
