@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,14 +57,25 @@ def pictures(count: int, side: int = 64, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
 
 
-def kept(tmp_path: Path) -> tuple[Path, nn.Module]:
-    network = detector()
-    quantize_network(network, pictures(6), 1, tmp_path / "detection")
-    return tmp_path / "detection", network
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+    """A quantized network, made once, and what it was made from."""
+    needs("openvino", "fast")
+    needs("nncf", "int8")
+    network, home = detector(), tmp_path_factory.mktemp("made") / "detection"
+    quantize_network(network, pictures(6), 1, home)
+    return home, network
 
 
-def test_it_gives_nearly_what_the_float_network_gives(tmp_path: Path) -> None:
-    home, network = kept(tmp_path)
+@pytest.fixture
+def kept(made: tuple[Path, nn.Module], tmp_path: Path) -> tuple[Path, nn.Module]:
+    """The same in a folder of the test's own."""
+    home, network = made
+    return Path(shutil.copytree(home, tmp_path / "detection")), network
+
+
+def test_it_gives_nearly_what_the_float_network_gives(kept: tuple[Path, nn.Module]) -> None:
+    home, network = kept
     image = pictures(1, seed=1).astype(np.float32) / 255
     found, wanted = load_int8(home, network, SHAPE)(image), network(torch.from_numpy(image)).numpy()
     assert 'element_type="i8"' in (home / "network.xml").read_text(), "weights are 8-bit"
@@ -72,8 +84,10 @@ def test_it_gives_nearly_what_the_float_network_gives(tmp_path: Path) -> None:
     assert np.abs(found[:, 4:] - wanted[:, 4:]).max() < 0.05
 
 
-def test_what_was_made_of_the_same_stays_and_of_another_is_refused(tmp_path: Path) -> None:
-    home, network = kept(tmp_path)
+def test_what_was_made_of_the_same_stays_and_of_another_is_refused(
+    kept: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    home, network = kept
     before = (home / "network.json").stat().st_mtime_ns
     facts = quantize_network(network, pictures(6), 1, home)
     assert (facts.pictures, (home / "network.json").stat().st_mtime_ns) == (6, before)
@@ -84,8 +98,10 @@ def test_what_was_made_of_the_same_stays_and_of_another_is_refused(tmp_path: Pat
         quantize_network(network, pictures(1), 8, tmp_path / "more")
 
 
-def test_what_is_no_longer_what_was_judged_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, network = kept(tmp_path)
+def test_what_is_no_longer_what_was_judged_is_refused(
+    kept: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, network = kept
     with pytest.raises(ConfigError, match=r"holds no int8 network: quantize again"):
         load_int8(tmp_path, network, SHAPE)
     with pytest.raises(ConfigError, match="made from another network or other weights"):

@@ -65,7 +65,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Quantized:
     needs("openvino", "fast")
     needs("nncf", "int8")
     home = tmp_path_factory.mktemp("int8")
-    design = CohortDesign(classes=("NILM", "HSIL") * 4, diameter_mm=0.3, seed=5, all_test=True)
+    design = CohortDesign(classes=("NILM", "HSIL") * 4, diameter_mm=0.2, seed=5, all_test=True)
     manifest = make_slides(home / "cohort", design)
     rows = [f"{record.slide_id},{record.slide_class}" for record in read_manifest(manifest)]
     (home / "cohort" / "labels.csv").write_text("\n".join(["slide_id,label", *rows]) + "\n", encoding="utf-8")
@@ -161,9 +161,11 @@ def test_bfloat16_is_scored_and_not_called_without_a_threshold_of_its_own(quanti
 
 
 def test_what_loses_too_much_is_refused_and_no_operating_point_is_left(quantized: Quantized, tmp_path: Path) -> None:
+    """What was quantized and screened already is judged once more."""
     shutil.copytree(quantized.out, tmp_path / "out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STRIDE_MONAI_CACHE", quantized.environment["STRIDE_MONAI_CACHE"])
+        for name in ("_screen", "_quantize"):
+            patch.setattr(f"stride_monai.cli.quantize.{name}", lambda *_: None)
         done = quantize(quantized.cohort, tmp_path / "out", allowed=-1)
     assert isinstance(done.exception, ConfigError)
     assert "int8 is refused" in str(done.exception)
