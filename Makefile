@@ -15,7 +15,7 @@ VENV_APP ?= .venv-app
 APP_DONE := $(VENV_APP)/.installed
 APP_PORT ?= 8000
 
-.PHONY: demo app test lint weights clean
+.PHONY: demo app test lint test-most test-runtimes test-page weights clean
 
 $(DONE): setup.cfg setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,10 +46,18 @@ lint: $(DONE)
 
 test: $(DONE)
 	$(MAKE) --jobs 2 --output-sync lint $(APP_DONE)
+	$(MAKE) test-most
+	$(MAKE) --jobs 2 --output-sync test-runtimes test-page
+
+test-most: $(DONE)
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/runtimes --ignore tests/review/test_page.py
-	# Apart from the others: a worker that had loaded OpenVINO ended at a later test; the browser wants a core.
-	$(BIN)/pytest -q tests/runtimes
-	$(BIN)/pytest -q tests/review/test_page.py
+
+# Apart from the others: a worker that had loaded OpenVINO ended at a later test; the browser wants a core.
+test-runtimes: $(DONE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/runtimes
+
+test-page: $(DONE)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/review/test_page.py
 
 weights: $(DONE)
 	$(BIN)/python benchmarks/train_weights.py

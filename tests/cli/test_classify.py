@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -143,8 +142,7 @@ def test_points_on_a_phantom_slide_with_shipped_weights_and_words(tmp_path: Path
     cells = read_cells(tmp_path / "cohort" / "cells.csv")[:40]
     lines = [f"cohort/slides/{slide.name},{c.box.center[0]:.2f},{c.box.center[1]:.2f},{c.cell_class}" for c in cells]
     (tmp_path / "points.csv").write_text("\n".join(["path,x,y,label", *lines]) + "\n")
-    command = [sys.executable, "-m", "stride_monai", "classify", "points.csv", "--out", "out", "--descriptions"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = classify("points.csv", "--out", "out", "--descriptions", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "described by text_align (as asked for)" in done.stdout
     assert "Research use only" in done.stdout

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from findings_samples import make_findings
 from toy_bundles import findings_in, make_classifier, screened, screening_home
@@ -255,9 +256,11 @@ def test_the_file_names_the_classifier_where_nothing_else_does(chosen: tuple[Pat
 def test_the_command_says_what_decided(chosen: tuple[Path, Path, Findings], tmp_path: Path) -> None:
     home, file, _ = chosen
     words = ("--bundles", home, "--profile", "paper", "--mpp", "0.5", "--device", "cpu", "--writers", "findings")
-    said = run("screen", home / "one.png", "--out", tmp_path / "out", "--operating-point", file, *words)
+    arguments = ["screen", home / "one.png", "--out", tmp_path / "out", "--operating-point", file, *words]
+    done = processes.run("stride_monai", arguments)
+    assert done.returncode == 0, done.stderr
     assert findings_in(tmp_path / "out", "one").call == "positive"
-    assert "calls by operating point my op.json" in said
+    assert "calls by operating point my op.json" in done.stdout
     index = json.loads((tmp_path / "out" / "run.json").read_text())
     assert index["run"]["operating_point"].startswith("operating point my op.json")
     assert index["slides"][0]["screened_at"] >= index["run"]["started"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 from detection_toys import DarkSpots
@@ -434,9 +435,9 @@ def test_the_command_line_names_the_weights_and_the_run_keeps_their_paths(
 ) -> None:
     call = ["screen", str(home / "one.png"), "--mpp", "0.5", "--bundles", str(home), "--profile", "paper"]
     call += [word for name, file in mine.items() for word in ("--weights", f"{name}={file}")]
-    done = CliRunner().invoke(app, [*call, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    said = " ".join(done.output.split())
+    ran = processes.run("stride_monai", [*call, "--out", tmp_path / "out"])
+    assert ran.returncode == 0, ran.stderr
+    said = " ".join(ran.stdout.split())
     for name, file in mine.items():
         assert f"weights {sha256_of(file)[:12]} (model.pt, given)" in said, name
     run = json.loads((tmp_path / "out" / "run.json").read_text())["run"]
