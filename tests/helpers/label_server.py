@@ -49,7 +49,7 @@ def serving(studies: Path, log: Path, *conf: str, app: Path = APP) -> Iterator[h
             yield client
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(WAIT)
 
 
 def _wait(process: subprocess.Popen[bytes], client: httpx.Client, log: Path) -> None:

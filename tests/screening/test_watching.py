@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -95,7 +96,8 @@ def test_a_slide_that_is_being_copied_is_left_alone_until_it_is_whole(tmp_path: 
 
     copying = threading.Thread(target=copy)
     copying.start()
-    (ended,) = watch(tmp_path, lambda ended: bool(ended))
+    # What copies may be held up: it is left alone for far longer than its pauses are.
+    (ended,) = watch(tmp_path, lambda ended: bool(ended), replace(QUICK, settle=3.0))
     copying.join()
     assert grown.is_set()
     assert ended.status == "ok"
