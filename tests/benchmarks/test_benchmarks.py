@@ -136,7 +136,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         {"JUDGED": (2, 2), "BATCH": 2},
     ),
     "engine": (
-        "--work {tmp} --gigapixels 0.01 --rounds 1 --region 64 --scaling --sizes 0.01 --boxes 200 "
+        "--work {tmp} --gigapixels 0.003 --rounds 1 --region 64 --scaling --sizes 0.003 --boxes 200 "
         "--runtimes torch --slides 2",
         {"BAG_SIZES": (4, 8), "RUNTIMES": ("torch",), "WARM_UP": 0},
     ),

@@ -23,6 +23,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.parent.parent.name for path in (ROOT / "bundles").glob("*/configs/metadata.json"))
+SAME_NETWORK = {"coloradv": "swift_mil"}  # another training of it
+OF_EACH_NETWORK = pytest.mark.parametrize("root", [name for name in NAMES if name not in SAME_NETWORK], indirect=True)
 SCHEMA = Path(__file__).parent / "schema" / "meta_schema_20240725.json"
 SEES_TRACKER = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
 CONFIGS = ("train", "evaluate", "inference", "multi_gpu_train", "tiny")
@@ -42,7 +44,6 @@ EXPORT_SHAPE = {
     "detection": [1, 3, 128, 128],
     "cell_cls": [1, 3, 64, 64],
     "swift_mil": [1, 4, 3, 64, 64],
-    "coloradv": [1, 4, 3, 64, 64],
     "text_align": [1, 1984],
 }
 EPOCHS = "train#trainer#max_epochs"  # the key that the model zoo sets; fewer epochs than the interval of validation
@@ -138,6 +139,22 @@ def test_metadata_meets_the_schema(root: Path, tmp_path: Path) -> None:
         monai.bundle.verify_metadata(meta_file=str(broken), filepath=str(SCHEMA))
 
 
+@pytest.mark.parametrize(("name", "other"), SAME_NETWORK.items())
+def test_what_is_another_training_runs_as_the_other_does(name: str, other: str) -> None:
+    """So that one export speaks for both."""
+    one, two = (ROOT / "bundles" / bundle / "configs" for bundle in (name, other))
+    assert (one / "inference.json").read_bytes() == (two / "inference.json").read_bytes()
+    tiny, others = (json.loads((folder / "tiny.json").read_text()) for folder in (one, two))
+    assert {key for key in tiny | others if tiny.get(key) != others.get(key)} <= {
+        "iterations",
+        "learning_rate",
+        "init_weights",
+    }
+    formats = [json.loads((folder / "metadata.json").read_text())["network_data_format"] for folder in (one, two)]
+    assert formats[0] == formats[1]
+
+
+@OF_EACH_NETWORK
 def test_network_takes_and_gives_what_the_metadata_says(root: Path) -> None:
     shape = EXPORT_SHAPE[root.name]
     monai.bundle.verify_net_in_out(
@@ -191,6 +208,7 @@ def inputs_of(name: str) -> list[torch.Tensor]:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+@OF_EACH_NETWORK
 @pytest.mark.parametrize("use_trace", [False, True], ids=["script", "trace"])
 def test_exports_to_torchscript(
     root: Path, use_trace: bool, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path
@@ -214,6 +232,7 @@ def _reason(error: BaseException) -> str:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+@OF_EACH_NETWORK
 def test_an_exported_network_runs_in_inference(
     root: Path, cohort: Path, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -225,7 +244,7 @@ def test_an_exported_network_runs_in_inference(
     common = {"bundle_root": str(root), "dataset_dir": str(folder), **REDUCED[root.name]["inference"]}
     common |= {"logging_file": False, "config_file": arguments["config_file"], "weights": arguments["ckpt_file"]}
     program: dict[str, Any] = {"network_def": f"$torch.jit.load({export!r})"}
-    if root.name not in {"swift_mil", "coloradv"}:
+    if root.name != "swift_mil":
         program["load_weights#_disabled_"] = True
     if root.name not in {"detection", "cell_cls"}:
         with pytest.raises(Exception) as raised:  # noqa: PT011 (MONAI wraps it)
@@ -242,6 +261,7 @@ def test_an_exported_network_runs_in_inference(
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+@OF_EACH_NETWORK
 def test_exports_to_onnx_for_any_batch(
     root: Path, exported: tuple[torch.nn.Module, dict[str, Any]], tmp_path: Path
 ) -> None:
