@@ -45,9 +45,8 @@ lint: $(DONE)
 	$(BIN)/lint-imports
 
 test: $(DONE)
-	$(MAKE) --jobs 2 --output-sync lint $(APP_DONE)
+	$(MAKE) --jobs 2 --output-sync lint $(APP_DONE) test-runtimes test-page
 	$(MAKE) test-most
-	$(MAKE) --jobs 2 --output-sync test-runtimes test-page
 
 test-most: $(DONE)
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/runtimes --ignore tests/review/test_page.py
