@@ -349,7 +349,7 @@ def test_the_studies_of_swift_and_coloradv(script: Script, tmp_path: Path, monke
     monkeypatch.setitem(ablation.FROZEN, "val_interval", 1)
     monkeypatch.setitem(ablation.CELL_CLS, "cells_per_epoch", 32)
     monkeypatch.setitem(ablation.ENCODERS, "few labels", ablation.Encoder(options={"max_epochs": 1}))
-    monkeypatch.setattr(ablation, "DESIGN", replace(ablation.DESIGN, classes=40, test_fraction=0.5))
+    monkeypatch.setattr(ablation, "DESIGN", replace(ablation.DESIGN, classes=24, test_fraction=0.5, diameter_mm=0.4))
     monkeypatch.setattr(ablation, "BAGS", replace(ablation.BAGS, top_k=8))
     monkeypatch.setitem(ablation.SWIFT, "top_k", 8)
     monkeypatch.setitem(ablation.NETWORK, "depths", [1, 1, 1, 1])
