@@ -1,14 +1,15 @@
-"""Whether averages of weights steady the cell classifier on real cells: within a training, and over several.
+"""Recipes of the cell classifier on real cells, and whether averages of weights steady it: in a training, over several.
 
-    python benchmarks/cell_averages.py weights-work [--recipe "as shipped" --seed 0 --seed 1] [--data ../shared/data]
+    python benchmarks/cell_averages.py weights-work [--recipe "with organisms" --seed 0 --seed 1] [--data DATA]
 
 Step 3 of `train_weights.py` (whose work folder this is, with the cells of `mined`) for each seed of a recipe, all from
 the same weights (ImageNet's, and one new last layer). A seed chooses the cells that are drawn and how they are stained.
-Each training is judged as it ends (`last weights`) and by the moving average of its weights; both kinds again as the
-mean of the weights of n trainings (every choice of n among the seeds, so rows of one recipe are not independent), and
-as the mean of the probabilities of all, which costs as many networks and says what a mean of weights could reach. The
-mean of the probabilities of the eight views of a crop (quarter turns, mirrors) says how much a network still depends on
-how a cell lies; it costs eight times as much.
+Each training is judged as it ends (`last weights`), by the moving average of its weights, and with its row of NILM
+fitted anew on frozen features with organisms among the cells (`cell_recipe.py`); each kind again as the mean of the
+weights of n trainings (every choice of n among the seeds, so rows of one recipe are not independent), and as the mean
+of the probabilities of all, which costs as many networks and says what a mean of weights could reach. The mean of the
+probabilities of the eight views of a crop (quarter turns, mirrors) says how much a network still depends on how a cell
+lies; it costs eight times as much. A second table says which organisms are taken for lesions.
 
 Judged on crops, which teach nothing, by the network's own head: `encoder_probe.py` says how. What is chosen by this
 table was chosen on the crops.
@@ -23,19 +24,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from encoder_probe import crops, questions
+from cell_recipe import ENCODER, cell_start, fit, mean_weights
+from encoder_probe import CLASSES, crops, questions
 from record import Record, make_parser
 from torch import Tensor
 from train_weights import train
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE
-from stride_monai.files import replacing
 from stride_monai.metrics.slide import auc
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.weights import load_into, load_weights
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-ENCODER = "tf_efficientnet_lite0"
 CROP_PX = 128
 FROZEN = 3  # blocks, of EARLY in train_weights.py
 AVERAGED = 50  # steps over which the moving average looks back, about
@@ -49,46 +49,25 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "as shipped": Recipe("200 iterations"),
+    "with organisms": Recipe("step 3 as it stands"),
+    "without organisms": Recipe(
+        "no slides with organisms, as the weights of 0.3.0 were trained",
+        {"shares": {"cric": 0.25, "lbc": 0.25, "infected": 0.0}},
+    ),
 }
 Row = tuple[str, list[tuple[float, float]]]
-KINDS = {"last weights": "model.pt", "moving average": "teacher.pt"}
-
-
-def mean_weights(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The uniform mean of networks trained from the same weights, a "model soup" (https://arxiv.org/abs/2203.05482).
-
-    Sums are taken in double precision. Counters have to agree: with frozen batch normalisation none has moved.
-    """
-    for name, first in states[0].items():
-        if not first.is_floating_point() and not all(torch.equal(state[name], first) for state in states):
-            raise ValueError(f"{name} differs, and of counters there is no mean")
-    return {
-        name: torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
-        for name, first in states[0].items()
-    }
-
-
-def cell_start(work: Path) -> Path:
-    """What every training begins with: ImageNet's encoder, and one and the same new last layer, without which means of
-    weights would be of unlike networks."""
-    file = work / "averages" / "start.pt"
-    if not file.exists():
-        torch.manual_seed(0)
-        network = CellClassifier(ENCODER, pretrained="imagenet")
-        with replacing(file) as temporary:
-            torch.save(network.state_dict(), temporary)
-    return file
+KINDS = {"last weights": "model.pt", "moving average": "teacher.pt", "row of NILM fitted": "fitted.pt"}
 
 
 def members(work: Path, name: str, seeds: Sequence[int]) -> list[Path]:
-    """A folder with both kinds of weights for each seed."""
+    """A folder with every kind of weights for each seed."""
     recipe, found = RECIPES[name], []
     for seed in seeds:
         out = work / "averages" / f"{name.replace(' ', '_')}-{seed}"
-        data = {"dataset_dir": work / "mined", "start_from": cell_start(work), "seed": seed}
+        data = {"dataset_dir": work / "mined", "start_from": cell_start(work / "averages" / "start.pt"), "seed": seed}
         options = {"ema_decay": 1 - 1 / AVERAGED, **data, **recipe.options}
-        found.append(train("cell_cls", "cells", out, ("teacher",), **options).parent)
+        trained = train("cell_cls", "cells", out, ("teacher",), **options)
+        found.append(fit(work / "joined", trained, out / "fitted.pt").parent)
     return found
 
 
@@ -128,6 +107,15 @@ def judged(found: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return first, second
 
 
+def by_organism(found: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """AUC of all lesions against each organism."""
+    groups, score = np.array(list(CLASSES.values()))[labels], 1 - found[:, CELL_CLASSES.index(NEGATIVE)]
+    lesion = groups != "organism"
+    names = [name for name, group in CLASSES.items() if group == "organism"]
+    asked = {name: lesion | (labels == list(CLASSES).index(name)) for name in names}
+    return {name: auc(score[those], lesion[those]) for name, those in asked.items()}
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean, and least and largest of several."""
     mean = f"{np.mean(values):.3f}"
@@ -146,6 +134,8 @@ def rows(folders: Sequence[Path], file: str, seen: Sequence[Tensor], labels: np.
         found.append((f"weights of {count}", figures))
     if len(each) > 1:
         found.append((f"probabilities of {len(each)}", [judged(np.mean(each, axis=0), labels)]))
+    if len(seen) == 1:
+        return found
     for what, some in zip(("", f"weights of {len(states)}, "), (means[0], means[-1])[: len(means)], strict=False):
         views = [np.mean([probabilities(state, view) for view in seen], axis=0) for state in some]
         found.append((f"{what}probabilities of {len(seen)} views", [judged(view, labels) for view in views]))
@@ -157,21 +147,30 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="work folder of train_weights.py")
     parser.add_argument("--recipe", choices=list(RECIPES), action="append", help="several; by default all")
     parser.add_argument("--seed", type=int, action="append", help="several; by default 0 to 3")
+    parser.add_argument("--views", type=int, default=8, choices=(1, 8), help="1 leaves out the views of a crop")
     parser.add_argument("--data", type=Path, default=DATA)
     arguments = parser.parse_args()
-    seeds = arguments.seed or [0, 1, 2, 3]
+    seeds, work = arguments.seed or [0, 1, 2, 3], arguments.work.absolute()
     cells = crops(arguments.data / "crops", CROP_PX)
-    seen = [early(cell_start(arguments.work.absolute()), view) for view in dihedral(cells.images)]
+    seen = [
+        early(cell_start(work / "averages" / "start.pt"), view) for view in dihedral(cells.images)[: arguments.views]
+    ]
     figures = Record("cell_averages", "Averages of weights of the cell classifier, on real cells")
     caption = "By the network's own head: mean over the choices, least and largest."
     table = figures.table(
         "recipe", "of each training", "mean of", "choices", "lesion/organism", "low/high", caption=caption
     )
+    organisms = [name for name, group in CLASSES.items() if group == "organism"]
+    caption = "AUC of all lesions against each organism, of one training: mean over the seeds, least and largest."
+    single = figures.table("recipe", "of each training", *organisms, caption=caption)
     for name in arguments.recipe or list(RECIPES):
-        folders = members(arguments.work.absolute(), name, seeds)
+        folders = members(work, name, seeds)
         for kind, file in KINDS.items():
             for what, values in rows(folders, file, seen, cells.labels):
                 table.row(name, kind, what, len(values), *map(spread, zip(*values, strict=True)))
+            each = [probabilities(load_weights(folder / file)[0], seen[0]) for folder in folders]
+            apart = [by_organism(one, cells.labels) for one in each]
+            single.row(name, kind, *(spread([one[organism] for one in apart]) for organism in organisms))
     figures.say("; ".join(f"{name}: {RECIPES[name].says}" for name in arguments.recipe or list(RECIPES)) + ".")
     figures.write(seeds)
 

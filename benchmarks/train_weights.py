@@ -9,16 +9,18 @@ DATA holds two data sets as `docs/public-data.md` says they are downloaded: `cri
 
 Every step is a command that a user could type, and is skipped when its result is there:
 
-1. Render three cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
-   `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `slides`: larger
-   deposits, for the slide head; a third of them is held out.
+1. Render four cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
+   `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `infected`:
+   negative ones with many organisms, for it as well. `slides`: larger deposits, for the slide head; a third of them is
+   held out.
 2. Train the two detectors: the YOLO of the paper (which needs the extra yolo) on `tiles`; the one that needs none from
    ImageNet's weights on `dense`, then on with CRIC among it. What the YOLO ranks highest on the negative slides of
    `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will meet in bags,
    so these boxes join the labelled cells.
 3. Train the cell classifier on them and on the labelled nuclei of CRIC, from ImageNet's weights and for a short time:
    longer trainings become better on synthetic cells and worse on real ones (`--left-out` judges this step on CRIC, each
-   field by a classifier that has not seen it).
+   field by one such training that has not seen it). Three trainings start from the same weights; the mean of theirs,
+   its row of NILM fitted anew, is what ships (`cell_recipe.py`).
 4. Extract bags from `slides` with the default detector and train the slide head on them, with the encoder held. End to
    end (SWIFT) is left out: it forgot real cells and was no better on synthetic slides (`--end-to-end` repeats that; the
    fields of `lbc` train cells only there, since the look of a field gives its laboratory and so its class away).
@@ -42,6 +44,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from cell_recipe import cell_start, fit, mean_of
 from record import Record, make_parser
 
 import stride_monai
@@ -105,7 +108,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "anchor_weight": 2.0,
         "augmentation": "domain",
         "balance": 0.7,
-        "shares": {"cric": 0.25, "lbc": 0.25},
+        "shares": {"cric": 0.25, "lbc": 0.2, "infected": 0.12},
         "batch_size": 64,
         "cells_per_epoch": 12800,
         "max_epochs": 1,
@@ -140,6 +143,9 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "text_align": {"max_epochs": 12, "balance": 0.5, "cells_per_epoch": 6400, "shares": {"pairs": 0.4}},
 }
+SEEDS = (0, 1, 2)  # of the trainings of the cell classifier
+ORGANISMS = {"herpes": 80.0, "trichomonas": 60.0, "clue_cell": 40.0, "actinomyces": 20.0, "candida": 30.0}
+"""Per mm2 of `infected`."""
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
 DEFAULT = "fcos"  # whose bags the slide head is trained on
@@ -314,7 +320,7 @@ def train(name: str, step: str, folder: Path, overlays: tuple[str, ...] = (), **
     if not checkpoint.exists():
         last = folder / "last.pt"
         resume = {"resume": last} if last.exists() else {}
-        bundle(name, "train", "tiny", *overlays, output_dir=folder, **resume, **SETTINGS[step], **more)
+        bundle(name, "train", "tiny", *overlays, output_dir=folder, **resume, **{**SETTINGS[step], **more})
     return checkpoint
 
 
@@ -338,6 +344,14 @@ def bag_size() -> int:
     return size
 
 
+def train_cells(work: Path, joined: Path, cells: Path) -> Path:
+    """The mean of some trainings, its row of NILM fitted."""
+    out = work / "cells"
+    start = {"start_from": cell_start(out / "start.pt"), "dataset_dir": cells}
+    members = [train("cell_cls", "cells", work / f"cells-{seed}", seed=seed, **start) for seed in SEEDS]
+    return fit(joined, mean_of(members, out / "model.pt"), out / "fitted.pt")
+
+
 def extract_bags(work: Path, cohort: Path, detector: str, splits: tuple[str, ...], name: str = "") -> Path:
     folder, top_k = work / f"bags-{name or detector}", bag_size()
     for split in splits:
@@ -349,7 +363,7 @@ def extract_bags(work: Path, cohort: Path, detector: str, splits: tuple[str, ...
 def train_slides(work: Path, slides: Path) -> None:
     """The head on bags of the default detector; the threshold of each detector."""
     bags = extract_bags(work, slides, DEFAULT, ("train", "validation"))
-    start = {"init_weights": work / "cells" / "model.pt", "dataset_dir": slides, "bag_dir": bags}
+    start = {"init_weights": work / "cells" / "fitted.pt", "dataset_dir": slides, "bag_dir": bags}
     head = train("swift_mil", "slide_head", work / "slide_head", ("two_stage",), **start)
     others = extract_bags(work, slides, MINER, ("validation",))
     out = work / f"slide_head-{MINER}"
@@ -386,18 +400,21 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
 
 def make(work: Path, real: Path, seed: int, size: Size) -> None:
     """Every step whose result is not there yet."""
-    tiles, dense, slides = (work / name for name in ("tiles", "dense", "slides"))
+    tiles, dense, infected, slides = (work / name for name in ("tiles", "dense", "infected", "slides"))
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
     every_laboratory = tuple(name for site in SITES for name in (ANY, site))
     render(tiles, labels * size.deposits, lesions=12, mpp=0.5, centres=every_laboratory, **small)
     render(dense, labels * size.deposits, lesions=30, centres=every_laboratory, **small)
+    crowd = {"crowd_per_mm2": ORGANISMS, "name": "infected", "seed": seed + 2, "max_negatives": 300}
+    render(infected, ["NILM"] * 2 * size.deposits, centres=every_laboratory, **(small | crowd))
     labels = ["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
     render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
     cric, fields = import_real(work, real)
     train_detectors(work, tiles, dense, cric)
-    cells = mine_negatives(join([dense, cric, fields], work / "joined"), work / "mined")
-    ship("cell_cls", train("cell_cls", "cells", work / "cells", dataset_dir=cells))
+    joined = join([dense, infected, cric, fields], work / "joined")
+    cells = mine_negatives(joined, work / "mined")
+    ship("cell_cls", train_cells(work, joined, cells))
     train_slides(work, slides)
     train_words(work, cells, size.pairs)
 
@@ -415,7 +432,17 @@ def rehearse(work: Path, words: Sequence[str]) -> None:
     subprocess.run([sys.executable, Path(__file__).resolve(), *words], check=True, cwd=home, env=surroundings)
 
 
-def left_out(work: Path, cells: Path, folds: int = 5) -> None:
+def without(cohort: Path, held: set[str], out: Path) -> Path:
+    """The cohort without some slides."""
+    if not (out / "manifest.csv").exists():
+        write_cells(out / "cells.csv", [cell for cell in read_cells(cohort / "cells.csv") if cell.slide_id not in held])
+        write_manifest(
+            out / "manifest.csv", [r for r in read_manifest(cohort / "manifest.csv") if r.slide_id not in held]
+        )
+    return out
+
+
+def left_out(work: Path, joined: Path, cells: Path, folds: int = 5) -> None:
     """Each field of CRIC judged by a cell classifier that has seen the others: step 3 again for each fold."""
     records, marked = read_manifest(cells / "manifest.csv"), read_cells(cells / "cells.csv")
     fields = [record for record in records if record.source == "cric"]
@@ -425,10 +452,9 @@ def left_out(work: Path, cells: Path, folds: int = 5) -> None:
     for fold in range(folds):
         held = {field.slide_id for field in fields[fold::folds]}
         folder, mine = work / f"left_out-{fold}", [cell for cell in marked if cell.slide_id in held]
-        if not (folder / "cells" / "manifest.csv").exists():
-            write_cells(folder / "cells" / "cells.csv", [cell for cell in marked if cell.slide_id not in held])
-            write_manifest(folder / "cells" / "manifest.csv", [r for r in records if r.slide_id not in held])
-        found = lesion_scores(train("cell_cls", "cells", folder, dataset_dir=folder / "cells"), mine, fields)
+        seen, known = (without(of, held, folder / name) for of, name in ((cells, "cells"), (joined, "joined")))
+        trained = train("cell_cls", "cells", folder, dataset_dir=seen)
+        found = lesion_scores(fit(known, trained, folder / "fitted.pt"), mine, fields)
         positive = {cell_key(cell): cell.cell_class != "NILM" for cell in mine}
         if len(set(positive.values())) == 2:
             each.append(f"{auc(*(np.array([part[key] for key in found]) for part in (found, positive))):.3f}")
@@ -492,7 +518,7 @@ def main() -> None:
         for step, options in REHEARSED.items():
             SETTINGS[step] |= options
     if arguments.left_out:
-        left_out(work, work / "mined")
+        left_out(work, work / "joined", work / "mined")
         return
     if arguments.end_to_end:
         train_end_to_end(work, *(work / name for name in ("slides", "lbc", "mined")))

@@ -39,7 +39,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
-ALONE = ("cell_averages", "cric_left_out", "encoder_probe", "review_page")
+ALONE = ("cell_averages", "cell_recipe", "cric_left_out", "encoder_probe", "review_page")
 BY_HAND = (
     "int8",
     "int8_variants",
@@ -217,12 +217,16 @@ def test_cell_averages(script: Script, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_batches_tracked differs"):
         module.mean_weights([states[0], {**states[1], "num_batches_tracked": torch.tensor(7)}])
     options = {"train": no_training, "cell_start": lambda _: start, "CROP_PX": 32}
-    words = ("--data", tmp_path, "--recipe", "as shipped", *(w for seed in range(3) for w in ("--seed", seed)))
+    words = ("--data", tmp_path, "--recipe", "with organisms", *(w for seed in range(3) for w in ("--seed", seed)))
     said = script("cell_averages", tmp_path, *words, **options)
     assert asked == [(0, start), (1, start), (2, start)]
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if "as shipped |" in line
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in said.splitlines()
+        if "with organisms |" in line
     ]
+    assert [row[1] for row in rows if len(row) == 7] == list(module.KINDS), "organism by organism"
+    rows = [row for row in rows if len(row) == 6]
     of_last = [row[2:] for row in rows if row[1] == "last weights"]
     assert [row[:2] for row in of_last] == [
         ["nothing", "3"],
@@ -234,6 +238,28 @@ def test_cell_averages(script: Script, tmp_path: Path) -> None:
     ]
     assert [row[2:] for row in rows if row[1] == "moving average"] == of_last  # here both kinds are alike
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}-0\.\d{3}\)", of_last[0][2])
+
+
+def test_a_fitted_row_of_nilm_leaves_the_order_of_lesions(script: Script, tmp_path: Path) -> None:
+    """Organisms, which the trained row does not know, become NILM, and no lesion changes its place among lesions."""
+    module = importlib.import_module("cell_recipe")
+    torch.manual_seed(0)
+    seen, labels = torch.randn(600, 8, dtype=torch.float64) + 3.0, torch.arange(600) % 5
+    seen[:, :5] += 2.0 * nn.functional.one_hot(labels, 5)
+    organisms = labels == 0
+    seen[organisms, 6] += 4.0
+    head = nn.Linear(8, 5)
+    weights = torch.full((600,), 1 / 600, dtype=torch.float64)
+    made = module.fitted(head, seen, labels, weights)
+    before, after = (layer(seen.float()) for layer in (head, made))
+    assert torch.equal(after[:, 1:], before[:, 1:])
+    assert torch.equal(head.weight[1:], made.weight[1:])
+    called = [(logits.argmax(1) == 0)[organisms].float().mean() for logits in (before, after)]
+    assert called[0] < 0.5 < 0.9 < called[1]
+    made.double()
+    loss = weights @ nn.functional.cross_entropy(made(seen), labels, reduction="none")
+    (of_bias,) = torch.autograd.grad(loss, made.bias)
+    assert abs(float(of_bias[0])) < 1e-4, "nothing is to be gained any more"
 
 
 @pytest.mark.slow
