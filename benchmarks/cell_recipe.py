@@ -84,6 +84,14 @@ def features(network: CellClassifier, items: Sequence[dict[str, Any]]) -> Tensor
     return torch.cat(parts)
 
 
+@torch.no_grad()
+def as_shipped(encoder: torch.nn.Module) -> None:
+    """Rounds weights to the 16 bits in which they ship, so that a fit sees the features that will be seen."""
+    for value in encoder.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(value.half())
+
+
 def fitted(head: torch.nn.Linear, seen: Tensor, labels: Tensor, weights: Tensor) -> torch.nn.Linear:
     """The layer with the row of NILM that has the least cross-entropy plus penalty, a convex problem.
 
@@ -126,6 +134,7 @@ def fit(cohort: Path, weights: Path, out: Path) -> Path:
     if not out.exists():
         network = CellClassifier(ENCODER).eval()
         load_into(network, weights)
+        as_shipped(network.encoder)
         items = cell_crops(cohort, "train", random_negatives=0)
         labels = torch.tensor([item["label"] for item in items])
         shares = draw_weights(items, BALANCE, SHARES)

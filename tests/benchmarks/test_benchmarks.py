@@ -260,6 +260,8 @@ def test_a_fitted_row_of_nilm_leaves_the_order_of_lesions(script: Script, tmp_pa
     loss = weights @ nn.functional.cross_entropy(made(seen), labels, reduction="none")
     (of_bias,) = torch.autograd.grad(loss, made.bias)
     assert abs(float(of_bias[0])) < 1e-4, "nothing is to be gained any more"
+    module.as_shipped(made)
+    assert torch.equal(made.weight, made.weight.half().double())
 
 
 @pytest.mark.slow
