@@ -16,6 +16,7 @@ from stride_monai.errors import OutputError, SlideError, StrideError
 from stride_monai.review.library import UnknownSlideError
 from stride_monai.review.protection import SAFE_HEADERS
 from stride_monai.review.pyramid import TileOutsideError
+from stride_monai.review.reviewing import UnknownCellError
 from stride_monai.run_index import without_folders
 
 __all__ = ["answer_errors"]
@@ -23,6 +24,7 @@ __all__ = ["answer_errors"]
 _log = logging.getLogger(__name__)
 _STATUS: tuple[tuple[type[StrideError], int], ...] = (
     (UnknownSlideError, 404),
+    (UnknownCellError, 404),
     (TileOutsideError, 404),
     (ConflictError, 409),
     (AccessError, 403),

@@ -24,10 +24,14 @@ from stride_monai.review.pyramid import Pyramid
 from stride_monai.review.shown import Viewer, cell_shown, cells_shown, disagreements_shown, model_shown, slide_shown
 from stride_monai.units import Box
 
-__all__ = ["Policy", "Review"]
+__all__ = ["Policy", "Review", "UnknownCellError"]
 
 _OF_A_READ = {Kind.LABEL, Kind.DESCRIPTIONS}
 _LEASE_MINUTES = 30.0
+
+
+class UnknownCellError(StrideError):
+    """No cell of this id was ever on the slide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +128,17 @@ class Review:
         }
 
     def box_of(self, slide_id: str, cell_id: str) -> Box | None:
-        """Where a cell lies; None where there is no such cell."""
+        """Where a cell lies, or where it was proposed; None where a reader drew it and it was removed since.
+
+        Raises:
+            UnknownCellError: there never was such a cell.
+        """
         self._findings(slide_id)
         cell = self.store.cell(slide_id, cell_id)
-        return cell.box or (cell.proposed.box if cell.proposed else None)
+        box = cell.box or (cell.proposed.box if cell.proposed else None)
+        if box is None and cell.added_by is None:
+            raise UnknownCellError(f"slide '{slide_id}' has no cell {cell_id}", "load the slide again")
+        return box
 
     def act(self, slide_id: str, viewer: Viewer, asked: dict[str, Any]) -> dict[str, Any]:
         """Keep one action of the viewer; when this returns it is on the disk.

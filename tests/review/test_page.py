@@ -196,6 +196,24 @@ def test_a_missed_cell_is_drawn_by_keyboard_moved_and_removed(
     page.wait_for_function("() => document.querySelectorAll('#gallery li').length === 13")
 
 
+def test_pictures_that_are_not_wanted_any_more_are_called_off(open_page: Callable[..., Any]) -> None:
+    """A picture of the old place of a box, asked for and not yet made, when the box is moved and then removed."""
+    page = open_page()
+    late: list[Any] = []
+    page.route("**/crops/a*", lambda route: route.continue_() if late else late.append(route))
+    press(page, "d", "Enter")
+    wait_saved(page)
+    page.locator("#gallery li").last.locator("button").click()
+    while not late:
+        page.wait_for_timeout(50)
+    press(page, "m", "ArrowLeft", "Enter")
+    wait_saved(page)
+    press(page, "Delete")
+    wait_saved(page)
+    late[0].continue_()  # what is wrong is said in the console
+    page.wait_for_timeout(500)
+
+
 def test_a_box_is_drawn_with_the_mouse_where_the_mouse_is(
     open_page: Callable[..., Any], store: AnnotationStore
 ) -> None:

@@ -85,6 +85,18 @@ def test_a_drawn_box_moves_and_goes_and_undo_brings_it_back(make_app: MakeApp) -
     assert again["cells"][0]["box"] is None
 
 
+def test_a_cell_that_was_removed_has_no_picture_and_one_that_never_was_is_not_found(make_app: MakeApp) -> None:
+    reader, name = Reader(make_app()), str(uuid.uuid4())
+    cell = added_cell_id(name)
+    crops = f"/api/slides/{ONE}/crops"
+    assert reader.http.get(f"{crops}/{cell}").status_code == 404
+    reader.act(uuid=name, kind="box_added", cell_id=cell, after=[10, 20, 50.5, 60])
+    assert reader.http.get(f"{crops}/{cell}").headers["Content-Type"] == "image/jpeg"
+    reader.act(kind="box_removed", cell_id=cell, before=[10, 20, 50.5, 60])
+    gone = reader.http.get(f"{crops}/{cell}")
+    assert (gone.status_code, gone.content) == (204, b"")
+
+
 def test_a_box_beside_the_slide_is_refused(make_app: MakeApp) -> None:
     name = str(uuid.uuid4())
     box = [5000, 5000, 5050, 5050]

@@ -87,10 +87,11 @@ export function removeBox() {
   const cell = currentCell();
   if (!cell) return;
   if (!cell.drawn_by_me) return tell("note", { key: "not_yours_to_remove" });
-  act("box_removed", cell, cell.box, null);
-  state.cells.delete(cell.id);
-  state.current = null;
-  tell("cells");
+  act("box_removed", cell, cell.box, null, () => {
+    state.cells.delete(cell.id);
+    state.current = null;
+    tell("cells"); // before it is sent: pictures of it are called off
+  });
   tell("current", {});
 }
 

@@ -30,9 +30,12 @@ function build() {
   show();
 }
 
-// The server has no picture any more of a cell that is gone: what was asked for and has not come is called off.
+// The server has no picture any more of a cell that is gone, or of where it was: what was asked for and has not come is
+// called off.
+const callOff = (picture) => picture?.removeAttribute("src");
+
 function drop(id, card) {
-  card.querySelector("img").removeAttribute("src");
+  callOff(card.querySelector("img"));
   card.remove();
   cards.delete(id);
 }
@@ -62,7 +65,10 @@ function dress(id) {
   card.classList.toggle("taken", cell.taken);
   const src = cropAddress(state.slide.slide_id, state.slide.version, cell);
   let picture = button.querySelector("img");
-  if (picture?.dataset.src !== src) picture = el("img", { "data-src": src, alt: "", loading: "lazy", decoding: "async", width: "112", height: "112" });
+  if (picture?.dataset.src !== src) {
+    callOff(picture);
+    picture = el("img", { "data-src": src, alt: "", loading: "lazy", decoding: "async", width: "112", height: "112" });
+  }
   button.replaceChildren(...[
     picture,
     el("span", { class: "rank", "aria-hidden": "true" }, cell.drawn ? "+" : String(numberOf(cell))),
