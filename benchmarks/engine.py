@@ -1,9 +1,9 @@
 """The slide engine beside its peers: one slide, the same weights, the same cores, all sides in one run.
 
     python benchmarks/engine.py [--gigapixels 0.4] [--work benchmarks/work] [--rounds 3] [--region 2048]
-    python benchmarks/engine.py --only --scaling [--sizes 0.05 0.1 0.2 0.4] [--boxes 50000]
-    python benchmarks/engine.py --only slides --gigapixels 2.42 --rounds 1 --warm-up 0 --detectors fcos yolo
-        --name engine_large
+    python benchmarks/engine.py --only --scaling [--sizes 0.05 0.1 0.2 0.4] [--boxes 50000] --name engine_scaling
+    python benchmarks/engine.py --only slides --gigapixels 2.42 --rounds 1 --warm-up 0 --detectors fcos
+        --runtimes openvino 'openvino int8' --name engine_large
     python benchmarks/engine.py --only reading --rounds 15 --name engine_reading
     python benchmarks/engine.py --only memory [--slides 30] [--detectors fcos yolo] --name engine_memory
 
@@ -100,7 +100,7 @@ def screener_of(runtime: str, path: Path, work: Path, detector: str = "auto") ->
     name, _, precision = runtime.partition(" ")
     config = ScreeningConfig(runtime=name, device="cpu", detector=detector)
     if precision:
-        home = work / f"engine-int8-{detector}-{path.stem}"
+        home = work / f"engine-int8-{detector}-{path.parents[1].name}"  # each phantom slide has the same name
         quantize(replace(config, runtime="torch"), [SlideInput(path, path.stem)], home / "networks")
         config = replace(config, precision=precision, int8_networks=home)
     return Screener(config)
@@ -444,11 +444,10 @@ def main() -> None:
 
 TITLES = {
     "engine": "The slide engine beside its peers",
-    "engine_small": "The slide engine on a small slide",
     "engine_large": "The slide engine on a large slide",
     "engine_reading": "The slide engine's reading",
     "engine_memory": "The slide engine's memory, slide after slide",
-    "engine_int8": "The slide engine in int8",
+    "engine_scaling": "The slide engine: how time grows",
 }
 PARTS: dict[str, Callable[[Record, Path, argparse.Namespace], None]] = {
     "reading": lambda figures, path, given: reading(figures, path, given.rounds),
