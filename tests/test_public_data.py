@@ -177,7 +177,7 @@ def test_weights_come_of_every_data_set_with_cells(here: Path, cohort: str) -> N
 def test_boxes_train_the_detector(here: Path) -> None:
     (words,) = commands("Train the detector")
     run(words)
-    finite(here / "out" / "detector" / "model.pt")
+    assert finite(here / "out" / "detector" / "model.pt")
 
 
 @pytest.fixture(scope="module")

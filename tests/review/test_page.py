@@ -200,6 +200,8 @@ def test_pictures_that_are_not_wanted_any_more_are_called_off(open_page: Callabl
     """A picture of the old place of a box, asked for and not yet made, when the box is moved and then removed."""
     page = open_page()
     late: list[Any] = []
+    refused: list[str] = []
+    page.on("response", lambda answer: refused.append(answer.url) if answer.status >= 400 else None)
     page.route("**/crops/a*", lambda route: route.continue_() if late else late.append(route))
     press(page, "d", "Enter")
     wait_saved(page)
@@ -210,8 +212,10 @@ def test_pictures_that_are_not_wanted_any_more_are_called_off(open_page: Callabl
     wait_saved(page)
     press(page, "Delete")
     wait_saved(page)
-    late[0].continue_()  # what is wrong is said in the console
+    late[0].continue_()
     page.wait_for_timeout(500)
+    assert not refused
+    assert page.locator("#gallery li").count() == 12
 
 
 def test_a_box_is_drawn_with_the_mouse_where_the_mouse_is(
