@@ -86,7 +86,7 @@ def quantize(
     _tell(judged)
     if judged.lost:
         raise ConfigError(
-            f"int8 is refused, it is worse than {ALLOWED:g} below float32: {'; '.join(judged.lost)}", "use fp32"
+            f"int8 is refused, it is more than {ALLOWED:g} below float32: {'; '.join(judged.lost)}", "use fp32"
         )
     point = operating_point_of(read_predictions(out / "int8"), known, target, rule, split)
     write_operating_point(out / _POINT, point)
