@@ -5,7 +5,9 @@
 The detector that ships learns from CRIC in the second of its two steps (`train_weights.py`). Here that step is taken
 again without two of the ten fields at a time, from the same first step, which has seen synthetic slides only, and with
 the same settings; the two fields are judged as `cric_recall.py` does it, and the folds are pooled. In the same table
-stand the first step itself and the shipped YOLO, neither of which has seen a field.
+stand the first step itself and the shipped YOLO, neither of which has seen a field; and, where `train_weights.py` has
+left its classifiers of left-out fields in the work folder, the same detectors with their cells re-ranked, by the
+classifier that has not seen these two fields either.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from cric_recall import DATA, Recall, recall
+from cric_recall import DATA, Recall, by_classifier, recall
 from record import Record, make_parser
 from train_weights import train_real_detector
 
@@ -24,12 +26,12 @@ from stride_monai.data.cells import read_regions, write_regions
 FOLDS = 5
 
 
-def left_out(data: Path, work: Path) -> Recall:
-    """What detectors find on the fields that they were not trained on."""
+def left_out(data: Path, work: Path) -> dict[str, Recall]:
+    """What detectors find on the fields that they were not trained on, by who ranks it."""
     joined = work / "tiles_and_cric"
     records = read_manifest(joined / "manifest.csv")
     fields = [record.slide_id for record in records if record.source == "cric"]
-    pooled = Recall(defaultdict(list), [], [])
+    pooled: dict[str, Recall] = defaultdict(lambda: Recall(defaultdict(list), [], []))
     for fold in range(FOLDS):
         held = set(fields[fold::FOLDS])
         cohort = work / f"without_fields-{fold}"
@@ -38,11 +40,18 @@ def left_out(data: Path, work: Path) -> Recall:
         regions = read_regions(joined)
         write_regions(cohort, [(name, box) for name, of in regions.items() for box in of if name not in held])
         weights = train_real_detector(work, cohort, work / f"detector_without_fields-{fold}")
-        found = recall(data, weights, detector="fcos", only=held)
-        for key, hits in found.hits.items():
-            pooled.hits[key] += hits
-        pooled.boxes += found.boxes
-        pooled.sides += found.sides
+        found = {"fcos, trained on the other fields": recall(data, weights, detector="fcos", only=held)}
+        classifier = work / f"left_out-{fold}" / "fitted.pt"
+        if classifier.exists():
+            taught = {record.slide_id for record in read_manifest(classifier.parent / "cells" / "manifest.csv")}
+            assert not taught & held, f"{classifier} has seen fields of this fold"
+            choose = by_classifier(classifier)
+            found["the same, re-ranked"] = recall(data, weights, detector="fcos", only=held, choose=choose)
+        for name, of in found.items():
+            for key, hits in of.hits.items():
+                pooled[name].hits[key] += hits
+            pooled[name].boxes += of.boxes
+            pooled[name].sides += of.sides
     return pooled
 
 
@@ -53,7 +62,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.work.absolute()
     results = {
-        "fcos, trained on the other fields": left_out(arguments.data, work),
+        **left_out(arguments.data, work),
         "fcos before its second step": recall(arguments.data, work / "detection-fcos" / "model.pt", detector="fcos"),
         "yolo": recall(arguments.data, detector="yolo"),
     }

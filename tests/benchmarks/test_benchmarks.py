@@ -25,7 +25,7 @@ from bundle_cohort import make_cohort
 from extras import needs
 from torch import nn
 
-from stride_monai.data import read_manifest
+from stride_monai.data import read_manifest, write_manifest
 from stride_monai.data.importers import ImportOptions, import_dataset, load_format
 from stride_monai.data.joining import join_cohorts
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
@@ -279,8 +279,16 @@ def test_cric_left_out(script: Script, fields: Path, cohort: Path, tmp_path: Pat
         trained.append({r.slide_id for r in read_manifest(cohort / "manifest.csv") if r.source == "cric"})
         return weights
 
+    known = read_manifest(tmp_path / "tiles_and_cric" / "manifest.csv")
+    names = [record.slide_id for record in known if record.source == "cric"]
+    for fold in range(3):
+        seen = tmp_path / f"left_out-{fold}"
+        write_manifest(seen / "cells" / "manifest.csv", [r for r in known if r.slide_id not in names[fold::3]])
+        shutil.copy(bundle_root("cell_cls") / "models" / "tiny.safetensors", seen / "fitted.pt")
+
     said = script("cric_left_out", tmp_path, "--data", fields, FOLDS=3, train_real_detector=no_training)
     assert "| lesion nuclei, top 16 | 6 |" in said
+    assert "the same, re-ranked" in said
     assert [len(names) for names in trained] == [2, 2, 2]
     assert not set.intersection(*trained)
 
