@@ -15,7 +15,7 @@ import importlib
 import io
 import json
 import logging
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from stride_monai.errors import ConfigError
-from stride_monai.files import joint_sha256, moved_folder, sha256_of, temporary_folder
+from stride_monai.errors import ConfigError, OutputError
+from stride_monai.files import joint_sha256, moved_folder, remove_leftovers, sha256_of, temporary_folder
 from stride_monai.runtimes.compiling import difference, exported, identity, noise_of
 from stride_monai.runtimes.openvino import OpenVino, without_telemetry
 from stride_monai.runtimes.protocol import Run
@@ -74,6 +74,7 @@ def quantize_network(
     Raises:
         ConfigError: there are fewer pictures than a batch, or OpenVINO or NNCF cannot take the network, or something
             else is in the folder.
+        OutputError: the folder cannot be written.
     """
     shape = (batch, *pictures.shape[1:])
     batches = [pictures[k : k + batch] for k in range(0, len(pictures) - batch + 1, batch)]
@@ -87,12 +88,7 @@ def quantize_network(
         hashlib.sha256(np.concatenate(batches).tobytes()).hexdigest(),
     )
     if home.exists():
-        known = read_int8(home)
-        if known is None or known != Int8Network(*made_of, known.sha256):
-            raise ConfigError(
-                f"{home.absolute()} holds another network, or one of other slides", "choose another --out"
-            )
-        return known
+        return _kept(home, made_of)
     runtime = OpenVino()
     nncf = imported_nncf()
     try:
@@ -108,15 +104,41 @@ def quantize_network(
         reason = " ".join(str(error).split())[:200]
         kind = type(network).__name__
         raise ConfigError(f"the network {kind} cannot be quantized ({reason})", "use --precision fp32") from error
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder(home.parent) as folder:
-        runtime.save(model, folder)
-        content = joint_sha256([sha256_of(path) for path in sorted(folder.iterdir())])
-        np.save(folder / _ANSWER, runtime.load(folder, 1)(noise_of(shape).numpy()), allow_pickle=False)
-        facts = Int8Network(*made_of, content)
-        (folder / _FACTS).write_text(json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8")
-        moved_folder(folder, home)
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(home.parent)
+        with temporary_folder(home.parent) as folder:
+            runtime.save(model, folder)
+            content = _content(folder)
+            np.save(folder / _ANSWER, runtime.load(folder, 1)(noise_of(shape).numpy()), allow_pickle=False)
+            facts = Int8Network(*made_of, content)
+            (folder / _FACTS).write_text(json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8")
+            moved_folder(folder, home)
+    except OSError as error:
+        if (home / _FACTS).exists():  # another process was first
+            return _kept(home, made_of)
+        raise OutputError(f"cannot write {home.absolute()} ({error.strerror or error})", "check the disk") from error
     return facts
+
+
+def _kept(home: Path, made_of: tuple[str, str, str, int, str]) -> Int8Network:
+    """What a folder keeps.
+
+    Raises:
+        ConfigError: it was made of something else, or is not whole.
+    """
+    known = read_int8(home)
+    if known is None or known != Int8Network(*made_of, _content(home)):
+        raise ConfigError(
+            f"{home.absolute()} holds another network, or one of other slides, or is damaged", "choose another --out"
+        )
+    return known
+
+
+def _content(home: Path) -> str:
+    """SHA-256 of a network's files."""
+    files = [path for path in sorted(home.iterdir()) if path.name not in {_FACTS, _ANSWER}]
+    return joint_sha256([sha256_of(path) for path in files] or [""])
 
 
 def read_int8(home: Path) -> Int8Network | None:
@@ -140,8 +162,7 @@ def load_int8(home: Path, network: nn.Module, shape: tuple[int, ...]) -> Run:
     facts, runtime, name = read_int8(home), OpenVino(), f"the int8 network {home.name}"
     if facts is None:
         raise ConfigError(f"{home.absolute()} holds no int8 network", _AGAIN)
-    files = [path for path in sorted(home.iterdir()) if path.name not in {_FACTS, _ANSWER}]
-    if joint_sha256([sha256_of(path) for path in files] or [""]) != facts.sha256:
+    if _content(home) != facts.sha256:
         raise ConfigError(f"{name} has changed since it was judged ({home.absolute()})", _AGAIN)
     if facts.network != identity(network, shape):
         raise ConfigError(f"{name} was made from another network or other weights than those that are used", _AGAIN)
@@ -160,8 +181,11 @@ def load_int8(home: Path, network: nn.Module, shape: tuple[int, ...]) -> Run:
 
 
 def imported_nncf() -> Any:
-    """NNCF, imported so that it reports to nobody, and silent."""
-    with without_telemetry():
+    """NNCF, imported so that it reports to nobody, and silent.
+
+    What it imports of torch says on a machine with CUDA's compiler and no GPU that there is none.
+    """
+    with without_telemetry(), redirect_stderr(io.StringIO()):
         nncf: Any = importlib.import_module("nncf")
     logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level would set that of other people's handlers, too
     return nncf

@@ -53,8 +53,15 @@ class OpenVino:
         return model
 
     def save(self, model: Any, folder: Path) -> None:
-        """Write an ``openvino.Model`` as :meth:`convert` does."""
-        imported_openvino().save_model(model, str(folder / _FILE), compress_to_fp16=False)
+        """Write an ``openvino.Model`` as :meth:`convert` does.
+
+        Raises:
+            OSError: it cannot be written, as where the disk is full.
+        """
+        try:
+            imported_openvino().save_model(model, str(folder / _FILE), compress_to_fp16=False)
+        except RuntimeError as error:  # its word for that is "basic_ios::clear: iostream error"
+            raise OSError(f"OpenVINO cannot write {folder / _FILE}, is the disk full?") from error
 
     def load(self, folder: Path, threads: int) -> Run:
         core = _core()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from extras import needs
 from numpy.typing import NDArray
+from small_disks import files_of_at_most
 from torch import nn
 
-from stride_monai.errors import ConfigError
+from stride_monai import files
+from stride_monai.errors import ConfigError, OutputError
 from stride_monai.inferers.cpu import CPU_BATCH
 from stride_monai.networks import CellClassifier, CellViews, FcosDetector
 from stride_monai.networks.detection.detector import BoxDetector
@@ -31,6 +35,7 @@ from stride_monai.runtimes import (
     quantize_screening,
 )
 from stride_monai.runtimes.compiling import exported, noise_of
+from stride_monai.runtimes.int8 import read_int8
 from stride_monai.runtimes.openvino import OpenVino
 
 SHAPE = (1, 3, 64, 64)
@@ -92,10 +97,39 @@ def test_what_was_made_of_the_same_stays_and_of_another_is_refused(
     facts = quantize_network(network, pictures(6), 1, home)
     assert (facts.pictures, (home / "network.json").stat().st_mtime_ns) == (6, before)
     for other, some in ((detector(1), pictures(6)), (network, pictures(6, seed=1))):
-        with pytest.raises(ConfigError, match=r"holds another network, or one of other slides: choose another --out"):
+        with pytest.raises(ConfigError, match=r"holds another network, .*: choose another --out"):
             quantize_network(other, some, 1, home)
     with pytest.raises(ConfigError, match="1 pictures are too few"):
         quantize_network(network, pictures(1), 8, tmp_path / "more")
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    home, network = tmp_path / "networks" / "detection", detector()
+    with files_of_at_most(4096), pytest.raises(OutputError, match=r"cannot write .*detection .*is the disk full"):
+        quantize_network(network, pictures(6), 1, home)
+    assert not list(home.parent.iterdir())
+    left = home.parent / f"{files._temporary_name().replace(str(os.getpid()), '999999999')}"
+    (left / "network.xml").mkdir(parents=True)
+    quantize_network(network, pictures(6), 1, home)
+    assert [path.name for path in home.parent.iterdir()] == ["detection"], "what a killed one left is gone"
+
+
+def test_of_two_processes_the_second_takes_what_the_first_has_made(
+    kept: tuple[Path, nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ends while the second quantizes."""
+    first, network = kept
+    home, save = tmp_path / "same" / "detection", OpenVino.save
+
+    def late(*given: Any) -> None:
+        shutil.copytree(first, home)
+        save(*given)
+
+    monkeypatch.setattr(OpenVino, "save", late)
+    assert quantize_network(network, pictures(6), 1, home) == read_int8(first) == read_int8(home)
+    (home / "network.xml").unlink()
+    with pytest.raises(ConfigError, match="or is damaged"):
+        quantize_network(network, pictures(6), 1, home)
 
 
 def test_what_is_no_longer_what_was_judged_is_refused(

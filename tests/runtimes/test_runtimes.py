@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from extras import needs
+from small_disks import files_of_at_most
 from torch import nn
 
 from stride_monai.errors import ConfigError, MissingExtraError
@@ -150,6 +153,24 @@ def test_without_a_place_to_keep_it_a_network_runs(
         compile_network(toy(), image.shape, openvino)(image), toy()(torch.from_numpy(image)), atol=1e-5
     )
     assert "the network is not kept" in caplog.text
+
+
+def test_where_the_disk_of_the_cache_is_full_a_network_runs(
+    runtime: RuntimeChoice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = type(runtime_named(runtime.name))
+    convert = kind.convert
+
+    def limited(self: Any, program: Any, folder: Path) -> None:
+        with files_of_at_most(100) if folder.is_relative_to(tmp_path) else nullcontext():
+            convert(self, program, folder)
+
+    monkeypatch.setattr(kind, "convert", limited)
+    image = np.zeros((1, 3, 16, 16), np.float32)
+    found = compile_network(toy(), image.shape, runtime)(image)
+    np.testing.assert_allclose(found, toy()(torch.from_numpy(image)), atol=1e-5)
+    assert "): the network is not kept" in caplog.text
+    assert not list((tmp_path / "cache" / "networks").iterdir())
 
 
 def test_other_values_than_torch_s_are_refused(openvino: RuntimeChoice, monkeypatch: pytest.MonkeyPatch) -> None:
