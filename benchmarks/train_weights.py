@@ -398,20 +398,25 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
     train("swift_mil", "swift", work / "swift_mil", start_from=work / "slide_head" / "model.pt", **data)
 
 
-def make(work: Path, real: Path, seed: int, size: Size) -> None:
-    """Every step whose result is not there yet."""
+def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) -> None:
+    """Every step whose result is not there yet; of the detectors none if they are kept."""
     tiles, dense, infected, slides = (work / name for name in ("tiles", "dense", "infected", "slides"))
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
     every_laboratory = tuple(name for site in SITES for name in (ANY, site))
-    render(tiles, labels * size.deposits, lesions=12, mpp=0.5, centres=every_laboratory, **small)
+    if not keep_detectors:
+        render(tiles, labels * size.deposits, lesions=12, mpp=0.5, centres=every_laboratory, **small)
     render(dense, labels * size.deposits, lesions=30, centres=every_laboratory, **small)
     crowd = {"crowd_per_mm2": ORGANISMS, "name": "infected", "seed": seed + 2, "max_negatives": 300}
     render(infected, ["NILM"] * 2 * size.deposits, centres=every_laboratory, **(small | crowd))
     labels = ["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
     render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
     cric, fields = import_real(work, real)
-    train_detectors(work, tiles, dense, cric)
+    if keep_detectors:
+        for file in ("tiny", "tiny_fcos"):
+            ship("detection", bundle_root("detection") / "models" / f"{file}.safetensors", file)
+    else:
+        train_detectors(work, tiles, dense, cric)
     joined = join([dense, infected, cric, fields], work / "joined")
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))
@@ -505,6 +510,7 @@ def main() -> None:
         action="store_true",
         help="go the whole way at its smallest, in minutes, on a copy of the bundles in the work folder",
     )
+    parser.add_argument("--keep-detectors", action="store_true", help="train all but the detectors, which stay")
     parser.add_argument("--judge-only", action="store_true", help="measure the weights that are there")
     parser.add_argument("--end-to-end", action="store_true", help="train SWIFT from what is there; nothing is shipped")
     parser.add_argument("--left-out", action="store_true", help="judge CRIC's fields by what has not seen them")
@@ -524,7 +530,8 @@ def main() -> None:
         train_end_to_end(work, *(work / name for name in ("slides", "lbc", "mined")))
         return
     if not arguments.judge_only:
-        make(work, arguments.real.absolute(), arguments.seed, REHEARSAL if arguments.rehearse else Size())
+        size = REHEARSAL if arguments.rehearse else Size()
+        make(work, arguments.real.absolute(), arguments.seed, size, arguments.keep_detectors)
     judged = {detector: judge(work / "slides", work, detector) for detector in DETECTORS}
     figures = Record("train_weights", "Shipped weights on held-out synthetic slides")
     table = figures.table("", *judged)
