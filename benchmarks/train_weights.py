@@ -373,7 +373,7 @@ def train_slides(work: Path, slides: Path) -> None:
     ship("swift_mil", head, f"tiny_{DEFAULT}", base="tiny")
 
 
-def train_words(work: Path, cells: Path, pairs: int, normal: int = 1600) -> None:
+def train_words(work: Path, cells: Path, pairs: int, normal: int = 4800) -> None:
     """Descriptions of all lesions and of some normal cells, and of pairs of cells that differ by one property.
 
     On the encoder as it ships, in half precision, whose hash the weights keep.
