@@ -264,6 +264,24 @@ def test_a_fitted_row_of_nilm_leaves_the_order_of_lesions(script: Script, tmp_pa
     assert torch.equal(made.weight, made.weight.half().double())
 
 
+def test_detectors_can_be_kept(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither are they trained, nor are the slides rendered that only they learn from; all else is made."""
+    module = importlib.import_module("train_weights")
+    rendered: list[str] = []
+    shipped: list[tuple[str, str]] = []
+    monkeypatch.setattr(module, "render", lambda folder, *_, **__: rendered.append(folder.name))
+    monkeypatch.setattr(module, "ship", lambda name, checkpoint, *_: shipped.append((name, checkpoint.name)))
+    monkeypatch.setattr(module, "import_real", lambda *_: [tmp_path, tmp_path])
+    monkeypatch.setattr(module, "train_cells", lambda *_: tmp_path / "fitted.pt")
+    for name in ("join", "mine_negatives", "train_detectors", "train_slides", "train_words"):
+        monkeypatch.setattr(module, name, lambda *_, name=name: shipped.append((name, "")))
+    module.make(tmp_path, tmp_path, 0, module.REHEARSAL, keep_detectors=True)
+    assert rendered == ["dense", "infected", "slides"]
+    kept = [("detection", "tiny.safetensors"), ("detection", "tiny_fcos.safetensors")]
+    assert [each for each in shipped if each[0] in {"detection", "train_detectors"}] == kept
+    assert shipped[-3:] == [("cell_cls", "fitted.pt"), ("train_slides", ""), ("train_words", "")]
+
+
 @pytest.mark.slow
 def test_cric_left_out(script: Script, fields: Path, cohort: Path, tmp_path: Path) -> None:
     """Every field is judged once, by what was trained without it."""
