@@ -128,10 +128,10 @@ def _kept(home: Path, made_of: tuple[str, str, str, int, str]) -> Int8Network:
         ConfigError: it was made of something else, or is not whole.
     """
     known = read_int8(home)
-    if known is None or known != Int8Network(*made_of, _content(home)):
-        raise ConfigError(
-            f"{home.absolute()} holds another network, or one of other slides, or is damaged", "choose another --out"
-        )
+    if known is None or known.sha256 != _content(home):
+        raise ConfigError(f"the int8 network in {home.absolute()} is not whole", f"remove that folder and {_AGAIN}")
+    if known != Int8Network(*made_of, known.sha256):
+        raise ConfigError(f"{home.absolute()} holds another network, or one of other slides", "choose another --out")
     return known
 
 

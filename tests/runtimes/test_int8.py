@@ -128,7 +128,10 @@ def test_of_two_processes_the_second_takes_what_the_first_has_made(
     monkeypatch.setattr(OpenVino, "save", late)
     assert quantize_network(network, pictures(6), 1, home) == read_int8(first) == read_int8(home)
     (home / "network.xml").unlink()
-    with pytest.raises(ConfigError, match="or is damaged"):
+    with pytest.raises(ConfigError, match="same/detection is not whole: remove that folder and quantize again"):
+        quantize_network(network, pictures(6), 1, home)
+    (home / "network.json").unlink()
+    with pytest.raises(ConfigError, match="is not whole"):
         quantize_network(network, pictures(6), 1, home)
 
 
