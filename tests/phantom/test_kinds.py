@@ -304,6 +304,18 @@ def test_organisms_come_to_a_slide_where_they_are_asked_for_alone() -> None:
     assert parameters["crowd_per_mm2"] == {"herpes": 80.0, "clue_cell": 40.0}
 
 
+@pytest.mark.parametrize(
+    ("kind", "counts"), [("candida", 0), ("mucus", 0), ("actinomyces", 0), ("columnar", 0), ("clue_cell", 1)]
+)
+def test_only_squamous_cells_count_for_adequacy(kind: str, counts: int) -> None:
+    """A strand of Candida is none, nor is a thread of mucus."""
+    plans = [plan_slide(NEGATIVE, seed=4, diameter_mm=0.4, crowd_per_mm2={kind: some})[0] for some in (0.0, 200.0)]
+    few, many = (plan.squamous_cells for plan in plans)
+    added = round(200 * plans[1].region.area_mm2(plans[1].mpp))
+    assert added > 10
+    assert many - few == counts * added
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, elongation=st.floats(1, 4), x=st.floats(-30, 30), angle=st.floats(0, 6))
 def test_an_ellipse_is_regular_and_a_notch_is_not(seed: int, elongation: float, x: float, angle: float) -> None:
