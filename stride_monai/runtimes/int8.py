@@ -15,7 +15,8 @@ import importlib
 import io
 import json
 import logging
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +94,7 @@ def quantize_network(
     nncf = imported_nncf()
     try:
         model = runtime.model_of(exported(network, noise_of(shape)))
-        with redirect_stdout(io.StringIO()):  # bars of its own
+        with _silent():
             model = nncf.quantize(
                 model,
                 nncf.Dataset(batches, lambda some: some.astype(np.float32) / 255),
@@ -181,14 +182,27 @@ def load_int8(home: Path, network: nn.Module, shape: tuple[int, ...]) -> Run:
 
 
 def imported_nncf() -> Any:
-    """NNCF, imported so that it reports to nobody, and silent.
-
-    What it imports of torch says on a machine with CUDA's compiler and no GPU that there is none.
-    """
-    with without_telemetry(), redirect_stderr(io.StringIO()):
+    """NNCF, imported so that it reports to nobody, and silent."""
+    with without_telemetry():
         nncf: Any = importlib.import_module("nncf")
     logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level would set that of other people's handlers, too
     return nncf
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Neither NNCF's bars nor, on a machine with CUDA's compiler and no GPU, PyTorch's word that there is none.
+
+    NNCF imports what says so when it first quantizes. It is said by a logger, whose handler has kept the stream.
+    """
+    of_torch = logging.getLogger("torch.utils.cpp_extension")
+    level = of_torch.level
+    of_torch.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        of_torch.setLevel(level)
 
 
 def last_operations(model: Any, convolutions: int) -> list[str]:

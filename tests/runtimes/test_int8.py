@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,20 @@ def test_it_gives_nearly_what_the_float_network_gives(kept: tuple[Path, nn.Modul
     assert np.abs(found - wanted).max() > 1e-6, "and tell"
     assert np.abs(found[:, :4] - wanted[:, :4]).mean() < 1, "px"
     assert np.abs(found[:, 4:] - wanted[:, 4:]).max() < 0.05
+
+
+def test_it_is_silent_on_a_machine_with_a_compiler_of_cuda_and_no_gpu(tmp_path: Path) -> None:
+    code = """if True:
+        import sys, numpy, torch
+        from pathlib import Path
+        from stride_monai.runtimes.int8 import quantize_network
+        network = torch.nn.Conv2d(3, 2, 3).eval()
+        quantize_network(network, numpy.zeros((1, 3, 8, 8), numpy.uint8), 1, Path(sys.argv[1]) / "network")
+    """
+    surroundings = {**os.environ, "CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    call = [sys.executable, "-c", code, tmp_path]
+    done = subprocess.run(call, env=surroundings, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_what_was_made_of_the_same_stays_and_of_another_is_refused(
