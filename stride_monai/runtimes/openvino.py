@@ -58,6 +58,10 @@ class OpenVino:
         Raises:
             OSError: it cannot be written, as where the disk is full.
         """
+        # Names count what this process has made before; the hash of a file must not hang on that.
+        model.set_friendly_name("network")
+        for place, operation in enumerate(model.get_ordered_ops()):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{place}")
         try:
             imported_openvino().save_model(model, str(folder / _FILE), compress_to_fp16=False)
         except RuntimeError as error:  # its word for that is "basic_ios::clear: iostream error"

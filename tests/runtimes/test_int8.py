@@ -91,6 +91,16 @@ def test_it_gives_nearly_what_the_float_network_gives(kept: tuple[Path, nn.Modul
     assert np.abs(found[:, 4:] - wanted[:, 4:]).max() < 0.05
 
 
+def test_the_same_is_made_again_byte_by_byte(made: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    """Also where the process has made other models meanwhile: a hash of the files is what operating points go by."""
+    home, network = made
+    quantize_network(network, pictures(6), 1, tmp_path / "again")
+    files = sorted(path.name for path in home.iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
+    for name in files:
+        assert (tmp_path / "again" / name).read_bytes() == (home / name).read_bytes(), name
+
+
 def test_it_is_silent_on_a_machine_with_a_compiler_of_cuda_and_no_gpu(tmp_path: Path) -> None:
     code = """if True:
         import sys, numpy, torch
