@@ -7,7 +7,7 @@ again without two of the ten fields at a time, from the same first step, which h
 the same settings; the two fields are judged as `cric_recall.py` does it, and the folds are pooled. In the same table
 stand the first step itself and the shipped YOLO, neither of which has seen a field; and, where `train_weights.py` has
 left its classifiers of left-out fields in the work folder, the same detectors with their cells re-ranked, by the
-classifier that has not seen these two fields either.
+classifier that has not seen these two fields either, together with the detector and alone.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ def left_out(data: Path, work: Path) -> dict[str, Recall]:
         if classifier.exists():
             taught = {record.slide_id for record in read_manifest(classifier.parent / "cells" / "manifest.csv")}
             assert not taught & held, f"{classifier} has seen fields of this fold"
-            choose = by_classifier(classifier)
-            found["the same, re-ranked"] = recall(data, weights, detector="fcos", only=held, choose=choose)
+            for name, alone in (("the same, re-ranked", False), ("by the classifier alone", True)):
+                choose = by_classifier(classifier, alone)
+                found[name] = recall(data, weights, detector="fcos", only=held, choose=choose)
         for name, of in found.items():
             for key, hits in of.hits.items():
                 pooled[name].hits[key] += hits

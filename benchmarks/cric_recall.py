@@ -27,6 +27,7 @@ from record import Record, make_parser
 from scipy.optimize import linear_sum_assignment
 from train_weights import DETECTORS
 
+from stride_monai.data.ranking import rank_boxes
 from stride_monai.inferers.rerank import CANDIDATES_PER_CELL, CellReranker
 from stride_monai.inferers.slide_detection import Detections, SlideDetectionInferer
 from stride_monai.slides import Slide, open_slide
@@ -97,14 +98,19 @@ def by_detector(slide: Slide, found: Detections, top_k: int) -> np.ndarray:
     return found.boxes[:top_k]
 
 
-def by_classifier(weights: Path) -> Choice:
-    """As `screen --rerank` chooses: a tiny cell classifier takes the best of four times as many."""
+def by_classifier(weights: Path, alone: bool = False) -> Choice:
+    """As `screen --rerank` chooses among four times as many: with a tiny cell classifier, or by it alone."""
     loaded = load_bundle_network(bundle_root("cell_cls"), "tiny", weights=weights)
     px, mpp = loaded.numbers["crop_px"], loaded.numbers["crop_mpp"]
 
     def choose(slide: Slide, found: Detections, top_k: int) -> np.ndarray:
         bag = TopKCellPatches(CANDIDATES_PER_CELL * top_k, px, mpp)(slide, found.boxes, found.scores)
-        best = CellReranker(loaded.network, "", top_k)(bag, slide.facts.slide_id)
+        reranker = CellReranker(loaded.network, "", top_k)
+        if alone:
+            boxes = bag.boxes[bag.mask].numpy()
+            lesion = reranker.scores(bag.images[bag.mask]).numpy()
+            return boxes[rank_boxes(boxes, lesion, bag.scores[bag.mask].numpy())[:top_k]]
+        best = reranker(bag, slide.facts.slide_id)
         return best.boxes[best.mask].numpy()
 
     return choose

@@ -39,7 +39,7 @@ __all__ = [
     "SlideStatus",
 ]
 
-SCHEMA_VERSION = "1.5"
+SCHEMA_VERSION = "1.6"
 GALLERY_SIZE = 32
 """Cells that are shown to a person, by rank (METHOD section 1)."""
 DISCLAIMER = "Research use only. Not a medical device; not for diagnosis."
@@ -238,7 +238,7 @@ class Cell:
         descriptions: diagnostic descriptions that apply, the most similar first; see :class:`Described`.
         cam: class activation, how much the cell speaks for the slide class called; 0-1, 1 for the cell that does most;
             0 for cells outside the bag.
-        rerank_score: lesion probability by the cell classifier that re-ranked the cells; None without.
+        rerank_score: detector score times lesion probability by the cell classifier that re-ranked; None without.
     """
 
     rank: int

@@ -10,6 +10,7 @@ from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, encode_crop,
 from stride_monai.data.datasets.tensors import crops_of
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
+from stride_monai.inferers.rerank import RULE
 from stride_monai.slides import open_slide
 from stride_monai.slides.parts import slide_fingerprint
 from stride_monai.transforms.topk_patches import CellBag
@@ -55,6 +56,7 @@ def make_bag(
         config_hash=config_hash,
         slide_fingerprint=slide_fingerprint(image),
         reranker_sha256=reranker.weights if reranker else "",
+        rerank_rule=RULE if reranker else "",
         candidates=reranker.candidates if reranker else 0,
         quality=bag.quality,
         unsatisfactory=bag.unsatisfactory,

@@ -2,6 +2,10 @@
 
 STRIDE, methods ("we can further distill top-K with a better cell classifier for higher top-K recall"): the detector
 looks at tiles at 1.0 um/px with a small network and has to find; the classifier looks at each cell at 0.5 um/px.
+
+Both have a say: the cells are ranked by the product of the two probabilities (ours). The classifier alone says of a
+normal cell beside a lesion, which is in its field of view, what is the lesion's.
+Measured in `benchmarks/cric_left_out.py` and `benchmarks/rerank_rules.py`.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ from stride_monai.errors import BagError, ConfigError
 from stride_monai.inferers.cpu import over_crops
 from stride_monai.transforms.topk_patches import CellBag
 
-__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "CellReranker", "proposed"]
+__all__ = ["CANDIDATES_PER_CELL", "CELL_BUNDLE", "RULE", "CellReranker", "proposed"]
 
 CELL_BUNDLE = "cell_cls"
+RULE = "detector x lesion"
+"""What cells are ranked by; a threshold on the slide score holds for cells that were chosen so."""
 CANDIDATES_PER_CELL = 4
 """Cells proposed for each that is kept, unless said otherwise. The paper names no number (ours): with K = 1024 the
 detector proposes 4,096 of the about 80,000 cells of a slide."""
@@ -33,10 +39,10 @@ def proposed(top_k: int, reranker: CellReranker | None) -> int:
 
 
 class CellReranker:
-    """Keeps the ``top_k`` cells of a bag that a cell classifier gives the highest lesion probability.
+    """Keeps the ``top_k`` cells of a bag with the highest product of detector score and lesion probability.
 
-    The lesion probability is one minus that of NILM. Ties break by the detector's score, then by place, so that a
-    classifier that says what the detector says changes nothing.
+    The lesion probability is one minus that of NILM, by a cell classifier. Ties break by the detector's score, then by
+    place, so that a classifier that says what the detector says, or the same of all cells, changes nothing.
 
     Args:
         network: cell classifier, crops ``[B, 3, H, W]`` (0..1) -> logits ``[B, cell classes]``, in eval mode.
@@ -87,7 +93,8 @@ class CellReranker:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the choice beside the detector, as plain values."""
-        return {"name": self.name, "candidates": self.candidates, "crop_px": self.crop_px, "weights": self.weights}
+        used = {"name": self.name, "candidates": self.candidates, "crop_px": self.crop_px, "weights": self.weights}
+        return {**used, "rule": RULE}
 
     def scores(self, crops: Tensor) -> Tensor:
         """Lesion probabilities, float64 ``[n]`` on the CPU, of uint8 crops ``[n, 3, H, W]``."""
@@ -102,7 +109,7 @@ class CellReranker:
         return logits.double().softmax(dim=1)[:, positive].sum(dim=1).cpu()
 
     def __call__(self, bag: CellBag, slide_id: str) -> CellBag:
-        """The best cells of a bag of candidates, as a bag of ``top_k`` with ``rerank_scores``.
+        """The best cells of a bag of candidates, as a bag of ``top_k`` with ``rerank_scores``, the products.
 
         Args:
             bag: the candidates that could be read, as :class:`~stride_monai.transforms.TopKCellPatches`
@@ -113,7 +120,7 @@ class CellReranker:
             BagError: the classifier gives a score that is no number.
         """
         count = int(bag.mask.sum())
-        scores = self.scores(bag.images[:count])
+        scores = self.scores(bag.images[:count]) * bag.scores[:count].double()
         if not bool(scores.isfinite().all()):
             raise BagError(f"slide '{slide_id}': {self.name} gives a cell a non-finite score", "check its weights")
         order = rank_boxes(bag.boxes[:count].numpy(), scores.numpy(), bag.scores[:count].numpy())[: self.top_k]

@@ -25,18 +25,20 @@ class ChosenCells(NamedTuple):
         detector: SHA-256 of the detector's weights; empty where no detector chose, or it is not known.
         reranker: SHA-256 of the weights of the cell classifier that re-ranked; empty for none.
         candidates: the most cells that the detector proposed to it.
+        rule: what it ranked them by.
         name: of the detector, for people.
     """
 
     detector: str
     reranker: str = ""
     candidates: int = 0
+    rule: str = ""
     name: str = "the detector"
 
     @property
     def sha256(self) -> str:
         """See :func:`stride_monai.data.bags.bag.chosen_by`."""
-        return chosen_by(self.detector, self.reranker, self.candidates)
+        return chosen_by(self.detector, self.reranker, self.candidates, self.rule)
 
 
 class GivenPoint(NamedTuple):

@@ -195,7 +195,7 @@ class ResolvedConfig:
         int8_networks: SHA-256 of the files of each network in int8; None in other precisions.
         why: of detector and classifier, in words why it is this one.
         bundles: name of the folder that was given; None where all are the package's.
-        rerank, reranker, candidates: None and False without re-ranking.
+        rerank, reranker, candidates, rerank_rule: None and False without re-ranking.
         descriptions: whether cells are described; above a cosine of ``description_threshold``.
         tile_px, tile_mpp, overlap_px, origin, min_score, max_per_tile, nms_iou: how the detector sees the slide, see
             :class:`~stride_monai.inferers.SlideDetectionInferer`.
@@ -222,6 +222,7 @@ class ResolvedConfig:
     rerank: bool
     reranker: str | None
     candidates: int | None
+    rerank_rule: str | None
     descriptions: bool
     description_threshold: float | None
     activation: str

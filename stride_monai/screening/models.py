@@ -12,7 +12,7 @@ import torch
 from stride_monai.errors import BundleError
 from stride_monai.findings import Described, OperatingPoint
 from stride_monai.inferers.describe import Explainer
-from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
+from stride_monai.inferers.rerank import CELL_BUNDLE, RULE, CellReranker
 from stride_monai.inferers.threshold import ChosenCells, GivenPoint, threshold_for
 from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
@@ -222,4 +222,6 @@ def cells_of(detection: Chosen | None, reranker: CellReranker | None) -> ChosenC
     if detection is None:
         return ChosenCells("")
     cells = ChosenCells(detection.bundle.weights_sha256, name=detection.choice.name)
-    return cells if reranker is None else cells._replace(reranker=reranker.weights, candidates=reranker.candidates)
+    if reranker is None:
+        return cells
+    return cells._replace(reranker=reranker.weights, candidates=reranker.candidates, rule=RULE)

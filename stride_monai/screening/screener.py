@@ -31,7 +31,7 @@ from stride_monai.inferers.bag_files import read_bag
 from stride_monai.inferers.clock import Clock
 from stride_monai.inferers.find import CellFinder
 from stride_monai.inferers.judge import Evidence, judge
-from stride_monai.inferers.rerank import proposed
+from stride_monai.inferers.rerank import RULE, proposed
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.inferers.threshold import ChosenCells, threshold_at, threshold_for
 from stride_monai.networks.mil.activation import ACTIVATIONS
@@ -168,7 +168,7 @@ class Screener:
         point, caveat = threshold_for(
             models.classifier,
             header.top_k if cut else self._top_k,
-            ChosenCells(header.detector_sha256, header.reranker_sha256, header.candidates),
+            ChosenCells(header.detector_sha256, header.reranker_sha256, header.candidates, header.rerank_rule),
             models.threshold_source,
             self.config.force,
             name=models.classifier_choice.name,
@@ -189,6 +189,7 @@ class Screener:
             {
                 "rerank": bool(header.reranker_sha256),
                 "candidates": header.candidates or None,
+                "rerank_rule": header.rerank_rule or None,
                 "top_k": header.top_k,
             },
         )
@@ -262,6 +263,7 @@ class Screener:
             rerank=reranker is not None,
             reranker=None if reranker is None else reranker.name,
             candidates=None if reranker is None else reranker.candidates,
+            rerank_rule=None if reranker is None else RULE,
             descriptions=words.made,
             description_threshold=words.threshold if words.made else None,
             activation=self._activation,

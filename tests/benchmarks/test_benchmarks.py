@@ -39,7 +39,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
-ALONE = ("cell_averages", "cell_recipe", "cric_left_out", "encoder_probe", "review_page")
+ALONE = ("cell_averages", "cell_recipe", "cric_left_out", "encoder_probe", "rerank_rules", "review_page")
 BY_HAND = (
     "int8",
     "int8_variants",
@@ -306,9 +306,17 @@ def test_cric_left_out(script: Script, fields: Path, cohort: Path, tmp_path: Pat
 
     said = script("cric_left_out", tmp_path, "--data", fields, FOLDS=3, train_real_detector=no_training)
     assert "| lesion nuclei, top 16 | 6 |" in said
-    assert "the same, re-ranked" in said
+    assert "the same, re-ranked | by the classifier alone" in said
     assert [len(names) for names in trained] == [2, 2, 2]
     assert not set.intersection(*trained)
+
+
+def test_rerank_rules(script: Script, cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "slides").symlink_to(cohort)
+    said = script("rerank_rules", tmp_path, TOPS=(4, 64))
+    assert "| cells kept of a slide | detector | lesion probability | product |" in said
+    shares = {row.split("|")[1].strip(): row.split("|")[2:5] for row in said.splitlines() if row.startswith("| 4 ")}
+    assert all(0 <= float(share) <= 1 for share in shares["4"])
 
 
 @pytest.mark.slow

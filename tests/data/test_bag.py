@@ -76,7 +76,7 @@ def test_the_file_is_self_describing_arrow(bag_path: Path) -> None:
     table = pa.ipc.open_file(bag_path).read_all()
     assert table["rank"].to_pylist() == [1, 2, 3, 4]
     facts = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
-    assert facts["schema_version"] == "1.3"
+    assert facts["schema_version"] == "1.4"
     assert facts["slide_id"] == "s1"
     assert facts["fov_um"] == 16.0
     assert facts["top_k"] == 8

@@ -22,7 +22,7 @@ from stride_monai.data.bags.bag import BagCell, BagFile, BagHeader, chosen_by, e
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.engines.slide_bags import SlideBagMaker
 from stride_monai.errors import BagError, BundleError, ConfigError
-from stride_monai.inferers.rerank import CellReranker
+from stride_monai.inferers.rerank import RULE, CellReranker
 from stride_monai.inferers.slide_detection import SlideDetectionInferer
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.factories import create_slide_head
@@ -89,7 +89,7 @@ def test_the_detector_s_own_score_as_classifier_changes_nothing(scores: list[flo
     for name in ("images", "boxes", "scores", "indices"):
         assert torch.equal(getattr(found, name)[:kept], getattr(given_bag, name)[:kept]), name
     assert found.rerank_scores is not None
-    assert torch.equal(found.rerank_scores[:kept], found.scores[:kept])
+    assert torch.equal(found.rerank_scores[:kept], found.scores[:kept] ** 2)
     assert found.unreadable == 2
 
 
@@ -104,16 +104,16 @@ def test_the_k_kept_are_exactly_the_k_best(cells: list[tuple[float, int]], k: in
     scores, shades = [list(part) for part in zip(*cells, strict=True)]
     given_bag = candidates_of(scores, shades)
     found = reranker(k, max(k, len(cells)))(given_bag, "s")
-    # Written out: brightness, then the detector, then place (y0, x0, y1, x1).
+    # Written out: brightness times the detector, then the detector, then place (y0, x0, y1, x1).
     keys = [
-        (-float(image.float().mean()), -score, box[1], box[0], box[3], box[2])
+        (-float(image.double().mean()) * score, -score, box[1], box[0], box[3], box[2])
         for image, score, box in zip(given_bag.images, given_bag.scores.tolist(), given_bag.boxes.tolist(), strict=True)
     ]
     wanted = sorted(range(len(cells)), key=keys.__getitem__)[:k]
     kept = found.indices[found.mask].tolist()
     assert kept == given_bag.indices[wanted].tolist()
     assert found.rerank_scores is not None
-    expected = given_bag.images[wanted].double().mean(dim=(1, 2, 3)) / 255
+    expected = given_bag.scores[wanted] * given_bag.images[wanted].double().mean(dim=(1, 2, 3)) / 255
     torch.testing.assert_close(found.rerank_scores[found.mask], expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(found.images[found.mask], given_bag.images[wanted])
     assert found.boxes[found.mask].tolist() == given_bag.boxes[wanted].tolist()
@@ -182,7 +182,10 @@ def test_both_scores_stand_in_the_bag_and_reach_the_batch(tmp_path: Path) -> Non
     sample = LoadBagd(top_k=4)({"bag": str(path)})
     assert sample["scores"].tolist() == [0.2, 0.8, 0.1, 0.0]
     assert sample["rerank_scores"].tolist() == [0.9, 0.5, 0.5, 0.0]
-    assert sample["detector"] == hashlib.sha256(f"{DETECTOR} {CLASSIFIER} 16".encode()).hexdigest()
+    assert sample["detector"] == hashlib.sha256(f"{DETECTOR} {CLASSIFIER} 16".encode()).hexdigest(), "as up to 1.3"
+    write_bag(path, replace(HEADER, rerank_rule=RULE), reranked_cells((0.2, 0.9)))
+    now = hashlib.sha256(f"{DETECTOR} {CLASSIFIER} 16 detector x lesion".encode()).hexdigest()
+    assert LoadBagd(top_k=4)({"bag": str(path)})["detector"] == now
     plain = tmp_path / "s2.bag.arrow"
     write_bag(
         plain, BagHeader("s2", 0.25, 0.5, 8, 4, detector_sha256=DETECTOR), reranked_cells((0.8, None), (0.2, None))
@@ -234,8 +237,10 @@ def test_slides_to_reranked_bags(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     every = make_bags(tmp_path / "all", tmp_path / "a.png", None, 12)
     bag = make_bags(tmp_path / "bags", tmp_path / "a.png", reranker(4, 12), 12)
     assert (len(bag), bag.header.top_k, bag.header.candidates) == (4, 4, 12)
-    assert bag.header.reranker_sha256 == CLASSIFIER
-    brightness = {tuple(box): every.image(row).mean() / 255 for row, box in enumerate(every.boxes.tolist())}
+    assert (bag.header.reranker_sha256, bag.header.rerank_rule) == (CLASSIFIER, RULE)
+    brightness = {
+        tuple(box): every.scores[row] * every.image(row).mean() / 255 for row, box in enumerate(every.boxes.tolist())
+    }
     best = sorted(brightness.values(), reverse=True)[:4]
     assert [brightness[tuple(box)] for box in bag.boxes.tolist()] == pytest.approx(best, abs=1e-3)
     assert bag.rerank_scores == pytest.approx(best, abs=0.02)  # those are of crops before JPEG
@@ -276,7 +281,9 @@ def test_a_threshold_set_without_reranking_makes_no_call_and_says_so() -> None:
 
 
 def test_a_threshold_set_with_reranking_holds_for_just_that() -> None:
-    chosen = chosen_by(DETECTOR, CLASSIFIER, 12)
+    chosen = chosen_by(DETECTOR, CLASSIFIER, 12, RULE)
+    with pytest.raises(BundleError, match="does not hold"):
+        models(chosen_by(DETECTOR, CLASSIFIER, 12), reranker(4, 12))  # set on cells that another rule chose
     good = models(chosen, reranker(4, 12))
     assert good.operating_point.call(0.1) == "negative"
     assert good.note == "toys."

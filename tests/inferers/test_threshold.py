@@ -34,6 +34,8 @@ def classifier(detector: str) -> SlideClassifier:
         (chosen_by(ONE, AGAIN, 16), ChosenCells(ONE, AGAIN, 16), True),
         (chosen_by(ONE, AGAIN, 16), ChosenCells(ONE, AGAIN, 17), False),
         (chosen_by(ONE, AGAIN, 16), ChosenCells(ONE), False),
+        (chosen_by(ONE, AGAIN, 16), ChosenCells(ONE, AGAIN, 16, "a rule"), False),
+        (chosen_by(ONE, AGAIN, 16, "a rule"), ChosenCells(ONE, AGAIN, 16, "a rule"), True),
         ("", ChosenCells(ONE), True),
         (ONE, ChosenCells(""), True),
     ],

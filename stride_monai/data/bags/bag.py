@@ -43,7 +43,7 @@ __all__ = [
     "write_bag",
 ]
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 JPEG_QUALITY = 90
 
 _REMEDY = "screen the slide again to make a new bag"
@@ -60,7 +60,7 @@ _SCHEMA = pa.schema(
 _RERANKED = _SCHEMA.append(pa.field("rerank_score", pa.float64(), nullable=False))
 
 
-def chosen_by(detector: str, reranker: str = "", candidates: int = 0) -> str:
+def chosen_by(detector: str, reranker: str = "", candidates: int = 0, rule: str = "") -> str:
     """Names what chose the cells of a bag: equal where it was the same detector with the same re-ranking, or none.
 
     A threshold on the slide score holds for the cells of one such choice.
@@ -69,11 +69,13 @@ def chosen_by(detector: str, reranker: str = "", candidates: int = 0) -> str:
         detector: SHA-256 of the detector's weights; empty where no detector chose.
         reranker: SHA-256 of the weights of the cell classifier that re-ranked; empty for none.
         candidates: the most cells that the detector proposed to it.
+        rule: what it ranked them by; empty for the lesion probability alone, the rule before there was a name for it.
 
     Returns:
-        ``detector`` itself without re-ranking, else the SHA-256 of all three.
+        ``detector`` itself without re-ranking, else the SHA-256 of all.
     """
-    return hashlib.sha256(f"{detector} {reranker} {candidates}".encode()).hexdigest() if reranker else detector
+    parts = [detector, reranker, str(candidates), *([rule] if rule else [])]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest() if reranker else detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class BagHeader:
         slide_fingerprint: of the slide's file (:func:`stride_monai.files.fingerprint`); empty where not known.
         reranker_sha256: of the weights of the cell classifier that re-ranked the detector's cells; empty for none.
         candidates: the most cells that the detector was asked to propose to it; 0 for none.
+        rerank_rule: what the cells were re-ranked by, see :func:`chosen_by`.
         quality: of the slide, as in the findings; None where it is not known.
         unsatisfactory: why the slide is unsatisfactory, so that its bag is called negative as little as the slide
             itself; empty where it is not, or where that is not known.
@@ -110,6 +113,7 @@ class BagHeader:
     slide_fingerprint: str = ""
     reranker_sha256: str = ""
     candidates: int = 0
+    rerank_rule: str = ""
     quality: Quality | None = None
     unsatisfactory: str = ""
 
@@ -128,7 +132,7 @@ class BagHeader:
     @property
     def chosen_by(self) -> str:
         """See :func:`chosen_by`."""
-        return chosen_by(self.detector_sha256, self.reranker_sha256, self.candidates)
+        return chosen_by(self.detector_sha256, self.reranker_sha256, self.candidates, self.rerank_rule)
 
     @property
     def fov_um(self) -> float:
@@ -147,7 +151,7 @@ class BagCell:
         cell_class: one of :data:`~stride_monai.bethesda.CELL_CLASSES` where a person or the truth says so.
         descriptions: diagnostic descriptions, likewise.
         crop_center: centre of the crop in level-0 px; None for the centre of the box.
-        rerank_score: lesion probability by the cell classifier that re-ranked, 0-1; None without.
+        rerank_score: by which the cells were re-ranked, 0-1; None without.
     """
 
     score: float

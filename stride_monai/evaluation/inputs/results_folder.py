@@ -170,11 +170,12 @@ def _held_for(provenance: Mapping[str, Any]) -> HoldsFor:
     """What a threshold on the score holds for; older findings say less of it."""
     used, weights = provenance["used"], provenance["weights"]
     classifier, reranker = used.get("classifier") or "", weights.get("cell_cls", "") if used.get("rerank") else ""
+    candidates, rule = used.get("candidates") or 0, used.get("rerank_rule") or ""
     deciding = {classifier, "detection", *(["cell_cls"] if reranker else [])}
     return HoldsFor(
         classifier=classifier,
         weights={name: sha256 for name, sha256 in weights.items() if name in deciding},
-        cells_chosen_by=chosen_by(weights.get("detection", ""), reranker, used.get("candidates") or 0),
+        cells_chosen_by=chosen_by(weights.get("detection", ""), reranker, candidates, rule),
         bag_size=used.get("bag_size"),
         tile_mpp=used.get("tile_mpp"),
         crop_mpp=used.get("crop_mpp"),
