@@ -34,7 +34,9 @@ def quantize(
     slides: Annotated[list[Path], typer.Argument(help="Validation slides: files, folders, manifests.")],
     truth: Annotated[Path, typer.Option("--truth", help="Table with slide_id, label and split; a manifest is one.")],
     cells: Annotated[Path, typer.Option("--cells", help="Table of their marked cells.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the networks, their operating point and the results.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the detector in int8, its operating point, the results.")
+    ],
     settings: ModelSettings,
     target: Annotated[float, typer.Option(help="Sensitivity that the operating point is to reach.")] = 0.95,
     conformal: ConformalOption = False,
@@ -42,7 +44,7 @@ def quantize(
     truth_map: TruthMapOption = None,
     workers: Annotated[int, typer.Option(help="Slides at once.")] = 1,
 ) -> None:
-    """Make the networks faster on a CPU, in int8, and judge whether they still find and decide as well.
+    """Make the detector faster on a CPU, in int8, and judge whether cells are found and slides decided as well.
 
     An eighth of the slides quantizes, the others judge: they are screened in float32 and in int8, on the CPU. Where
     recall of lesion cells and AUC are as high, to half a point, OUT/operating_point.json is for 'screen --runtime

@@ -17,7 +17,6 @@ from .networks import CompiledDetector as CompiledDetector
 from .networks import compile_detector as compile_detector
 from .networks import compile_features as compile_features
 from .networks import int8_detector as int8_detector
-from .networks import int8_features as int8_features
-from .networks import quantize_screening as quantize_screening
+from .networks import quantize_detector as quantize_detector
 from .protocol import Run as Run
 from .protocol import Runtime as Runtime

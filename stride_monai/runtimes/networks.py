@@ -15,7 +15,7 @@ from stride_monai.networks.alignment.views import CellViews
 from stride_monai.networks.detection.detector import TileDetections, TileDetector, best_boxes
 from stride_monai.runtimes.choice import RuntimeChoice
 from stride_monai.runtimes.compiling import compile_network
-from stride_monai.runtimes.int8 import NETWORKS, load_int8, quantize_network
+from stride_monai.runtimes.int8 import DETECTION, load_int8, quantize_network
 from stride_monai.runtimes.protocol import Run
 
 __all__ = [
@@ -23,8 +23,7 @@ __all__ = [
     "compile_detector",
     "compile_features",
     "int8_detector",
-    "int8_features",
-    "quantize_screening",
+    "quantize_detector",
 ]
 
 
@@ -81,45 +80,31 @@ def compile_detector(detector: TileDetector, tile_px: int, choice: RuntimeChoice
 
 def compile_features(views: CellViews, batch: int, crop_px: int, choice: RuntimeChoice) -> Callable[[Tensor], Tensor]:
     """:meth:`CellViews.encode` for exactly ``batch`` crops, float 0-1 ``[batch, 3, crop_px, crop_px]``."""
-    return _encoding(compile_network(_Features(views), (batch, 3, crop_px, crop_px), choice))
+    run = compile_network(_Features(views), (batch, 3, crop_px, crop_px), choice)
+    return lambda images: torch.from_numpy(run(images.numpy()))
 
 
-def quantize_screening(
-    detector: TileDetector, tiles: NDArray[np.uint8], views: CellViews, batch: int, crops: NDArray[np.uint8], home: Path
-) -> None:
-    """Quantize both networks, for :func:`int8_detector` and :func:`int8_features`.
+def quantize_detector(detector: TileDetector, tiles: NDArray[np.uint8], home: Path) -> None:
+    """Quantize the detector, for :func:`int8_detector`.
 
     Args:
-        tiles, crops: ``[n, 3, H, W]``, RGB 0-255, that they are calibrated on.
-        home: of the networks.
+        tiles: ``[n, 3, H, W]``, RGB 0-255, that it is calibrated on.
+        home: of the networks in int8.
 
     Raises:
         ConfigError: as of :func:`~stride_monai.runtimes.quantize_network`, or the detector is no network of torch.
+        OutputError: as of that.
     """
-    todo = [(_network_of(detector, "int8"), tiles, 1), (_Features(views), crops, batch)]
-    for name, (network, pictures, size) in zip(NETWORKS, todo, strict=True):
-        quantize_network(network, pictures, size, home / name)
+    quantize_network(_network_of(detector, "int8"), tiles, 1, home / DETECTION)
 
 
 def int8_detector(detector: TileDetector, tile_px: int, home: Path) -> CompiledDetector:
-    """The detector as :func:`quantize_screening` kept it. Errors as for :func:`~stride_monai.runtimes.load_int8`."""
+    """The detector as :func:`quantize_detector` kept it. Errors as for :func:`~stride_monai.runtimes.load_int8`."""
     network = _network_of(detector, "int8")
-    return CompiledDetector(load_int8(home / NETWORKS[0], network, (1, 3, tile_px, tile_px)), tile_px)
-
-
-def int8_features(views: CellViews, batch: int, crop_px: int, home: Path) -> Callable[[Tensor], Tensor]:
-    """:meth:`CellViews.encode` as :func:`quantize_screening` kept it, for exactly ``batch`` crops; errors alike."""
-    return _encoding(load_int8(home / NETWORKS[1], _Features(views), (batch, 3, crop_px, crop_px)))
+    return CompiledDetector(load_int8(home / DETECTION, network, (1, 3, tile_px, tile_px)), tile_px)
 
 
 def _network_of(detector: TileDetector, what_for: str) -> nn.Module:
     if not isinstance(detector, nn.Module):
         raise ConfigError(f"a {type(detector).__name__} cannot be compiled for {what_for}", "use --runtime torch")
     return detector
-
-
-def _encoding(run: Run) -> Callable[[Tensor], Tensor]:
-    def encode(images: Tensor) -> Tensor:
-        return torch.from_numpy(run(images.numpy()))
-
-    return encode

@@ -1,4 +1,4 @@
-"""The pictures that networks are quantized on: tiles and cells of some of the slides, chosen without their labels."""
+"""The pictures that the detector is quantized on: tiles of some of the slides, chosen without their labels."""
 
 from __future__ import annotations
 
@@ -6,33 +6,23 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stride_monai.errors import ConfigError, RegionError, SlideError
-from stride_monai.inferers.cpu import CPU_BATCH
-from stride_monai.networks.alignment.views import CellViews
-from stride_monai.runtimes.networks import quantize_screening
+from stride_monai.runtimes.networks import quantize_detector
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, open_input
 from stride_monai.screening.screener import Screener
 from stride_monai.slides import find_foreground
 
-__all__ = ["CROPS", "SLIDES", "TILES", "Calibration", "apart", "calibration_of", "quantize"]
+__all__ = ["SLIDES", "TILES", "apart", "quantize", "tiles_of"]
 
-SLIDES, TILES, CROPS = 8, 192, 768
-"""At most so many slides, tiles and cells."""
+SLIDES, TILES = 8, 192
+"""At most so many slides and tiles."""
 _SHARE = 8  # one of so many slides
 _log = logging.getLogger(__name__)
-
-
-class Calibration(NamedTuple):
-    """Pictures ``[n, 3, H, W]``, RGB 0-255."""
-
-    tiles: NDArray[np.uint8]
-    crops: NDArray[np.uint8]
 
 
 def apart(slides: Sequence[SlideInput]) -> tuple[list[SlideInput], list[SlideInput]]:
@@ -43,10 +33,10 @@ def apart(slides: Sequence[SlideInput]) -> tuple[list[SlideInput], list[SlideInp
     return mixed[:count], [item for item in slides if item.slide_id not in chosen]
 
 
-def calibration_of(
+def tiles_of(
     screener: Screener, slides: Sequence[SlideInput], on_slide: Callable[[int], None] = lambda done: None
-) -> Calibration:
-    """As many tiles of each slide, from all over its deposit, and as many of its cells, from the first to the K-th.
+) -> NDArray[np.uint8]:
+    """As many tiles ``[n, 3, H, W]``, RGB 0-255, of each slide, from all over its deposit.
 
     Args:
         slides: one that cannot be read is left out, which is logged.
@@ -56,38 +46,31 @@ def calibration_of(
         ConfigError: no slide can be read.
     """
     tiles: list[NDArray[np.uint8]] = []
-    crops: list[NDArray[np.uint8]] = []
     for done, item in enumerate(slides, start=1):
         try:
-            of_tiles, of_crops = _of_slide(screener, item, TILES // len(slides), CROPS // len(slides))
+            tiles += _of_slide(screener, item, TILES // len(slides))
         except SlideError as error:
             _log.warning("%s is not quantized on: %s", item.slide_id, error)
             continue
-        tiles += of_tiles
-        crops += of_crops
         on_slide(done)
-    if not tiles or not crops:
+    if not tiles:
         raise ConfigError("there is no slide to quantize on that can be read", "give more slides")
-    return Calibration(np.stack(tiles), np.stack(crops))
+    return np.stack(tiles)
 
 
-def _of_slide(
-    screener: Screener, item: SlideInput, tiles: int, crops: int
-) -> tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]:
+def _of_slide(screener: Screener, item: SlideInput, count: int) -> list[NDArray[np.uint8]]:
     finder = screener.finder
     assert finder is not None
     with open_input(item, screener.config) as slide:
         foreground = find_foreground(slide)
         places = [tile for tile in finder.inferer.grid(slide) if foreground.touches(tile.box)]
-        pictures = []
-        for k in _spread(len(places), tiles):
+        tiles = []
+        for k in _spread(len(places), count):
             try:
-                pictures.append(slide.read(places[k].box, finder.inferer.tile_mpp).transpose(2, 0, 1))
+                tiles.append(slide.read(places[k].box, finder.inferer.tile_mpp).transpose(2, 0, 1))
             except RegionError:
                 continue
-        bag = finder.find(slide, slide_id=item.slide_id)
-        cells = bag.images[: int(bag.mask.sum())].numpy()
-    return pictures, [cells[k] for k in _spread(len(cells), crops)]
+    return tiles
 
 
 def _spread(of: int, count: int) -> list[int]:
@@ -101,16 +84,14 @@ def quantize(
     home: Path,
     on_slide: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Quantize the networks that a configuration names on these slides; what was made of the same already stays.
+    """Quantize the detector that a configuration names on these slides; what was made of the same already stays.
 
     Args:
-        home: of the networks. on_slide: as of :func:`calibration_of`.
+        home: of the networks in int8. on_slide: as of :func:`tiles_of`.
 
     Raises:
-        ConfigError: networks of another kind, or of other slides, lie there; or the networks cannot be quantized.
+        ConfigError: a network of another kind, or of other slides, lies there; or the detector cannot be quantized.
     """
     screener = Screener(config)
-    models, pictures = screener.models, calibration_of(screener, slides, on_slide)
-    assert models.detector is not None
-    views = CellViews(models.classifier.encoder, models.explainer.levels)
-    quantize_screening(models.detector, pictures.tiles, views, CPU_BATCH, pictures.crops, home)
+    assert screener.models.detector is not None
+    quantize_detector(screener.models.detector, tiles_of(screener, slides, on_slide), home)

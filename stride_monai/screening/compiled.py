@@ -12,8 +12,8 @@ from stride_monai.networks.alignment.views import CellViews
 from stride_monai.runtimes import compile_detector, compile_features
 from stride_monai.runtimes.choice import RuntimeChoice
 from stride_monai.runtimes.half import HalfDetector, half_features
-from stride_monai.runtimes.int8 import NETWORKS, read_int8
-from stride_monai.runtimes.networks import int8_detector, int8_features
+from stride_monai.runtimes.int8 import DETECTION, read_int8
+from stride_monai.runtimes.networks import int8_detector
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import Models
 
@@ -21,7 +21,7 @@ __all__ = ["compiled", "int8_home", "int8_of"]
 
 
 def int8_home(config: ScreeningConfig) -> Path | None:
-    """Where the networks in int8 lie, one folder each; None without int8."""
+    """Where the network in int8 lies, in a folder of its own; None without int8."""
     if config.precision != "int8":
         return None
     if config.int8_networks is not None:
@@ -31,28 +31,28 @@ def int8_home(config: ScreeningConfig) -> Path | None:
 
 
 def int8_of(config: ScreeningConfig) -> Mapping[str, str]:
-    """SHA-256 of the networks in int8; empty without int8.
+    """SHA-256 of the network in int8, by its name; empty without int8.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there is none.
     """
     home = int8_home(config)
     if home is None:
         return {}
-    found = {name: facts.sha256 for name in NETWORKS if (facts := read_int8(home / name))}
-    if len(found) < len(NETWORKS):
+    facts = read_int8(home / DETECTION)
+    if facts is None:
         raise ConfigError(
-            f"{home.absolute()} holds no networks in int8",
-            "give --operating-point the file in the folder of stride-monai quantize, where it lies beside them",
+            f"{home.absolute()} holds no network in int8",
+            "give --operating-point the file in the folder of stride-monai quantize, where it lies beside it",
         )
-    return found
+    return {DETECTION: facts.sha256}
 
 
 def compiled(models: Models, choice: RuntimeChoice, int8: Path | None = None) -> Models:
     """Detector and cell encoder for the runtime; the slide head, whose gradient explains it, and the re-ranker stay.
 
     Args:
-        int8: where the networks in int8 lie, for models of that precision.
+        int8: where the detector in int8 lies, for models of that precision.
 
     Raises:
         ConfigError: the runtime cannot take a network, or gives other values than torch; or what was kept in int8 is
@@ -71,9 +71,5 @@ def compiled(models: Models, choice: RuntimeChoice, int8: Path | None = None) ->
             detector = compile_detector(detector, tile_px, choice)
         else:
             detector = int8_detector(detector, tile_px, int8)
-    features = (
-        compile_features(views, CPU_BATCH, crop_px, choice)
-        if int8 is None
-        else int8_features(views, CPU_BATCH, crop_px, int8)
-    )
+    features = compile_features(views, CPU_BATCH, crop_px, choice)
     return replace(models, runtime=choice, detector=detector, features=features)

@@ -50,7 +50,7 @@ class ScreeningConfig:
         runtime: what computes detector and cell encoder: ``torch``, on a CPU ``openvino`` or ``onnx``, or ``auto`` for
             the fastest that is installed (:func:`stride_monai.runtimes.choose_runtime`).
         precision: in which: ``fp32``; ``bf16`` by torch; or ``int8`` by OpenVINO, see ``int8_networks``.
-        int8_networks: folder of ``stride-monai quantize`` with the networks in int8; None for that in which the
+        int8_networks: folder of ``stride-monai quantize`` with the detector in int8; None for that in which the
             operating point lies.
         profile: ``tiny``, of which weights ship, or ``paper``.
         bundles: folder with bundles of the user's, some or all; None for those of the package.
@@ -192,7 +192,8 @@ class ResolvedConfig:
         mpp, mpp_source, reader: of the slide; None before one is opened.
         runtime: what computes detector and cell encoder: its ``name``, ``version``, and ``why`` it is this one.
         precision: in which: ``float32``, ``bfloat16`` or ``int8``; the slide head is float32.
-        int8_networks: SHA-256 of the files of each network in int8; None in other precisions.
+        int8_networks: by name the SHA-256 of the files of each network in int8, which is the detector; None in other
+            precisions.
         why: of detector and classifier, in words why it is this one.
         bundles: name of the folder that was given; None where all are the package's.
         rerank, reranker, candidates, rerank_rule: None and False without re-ranking.

@@ -20,7 +20,6 @@ from torch import nn
 
 from stride_monai import files
 from stride_monai.errors import ConfigError, OutputError
-from stride_monai.inferers.cpu import CPU_BATCH
 from stride_monai.networks import CellClassifier, CellViews, FcosDetector
 from stride_monai.networks.detection.detector import BoxDetector
 from stride_monai.runtimes import (
@@ -30,11 +29,10 @@ from stride_monai.runtimes import (
     half_features,
     int8,
     int8_detector,
-    int8_features,
     last_operations,
     load_int8,
+    quantize_detector,
     quantize_network,
-    quantize_screening,
 )
 from stride_monai.runtimes.compiling import exported, noise_of
 from stride_monai.runtimes.int8 import read_int8
@@ -187,18 +185,10 @@ def test_what_is_no_longer_what_was_judged_is_refused(
         load_int8(home, network, SHAPE)
 
 
-def test_both_networks_of_screening_are_quantized(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    encoder = CellClassifier("test_convnext")
-    frozen(encoder)
-    views, finder, crops = CellViews(encoder, (1, 2)), detector(), pictures(2 * CPU_BATCH + 3, 32)
-    quantize_screening(finder, pictures(4), views, CPU_BATCH, crops, tmp_path)
-    batch = torch.from_numpy(crops[:CPU_BATCH]).float() / 255
-    found, wanted = int8_features(views, CPU_BATCH, 32, tmp_path)(batch), views.encode(batch)
-    assert found.shape == wanted.shape
-    assert float(torch.nn.functional.cosine_similarity(found, wanted).min()) > 0.98
-    tiles = torch.from_numpy(pictures(2, seed=3))
-    boxes = int8_detector(finder, 64, tmp_path).detect(tiles)
+def test_the_detector_finds_cells_in_int8(tmp_path: Path) -> None:
+    finder = detector()
+    quantize_detector(finder, pictures(4), tmp_path)
+    boxes = int8_detector(finder, 64, tmp_path).detect(torch.from_numpy(pictures(2, seed=3)))
     assert [len(one.boxes) > 5 for one in boxes] == [True, True]
 
 

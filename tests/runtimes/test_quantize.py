@@ -22,7 +22,7 @@ from stride_monai.inferers.bag_files import make_bag
 from stride_monai.operating_point import read_operating_point, write_operating_point
 from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
-from stride_monai.runtimes.int8 import NETWORKS, read_int8
+from stride_monai.runtimes.int8 import DETECTION, read_int8
 from stride_monai.screening import calibration
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput
@@ -56,7 +56,6 @@ def quantize(cohort: Path, out: Path, allowed: float, *options: str) -> Result:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision, "ALLOWED", allowed)
         patch.setattr(calibration, "TILES", 12)
-        patch.setattr(calibration, "CROPS", 32)
         return CliRunner().invoke(app, [*words(cohort, out), *options])
 
 
@@ -103,7 +102,7 @@ def test_what_screens_in_int8_says_so_and_is_called_by_its_own_threshold(quantiz
     (text,) = (path.read_text(encoding="utf-8") for path in (tmp_path / "r").glob("*/findings.json"))
     findings, point = Findings.from_json(text), read_operating_point(given)
     used, requested = findings.provenance.used, findings.provenance.requested
-    networks = {name: read_int8(quantized.out / "networks" / name).sha256 for name in NETWORKS}
+    networks = {"detection": read_int8(quantized.out / "networks" / DETECTION).sha256}
     assert (used["precision"], used["int8_networks"], requested["precision"]) == ("int8", networks, "int8")
     assert used["runtime"]["name"] == "openvino"
     assert (point.holds_for.precision, point.holds_for.int8) == ("int8", networks)
@@ -135,14 +134,14 @@ def test_what_was_set_in_another_precision_is_refused(quantized: Quantized, tmp_
     assert "precision int8, it holds for float32" in " ".join(done.stderr.split())
     shutil.copy(given, tmp_path / "alone.json")
     done = screen(quantized, tmp_path / "r", *fast, "--operating-point", tmp_path / "alone.json")
-    assert "holds no networks in int8" in " ".join(done.stderr.split())
+    assert "holds no network in int8" in " ".join(done.stderr.split())
     done = screen(quantized, tmp_path / "r", *fast, "--operating-point", given, "--detector", "yolo")
     assert done.returncode == 2, "of the other detector"
 
 
 def test_other_networks_than_those_that_were_judged_are_refused(quantized: Quantized, tmp_path: Path) -> None:
     shutil.copytree(quantized.out, tmp_path / "out")
-    facts = tmp_path / "out" / "networks" / "cells" / "network.json"
+    facts = tmp_path / "out" / "networks" / DETECTION / "network.json"
     facts.write_text(json.dumps({**json.loads(facts.read_text()), "sha256": "0" * 64}))
     given = ("--operating-point", tmp_path / "out" / "operating_point.json")
     done = screen(quantized, tmp_path / "r", "--runtime", "openvino", "--precision", "int8", *given)
