@@ -185,11 +185,19 @@ def _in_work(path: Path, host: str, process: str, token: str) -> bool:
             return False
         except OSError:
             return True
-        return True
+        return not _is_zombie(int(process))
     try:
         return time.time() - path.lstat().st_mtime < _DAY
     except OSError:
         return True
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether a process has ended and nobody has asked how: for ever, in a container whose first process never asks."""
+    try:
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")
+    except OSError:  # gone since, or no Linux
+        return False
 
 
 def _remove(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from stride_monai.files import (
     fingerprint,
     free_name,
     moved_folder,
+    remove_leftovers,
     replacing,
     sha256_of,
     write_bytes,
@@ -98,6 +100,32 @@ def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
         _fail_half_way(target)
     assert target.read_bytes() == b"whole"
     assert [p.name for p in target.parent.iterdir()] == ["result.json"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_what_a_killed_process_left_is_removed_though_nobody_has_asked_how_it_ended(tmp_path: Path) -> None:
+    """As in a container whose first process never asks: what was killed there stays a zombie."""
+    code = """if True:
+        import sys, time
+        from pathlib import Path
+        from stride_monai.files import replacing
+        with replacing(Path(sys.argv[1])):
+            time.sleep(600)
+    """
+    writing = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "result.json")])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    remove_leftovers(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1, "it is at work"
+    os.kill(writing.pid, signal.SIGKILL)
+    stat = Path(f"/proc/{writing.pid}/stat")
+    while ") Z" not in stat.read_text() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    remove_leftovers(tmp_path)
+    left = list(tmp_path.iterdir())
+    writing.wait()
+    assert left == []
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX")
