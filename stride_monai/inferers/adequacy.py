@@ -40,7 +40,7 @@ class QualityRules:
     """
 
     min_cells: int = 5_000
-    count_spread: float = 0.22
+    count_spread: float = 0.24
     out_of_focus: float = 0.18
     obscured: float = 0.75
     unreadable_fails: float = 0.5

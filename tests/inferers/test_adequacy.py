@@ -207,10 +207,10 @@ def test_the_estimate_has_to_reach_the_floor_and_a_note_says_where_its_interval_
     assert (quality.adequate, reason, quality.notes) == (True, "", ())
     quality, reason = judged(seen(enough))
     assert (quality.adequate, reason) == (True, "")
-    assert quality.notes[0].startswith("There may be fewer than 5,000 squamous cells (3,8")
+    assert quality.notes[0].startswith("There may be fewer than 5,000 squamous cells (3,7")
     quality, reason = judged(seen(scant))
     assert quality.adequate is False
-    assert "about 4,999 squamous cells (3,2" in reason
+    assert "about 4,999 squamous cells (3,1" in reason
     assert judged(seen(scant), QualityRules.of({"min_cells": 2000}))[1] == ""
     assert judged(seen(0, read=0))[1] == "no deposit was found on the slide"
 
