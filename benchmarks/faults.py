@@ -4,8 +4,8 @@
 
 Each part runs the command `stride-monai screen` on small slides that tests/helpers can write, and leaves what it found
 in FOLDER/*.json: one that was stopped goes on where it was, and the result has all parts that are there. Damaged slides
-are screened by the command as it is installed, with the networks that ship; many slides likewise, but with networks
-that cost little; runs that are killed or troubled are forked from a process with PyTorch, to spare its start.
+and many slides are screened by the command as it is installed, with the networks that ship; runs that are killed or
+troubled have networks that cost little and are forked from a process with PyTorch, to spare its start.
 `--write-only` runs nothing.
 """
 
@@ -215,7 +215,6 @@ def soak(work: Path, count: int) -> None:
         return
     shutil.rmtree(place, ignore_errors=True)
     small_slides(place / "in", count)
-    screening_home(place / "toys")
     samples: list[list[int]] = []
 
     def look(pid: int) -> None:
@@ -227,7 +226,7 @@ def soak(work: Path, count: int) -> None:
             if not samples or done > samples[-1][0]:
                 samples.append([done, other, both - own, own, *files])
 
-    ran = watched([*cheap(place), place / "out"], look)
+    ran = watched([place / "in", "--device", "cpu", "--out", place / "out"], look)
     counts = index(place / "out")["counts"]
     facts = {"status": ran.status, "seconds": ran.seconds, "counts": counts, "left": ran.left, "peak": ran.peak}
     file.write_text(json.dumps({**facts, "samples": samples}))

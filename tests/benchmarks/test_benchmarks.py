@@ -141,7 +141,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
         {"BAG_SIZES": (4, 8), "RUNTIMES": ("torch",), "WARM_UP": 0},
     ),
     "evaluation_speed": ("--work {tmp} --slides 400 --replicates 20 --rounds 1", {"CENTRES": 3}),
-    "faults": ("--work {tmp} --mutants 2 --kills 1", {"KILLED_SLIDES": 1}),
+    "faults": ("--work {tmp} --mutants 2 --kills 1 --soak 6", {"KILLED_SLIDES": 1}),
     "interval_coverage": ("--draws 4 --replicates 20 --workers 1", {}),
     "reader_coverage": ("--draws 3 --workers 1", {}),
     "phantom_speed": ("--diameter 0.2", {"SIDE": 64}),
@@ -315,8 +315,12 @@ def test_rerank_rules(script: Script, cohort: Path, tmp_path: Path) -> None:
     (tmp_path / "slides").symlink_to(cohort)
     said = script("rerank_rules", tmp_path, TOPS=(4, 64))
     assert "| cells kept of a slide | detector | lesion probability | product |" in said
-    shares = {row.split("|")[1].strip(): row.split("|")[2:5] for row in said.splitlines() if row.startswith("| 4 ")}
-    assert all(0 <= float(share) <= 1 for share in shares["4"])
+    shares = {
+        row.split("|")[1].strip(): row.split("|")[2:5] for row in said.splitlines() if row.startswith(("| 4", "| 6"))
+    }
+    few, many = ([float(share) for share in shares[top]] for top in ("4", "64"))
+    assert 0 <= few[0] <= many[0] <= 1, "in the detector's order more cells hold those that fewer hold"
+    assert many[0] > 0.5
 
 
 @pytest.mark.slow
