@@ -15,15 +15,21 @@ RUN = """
 import logging, os, sys, time
 from stride_monai.workflows.messages import how_to_go_on, stop_with_one_line
 stop_with_one_line(how_to_go_on({"resume": ""}))
+# The child waits until both are in their work: an exception that a signal raises within os.fork() is lost.
+heard, word = os.pipe()
 child = os.fork()
 if child == 0:
     try:
+        os.read(heard, 1)
         print("begun", flush=True)
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)
     finally:
         os._exit(3)
 try:
-    time.sleep(60)
+    os.write(word, b".")
+    for _ in range(600):  # a signal just before a sleep is answered after it
+        time.sleep(0.1)
 except BaseException as error:
     logging.getLogger("StatsHandler").exception("as MONAI's handler does")
     raise
