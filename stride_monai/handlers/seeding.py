@@ -48,9 +48,11 @@ class EpochSeeds:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._begun = False
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._at_the_first_batch)
 
     def __call__(self, engine: Engine) -> None:
         epoch = int(engine.state.epoch)
@@ -61,3 +63,10 @@ class EpochSeeds:
         dataset: Any = getattr(getattr(engine, "data_loader", None), "dataset", None)
         if hasattr(dataset, "set_epoch"):
             dataset.set_epoch(epoch)
+        self._begun = True
+
+    def _at_the_first_batch(self, engine: Engine) -> None:
+        """Until it has a batch an engine draws more in the first epoch of a run, which is another of a resumed run."""
+        if self._begun:
+            torch.manual_seed(mixed_seed(self.seed, int(engine.state.epoch), idist.get_rank(), 1))
+            self._begun = False

@@ -38,6 +38,7 @@ SETTINGS: dict[str, Any] = {
     "encoder_name": "test_convnext",
     "init_part": "",
     "levels": [],
+    "feature_dropout": 0.0,
     "crop_px": 64,
     "batch_size": 8,
     "max_epochs": 2,
@@ -160,15 +161,19 @@ def test_earlier_stages_and_the_prevalence_of_a_slide_are_options(data: dict[str
 
 
 def test_resumed_after_a_stop_it_ends_where_it_would_have(data: dict[str, Any], trained: Path, tmp_path: Path) -> None:
-    stopped = workflow("train", "tiny", **data, output_dir=str(tmp_path))
+    """With dropout, whose draws must be those of the epoch."""
+    whole, asked = tmp_path / "whole", {**data, "feature_dropout": 0.3}
+    workflow("train", "tiny", **asked, output_dir=str(whole)).run()
+    assert not torch.equal(last(whole)["image_projection.weight"], last(trained)["image_projection.weight"])
+    stopped = workflow("train", "tiny", **asked, output_dir=str(tmp_path))
     trainer = stopped.parser.get_parsed_content("train#trainer")
     trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda engine: engine.terminate())
     with suppress(RuntimeError):
         trainer.run()
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
-    workflow("train", "tiny", **data, output_dir=str(tmp_path), resume="auto").run()
+    workflow("train", "tiny", **asked, output_dir=str(tmp_path), resume="auto").run()
     for name in ("network", "text_branch"):
-        assert_same(last(tmp_path, name), last(trained, name))
+        assert_same(last(tmp_path, name), last(whole, name))
 
 
 def test_two_processes_are_one(data: dict[str, Any], trained: Path, tmp_path: Path) -> None:

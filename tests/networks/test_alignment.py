@@ -336,3 +336,18 @@ def test_a_table_starts_at_the_texts_of_weights_that_were_passed_on(tmp_path: Pa
     torch.save(DescriptionAligner(6, 4).state_dict(), tmp_path / "empty.pt")
     with pytest.raises(BundleError, match="no weights file"):
         load_start(aligner, fresh, tmp_path / "empty.pt")  # it never stored a text
+
+
+def test_features_are_left_out_in_training_alone() -> None:
+    torch.manual_seed(4)
+    aligner = DescriptionAligner(D, DIM, feature_dropout=0.5)
+    plain = DescriptionAligner(D, DIM)
+    plain.load_state_dict(aligner.state_dict())  # the same weights: dropout has none
+    features, texts = torch.randn(5, D), torch.randn(N, DIM)
+    assert torch.equal(aligner.eval().cosines(features, texts), plain.cosines(features, texts))
+    kept = (torch.arange(D) % 3 != 0).float()
+    aligner.feature_dropout.forward = lambda values: 2 * kept * values  # type: ignore[method-assign]
+    torch.testing.assert_close(aligner.cosines(features, texts), plain.cosines(2 * kept * features, texts))
+    del aligner.feature_dropout.forward
+    aligner.train()
+    assert not torch.equal(aligner.cosines(features, texts), aligner.cosines(features, texts))

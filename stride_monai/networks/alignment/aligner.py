@@ -53,6 +53,8 @@ class DescriptionAligner(nn.Module):
             (:class:`~stride_monai.networks.CellViews`); ``feature_dim`` then counts theirs too. They are numbers of
             any size, so that with any level features are standardised by running mean and deviation. None is the
             paper's way.
+        feature_dropout: ours: share of the standardised features that is left out at random in training, for features
+            of which some say the class and with it too much.
         learn_scale: training learns ``logit = scale * cosine + bias`` (from 10 and -2: about two texts of fourteen
             apply). Without, the logit is the cosine, as in equation 5, whose sigmoid lies in 0.27 to 0.73. Either way
             the threshold is on the cosine, whose order is that of the logits.
@@ -80,10 +82,12 @@ class DescriptionAligner(nn.Module):
         learn_scale: bool = False,
         texts: Sequence[str] = DESCRIPTION_VOCABULARY,
         levels: Sequence[int] = (),
+        feature_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.texts, self.levels = tuple(texts), tuple(levels)
         self.standard = nn.BatchNorm1d(feature_dim, affine=False) if levels else nn.Identity()
+        self.feature_dropout = nn.Dropout(feature_dropout)
         self.image_projection = nn.Linear(feature_dim, hidden_dim or dim)
         self.after_hidden = nn.Sequential(nn.GELU(), nn.Linear(hidden_dim, dim)) if hidden_dim else nn.Identity()
         # Always there, so that weights fit whether they are learnt or not.
@@ -102,7 +106,7 @@ class DescriptionAligner(nn.Module):
 
     def cosines(self, features: Tensor, texts: Tensor) -> Tensor:
         """Cosines ``[B, N]`` of image features ``[B, D]`` with text features ``[N, dim]`` of any length."""
-        image: Tensor = self.after_hidden(self.image_projection(self.standard(features)))
+        image: Tensor = self.after_hidden(self.image_projection(self.feature_dropout(self.standard(features))))
         if is_scripting():  # which cannot leave mixed precision; only products of matrices are rounded there
             return (normalize(image.float(), dim=-1).unsqueeze(1) * normalize(texts.float(), dim=-1)).sum(-1)
         # In full precision: what a threshold on the cosine decides must not hang on 8 bits of a mantissa.
