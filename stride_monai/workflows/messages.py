@@ -28,6 +28,7 @@ __all__ = [
     *("say_the_reason", "stop_with_one_line"),
 ]
 
+_SOON_S = 0.05
 TRACEBACK = "STRIDE_MONAI_TRACEBACK"
 """Environment variable: set it to see the whole traceback of a command."""
 
@@ -177,9 +178,23 @@ def _stop(words: str, mine: int, before: Any) -> Callable[[int, FrameType | None
             else:
                 os.kill(os.getpid(), number)
             return
+        if _starts_a_process(frame):
+            signal.signal(number, stop)
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(mine, number))
+            signal.setitimer(signal.ITIMER_REAL, _SOON_S)
+            return
         if os.environ.get("RANK", "0") == "0":  # one of several processes speaks
             sys.stderr.write(f"stopped: {words}\n")
         logging.disable()  # MONAI's engines log a traceback of whatever ends them
         raise SystemExit(128 + number)
 
     return stop
+
+
+def _starts_a_process(frame: FrameType | None) -> bool:
+    """Whether a process is just being forked: what is raised then, in what libraries do about a fork, is lost."""
+    while frame is not None:
+        if frame.f_code.co_name == "_launch" and frame.f_globals.get("__name__") == "multiprocessing.popen_fork":
+            return True
+        frame = frame.f_back
+    return False

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -36,12 +38,37 @@ except BaseException as error:
 """
 
 
+WHILE_FORKING = """
+import multiprocessing, os, sys, time
+from stride_monai.workflows.messages import stop_with_one_line
+stop_with_one_line("go on")
+def slow():
+    print("begun", flush=True)
+    for _ in range(10):
+        time.sleep(0.1)
+os.register_at_fork(after_in_parent=slow)
+multiprocessing.get_context("fork").Process(target=time.sleep, args=(0.0,)).start()
+for _ in range(600):
+    time.sleep(0.1)
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_one_line_says_how_to_go_on(number: signal.Signals, status: int) -> None:
+def test_a_stop_while_a_process_is_being_started_is_not_lost(number: signal.Signals, status: int) -> None:
+    with _running(WHILE_FORKING) as process:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert said == "stopped: go on\n"
+
+
+@contextmanager
+def _running(script: str) -> Iterator[subprocess.Popen[str]]:
+    """The script, once it has said that it has begun."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     with subprocess.Popen(
-        [sys.executable, "-c", RUN],
+        [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -50,6 +77,13 @@ def test_one_line_says_how_to_go_on(number: signal.Signals, status: int) -> None
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
+        yield process
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_line_says_how_to_go_on(number: signal.Signals, status: int) -> None:
+    with _running(RUN) as process:
         os.killpg(process.pid, number)
         _, said = process.communicate(timeout=30)
     assert process.returncode == status
