@@ -22,6 +22,7 @@ from stride_monai.guard import (
     memory_limit,
 )
 from stride_monai.names import readable
+from stride_monai.ownership import LIST_NAME
 from stride_monai.run_index import Outcome
 from stride_monai.screening.batch import Progress, Writer, failed_slide, not_tried
 from stride_monai.screening.config import ScreeningConfig, settings_of
@@ -133,8 +134,7 @@ class GuardedScreening:
                 return failed
         for again in (False, True):
             self._load()
-            # A file that does harm may have left it in the memory of the process: in a new one the next slide is safe.
-            outcome = self._ask(Screen(item), item, start, on_progress, or_none=self._worn and not again)
+            outcome = self._ask(Screen(item), item, start, on_progress, or_none=not again)
             if outcome is not None:
                 break
         assert outcome is not None
@@ -147,6 +147,13 @@ class GuardedScreening:
     @property
     def _worn(self) -> bool:
         return self._guard.process == self._used != 0
+
+    def _written(self, item: SlideInput) -> int | None:
+        """When the results of a slide were last written, or begun to be."""
+        try:
+            return (self._out / item.slide_id / LIST_NAME).stat().st_mtime_ns
+        except OSError:
+            return None
 
     def _load(self) -> None:
         if self._ready:
@@ -169,9 +176,9 @@ class GuardedScreening:
         """The answer to a request about a slide, or that it failed.
 
         Args:
-            or_none: None where it crashed the process.
+            or_none: None where it crashed the process and a new one may do better.
         """
-        limits = self._allowance.limits()
+        limits, worn, before = self._allowance.limits(), self._worn, self._written(item)
 
         def report(*facts: Any) -> None:
             done, total = facts
@@ -188,7 +195,9 @@ class GuardedScreening:
             return answer
         except ProcessEndedError as error:
             remove_leftovers(self._out)
-            if or_none and error.how != "SIGKILL":
+            # A file that does harm may have left it in the memory of the process: in a new one the next slide is safe.
+            # And where results came, a new one finds that they are whole and the slide is done, or makes them so.
+            if or_none and (self._written(item) != before or (worn and error.how != "SIGKILL")):
                 return None
             reason = f"{name} ended the process that screened it ({error.how}): {why_ended(error.how)}"
             trace = error.trace

@@ -40,7 +40,8 @@ def writers() -> Mapping[str, Writer]:
 
 
 class ToyScreener:
-    """``look:``, ``screen:`` or ``after:`` (harm that shows with the next slide), and what happens."""
+    """``look:``, ``screen:``, ``done:`` (results are written) or ``after:`` (harm that shows with the next slide), and
+    what happens."""
 
     models = SimpleNamespace()
 
@@ -107,7 +108,11 @@ def worker(
                 batches.append(Batch(ToyScreener(notes), out, load_writers(), overwrite=overwrite))  # type: ignore[arg-type]
                 return ABOUT
             case Screen(item):
-                return batches[-1](item, lambda _, done, total: report(done, total))
+                outcome = batches[-1](item, lambda _, done, total: report(done, total))
+                when, _, what = item.path.read_text().partition(":")
+                if when == "done" and not outcome.resumed:
+                    toy_reader.happen(what)
+                return outcome
         return None
 
     return handle

@@ -124,6 +124,17 @@ def test_harm_that_one_slide_leaves_in_memory_does_not_cost_the_next_one(tmp_pat
     assert noted(tmp_path / "notes") == ["load", "a", "load", "b", "c"]
 
 
+@POSIX
+@pytest.mark.parametrize("how", ["kill", "abort"])
+def test_a_slide_whose_process_ends_once_its_results_are_there_is_done(how: str, tmp_path: Path) -> None:
+    outcomes = run(tmp_path, slides(tmp_path / "in", "good", f"done:{how}", "good"))
+    assert {outcome.status for outcome in outcomes.values()} == {"ok"}
+    assert outcomes["b"].resumed
+    assert noted(tmp_path / "notes") == ["load", "a", "b", "load", "c"]
+    assert sorted(path.name for path in (tmp_path / "out" / "b").iterdir()) == ["files.json", "findings.json"]
+    assert not list((tmp_path / "out" / "errors").glob("*"))
+
+
 def test_networks_are_loaded_for_the_first_slide_that_opens_and_not_before(tmp_path: Path) -> None:
     items = [*slides(tmp_path / "in", "bad:", "bad:"), *collect([tmp_path / "absent.svs"])]
     outcomes = run(tmp_path, items)
