@@ -194,7 +194,9 @@ def _stop(words: str, mine: int, before: Any) -> Callable[[int, FrameType | None
 def _starts_a_process(frame: FrameType | None) -> bool:
     """Whether a process is just being forked: what is raised then, in what libraries do about a fork, is lost."""
     while frame is not None:
-        if frame.f_code.co_name == "_launch" and frame.f_globals.get("__name__") == "multiprocessing.popen_fork":
+        forks = frame.f_code.co_name == "_launch" and frame.f_globals.get("__name__") == "multiprocessing.popen_fork"
+        # All that this process does is within such a call, too, if it has been forked so itself: as number 0.
+        if forks and getattr(frame.f_locals.get("self"), "pid", None) != 0:
             return True
         frame = frame.f_back
     return False

@@ -63,6 +63,30 @@ def test_a_stop_while_a_process_is_being_started_is_not_lost(number: signal.Sign
     assert said == "stopped: go on\n"
 
 
+FORKED = """
+import multiprocessing, signal, sys, time
+from stride_monai.workflows.messages import stop_with_one_line
+def work():
+    stop_with_one_line("go on")
+    print("begun", flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+process.join()
+sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_process_that_has_been_forked_itself_stops() -> None:
+    with _running(FORKED) as process:
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (143, "stopped: go on\n")
+
+
 @contextmanager
 def _running(script: str) -> Iterator[subprocess.Popen[str]]:
     """The script, once it has said that it has begun."""
