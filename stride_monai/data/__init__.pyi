@@ -39,6 +39,7 @@ from .datasets.tensors import detection_collate as detection_collate
 from .datasets.tensors import prepare_described as prepare_described
 from .descriptions import DescriptionRules as DescriptionRules
 from .descriptions import described_cells as described_cells
+from .descriptions import judged_rule as judged_rule
 from .importers.cohort import import_dataset as import_dataset
 from .importers.labels import LabelMap as LabelMap
 from .importers.records import Format as Format

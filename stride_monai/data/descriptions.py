@@ -29,10 +29,10 @@ from stride_monai.data.cells import read_cells
 from stride_monai.data.datalists import cell_crops
 from stride_monai.errors import ConfigError, ManifestError
 
-__all__ = ["IMPLIED", "DescriptionRules", "Target", "described_cells"]
+__all__ = ["IMPLIED", "DescriptionRules", "Target", "described_cells", "judged_rule"]
 
 _log = logging.getLogger(__name__)
-IMPLIED, LEAVE_OUT = "implied", "leave_out"
+IMPLIED, BY_CLASS, LEAVE_OUT = "implied", "by_class", "leave_out"
 _NOT_COUNTED = -1
 
 
@@ -57,19 +57,26 @@ class DescriptionRules:
     Args:
         undescribed: what becomes of a labelled cell without any text. ``implied``: where the class has a single text
             (NILM: normal cell; AGC) that text applies, as in the paper, whose numbers of NILM and AGC texts are those
-            of the cells; others are left out. ``leave_out``: all are left out.
+            of the cells; others are left out. ``by_class``: of those others, too, something is known: no text of
+            another class applies to them; which of their own do is not known and does not count. For training alone.
+            ``leave_out``: all are left out.
         class_mask: only the texts of the cell's own class, and those that were given, count; the others are -1.
 
     Raises:
-        ConfigError: ``undescribed`` is neither.
+        ConfigError: ``undescribed`` is none of them, or is ``by_class`` where only a class's own texts count.
     """
 
     undescribed: str = IMPLIED
     class_mask: bool = False
 
     def __post_init__(self) -> None:
-        if self.undescribed not in {IMPLIED, LEAVE_OUT}:
-            raise ConfigError(f"undescribed is '{self.undescribed}'", f"use {IMPLIED} or {LEAVE_OUT}")
+        if self.undescribed not in {IMPLIED, BY_CLASS, LEAVE_OUT}:
+            raise ConfigError(f"undescribed is '{self.undescribed}'", f"use {IMPLIED}, {BY_CLASS} or {LEAVE_OUT}")
+        if self.undescribed == BY_CLASS and self.class_mask:
+            raise ConfigError(
+                f"undescribed {BY_CLASS} learns from texts of other classes, with class_mask none of them counts",
+                "leave one of the two out",
+            )
 
     def target(self, cell_class: str, texts: Sequence[str]) -> Target:
         """The target of a cell of a class (one of :data:`~stride_monai.bethesda.CELL_CLASSES`) with these texts."""
@@ -78,7 +85,9 @@ class DescriptionRules:
             AGC_DESCRIPTION if cell_class == "AGC" and text in PAPER_DESCRIPTIONS["AGC"] else text for text in texts
         ]
         free = tuple(text for text in merged if text not in DESCRIPTION_VOCABULARY)
-        implied = not texts and len(own) == 1 and self.undescribed == IMPLIED
+        implied = not texts and len(own) == 1 and self.undescribed != LEAVE_OUT
+        if not texts and not implied and self.undescribed == BY_CLASS:
+            return Target(tuple(_NOT_COUNTED if text in own else 0 for text in DESCRIPTION_VOCABULARY))
         given = set(own if implied else merged) - set(free)
         if not given:
             return Target(None, free)
@@ -101,8 +110,12 @@ class DescriptionRules:
         kept = [target for target in found if target.row is not None]
         silent = sum(target.row is None and not target.free for target in found)
         implied = sum(target.implied for target in kept)
+        excluded = sum(1 not in target.row for target in kept if target.row is not None)
         foreign = len(found) - len(kept) - silent
-        _log.info("%s: %d described cells, of %d of them the class says the text", where, len(kept), implied)
+        described = len(kept) - excluded
+        _log.info("%s: %d described cells, of %d of them the class says the text", where, described, implied)
+        if excluded:
+            _log.info("%s: of %d cells without a description the class says what does not apply", where, excluded)
         if silent:
             _log.warning("%s: %d labelled cells have no description and are left out", where, silent)
         if foreign:
@@ -111,12 +124,18 @@ class DescriptionRules:
         if free:
             common = ", ".join(f"'{text}' ({count})" for text, count in free.most_common(3))
             _log.warning("%s: %d free texts are no targets, e.g. %s", where, free.total(), common)
-        if not kept:
+        if not described:
             raise ManifestError(
                 f"{where}: none of {len(found)} labelled cells has a description of the vocabulary",
                 "fill the column 'descriptions' of cells.csv; the texts stand in stride_monai.bethesda",
             )
         return found
+
+
+def judged_rule(undescribed: str) -> str:
+    """The rule by which cells are judged where others train by ``undescribed``: a cell of which no text is known to
+    apply has no part in a judgement."""
+    return IMPLIED if undescribed == BY_CLASS else undescribed
 
 
 def described_cells(

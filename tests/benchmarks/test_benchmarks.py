@@ -25,6 +25,7 @@ from bundle_cohort import make_cohort
 from extras import needs
 from torch import nn
 
+from stride_monai.bethesda import CELL_CLASSES
 from stride_monai.data import read_manifest, write_manifest
 from stride_monai.data.importers import ImportOptions, import_dataset, load_format
 from stride_monai.data.joining import join_cohorts
@@ -39,7 +40,15 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 TEXTS = [FOLDER / "RESULTS.md", ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 Script = Callable[..., str]
 YOLO = ("cric_cells", "descriptions", "detection_phantom", "detector_candidates", "detectors", "train_weights")
-ALONE = ("cell_averages", "cell_recipe", "cric_left_out", "encoder_probe", "rerank_rules", "review_page")
+ALONE = (
+    "cell_averages",
+    "cell_recipe",
+    "cric_left_out",
+    "described_real",
+    "encoder_probe",
+    "rerank_rules",
+    "review_page",
+)
 BY_HAND = (
     "int8",
     "int8_variants",
@@ -175,6 +184,24 @@ def test_encoder_probe(
     monkeypatch.setattr(sys, "argv", ["encoder_probe.py", *words])
     module.main()
     assert "| test_convnext, random | 32 |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_described_real(script: Script, fields: Path, tmp_path: Path) -> None:
+    """By label 11 classes of crops and those of the nuclei; by called class the cells of both kinds of fields."""
+    module = importlib.import_module("described_real")
+    single_cells(tmp_path / "crops", module.CLASSES)
+    shutil.copytree(fields, tmp_path / "cric")
+    samples.field(tmp_path / "lbc" / "LSIL" / "1.png", [(60, 60), (150, 140)], size=(256, 256))
+    (tmp_path / "lbc" / "fields.csv").write_text("file,bethesda,group\nLSIL/1.png,LSIL,a\nNILM/2.png,NILM,b\n")
+    said = script("described_real", "--data", str(tmp_path), "--work", str(tmp_path / "work"))
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| ")]
+    of = {row[0]: row[1:] for row in rows}
+    assert {name: of[name][0] for name in module.CLASSES} == dict.fromkeys(module.CLASSES, "5")
+    for where in ("CRIC", "Mendeley LBC"):
+        lesions = [int(of[f"{where}, called {name}"][0]) for name in CELL_CLASSES if name != "NILM"]
+        assert int(of[f"{where}, called any lesion"][0]) == sum(lesions)
+    assert sum(int(of[f"Mendeley LBC, called {name}"][0]) for name in CELL_CLASSES) > 0, "of one field of two"
 
 
 def single_cells(folder: Path, classes: Iterable[str]) -> None:

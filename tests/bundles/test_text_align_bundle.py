@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from tiny_roberta import write_roberta
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTION_VOCABULARY, DESCRIPTIONS_BY_CLASS
 from stride_monai.data.bags.labeled import write_labeled_bags
+from stride_monai.data.cells import read_cells, write_cells
 from stride_monai.data.descriptions import DescriptionRules, described_cells
+from stride_monai.data.manifest import read_manifest, write_manifest
 from stride_monai.errors import BundleError, ConfigError, ManifestError
 from stride_monai.networks.alignment.aligner import DescriptionAligner, encoder_sha256
 from stride_monai.networks.alignment.views import CellViews
@@ -288,7 +291,7 @@ def test_what_is_a_target_is_decided_and_counted(cohort: Path, caplog: pytest.Lo
     listed = {*DESCRIPTIONS_BY_CLASS["ASC-US"], "normal cell"}
     assert [n >= 0 for n in masked] == [text in listed for text in DESCRIPTION_VOCABULARY]
     assert [n == 1 for n in masked] == [text in {membrane, "normal cell"} for text in DESCRIPTION_VOCABULARY]
-    with pytest.raises(ConfigError, match="use implied or leave_out"):
+    with pytest.raises(ConfigError, match="use implied, by_class or leave_out"):
         DescriptionRules("whatever")
     caplog.set_level(logging.INFO, logger="stride_monai.data.descriptions")
     found = rules.targets([0, 0, 2, 2, 2], [["normal cell"], [], [], ["odd"], [membrane, "odd"]], "five cells")
@@ -301,3 +304,42 @@ def test_what_is_a_target_is_decided_and_counted(cohort: Path, caplog: pytest.Lo
     with pytest.raises(ManifestError, match="none of 1 labelled cells has a description"):
         rules.targets([2], [[]], "one cell")
     assert len(described_cells(cohort, "test")) == 48
+
+
+def test_a_class_says_which_texts_do_not_apply(caplog: pytest.LogCaptureFixture) -> None:
+    rules = DescriptionRules("by_class")
+    lesion = rules.target("LSIL", [])
+    assert lesion.row is not None
+    assert not lesion.implied
+    for number, text in zip(lesion.row, DESCRIPTION_VOCABULARY, strict=True):
+        assert number == (-1 if text in DESCRIPTIONS_BY_CLASS["LSIL"] else 0), text
+    assert lesion.row[DESCRIPTION_VOCABULARY.index("normal cell")] == 0
+    others = [("NILM", []), ("AGC", []), ("LSIL", ["irregular nuclear membrane or contour"]), ("LSIL", ["odd"])]
+    for name, texts in others:
+        assert rules.target(name, texts) == DescriptionRules().target(name, texts), "these are as they were"
+    caplog.set_level(logging.INFO, logger="stride_monai.data.descriptions")
+    rules.targets([0, 2], [["normal cell"], []], "two cells")
+    assert "two cells: 1 described cells, of 0" in caplog.text
+    assert "of 1 cells without a description the class says what does not apply" in caplog.text
+    with pytest.raises(ManifestError, match="none of 1 labelled cells has a description"):
+        rules.targets([2], [[]], "one cell")
+    with pytest.raises(ConfigError, match="leave one of the two out"):
+        DescriptionRules("by_class", class_mask=True)
+
+
+def test_lesions_without_a_description_teach_and_do_not_judge(
+    data: dict[str, Any], cohort: Path, tmp_path: Path
+) -> None:
+    silent = tmp_path / "silent"
+    cells = read_cells(cohort / "cells.csv")
+    write_cells(silent / "cells.csv", [replace(c, descriptions=()) if k % 2 else c for k, c in enumerate(cells)])
+    write_manifest(silent / "manifest.csv", read_manifest(cohort / "manifest.csv"))
+    counts = {}
+    for rule in ("implied", "by_class"):
+        given = {**data, "dataset_dir": str(silent), "output_dir": str(tmp_path / rule), "undescribed": rule}
+        parser = workflow("train", "tiny", **given).parser
+        taught, judged = (parser.get_parsed_content(f"{part}#cells").data for part in ("train", "validate"))
+        assert all(1 in item["target"] for item in judged)
+        counts[rule] = len(taught), len(judged)
+    assert counts["by_class"][0] > counts["implied"][0]
+    assert counts["by_class"][1] == counts["implied"][1]
