@@ -52,9 +52,8 @@ def told(kept: np.ndarray, own: np.ndarray) -> list[str]:
 
 def listed(classes: Iterable[str]) -> np.ndarray:
     """Which texts the classes list: bool ``[n, N]``."""
-    return np.array([[text in DESCRIPTIONS_BY_CLASS[name] for text in TEXTS] for name in classes]).reshape(
-        -1, len(TEXTS)
-    )
+    rows = [np.isin(TEXTS, DESCRIPTIONS_BY_CLASS[name]) for name in classes]
+    return np.array(rows, bool).reshape(-1, len(TEXTS))
 
 
 def nuclei(folder: Path, crop_px: int) -> tuple[Tensor, list[str]]:
@@ -97,7 +96,7 @@ def screened(fields: list[Path], mpp: float, weights: Path, out: Path) -> list[C
 def rows_of_screened(cells: list[Cell], where: str, table: Table) -> None:
     for name in (*CELL_CLASSES[1:], "any lesion", NEGATIVE):
         mine = [c for c in cells if c.cell_class == name or (name == "any lesion" and c.cell_class != NEGATIVE)]
-        kept = np.array([np.isin(TEXTS, [said.text for said in cell.descriptions]) for cell in mine])
+        kept = np.array([np.isin(TEXTS, [said.text for said in cell.descriptions]) for cell in mine], bool)
         own = listed(cell.cell_class for cell in mine)
         table.row(f"{where}, called {name}", *told(kept.reshape(-1, len(TEXTS)), own))
 

@@ -254,7 +254,7 @@ def share(hits: Bools) -> str:
     p = float(hits.mean())
     middle, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-    return f"{100 * p:.0f} % ({100 * low:.0f}-{100 * high:.0f})"
+    return f"{100 * p:.0f} % ({100 * max(low, 0.0):.0f}-{100 * high:.0f})"
 
 
 def mean(values: Floats) -> str:
