@@ -25,7 +25,10 @@ Every step is a command that a user could type, and is skipped when its result i
    end (SWIFT) is left out: it forgot real cells and was no better on synthetic slides (`--end-to-end` repeats that; the
    fields of `lbc` train cells only there, since the look of a field gives its laboratory and so its class away).
    With the other detector extract the bags of the validation slides and set the threshold anew on them.
-5. Align the features with the descriptions of the cells of step 3 (text_align).
+5. Align the features with descriptions (text_align): of lesions, of normal cells and of organisms that no step before
+   has trained on, and of the negative cells of step 3. The encoder calls nearly all lesions that it has learnt from
+   rightly, and fewer of others; what aligns with the first says too little of the second. CRIC's lesions have a class
+   and no words: they teach what it excludes, "normal cell" above all, which every other real cell is.
 6. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
@@ -141,11 +144,19 @@ SETTINGS: dict[str, dict[str, object]] = {
         "strong": "domain",
         "learning_rate": 1e-4,
     },
-    "text_align": {"max_epochs": 12, "balance": 0.5, "cells_per_epoch": 6400, "shares": {"pairs": 0.4}},
+    "text_align": {
+        "undescribed": "by_class",
+        "max_epochs": 30,
+        "balance": 0.7,
+        "cells_per_epoch": 6400,
+        "shares": {"pairs": 0.4, "words_lesions": 0.05, "cric": 0.1},
+    },
 }
 SEEDS = (0, 1, 2)  # of the trainings of the cell classifier
 ORGANISMS = {"herpes": 80.0, "trichomonas": 60.0, "clue_cell": 40.0, "actinomyces": 20.0, "candida": 30.0}
 """Per mm2 of `infected`."""
+LESIONS = ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
+EVERY_LABORATORY = tuple(name for site in SITES for name in (ANY, site))
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
 """Overlays of the detection bundle that make each detector, after tiny.json."""
 DEFAULT = "fcos"  # whose bags the slide head is trained on
@@ -154,17 +165,19 @@ BUNDLES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 
 
 class Size(NamedTuple):
-    """Of the cohorts: how often the list of labels is taken for small deposits and for slides, their diameters, and
-    pairs of each property."""
+    """Of the cohorts: how often the list of labels is taken for small deposits and for slides, that of lesions for the
+    descriptions, and lesions of each such deposit; diameters; pairs of each property."""
 
     deposits: int = 12
     slides: int = 16
+    crowds: int = 16
+    crowd: int = 150
     deposit_mm: float = 1.2
     slide_mm: float = 2.0
     pairs: int = 24
 
 
-REHEARSAL = Size(deposits=1, slides=2, deposit_mm=0.3, slide_mm=0.3, pairs=1)
+REHEARSAL = Size(deposits=1, slides=2, crowds=1, crowd=8, deposit_mm=0.3, slide_mm=0.3, pairs=1)
 REHEARSED_AT = "rehearsed-checkout"
 REHEARSED: dict[str, dict[str, object]] = {
     "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
@@ -373,22 +386,36 @@ def train_slides(work: Path, slides: Path) -> None:
     ship("swift_mil", head, f"tiny_{DEFAULT}", base="tiny")
 
 
-def train_words(work: Path, cells: Path, pairs: int, normal: int = 4800) -> None:
-    """Descriptions of all lesions and of some normal cells, and of pairs of cells that differ by one property.
+def train_words(work: Path, cells: Path, seed: int, size: Size) -> None:
+    """Descriptions of cells, and of pairs of cells that differ by one property.
 
     On the encoder as it ships, in half precision, whose hash the weights keep.
     """
-    few = work / "described"
-    if not (few / "manifest.csv").exists():
-        marked = [cell for cell in read_cells(cells / "cells.csv") if cell.descriptions or cell.cell_class == "NILM"]
-        plain = [cell for cell in marked if cell.cell_class == "NILM"]
-        kept = plain[:: max(1, len(plain) // normal)] + [cell for cell in marked if cell.cell_class != "NILM"]
-        write_cells(few / "cells.csv", kept)
-        write_manifest(few / "manifest.csv", read_manifest(cells / "manifest.csv"))
-    make_pairs(work / "pairs", pairs, seed=3_000_000, crop_px=128)
+    make_pairs(work / "pairs", size.pairs, seed=3_000_000, crop_px=128)
     encoder = bundle_root("cell_cls") / "models" / "tiny.safetensors"
-    data = {"dataset_dir": few, "pair_dir": work / "pairs", "init_weights": encoder, "init_part": ""}
+    told = described_cells(work, cells, seed, size)
+    data = {"dataset_dir": told, "pair_dir": work / "pairs", "init_weights": encoder, "init_part": ""}
     ship("text_align", train("text_align", "text_align", work / "text_align", **data))
+
+
+def described_cells(work: Path, cells: Path, seed: int, size: Size) -> Path:
+    """Cells that the encoder has not learnt from, crowded on small deposits; and those that it has, but the lesions
+    that words are known of."""
+    lesions, normal, organisms = (work / f"words_{name}" for name in ("lesions", "normal", "organisms"))
+    small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "test_fraction": 0.0, "centres": EVERY_LABORATORY}
+    render(lesions, LESIONS * size.crowds, max_negatives=10, lesions=size.crowd, seed=seed + 4, name="lesions", **small)
+    render(normal, ["NILM"] * 3 * size.crowds, max_negatives=300, seed=seed + 5, name="normal", **small)
+    crowd = {"crowd_per_mm2": ORGANISMS, "name": "organisms"}
+    render(organisms, ["NILM"] * 2 * size.deposits, max_negatives=300, seed=seed + 6, **small, **crowd)
+    taught = work / "words_taught"
+    if not (taught / "manifest.csv").exists():
+        records = read_manifest(cells / "manifest.csv")
+        learnt = {record.slide_id for record in records if record.split == "train"}
+        marked = read_cells(cells / "cells.csv")
+        kept = [c for c in marked if c.cell_class == "NILM" or not c.descriptions or c.slide_id not in learnt]
+        write_cells(taught / "cells.csv", kept)
+        write_manifest(taught / "manifest.csv", records)
+    return join([lesions, normal, organisms, taught], work / "words")
 
 
 def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> None:
@@ -402,14 +429,13 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     """Every step whose result is not there yet; of the detectors none if they are kept."""
     tiles, dense, infected, slides = (work / name for name in ("tiles", "dense", "infected", "slides"))
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
-    labels = ["NILM", "ASC-US", "LSIL", "ASC-H", "HSIL", "AGC", "NILM"]
-    every_laboratory = tuple(name for site in SITES for name in (ANY, site))
+    labels = ["NILM", *LESIONS, "NILM"]
     if not keep_detectors:
-        render(tiles, labels * size.deposits, lesions=12, mpp=0.5, centres=every_laboratory, **small)
-    render(dense, labels * size.deposits, lesions=30, centres=every_laboratory, **small)
+        render(tiles, labels * size.deposits, lesions=12, mpp=0.5, centres=EVERY_LABORATORY, **small)
+    render(dense, labels * size.deposits, lesions=30, centres=EVERY_LABORATORY, **small)
     crowd = {"crowd_per_mm2": ORGANISMS, "name": "infected", "seed": seed + 2, "max_negatives": 300}
-    render(infected, ["NILM"] * 2 * size.deposits, centres=every_laboratory, **(small | crowd))
-    labels = ["NILM"] * 5 + ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
+    render(infected, ["NILM"] * 2 * size.deposits, centres=EVERY_LABORATORY, **(small | crowd))
+    labels = ["NILM"] * 5 + LESIONS
     render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
     cric, fields = import_real(work, real)
     if keep_detectors:
@@ -421,7 +447,7 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))
     train_slides(work, slides)
-    train_words(work, cells, size.pairs)
+    train_words(work, cells, seed, size)
 
 
 def rehearse(work: Path, words: Sequence[str]) -> None:
