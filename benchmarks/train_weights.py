@@ -9,10 +9,10 @@ DATA holds two data sets as `docs/public-data.md` says they are downloaded: `cri
 
 Every step is a command that a user could type, and is skipped when its result is there:
 
-1. Render four cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
+1. Render cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
    `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `infected`:
-   negative ones with many organisms, for it as well. `slides`: larger deposits, for the slide head; a third of them is
-   held out.
+   negative ones with many organisms, for it as well. `slides` and `large`: larger deposits of two sizes, for the slide
+   head, since among the best cells of a larger one more look suspicious; a third of each is held out.
 2. Train the two detectors: the YOLO of the paper (which needs the extra yolo) on `tiles`; the one that needs none from
    ImageNet's weights on `dense`, then on with CRIC among it. What the YOLO ranks highest on the negative slides of
    `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will meet in bags,
@@ -21,7 +21,7 @@ Every step is a command that a user could type, and is skipped when its result i
    longer trainings become better on synthetic cells and worse on real ones (`--left-out` judges this step on CRIC, each
    field by one such training that has not seen it). Three trainings start from the same weights; the mean of theirs,
    its row of NILM fitted anew, is what ships (`cell_recipe.py`).
-4. Extract bags from `slides` with the default detector and train the slide head on them, with the encoder held. End to
+4. Extract bags from both with the default detector and train the slide head on them, with the encoder held. End to
    end (SWIFT) is left out: it forgot real cells and was no better on synthetic slides (`--end-to-end` repeats that; the
    fields of `lbc` train cells only there, since the look of a field gives its laboratory and so its class away).
    With the other detector extract the bags of the validation slides and set the threshold anew on them.
@@ -92,8 +92,8 @@ SETTINGS: dict[str, dict[str, object]] = {
         "negatives_per_positive": 0.2,
         "shares": {"cric": 0.5},
         "batch_size": 8,
-        "max_epochs": 1,
-        "val_interval": 1,
+        "max_epochs": 3,
+        "val_interval": 3,
         "learning_rate": 8e-4,
         "augmentation": "domain",
     },
@@ -165,23 +165,25 @@ BUNDLES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 
 
 class Size(NamedTuple):
-    """Of the cohorts: how often the list of labels is taken for small deposits and for slides, that of lesions for the
-    descriptions, and lesions of each such deposit; diameters; pairs of each property."""
+    """Of the cohorts: how often the list of labels is taken for small deposits and for slides of two sizes, that of
+    lesions for the descriptions, and lesions of each such deposit; diameters; pairs of each property."""
 
     deposits: int = 12
     slides: int = 16
+    large: int = 9
     crowds: int = 16
     crowd: int = 150
     deposit_mm: float = 1.2
     slide_mm: float = 2.0
+    large_mm: float = 4.0
     pairs: int = 24
 
 
-REHEARSAL = Size(deposits=1, slides=2, crowds=1, crowd=8, deposit_mm=0.3, slide_mm=0.3, pairs=1)
+REHEARSAL = Size(deposits=1, slides=2, large=2, crowds=1, crowd=8, deposit_mm=0.3, slide_mm=0.3, large_mm=0.4, pairs=1)
 REHEARSED_AT = "rehearsed-checkout"
 REHEARSED: dict[str, dict[str, object]] = {
     "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
-    "real_tiles": {"tiles_per_epoch": 16, "tile_px": 128, "layouts": 1},
+    "real_tiles": {"tiles_per_epoch": 16, "max_epochs": 1, "val_interval": 1, "tile_px": 128, "layouts": 1},
     "detection": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
     "cells": {"cells_per_epoch": 64, "batch_size": 16},
     "slide_head": {"max_epochs": 2},
@@ -189,6 +191,7 @@ REHEARSED: dict[str, dict[str, object]] = {
 }
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HALVED = 1e-3  # largest difference of a probability that storing weights in 16 bits may make
+SLIDES = ("slides", "large")  # cohorts with test slides
 MINED = 64  # boxes of each negative slide
 HIT_IOS = 0.5  # a truth box counts as found when a top-K box covers at least half of the smaller of the two
 
@@ -253,12 +256,12 @@ def found(truth: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def judge(cohort: Path, work: Path, detector: str) -> dict[str, str]:
     """Screen the test slides with the shipped weights, as a user would, and compare with the truth."""
     test = [record for record in read_manifest(cohort / "manifest.csv") if record.split == "test"]
-    manifest = work / "test.csv"
+    manifest = work / f"test-{cohort.name}.csv"
     with manifest.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["slide_id", "path"])
         writer.writerows([record.slide_id, record.path] for record in test)
-    out = work / f"judged-{detector}"
+    out = work / f"judged-{cohort.name}-{detector}"
     command = [sys.executable, "-m", "stride_monai", "screen", manifest, "--out", out, "--detector", detector]
     subprocess.run(command, check=True)
     cells = [cell for cell in read_cells(cohort / "cells.csv") if cell.cell_class != "NILM"]
@@ -427,7 +430,7 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
 
 def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) -> None:
     """Every step whose result is not there yet; of the detectors none if they are kept."""
-    tiles, dense, infected, slides = (work / name for name in ("tiles", "dense", "infected", "slides"))
+    tiles, dense, infected, slides, large = (work / name for name in ("tiles", "dense", "infected", *SLIDES))
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", *LESIONS, "NILM"]
     if not keep_detectors:
@@ -437,6 +440,8 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     render(infected, ["NILM"] * 2 * size.deposits, centres=EVERY_LABORATORY, **(small | crowd))
     labels = ["NILM"] * 5 + LESIONS
     render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
+    larger = {"diameter_mm": size.large_mm, "seed": seed + 3, "name": "large", "validation_fraction": 0.3}
+    render(large, labels * size.large, test_fraction=0.3, **larger)
     cric, fields = import_real(work, real)
     if keep_detectors:
         for file in ("tiny", "tiny_fcos"):
@@ -446,7 +451,7 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     joined = join([dense, infected, cric, fields], work / "joined")
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))
-    train_slides(work, slides)
+    train_slides(work, join([slides, large], work / "sizes"))
     train_words(work, cells, seed, size)
 
 
@@ -558,11 +563,12 @@ def main() -> None:
     if not arguments.judge_only:
         size = REHEARSAL if arguments.rehearse else Size()
         make(work, arguments.real.absolute(), arguments.seed, size, arguments.keep_detectors)
-    judged = {detector: judge(work / "slides", work, detector) for detector in DETECTORS}
+    judged = {f"{detector}, {name}": judge(work / name, work, detector) for name in SLIDES for detector in DETECTORS}
     figures = Record("train_weights", "Shipped weights on held-out synthetic slides")
     table = figures.table("", *judged)
-    for name in judged[DEFAULT]:
+    for name in next(iter(judged.values())):
         table.row(name, *(found[name] for found in judged.values()))
+    figures.say(f"Deposits of {Size().slide_mm:g} mm (slides) and of {Size().large_mm:g} mm (large).")
     figures.write([arguments.seed], work if arguments.rehearse else None)
 
 
