@@ -26,9 +26,10 @@ Every step is a command that a user could type, and is skipped when its result i
    fields of `lbc` train cells only there, since the look of a field gives its laboratory and so its class away).
    With the other detector extract the bags of the validation slides and set the threshold anew on them.
 5. Align the features with descriptions (text_align): of lesions, of normal cells and of organisms that no step before
-   has trained on, and of the negative cells of step 3. The encoder calls nearly all lesions that it has learnt from
-   rightly, and fewer of others; what aligns with the first says too little of the second. CRIC's lesions have a class
-   and no words: they teach what it excludes, "normal cell" above all, which every other real cell is.
+   has trained on, and of the cells of step 3. The encoder calls nearly all lesions that it has learnt from rightly, and
+   fewer of others: by the first alone too few synthetic lesions are told rightly, by the second too few real ones.
+   CRIC's lesions have a class and no words: they teach what it excludes, "normal cell" above all, which every other
+   real cell is.
 6. Judge each detector on the held-out slides, which no step before has trained on: share of the positive cells that are
    found in the top K, and AUC of the slide score.
 """
@@ -41,6 +42,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -149,7 +151,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "max_epochs": 30,
         "balance": 0.7,
         "cells_per_epoch": 6400,
-        "shares": {"pairs": 0.4, "words_lesions": 0.05, "cric": 0.1},
+        "shares": {"pairs": 0.3, "words_lesions": 0.05, "known": 0.4, "cric": 0.1},
     },
 }
 SEEDS = (0, 1, 2)  # of the trainings of the cell classifier
@@ -402,23 +404,26 @@ def train_words(work: Path, cells: Path, seed: int, size: Size) -> None:
 
 
 def described_cells(work: Path, cells: Path, seed: int, size: Size) -> Path:
-    """Cells that the encoder has not learnt from, crowded on small deposits; and those that it has, but the lesions
-    that words are known of."""
+    """Cells that the encoder has not learnt from, crowded on small deposits; and those that it has, of which `known`
+    are the slides with lesions."""
     lesions, normal, organisms = (work / f"words_{name}" for name in ("lesions", "normal", "organisms"))
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "test_fraction": 0.0, "centres": EVERY_LABORATORY}
     render(lesions, LESIONS * size.crowds, max_negatives=10, lesions=size.crowd, seed=seed + 4, name="lesions", **small)
     render(normal, ["NILM"] * 3 * size.crowds, max_negatives=300, seed=seed + 5, name="normal", **small)
     crowd = {"crowd_per_mm2": ORGANISMS, "name": "organisms"}
     render(organisms, ["NILM"] * 2 * size.deposits, max_negatives=300, seed=seed + 6, **small, **crowd)
-    taught = work / "words_taught"
-    if not (taught / "manifest.csv").exists():
-        records = read_manifest(cells / "manifest.csv")
-        learnt = {record.slide_id for record in records if record.split == "train"}
-        marked = read_cells(cells / "cells.csv")
-        kept = [c for c in marked if c.cell_class == "NILM" or not c.descriptions or c.slide_id not in learnt]
-        write_cells(taught / "cells.csv", kept)
-        write_manifest(taught / "manifest.csv", records)
-    return join([lesions, normal, organisms, taught], work / "words")
+    records, marked = read_manifest(cells / "manifest.csv"), read_cells(cells / "cells.csv")
+    worded = {cell.slide_id for cell in marked if cell.descriptions and cell.cell_class != "NILM"}
+    told = [replace(record, source="known") if record.slide_id in worded else record for record in records]
+    return join([lesions, normal, organisms, cohort_of(work / "words_taught", told, marked)], work / "words")
+
+
+def cohort_of(out: Path, records: list[SlideRecord], cells: list[CellRecord]) -> Path:
+    """A cohort folder of these slides and cells."""
+    if not (out / "manifest.csv").exists():
+        write_cells(out / "cells.csv", cells)
+        write_manifest(out / "manifest.csv", records)
+    return out
 
 
 def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> None:
@@ -470,12 +475,8 @@ def rehearse(work: Path, words: Sequence[str]) -> None:
 
 def without(cohort: Path, held: set[str], out: Path) -> Path:
     """The cohort without some slides."""
-    if not (out / "manifest.csv").exists():
-        write_cells(out / "cells.csv", [cell for cell in read_cells(cohort / "cells.csv") if cell.slide_id not in held])
-        write_manifest(
-            out / "manifest.csv", [r for r in read_manifest(cohort / "manifest.csv") if r.slide_id not in held]
-        )
-    return out
+    cells = [cell for cell in read_cells(cohort / "cells.csv") if cell.slide_id not in held]
+    return cohort_of(out, [r for r in read_manifest(cohort / "manifest.csv") if r.slide_id not in held], cells)
 
 
 def left_out(work: Path, joined: Path, cells: Path, folds: int = 5) -> None:
