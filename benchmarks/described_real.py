@@ -8,7 +8,7 @@ be called wrong: "normal cell" of a lesion, a lesion's text of a normal cell or 
 - crops of liquid-based preparations, which taught nothing here (11 classes, of which organisms and reactions are NILM);
 - the labelled nuclei of CRIC, which taught the encoder, and the texts as far as they are NILM or the training was told
   what their classes exclude;
-- the 64 best cells of CRIC's fields and of Mendeley's positive fields, as `screen` describes them. The latter taught
+- the best cells of CRIC's fields and of Mendeley's positive fields, as `screen` describes them. The latter taught
   nothing that ships; their cells have no labels, but a cell that is called a lesion and told "normal cell" contradicts
   itself, and one without any text says nothing.
 """
@@ -69,16 +69,18 @@ def nuclei(folder: Path, crop_px: int) -> tuple[Tensor, list[str]]:
 
 @torch.no_grad()
 def labeled(
-    reader: Reader, images: torch.Tensor, labels: Sequence[str], classes: dict[str, str], table: Table
+    where: str, reader: Reader, images: Tensor, labels: Sequence[str], classes: dict[str, str], table: Table
 ) -> float:
-    """Rows of a table: the cells of each label, whose class is given. AUC of the cosine with "normal cell", lesions
-    against the others."""
+    """Rows of a table: the cells of each label, whose class is given; lesions and others. AUC of the cosine with
+    "normal cell", lesions against the others."""
     features = torch.cat([reader.views.encode(part) for part in images.split(64)])
     cosines = reader.aligner(features).numpy()
-    for name, cell_class in classes.items():
-        mine = np.array(labels) == name
-        table.row(name, *told(cosines[mine] > reader.threshold, listed([cell_class] * int(mine.sum()))))
-    return auc(-cosines[:, IS_NORMAL][:, 0], np.array([classes[label] != NEGATIVE for label in labels]))
+    kept, own = cosines > reader.threshold, listed(classes[label] for label in labels)
+    lesion = np.array([classes[label] != NEGATIVE for label in labels])
+    groups = {name: np.array(labels) == name for name in classes}
+    for name, mine in (groups | {f"{where}, lesions": lesion, f"{where}, all others": ~lesion}).items():
+        table.row(name, *told(kept[mine], own[mine]))
+    return auc(-cosines[:, IS_NORMAL][:, 0], lesion)
 
 
 def screened(fields: list[Path], mpp: float, weights: Path, out: Path) -> list[Cell]:
@@ -118,9 +120,11 @@ def main() -> None:
     table = figures.table("cells", *COLUMNS, caption="By their label; crops first, which taught nothing.")
     single = crops(data / "crops", CROP_PX)
     names = [list(CLASSES)[label] for label in single.labels]
-    of_crops = labeled(reader, single.images, names, CLASS_OF, table)
+    of_crops = labeled("crops", reader, single.images, names, CLASS_OF, table)
     images, labels = nuclei(data / "cric", CROP_PX)
-    of_cric = labeled(reader, images, labels, {label: cell_class_of(label) for label in sorted(set(labels))}, table)
+    of_cric = labeled(
+        "CRIC", reader, images, labels, {label: cell_class_of(label) for label in sorted(set(labels))}, table
+    )
     figures.say(
         f"AUC of the cosine with '{NORMAL}', lesion against the others: crops {of_crops:.3f}, CRIC {of_cric:.3f}."
     )
