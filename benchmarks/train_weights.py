@@ -94,8 +94,8 @@ SETTINGS: dict[str, dict[str, object]] = {
         "negatives_per_positive": 0.2,
         "shares": {"cric": 0.5},
         "batch_size": 8,
-        "max_epochs": 3,
-        "val_interval": 3,
+        "max_epochs": 1,
+        "val_interval": 1,
         "learning_rate": 8e-4,
         "augmentation": "domain",
     },
@@ -185,7 +185,7 @@ REHEARSAL = Size(deposits=1, slides=2, large=2, crowds=1, crowd=8, deposit_mm=0.
 REHEARSED_AT = "rehearsed-checkout"
 REHEARSED: dict[str, dict[str, object]] = {
     "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
-    "real_tiles": {"tiles_per_epoch": 16, "max_epochs": 1, "val_interval": 1, "tile_px": 128, "layouts": 1},
+    "real_tiles": {"tiles_per_epoch": 16, "tile_px": 128, "layouts": 1},
     "detection": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
     "cells": {"cells_per_epoch": 64, "batch_size": 16},
     "slide_head": {"max_epochs": 2},
