@@ -11,8 +11,9 @@ Every step is a command that a user could type, and is skipped when its result i
 
 1. Render cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
    `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `infected`:
-   negative ones with many organisms, for it as well. `slides` and `large`: larger deposits of two sizes, for the slide
-   head, since among the best cells of a larger one more look suspicious; a third of each is held out.
+   negative ones with many organisms, for it as well. `slides`: larger deposits, for the slide head; a third of them is
+   held out. `large`: deposits twice as wide, held out as a whole, since among the best cells of a larger deposit more
+   look suspicious.
 2. Train the two detectors: the YOLO of the paper (which needs the extra yolo) on `tiles`; the one that needs none from
    ImageNet's weights on `dense`, then on with CRIC among it. What the YOLO ranks highest on the negative slides of
    `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will meet in bags,
@@ -21,7 +22,7 @@ Every step is a command that a user could type, and is skipped when its result i
    longer trainings become better on synthetic cells and worse on real ones (`--left-out` judges this step on CRIC, each
    field by one such training that has not seen it). Three trainings start from the same weights; the mean of theirs,
    its row of NILM fitted anew, is what ships (`cell_recipe.py`).
-4. Extract bags from both with the default detector and train the slide head on them, with the encoder held. End to
+4. Extract bags from `slides` with the default detector and train the slide head on them, with the encoder held. End to
    end (SWIFT) is left out: it forgot real cells and was no better on synthetic slides (`--end-to-end` repeats that; the
    fields of `lbc` train cells only there, since the look of a field gives its laboratory and so its class away).
    With the other detector extract the bags of the validation slides and set the threshold anew on them.
@@ -167,12 +168,12 @@ BUNDLES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 
 
 class Size(NamedTuple):
-    """Of the cohorts: how often the list of labels is taken for small deposits and for slides of two sizes, that of
-    lesions for the descriptions, and lesions of each such deposit; diameters; pairs of each property."""
+    """Of the cohorts: how often the list of labels is taken for small deposits, slides and large ones, that of lesions
+    for the descriptions, and lesions of each such deposit; diameters; pairs of each property."""
 
     deposits: int = 12
     slides: int = 16
-    large: int = 9
+    large: int = 3
     crowds: int = 16
     crowd: int = 150
     deposit_mm: float = 1.2
@@ -181,7 +182,7 @@ class Size(NamedTuple):
     pairs: int = 24
 
 
-REHEARSAL = Size(deposits=1, slides=2, large=2, crowds=1, crowd=8, deposit_mm=0.3, slide_mm=0.3, large_mm=0.4, pairs=1)
+REHEARSAL = Size(deposits=1, slides=2, large=1, crowds=1, crowd=8, deposit_mm=0.3, slide_mm=0.3, large_mm=0.4, pairs=1)
 REHEARSED_AT = "rehearsed-checkout"
 REHEARSED: dict[str, dict[str, object]] = {
     "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
@@ -445,8 +446,7 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     render(infected, ["NILM"] * 2 * size.deposits, centres=EVERY_LABORATORY, **(small | crowd))
     labels = ["NILM"] * 5 + LESIONS
     render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
-    larger = {"diameter_mm": size.large_mm, "seed": seed + 3, "name": "large", "validation_fraction": 0.3}
-    render(large, labels * size.large, test_fraction=0.3, **larger)
+    render(large, labels * size.large, diameter_mm=size.large_mm, seed=seed + 3, name="large", all_test=True)
     cric, fields = import_real(work, real)
     if keep_detectors:
         for file in ("tiny", "tiny_fcos"):
@@ -456,7 +456,7 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     joined = join([dense, infected, cric, fields], work / "joined")
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))
-    train_slides(work, join([slides, large], work / "sizes"))
+    train_slides(work, slides)
     train_words(work, cells, seed, size)
 
 
@@ -568,7 +568,7 @@ def main() -> None:
     figures = Record("train_weights", "Shipped weights on held-out synthetic slides")
     table = figures.table("", *judged)
     for name in next(iter(judged.values())):
-        table.row(name, *(found[name] for found in judged.values()))
+        table.row(name, *(found.get(name, "-") for found in judged.values()))
     figures.say(f"Deposits of {Size().slide_mm:g} mm (slides) and of {Size().large_mm:g} mm (large).")
     figures.write([arguments.seed], work if arguments.rehearse else None)
 
