@@ -303,7 +303,7 @@ def test_detectors_can_be_kept(script: Script, tmp_path: Path, monkeypatch: pyte
     for name in ("join", "mine_negatives", "train_detectors", "train_slides", "train_words"):
         monkeypatch.setattr(module, name, lambda *_, name=name: shipped.append((name, "")))
     module.make(tmp_path, tmp_path, 0, module.REHEARSAL, keep_detectors=True)
-    assert rendered == ["dense", "infected", "slides"]
+    assert rendered == ["dense", "infected", "slides", "large"]
     kept = [("detection", "tiny.safetensors"), ("detection", "tiny_fcos.safetensors")]
     assert [each for each in shipped if each[0] in {"detection", "train_detectors"}] == kept
     assert shipped[-3:] == [("cell_cls", "fitted.pt"), ("train_slides", ""), ("train_words", "")]
@@ -429,8 +429,11 @@ class TestOfTheDetectors:
 
     def test_train_weights_judges(self, script: Script, phantoms: Path, tmp_path: Path) -> None:
         """What trains takes an hour and writes what ships: its commands are those of the other tests."""
-        (tmp_path / "slides").symlink_to(phantoms)
-        assert "| test slides, positive | 2, 1 | 2, 1 |" in script("train_weights", "--work", tmp_path, "--judge-only")
+        for name in ("slides", "large"):
+            (tmp_path / name).symlink_to(phantoms)
+        assert "| test slides, positive | 2, 1 | 2, 1 | 2, 1 | 2, 1 |" in script(
+            "train_weights", "--work", tmp_path, "--judge-only"
+        )
 
 
 @pytest.mark.slow
