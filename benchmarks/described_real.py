@@ -32,6 +32,7 @@ from record import Record, Table, make_parser
 from torch import Tensor
 
 from stride_monai.bethesda import CELL_CLASSES, DESCRIPTIONS_BY_CLASS, NEGATIVE, cell_class_of
+from stride_monai.files import sha256_of
 from stride_monai.findings import Cell, Findings
 from stride_monai.metrics.slide import auc
 from stride_monai.slides import crop_around, open_slide
@@ -83,8 +84,9 @@ def labeled(
     return auc(-cosines[:, IS_NORMAL][:, 0], lesion)
 
 
-def screened(fields: list[Path], mpp: float, weights: Path, out: Path) -> list[Cell]:
-    """The best cells of fields."""
+def screened(fields: list[Path], mpp: float, weights: Path, work: Path) -> list[Cell]:
+    """The best cells of fields; each file of weights has a folder of its own."""
+    out = work / sha256_of(weights)[:12]
     out.mkdir(parents=True, exist_ok=True)
     with (out / "fields.csv").open("w", newline="") as stream:
         rows = ([f"{field.parent.name}-{field.stem}", field] for field in fields)

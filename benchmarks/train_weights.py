@@ -168,21 +168,31 @@ BUNDLES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
 
 
 class Size(NamedTuple):
-    """Of the cohorts: how often the list of labels is taken for small deposits, slides and large ones, that of lesions
-    for the descriptions, and lesions of each such deposit; diameters; pairs of each property."""
+    """Of the cohorts: how often the list of labels is taken for small deposits, slides and large ones, and that of
+    lesions for the deposits of the descriptions; lesions on each of the latter; diameters; pairs of each property."""
 
     deposits: int = 12
     slides: int = 16
     large: int = 3
-    crowds: int = 16
-    crowd: int = 150
+    word_deposits: int = 16
+    word_lesions: int = 150
     deposit_mm: float = 1.2
     slide_mm: float = 2.0
     large_mm: float = 4.0
     pairs: int = 24
 
 
-REHEARSAL = Size(deposits=1, slides=2, large=1, crowds=1, crowd=8, deposit_mm=0.3, slide_mm=0.3, large_mm=0.4, pairs=1)
+REHEARSAL = Size(
+    deposits=1,
+    slides=2,
+    large=1,
+    word_deposits=1,
+    word_lesions=8,
+    deposit_mm=0.3,
+    slide_mm=0.3,
+    large_mm=0.4,
+    pairs=1,
+)
 REHEARSED_AT = "rehearsed-checkout"
 REHEARSED: dict[str, dict[str, object]] = {
     "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
@@ -399,18 +409,19 @@ def train_words(work: Path, cells: Path, seed: int, size: Size) -> None:
     """
     make_pairs(work / "pairs", size.pairs, seed=3_000_000, crop_px=128)
     encoder = bundle_root("cell_cls") / "models" / "tiny.safetensors"
-    told = described_cells(work, cells, seed, size)
+    told = cells_with_words(work, cells, seed, size)
     data = {"dataset_dir": told, "pair_dir": work / "pairs", "init_weights": encoder, "init_part": ""}
     ship("text_align", train("text_align", "text_align", work / "text_align", **data))
 
 
-def described_cells(work: Path, cells: Path, seed: int, size: Size) -> Path:
+def cells_with_words(work: Path, cells: Path, seed: int, size: Size) -> Path:
     """Cells that the encoder has not learnt from, crowded on small deposits; and those that it has, of which `known`
     are the slides with lesions."""
     lesions, normal, organisms = (work / f"words_{name}" for name in ("lesions", "normal", "organisms"))
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "test_fraction": 0.0, "centres": EVERY_LABORATORY}
-    render(lesions, LESIONS * size.crowds, max_negatives=10, lesions=size.crowd, seed=seed + 4, name="lesions", **small)
-    render(normal, ["NILM"] * 3 * size.crowds, max_negatives=300, seed=seed + 5, name="normal", **small)
+    many = {"lesions": size.word_lesions, "name": "lesions"}
+    render(lesions, LESIONS * size.word_deposits, max_negatives=10, seed=seed + 4, **small, **many)
+    render(normal, ["NILM"] * 3 * size.word_deposits, max_negatives=300, seed=seed + 5, name="normal", **small)
     crowd = {"crowd_per_mm2": ORGANISMS, "name": "organisms"}
     render(organisms, ["NILM"] * 2 * size.deposits, max_negatives=300, seed=seed + 6, **small, **crowd)
     records, marked = read_manifest(cells / "manifest.csv"), read_cells(cells / "cells.csv")
