@@ -327,17 +327,19 @@ def test_a_class_says_which_texts_do_not_apply(caplog: pytest.LogCaptureFixture)
         DescriptionRules("by_class", class_mask=True)
 
 
+@pytest.mark.parametrize("names", [("train", "tiny"), ("train", "from_crops", "tiny")])
 def test_lesions_without_a_description_teach_and_do_not_judge(
-    data: dict[str, Any], cohort: Path, tmp_path: Path
+    names: tuple[str, ...], data: dict[str, Any], cohort: Path, tmp_path: Path
 ) -> None:
     silent = tmp_path / "silent"
     cells = read_cells(cohort / "cells.csv")
     write_cells(silent / "cells.csv", [replace(c, descriptions=()) if k % 2 else c for k, c in enumerate(cells)])
     write_manifest(silent / "manifest.csv", read_manifest(cohort / "manifest.csv"))
+    write_labeled_bags(silent, silent / "crops", crop_px=64)
     counts = {}
     for rule in ("implied", "by_class"):
         given = {**data, "dataset_dir": str(silent), "output_dir": str(tmp_path / rule), "undescribed": rule}
-        parser = workflow("train", "tiny", **given).parser
+        parser = workflow(*names, **given).parser
         taught, judged = (parser.get_parsed_content(f"{part}#cells").data for part in ("train", "validate"))
         assert all(1 in item["target"] for item in judged)
         counts[rule] = len(taught), len(judged)
