@@ -20,7 +20,8 @@ from PIL import Image, ImageDraw
 
 from stride_monai.bethesda import CELL_COLORS, NEGATIVE
 from stride_monai.errors import StrideError
-from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NORMAL
+from stride_monai.phantom.cells.hard_negatives import HARD_NEGATIVES, RARE
+from stride_monai.phantom.cells.kinds import NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.centres import CENTRES, SITES, centre_named
@@ -45,7 +46,7 @@ __all__ = [
 
 PAGES: Mapping[str, tuple[str, ...]] = {
     "normal": tuple(NORMAL),
-    "hard": tuple(HARD_NEGATIVES),
+    "hard": (*HARD_NEGATIVES, *RARE),
     "organisms": tuple(ORGANISMS),
     "lesions": tuple(LESIONS),
 }

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from stride_monai.bethesda import LABELS, NEGATIVE, parse_label
 from stride_monai.errors import ConfigError, OutputError, check_name
-from stride_monai.phantom.cells.kinds import HARD_NEGATIVES, NO_CELLS, NORMAL
+from stride_monai.phantom.cells.hard_negatives import HARD_NEGATIVES, RARE
+from stride_monai.phantom.cells.kinds import NO_CELLS, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.measures import measures
 from stride_monai.phantom.cells.organisms import ORGANISMS
@@ -51,7 +52,7 @@ DENSITY_13_MM = 603.0
 """Epithelial cells per mm2 of a 13 mm deposit."""
 
 _SAMPLED_NEGATIVES = 200
-_BENIGN = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS}
+_BENIGN = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **RARE}
 _WRITERS = {"tiff": write_slide, "dicom": write_dicom}
 
 

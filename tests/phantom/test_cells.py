@@ -11,6 +11,7 @@ from stride_monai.bethesda import DESCRIPTIONS_BY_CLASS, LABELS, NEGATIVE, cell_
 from stride_monai.errors import ConfigError, ManifestError
 from stride_monai.phantom import draw_cell, render_field
 from stride_monai.phantom.cells.anatomy import disc_area
+from stride_monai.phantom.cells.hard_negatives import RARE
 from stride_monai.phantom.cells.kinds import A0, HARD_NEGATIVES, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS
 from stride_monai.phantom.cells.organisms import ORGANISMS
@@ -20,7 +21,7 @@ from stride_monai.phantom.centres import SITES, centre_named
 from stride_monai.phantom.painting.painter import Stamp
 from stride_monai.phantom.stain import OD_OFFSET, OD_UNITS, lookup_table
 
-MAKERS = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **LESIONS}
+MAKERS = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **RARE, **LESIONS}
 # Area in um2 that every nucleus of a kind must have (METHOD section 10), by kind or label.
 NUCLEAR_AREA = {
     "superficial": (disc_area(3), disc_area(6)),
@@ -79,7 +80,7 @@ def test_binucleation_and_halo_are_described_exactly_when_drawn() -> None:
 
 
 def test_benign_kinds_are_nilm() -> None:
-    for maker in (*NORMAL.values(), *HARD_NEGATIVES.values(), *ORGANISMS.values()):
+    for maker in (*NORMAL.values(), *HARD_NEGATIVES.values(), *ORGANISMS.values(), *RARE.values()):
         figure = maker(np.random.default_rng(3), 0.5)
         assert figure.label == NEGATIVE
         assert figure.descriptions == ("normal cell",)

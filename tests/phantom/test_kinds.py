@@ -15,9 +15,10 @@ from stride_monai.bethesda import AGC_DESCRIPTION, NEGATIVE, PAPER_DESCRIPTIONS,
 from stride_monai.phantom import draw_cell, render_field
 from stride_monai.phantom.cells.anatomy import disc_area
 from stride_monai.phantom.cells.figures import Figure, Part
+from stride_monai.phantom.cells.hard_negatives import RARE
 from stride_monai.phantom.cells.kinds import EPITHELIAL, HARD_NEGATIVES, NO_CELLS, NORMAL
 from stride_monai.phantom.cells.lesions import LESIONS, lesion
-from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, contour_irregularity, measures
+from stride_monai.phantom.cells.measures import A0, IRREGULAR_FROM, NORMAL_DENSITY, contour_irregularity, measures
 from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.cells.outlines import Outline, ellipse, molded
 from stride_monai.phantom.cells.sprites import rasterize
@@ -27,7 +28,7 @@ from stride_monai.phantom.render import plan_slide
 from stride_monai.phantom.scenes.layout import Gathering, Region, gathered, group_offsets
 from stride_monai.phantom.scenes.truth import write_truth_geojson
 
-MAKERS = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **LESIONS}
+MAKERS = {**NORMAL, **HARD_NEGATIVES, **ORGANISMS, **RARE, **LESIONS}
 SEEDS = st.integers(0, 2**32 - 1)
 PINKNESS = st.floats(0.05, 0.95)
 MEMBRANE = "irregular nuclear membrane or contour"
@@ -262,7 +263,7 @@ def test_carcinoma_comes_in_all_its_forms() -> None:
 
 
 def test_the_name_of_a_look_alike_is_its_kind() -> None:
-    for name in (*EPITHELIAL, *HARD_NEGATIVES, *ORGANISMS):
+    for name in (*EPITHELIAL, *HARD_NEGATIVES, *ORGANISMS, *RARE):
         assert made(name, 3).kind == name
     assert set(NORMAL) > NO_CELLS
 
@@ -295,13 +296,31 @@ def test_organisms_come_to_a_slide_where_they_are_asked_for_alone() -> None:
     small = {"seed": 4, "diameter_mm": 0.4}
     plain, _ = plan_slide(NEGATIVE, **small)
     infected, parameters = plan_slide(NEGATIVE, **small, crowd_per_mm2={"herpes": 80.0, "clue_cell": 40.0})
-    assert not {cell.kind for cell in plain.unique} & set(ORGANISMS)
+    assert not {cell.kind for cell in plain.unique} & {*ORGANISMS, *RARE}
     kinds = [cell.kind for cell in infected.unique]
     area = infected.region.area_mm2(infected.mpp)
     assert kinds.count("herpes") == round(80 * area)
     assert kinds.count("clue_cell") == round(40 * area)
     assert all(cell.hard for cell in infected.unique)
     assert parameters["crowd_per_mm2"] == {"herpes": 80.0, "clue_cell": 40.0}
+
+
+def test_a_swollen_nucleus_is_as_large_as_a_lesion_s_and_changes_no_other_cell() -> None:
+    for seed in range(40):
+        figure = made("swollen_nucleus", seed)
+        assert all(part.cell is None for part in figure.parts)
+        assert 1 <= len(figure.nuclei()) <= 4
+        for nucleus in figure.nuclei():
+            assert disc_area(9.0) - 1e-6 <= nucleus.outline.area <= disc_area(15.0) + 1e-6
+            assert nucleus.density < NORMAL_DENSITY * 1.1
+    small = {"seed": 4, "diameter_mm": 0.4, "crowd_per_mm2": {"herpes": 80.0}}
+    plain, _ = plan_slide(NEGATIVE, **small)
+    strewn, _ = plan_slide(NEGATIVE, **{**small, "crowd_per_mm2": {"herpes": 80.0, "swollen_nucleus": 60.0}})
+    known = [cell.figure.reach_um for cell in plain.unique if cell.kind == "herpes"]
+    assert [cell.figure.reach_um for cell in strewn.unique if cell.kind == "herpes"] == known
+    assert [cell.kind for cell in strewn.unique].count("swollen_nucleus") == round(
+        60 * strewn.region.area_mm2(strewn.mpp)
+    )
 
 
 @pytest.mark.parametrize(

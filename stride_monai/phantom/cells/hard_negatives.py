@@ -26,7 +26,7 @@ from stride_monai.phantom.cells.measures import A0
 from stride_monai.phantom.cells.outlines import Fold, Outline, ellipse
 from stride_monai.phantom.cells.surroundings import candida, mucus, neutrophil_part
 
-__all__ = ["HARD_NEGATIVES"]
+__all__ = ["HARD_NEGATIVES", "RARE"]
 
 
 def reactive(rng: np.random.Generator, pinkness: float) -> Figure:
@@ -66,6 +66,29 @@ def naked_nucleus(rng: np.random.Generator, pinkness: float) -> Figure:
         nucleus = vesicular(rng, disc_area(rng.uniform(6.5, 9.0)), x, y, rng.uniform(0.4, 0.8))
         parts.append(Part(None, (replace(nucleus, softness=rng.uniform(0.5, 1.8)),)))
     return squamous(rng, "naked_nucleus", NEGATIVE, parts, False)
+
+
+def swollen_nucleus(rng: np.random.Generator, pinkness: float) -> Figure:
+    """A naked nucleus of 9 to 15 um, swollen or dried: as large as that of a lesion, and benign; at times some of them.
+
+    Smears of atrophic epithelium, and such as dried before they were fixed, are strewn with them.
+    """
+    count = 1 if rng.random() < 0.8 else int(rng.integers(2, 5))
+    density, softness = rng.uniform(0.2, 0.62), rng.uniform(0.4, 2.0)
+    parts = []
+    for x, y in packed(rng, count, 17.0):
+        outline = ellipse(
+            rng,
+            disc_area(rng.uniform(9.0, 15.0)),
+            x=x,
+            y=y,
+            elongation=rng.uniform(1.0, 1.9),
+            irregularity=rng.uniform(0.01, 0.08),
+        )
+        chromatin, membrane, clearing = rng.uniform(0.1, 0.4), rng.uniform(0.0, 0.16), rng.uniform(-0.1, 0.3)
+        nucleus = Nucleus(outline, density, chromatin, False, membrane, clearing, softness=softness)
+        parts.append(Part(None, (nucleus,)))
+    return squamous(rng, "swollen_nucleus", NEGATIVE, parts, False)
 
 
 def halo_only(rng: np.random.Generator, pinkness: float) -> Figure:
@@ -165,3 +188,6 @@ HARD_NEGATIVES: Mapping[str, Maker] = {
     "candida": candida,
 }
 """Benign look-alikes, each drawn individually; the name is the kind of the figure."""
+
+RARE: Mapping[str, Maker] = {"swollen_nucleus": swollen_nucleus}
+"""Look-alikes that lie only on slides that are asked to hold them (``crowd_per_mm2``)."""

@@ -32,6 +32,7 @@ LESION_LOGITS: Mapping[str, float] = {"ASC-US": 1.4, "LSIL": 2.6, "ASC-H": 1.8, 
 
 HARD_LOGITS: Mapping[str, float] = {
     "reactive": 0.0,
+    "swollen_nucleus": -0.2,
     "halo_only": -0.4,
     "clump": -0.5,
     "folded_sheet": -1.0,

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from stride_monai.bethesda import SEVERITY
 from stride_monai.phantom.cells.figures import Figure
-from stride_monai.phantom.cells.kinds import HARD_NEGATIVES
+from stride_monai.phantom.cells.hard_negatives import HARD_NEGATIVES, RARE
 from stride_monai.phantom.cells.lesions import lesion
 from stride_monai.phantom.cells.organisms import ORGANISMS
 from stride_monai.phantom.cells.sprites import ORIENTATIONS
@@ -55,7 +55,7 @@ _ADHERING: Mapping[str, float] = {"neutrophil": 0.6, "red_cell": 0.15, "debris":
 
 _HARD_DEFOCUS_UM = 2.0
 _TRIALS = 12
-_BENIGN = {**HARD_NEGATIVES, **ORGANISMS}
+_BENIGN = {**HARD_NEGATIVES, **ORGANISMS, **RARE}  # further kinds last: each counts its random streams by its place
 """Hard negatives of a kind that are made to learn how far its figures reach."""
 
 

@@ -18,7 +18,7 @@ from stride_monai.phantom.stain import Centre, color_weights
 __all__ = ["Common", "Plan", "Unique"]
 
 _SQUAMOUS = set(EPITHELIAL) - {"columnar"}
-_NO_SQUAMOUS_CELL = {"naked_nucleus", "mucus", "candida", "trichomonas", "actinomyces"}
+_NO_SQUAMOUS_CELL = {"naked_nucleus", "swollen_nucleus", "mucus", "candida", "trichomonas", "actinomyces"}
 
 
 @dataclass(frozen=True, slots=True)
