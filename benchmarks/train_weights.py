@@ -11,11 +11,12 @@ Every step is a command that a user could type, and is skipped when its result i
 
 1. Render cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
    `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `infected`:
-   negative ones with many organisms, for it as well. `slides`: larger deposits, for the slide head; a third of them is
-   held out. `large`: deposits twice as wide, held out as a whole, since among the best cells of a larger deposit more
+   negative ones with many organisms, for it as well. `stripped`: negative ones strewn with naked nuclei, swollen ones as
+   large as those of lesions among them, for the default detector, which ranked such nuclei of real smears first.
+   `slides`: larger deposits, for the slide head; a third of them is held out. `large`: deposits twice as wide, held out as a whole, since among the best cells of a larger deposit more
    look suspicious.
 2. Train the two detectors: the YOLO of the paper (which needs the extra yolo) on `tiles`; the one that needs none from
-   ImageNet's weights on `dense`, then on with CRIC among it. What the YOLO ranks highest on the negative slides of
+   ImageNet's weights on `dense`, then on with `stripped` and CRIC among it. What the YOLO ranks highest on the negative slides of
    `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will meet in bags,
    so these boxes join the labelled cells.
 3. Train the cell classifier on them and on the labelled nuclei of CRIC, from ImageNet's weights and for a short time:
@@ -93,10 +94,10 @@ SETTINGS: dict[str, dict[str, object]] = {
         "tiles_per_epoch": 1120,
         "cache_rate": 0.0,
         "negatives_per_positive": 0.2,
-        "shares": {"cric": 0.5},
+        "shares": {"cric": 0.35, "stripped": 0.12},
         "batch_size": 8,
-        "max_epochs": 1,
-        "val_interval": 1,
+        "max_epochs": 4,
+        "val_interval": 4,
         "learning_rate": 8e-4,
         "augmentation": "domain",
     },
@@ -158,6 +159,8 @@ SETTINGS: dict[str, dict[str, object]] = {
 SEEDS = (0, 1, 2)  # of the trainings of the cell classifier
 ORGANISMS = {"herpes": 80.0, "trichomonas": 60.0, "clue_cell": 40.0, "actinomyces": 20.0, "candida": 30.0}
 """Per mm2 of `infected`."""
+NAKED = {"swollen_nucleus": 80.0, "naked_nucleus": 40.0}
+"""Per mm2 of `stripped`."""
 LESIONS = ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
 EVERY_LABORATORY = tuple(name for site in SITES for name in (ANY, site))
 DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
@@ -196,7 +199,7 @@ REHEARSAL = Size(
 REHEARSED_AT = "rehearsed-checkout"
 REHEARSED: dict[str, dict[str, object]] = {
     "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
-    "real_tiles": {"tiles_per_epoch": 16, "tile_px": 128, "layouts": 1},
+    "real_tiles": {"tiles_per_epoch": 16, "tile_px": 128, "layouts": 1, "max_epochs": 1, "val_interval": 1},
     "detection": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
     "cells": {"cells_per_epoch": 64, "batch_size": 16},
     "slide_head": {"max_epochs": 2},
@@ -353,11 +356,11 @@ def train(name: str, step: str, folder: Path, overlays: tuple[str, ...] = (), **
     return checkpoint
 
 
-def train_detectors(work: Path, tiles: Path, dense: Path, cric: Path) -> None:
-    """The YOLO on `tiles`. The other from ImageNet on `dense`, then with CRIC among it, as the cell classifier is."""
+def train_detectors(work: Path, tiles: Path, dense: Path, stripped: Path, cric: Path) -> None:
+    """The YOLO on `tiles`. The other from ImageNet on `dense`, then with `stripped` and CRIC among it."""
     ship("detection", train("detection", "detection", work / "detection-yolo", dataset_dir=tiles), "tiny")
     train("detection", "tiles", work / "detection-fcos", DETECTORS["fcos"], dataset_dir=dense)
-    joined = join([dense, cric], work / "tiles_and_cric")
+    joined = join([dense, stripped, cric], work / "tiles_and_cric")
     ship("detection", train_real_detector(work, joined, work / "real_detection-fcos"), "tiny_fcos")
 
 
@@ -447,7 +450,8 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
 
 def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) -> None:
     """Every step whose result is not there yet; of the detectors none if they are kept."""
-    tiles, dense, infected, slides, large = (work / name for name in ("tiles", "dense", "infected", *SLIDES))
+    tiles, dense, infected, stripped = (work / name for name in ("tiles", "dense", "infected", "stripped"))
+    slides, large = (work / name for name in SLIDES)
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", *LESIONS, "NILM"]
     if not keep_detectors:
@@ -463,7 +467,9 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
         for file in ("tiny", "tiny_fcos"):
             ship("detection", bundle_root("detection") / "models" / f"{file}.safetensors", file)
     else:
-        train_detectors(work, tiles, dense, cric)
+        naked = {"crowd_per_mm2": NAKED, "name": "stripped", "seed": seed + 8}
+        render(stripped, ["NILM"] * 2 * size.deposits, centres=EVERY_LABORATORY, **(small | naked))
+        train_detectors(work, tiles, dense, stripped, cric)
     joined = join([dense, infected, cric, fields], work / "joined")
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))
