@@ -11,14 +11,14 @@ Every step is a command that a user could type, and is skipped when its result i
 
 1. Render cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
    `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `infected`:
-   negative ones with many organisms, for it as well. `stripped`: negative ones strewn with naked nuclei, swollen ones as
-   large as those of lesions among them, for the default detector, which ranked such nuclei of real smears first.
-   `slides`: larger deposits, for the slide head; a third of them is held out. `large`: deposits twice as wide, held out as a whole, since among the best cells of a larger deposit more
-   look suspicious.
+   negative ones with many organisms, for it as well. `stripped`: negative ones strewn with naked nuclei, swollen ones
+   as large as those of lesions among them, for the default detector, which ranked such nuclei of real smears first.
+   `slides`: larger deposits, for the slide head; a third of them is held out. `large`: deposits twice as wide, held out
+   as a whole, since among the best cells of a larger deposit more look suspicious.
 2. Train the two detectors: the YOLO of the paper (which needs the extra yolo) on `tiles`; the one that needs none from
-   ImageNet's weights on `dense`, then on with `stripped` and CRIC among it. What the YOLO ranks highest on the negative slides of
-   `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will meet in bags,
-   so these boxes join the labelled cells.
+   ImageNet's weights on `dense`, then on with `stripped` and CRIC among it. What the YOLO ranks highest on the negative
+   slides of `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will
+   meet in bags, so these boxes join the labelled cells.
 3. Train the cell classifier on them and on the labelled nuclei of CRIC, from ImageNet's weights and for a short time:
    longer trainings become better on synthetic cells and worse on real ones (`--left-out` judges this step on CRIC, each
    field by one such training that has not seen it). Three trainings start from the same weights; the mean of theirs,
