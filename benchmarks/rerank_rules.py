@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from record import Record, make_parser
-from train_weights import DEFAULT, DETECTORS, found
+from train_weights import found
+from weights_settings import DEFAULT, DETECTORS
 
 from stride_monai.bethesda import NEGATIVE
 from stride_monai.data.cells import read_cells
