@@ -67,14 +67,7 @@ SETTINGS: dict[str, dict[str, object]] = {
             "pct_start": 0.2,
         },
     },
-    # Chosen by five folds of the training and validation slides.
-    "slide_head": {
-        "max_epochs": 12,
-        "batch_size": 8,
-        "feature_dropout": 0.5,
-        "label_smoothing": 0.1,
-        "slide_head#dropout": 0.3,
-    },
+    "slide_head": {"max_epochs": 60, "batch_size": 8},
     "swift": {
         "iterations": 300,
         "epoch_length": 100,

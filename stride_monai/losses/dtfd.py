@@ -27,32 +27,23 @@ class DTFDLoss(nn.Module):
 
     Args:
         head: the head whose last call it judges.
-        label_smoothing: share of the target that all classes have alike, 0-1.
     """
 
-    def __init__(self, head: TwoTiers, label_smoothing: float = 0.0) -> None:
+    def __init__(self, head: TwoTiers) -> None:
         super().__init__()
         self._head = [head]  # in a list: the head is not a part of the loss
-        self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Scalar of slide logits ``[B, C]`` and class indices ``[B]``; outside training the slide's loss alone."""
-        loss = functional.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
+        loss = functional.cross_entropy(logits, label)
         tier1 = self._head[0].tier1_logits
         if not self._head[0].training or tier1 is None:
             return loss
         filled = ~tier1.isnan().any(dim=2)
         labels = label.unsqueeze(1).expand(filled.shape)
-        return loss + functional.cross_entropy(tier1[filled], labels[filled], label_smoothing=self.label_smoothing)
+        return loss + functional.cross_entropy(tier1[filled], labels[filled])
 
 
-def slide_loss(head: nn.Module, label_smoothing: float = 0.0) -> nn.Module:
-    """The loss of slide logits ``[B, C]`` and labels ``[B]`` that trains a head: cross-entropy, and what DTFD adds.
-
-    Args:
-        label_smoothing: as of :class:`DTFDLoss`; so the scores of few slides do not run to 0 and 1, where a threshold
-            is chance.
-    """
-    if isinstance(head, TwoTiers):
-        return DTFDLoss(head, label_smoothing)
-    return nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+def slide_loss(head: nn.Module) -> nn.Module:
+    """The loss of slide logits ``[B, C]`` and labels ``[B]`` that trains a head: cross-entropy, and what DTFD adds."""
+    return DTFDLoss(head) if isinstance(head, TwoTiers) else nn.CrossEntropyLoss()

@@ -212,20 +212,6 @@ def test_loss_moves_with_the_input_and_every_parameter_learns(name: str) -> None
         assert float(parameter.grad.abs().sum()) > 0, parameter_name
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_smoothed_labels_cost_as_the_formula_says(name: str) -> None:
-    """The target is (1 - e) of the class and e / C of each: a sure head pays for being sure."""
-    head, label, share = made(name).train(), torch.tensor([0, 2, 1, 1]), 0.1
-    logits = head(bags(), MASK)[0].detach()
-    chance = logits.double().log_softmax(1)
-    slow = -sum(
-        (1 - share) * chance[row, c] + share * chance[row].mean() for row, c in enumerate(label.tolist())
-    ) / len(label)
-    judge = slide_loss(head.eval(), share)
-    assert float(judge(logits, label)) == pytest.approx(float(slow), rel=1e-5)
-    assert float(judge(logits, label)) != pytest.approx(float(slide_loss(head)(logits, label)), rel=1e-3)
-
-
 def test_dtfd_second_tier_does_not_train_the_first_and_the_loss_is_the_sum() -> None:
     head, z, label = made("dtfd").train(), bags(), torch.tensor([0, 2, 1, 1])
     torch.manual_seed(3)
