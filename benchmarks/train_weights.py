@@ -80,7 +80,6 @@ from stride_monai.metrics.detection import box_cover
 from stride_monai.metrics.slide import auc
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom import make_pairs
-from stride_monai.phantom.centres import ANY
 from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.slides import crop_around, open_slide
@@ -344,7 +343,7 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
 def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) -> None:
     """Every step whose result is not there yet; of the detectors none if they are kept."""
     tiles, dense, infected, stripped = (work / name for name in ("tiles", "dense", "infected", "stripped"))
-    slides, large, various, wide = (work / name for name in (*SLIDES, "various", "wide"))
+    slides, large = (work / name for name in SLIDES)
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", *LESIONS, "NILM"]
     if not keep_detectors:
@@ -355,11 +354,6 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     labels = ["NILM"] * 5 + LESIONS
     render(slides, labels * size.slides, diameter_mm=size.slide_mm, seed=seed + 1, test_fraction=0.3)
     render(large, labels * size.large, diameter_mm=size.large_mm, seed=seed + 3, name="large", all_test=True)
-    more: dict[str, Any] = {"test_fraction": 0.0, "validation_fraction": 0.3}
-    named = {"diameter_mm": size.slide_mm, "seed": seed + 9, "name": "various", "centres": (ANY,)}
-    render(various, labels * size.various, **more, **named)
-    named = {"diameter_mm": size.large_mm, "seed": seed + 7, "name": "wide", "centres": EVERY_LABORATORY}
-    render(wide, labels * size.wide, **more, **named)
     cric, fields = import_real(work, real)
     if keep_detectors:
         for file in ("tiny", "tiny_fcos"):
@@ -371,7 +365,7 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
     joined = join([dense, infected, cric, fields], work / "joined")
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))
-    train_slides(work, join([slides, various, wide], work / "for_slide_head"))
+    train_slides(work, slides)
     train_words(work, cells, seed, size)
 
 

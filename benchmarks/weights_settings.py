@@ -103,14 +103,11 @@ MINER = "yolo"
 
 
 class Size(NamedTuple):
-    """Of the cohorts: how often the list of labels is taken for small deposits, slides (`slides`, `various`, `wide` and
-    `large`), and that of lesions for the deposits of the descriptions; lesions on each of the latter; diameters; pairs
-    of each property."""
+    """Of the cohorts: how often the list of labels is taken for small deposits, slides and large ones, and that of
+    lesions for the deposits of the descriptions; lesions on each of the latter; diameters; pairs of each property."""
 
     deposits: int = 12
     slides: int = 16
-    various: int = 8
-    wide: int = 6
     large: int = 3
     word_deposits: int = 16
     word_lesions: int = 150
@@ -123,8 +120,6 @@ class Size(NamedTuple):
 REHEARSAL = Size(
     deposits=1,
     slides=2,
-    various=1,
-    wide=1,
     large=1,
     word_deposits=1,
     word_lesions=8,
