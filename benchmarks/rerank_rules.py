@@ -31,7 +31,7 @@ from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root
 
 Floats = NDArray[np.float64]
-TOPS = (4, 8, 16, 32, 64)
+TOPS = (4, 8, 16, 32, 64, 256)
 RULES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "detector": lambda detector, lesion: detector,
     "lesion probability": lambda detector, lesion: lesion,
