@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import processes
 import pytest
-import torch
 from extras import needs
-from numpy.typing import NDArray
 
 from stride_monai.findings import Cell, Findings
 from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.runtimes.compiling import TOLERANCE
-from stride_monai.slides import open_slide
-from stride_monai.transforms import TopKCellPatches
-from stride_monai.workflows.load import load_bundle_network
-from stride_monai.workflows.locate import bundle_root
 
 RUNTIMES = ("torch", "openvino")
 
 
 @pytest.fixture(scope="module")
-def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    cohort = tmp_path_factory.mktemp("cohort")
-    make_slides(cohort, CohortDesign(classes=("HSIL",), diameter_mm=0.3, seed=7))
-    (path,) = (cohort / "slides").iterdir()
-    return path
-
-
-@pytest.fixture(scope="module")
-def runs(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Findings, dict[str, Any]]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Findings, dict[str, Any]]]:
     """By runtime the findings of a phantom slide, and what ``run.json`` says of the run."""
     needs("openvino", "fast")
     home = tmp_path_factory.mktemp("runtimes")
+    make_slides(home / "cohort", CohortDesign(classes=("HSIL",), diameter_mm=0.3, seed=7))
+    (slide,) = (home / "cohort" / "slides").iterdir()
     found = {}
     for name in RUNTIMES:
         words = ["screen", slide, "--out", home / name, "--runtime", name, "--device", "cpu", "--writers", "findings"]
@@ -56,7 +41,7 @@ def runs(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
     return found
 
 
-def test_the_findings_agree_with_those_of_torch(slide: Path, runs: dict[str, tuple[Findings, dict[str, Any]]]) -> None:
+def test_the_findings_agree_with_those_of_torch(runs: dict[str, tuple[Findings, dict[str, Any]]]) -> None:
     wanted, found = (runs[name][0] for name in RUNTIMES)
     assert len(wanted.cells) > 20
     assert found.quality == wanted.quality
@@ -65,14 +50,11 @@ def test_the_findings_agree_with_those_of_torch(slide: Path, runs: dict[str, tup
     assert found.slide_probabilities == pytest.approx(wanted.slide_probabilities, abs=TOLERANCE)
     assert len(found.cells) == len(wanted.cells)
     scale = wanted.provenance.used["tile_mpp"] / wanted.slide.mpp  # boxes are held to the tolerance in px of a tile
-    moved, apart = _moved_by_a_hundredth(slide, wanted.cells), []
-    for cell, of_place in zip(wanted.cells, moved.tolist(), strict=True):
+    for cell in wanted.cells:
         twin = min(found.cells, key=lambda other: _apart(cell, other))
         assert _apart(cell, twin) <= scale * TOLERANCE * 512 + 0.01, f"cell {cell.rank}"
         assert twin.score == pytest.approx(cell.score, abs=TOLERANCE)
-        apart.append(np.abs(np.subtract(twin.probabilities, cell.probabilities)).max())
-        assert apart[-1] <= TOLERANCE + of_place, f"cell {cell.rank}"
-    assert np.mean(np.array(apart) <= TOLERANCE) >= 0.95, "nearly all crops are the same"
+        assert twin.probabilities == pytest.approx(cell.probabilities, abs=TOLERANCE)
 
 
 def test_every_file_says_what_computed(runs: dict[str, tuple[Findings, dict[str, Any]]]) -> None:
@@ -88,21 +70,3 @@ def test_every_file_says_what_computed(runs: dict[str, tuple[Findings, dict[str,
 
 def _apart(one: Cell, other: Cell) -> float:
     return float(np.abs(np.subtract([*one.box], [*other.box])).max())
-
-
-def _moved_by_a_hundredth(path: Path, cells: Sequence[Cell]) -> NDArray[np.float64]:
-    """How far the probabilities of each cell move ``[n]`` when its box does by 0.01 px, to which findings are rounded.
-
-    Boxes of two runtimes differ by less, and so do the crops: by a grey level here and there.
-    """
-    files = [bundle_root("swift_mil") / "models" / f"{name}.safetensors" for name in ("tiny", "tiny_fcos")]
-    loaded = load_bundle_network(bundle_root("swift_mil"), "tiny", weights=files)
-    crop = TopKCellPatches(len(cells), loaded.numbers["crop_px"], loaded.numbers["crop_mpp"])
-    boxes, scores = np.array([[*cell.box] for cell in cells]), np.array([cell.score for cell in cells])
-    said = []
-    with open_slide(path) as slide, torch.inference_mode():
-        for x, y in itertools.product((0.0, -0.01, 0.01), repeat=2):
-            images = crop(slide, boxes + np.array([x, y, x, y]), scores).images
-            said.append(loaded.network.encoder(images).double().softmax(1).numpy())
-    change: NDArray[np.float64] = np.abs(np.array(said[1:]) - said[0]).max(axis=(0, 2))
-    return change
