@@ -56,10 +56,19 @@ def mean_weights(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def mean_of(members: Sequence[Path], out: Path) -> Path:
-    """:func:`mean_weights` of files, as a file; what stands there is kept."""
+def mean_of(members: Sequence[Path], out: Path, start: Path | None = None, kept: float = 0.0) -> Path:
+    """:func:`mean_weights` of files, as a file, with a share of what they started from, 0-1; what stands there is kept.
+
+    What is learnt of a new domain and what is known of the old one both hold between the two (Wortsman et al., Robust
+    fine-tuning of zero-shot models, CVPR 2022).
+    """
     if not out.exists():
-        save(mean_weights([load_weights(member)[0] for member in members]), out)
+        mean = mean_weights([load_weights(member)[0] for member in members])
+        if start is not None:
+            first = load_weights(start)[0]
+            moved = {name: value.lerp(first[name], kept) for name, value in mean.items() if value.is_floating_point()}
+            mean |= moved
+        save(mean, out)
     return out
 
 

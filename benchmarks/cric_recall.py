@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from record import Record, make_parser
 from scipy.optimize import linear_sum_assignment
-from train_weights import DETECTORS
+from weights_settings import DETECTORS
 
 from stride_monai.data.ranking import rank_boxes
 from stride_monai.inferers.rerank import CANDIDATES_PER_CELL, CellReranker

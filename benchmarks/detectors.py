@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from record import Record, make_parser
-from train_weights import DETECTORS, bundle
+from train_weights import bundle
+from weights_settings import DETECTORS
 
 from stride_monai.data.datalists import detection_tiles
 from stride_monai.phantom.cohorts.cohort import make_slides

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from record import Record, make_parser
-from train_weights import DEFAULT, DETECTORS, found
+from train_weights import found
+from weights_settings import DEFAULT, DETECTORS
 
 from stride_monai.bethesda import NEGATIVE
 from stride_monai.data.cells import read_cells
@@ -30,7 +31,7 @@ from stride_monai.workflows.load import load_bundle_network
 from stride_monai.workflows.locate import bundle_root
 
 Floats = NDArray[np.float64]
-TOPS = (4, 8, 16, 32, 64)
+TOPS = (4, 8, 16, 32, 64, 256)
 RULES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "detector": lambda detector, lesion: detector,
     "lesion probability": lambda detector, lesion: lesion,

@@ -11,13 +11,15 @@ Every step is a command that a user could type, and is skipped when its result i
 
 1. Render cohorts. `tiles`: small deposits of the presets and of laboratories drawn at random, for the detectors.
    `dense`: small deposits with many lesions on each, of such laboratories, for the cell classifier. `infected`:
-   negative ones with many organisms, for it as well. `slides`: larger deposits, for the slide head; a third of them is
-   held out. `large`: deposits twice as wide, held out as a whole, since among the best cells of a larger deposit more
-   look suspicious.
+   negative ones with many organisms, for it as well. `stripped`: negative ones strewn with naked nuclei, swollen ones
+   as large as those of lesions among them, for the default detector, which ranked such nuclei of real smears first.
+   `slides`: larger deposits, for the slide head; a third of them is held out. `large`: deposits twice as wide, held out
+   as a whole, since among the best cells of a larger deposit more look suspicious.
 2. Train the two detectors: the YOLO of the paper (which needs the extra yolo) on `tiles`; the one that needs none from
-   ImageNet's weights on `dense`, then on with CRIC among it. What the YOLO ranks highest on the negative slides of
-   `dense` and on the negative fields of `lbc` is negative by definition and like what the classifier will meet in bags,
-   so these boxes join the labelled cells.
+   ImageNet's weights on `dense`, then on with `stripped` and CRIC among it: the mean of two such trainings and a share
+   of what they start from. What the YOLO ranks highest on the negative slides of `dense` and on the negative fields of
+   `lbc` is negative by definition and like what the classifier will meet in bags, so these boxes join the labelled
+   cells.
 3. Train the cell classifier on them and on the labelled nuclei of CRIC, from ImageNet's weights and for a short time:
    longer trainings become better on synthetic cells and worse on real ones (`--left-out` judges this step on CRIC, each
    field by one such training that has not seen it). Three trainings start from the same weights; the mean of theirs,
@@ -46,12 +48,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from cell_recipe import cell_start, fit, mean_of
 from record import Record, make_parser
+from weights_settings import (
+    DEFAULT,
+    DETECTOR_SEEDS,
+    DETECTORS,
+    EVERY_LABORATORY,
+    KEPT,
+    LESIONS,
+    MINER,
+    NAKED,
+    ORGANISMS,
+    REHEARSAL,
+    REHEARSED,
+    SEEDS,
+    SETTINGS,
+    Size,
+)
 
 import stride_monai
 from stride_monai.data.cells import CellRecord, read_cells, write_cells
@@ -62,7 +80,6 @@ from stride_monai.metrics.detection import box_cover
 from stride_monai.metrics.slide import auc
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.phantom import make_pairs
-from stride_monai.phantom.centres import ANY, SITES
 from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.slides import crop_around, open_slide
@@ -73,135 +90,8 @@ NOTE = (
     "The shipped weights were trained on synthetic slides, on ten fields of CRIC Cervix (CC BY 4.0, Rezende et al. "
     "2021) and on 299 negative ones of Mendeley LBC (CC BY 4.0, Hussain et al. 2020), from ImageNet weights."
 )
-EARLY = ["conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2"]
-"""What sees edges and colors stays ImageNet's; a step costs half."""
-# What fits into an hour on 2 cores: tiles of 256 px show every lesion of these small deposits at a quarter of the cost.
-SETTINGS: dict[str, dict[str, object]] = {
-    "tiles": {
-        "pretrained": "imagenet",
-        "tile_px": 192,
-        "batch_size": 8,
-        "val_batch_size": 16,
-        "max_epochs": 8,
-        "val_interval": 4,
-        "learning_rate": 1e-3,
-        "augmentation": "domain",
-    },
-    "real_tiles": {
-        "tile_px": 192,
-        "layouts": 6,
-        "tiles_per_epoch": 1120,
-        "cache_rate": 0.0,
-        "negatives_per_positive": 0.2,
-        "shares": {"cric": 0.5},
-        "batch_size": 8,
-        "max_epochs": 1,
-        "val_interval": 1,
-        "learning_rate": 8e-4,
-        "augmentation": "domain",
-    },
-    "detection": {
-        "tile_px": 256,
-        "batch_size": 16,
-        "val_batch_size": 16,
-        "max_epochs": 15,
-        "val_interval": 5,
-        "augmentation": "domain",
-    },
-    "cells": {
-        "pretrained": "imagenet",
-        "frozen_parts": EARLY,
-        "anchor_weight": 2.0,
-        "augmentation": "domain",
-        "balance": 0.7,
-        "shares": {"cric": 0.25, "lbc": 0.2, "infected": 0.12},
-        "batch_size": 64,
-        "cells_per_epoch": 12800,
-        "max_epochs": 1,
-        "learning_rate": 6e-4,
-        "weight_decay": 0.01,
-        "optimizer": {
-            "_target_": "torch.optim.AdamW",
-            "params": "$networks.trainable(@network_def)",
-            "lr": "@learning_rate",
-            "weight_decay": "@weight_decay",
-        },
-        "lr_scheduler": {
-            "_target_": "torch.optim.lr_scheduler.OneCycleLR",
-            "optimizer": "@optimizer",
-            "max_lr": "@learning_rate",
-            "total_steps": "@total_steps",
-            "pct_start": 0.2,
-        },
-    },
-    "slide_head": {"max_epochs": 60, "batch_size": 8},
-    "swift": {
-        "iterations": 300,
-        "epoch_length": 100,
-        "batch_size": 2,
-        "shares": {"lbc": 0.35},
-        "cells_only": ["lbc"],
-        "cell_shares": {"cric": 0.3, "lbc": 0.1},
-        "frozen_parts": EARLY,
-        "anchor_weight": 2.0,
-        "strong": "domain",
-        "learning_rate": 1e-4,
-    },
-    "text_align": {
-        "undescribed": "by_class",
-        "max_epochs": 30,
-        "balance": 0.7,
-        "cells_per_epoch": 6400,
-        "shares": {"pairs": 0.3, "words_lesions": 0.05, "known": 0.4, "cric": 0.1},
-    },
-}
-SEEDS = (0, 1, 2)  # of the trainings of the cell classifier
-ORGANISMS = {"herpes": 80.0, "trichomonas": 60.0, "clue_cell": 40.0, "actinomyces": 20.0, "candida": 30.0}
-"""Per mm2 of `infected`."""
-LESIONS = ["ASC-US", "LSIL", "ASC-H", "HSIL", "AGC"]
-EVERY_LABORATORY = tuple(name for site in SITES for name in (ANY, site))
-DETECTORS: dict[str, tuple[str, ...]] = {"fcos": ("fcos", "tiny_fcos"), "yolo": ()}
-"""Overlays of the detection bundle that make each detector, after tiny.json."""
-DEFAULT = "fcos"  # whose bags the slide head is trained on
-MINER = "yolo"
 BUNDLES = ("detection", "cell_cls", "swift_mil", "coloradv", "text_align")
-
-
-class Size(NamedTuple):
-    """Of the cohorts: how often the list of labels is taken for small deposits, slides and large ones, and that of
-    lesions for the deposits of the descriptions; lesions on each of the latter; diameters; pairs of each property."""
-
-    deposits: int = 12
-    slides: int = 16
-    large: int = 3
-    word_deposits: int = 16
-    word_lesions: int = 150
-    deposit_mm: float = 1.2
-    slide_mm: float = 2.0
-    large_mm: float = 4.0
-    pairs: int = 24
-
-
-REHEARSAL = Size(
-    deposits=1,
-    slides=2,
-    large=1,
-    word_deposits=1,
-    word_lesions=8,
-    deposit_mm=0.3,
-    slide_mm=0.3,
-    large_mm=0.4,
-    pairs=1,
-)
 REHEARSED_AT = "rehearsed-checkout"
-REHEARSED: dict[str, dict[str, object]] = {
-    "tiles": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
-    "real_tiles": {"tiles_per_epoch": 16, "tile_px": 128, "layouts": 1},
-    "detection": {"max_epochs": 1, "val_interval": 1, "tile_px": 128},
-    "cells": {"cells_per_epoch": 64, "batch_size": 16},
-    "slide_head": {"max_epochs": 2},
-    "text_align": {"max_epochs": 1, "cells_per_epoch": 64},
-}
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 HALVED = 1e-3  # largest difference of a probability that storing weights in 16 bits may make
 SLIDES = ("slides", "large")  # cohorts with test slides
@@ -353,18 +243,23 @@ def train(name: str, step: str, folder: Path, overlays: tuple[str, ...] = (), **
     return checkpoint
 
 
-def train_detectors(work: Path, tiles: Path, dense: Path, cric: Path) -> None:
-    """The YOLO on `tiles`. The other from ImageNet on `dense`, then with CRIC among it, as the cell classifier is."""
+def train_detectors(work: Path, tiles: Path, dense: Path, stripped: Path, cric: Path) -> None:
+    """The YOLO on `tiles`. The other from ImageNet on `dense`, then with `stripped` and CRIC among it."""
     ship("detection", train("detection", "detection", work / "detection-yolo", dataset_dir=tiles), "tiny")
     train("detection", "tiles", work / "detection-fcos", DETECTORS["fcos"], dataset_dir=dense)
-    joined = join([dense, cric], work / "tiles_and_cric")
+    joined = join([dense, stripped, cric], work / "tiles_and_cric")
     ship("detection", train_real_detector(work, joined, work / "real_detection-fcos"), "tiny_fcos")
 
 
 def train_real_detector(work: Path, cohort: Path, out: Path) -> Path:
-    """What `detection-fcos` knows without CRIC, trained on with labelled nuclei of it."""
-    started = {"start_from": work / "detection-fcos" / "model.pt", "dataset_dir": cohort}
-    return train("detection", "real_tiles", out, DETECTORS["fcos"], **started)
+    """`detection-fcos` trained on with nuclei of CRIC: the mean of some trainings and a little of their start."""
+    start = work / "detection-fcos" / "model.pt"
+    data = {"start_from": start, "dataset_dir": cohort}
+    members = [
+        train("detection", "real_tiles", out / str(seed), DETECTORS["fcos"], seed=seed, **data)
+        for seed in DETECTOR_SEEDS
+    ]
+    return mean_of(members, out / "model.pt", start, KEPT)
 
 
 def bag_size() -> int:
@@ -384,7 +279,7 @@ def train_cells(work: Path, joined: Path, cells: Path) -> Path:
 def extract_bags(work: Path, cohort: Path, detector: str, splits: tuple[str, ...], name: str = "") -> Path:
     folder, top_k = work / f"bags-{name or detector}", bag_size()
     for split in splits:
-        run = {"dataset_dir": cohort, "split": split, "output_dir": folder, "overwrite": False}
+        run = {"dataset_dir": cohort, "split": split, "output_dir": folder, "overwrite": False, "rerank": True}
         bundle("detection", "inference", "tiny", *DETECTORS[detector], top_k=top_k, **run)
     return folder
 
@@ -447,7 +342,8 @@ def train_end_to_end(work: Path, slides: Path, fields: Path, cells: Path) -> Non
 
 def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) -> None:
     """Every step whose result is not there yet; of the detectors none if they are kept."""
-    tiles, dense, infected, slides, large = (work / name for name in ("tiles", "dense", "infected", *SLIDES))
+    tiles, dense, infected, stripped = (work / name for name in ("tiles", "dense", "infected", "stripped"))
+    slides, large = (work / name for name in SLIDES)
     small: dict[str, Any] = {"diameter_mm": size.deposit_mm, "seed": seed, "test_fraction": 0.0, "max_negatives": 40}
     labels = ["NILM", *LESIONS, "NILM"]
     if not keep_detectors:
@@ -463,7 +359,9 @@ def make(work: Path, real: Path, seed: int, size: Size, keep_detectors: bool) ->
         for file in ("tiny", "tiny_fcos"):
             ship("detection", bundle_root("detection") / "models" / f"{file}.safetensors", file)
     else:
-        train_detectors(work, tiles, dense, cric)
+        naked = {"crowd_per_mm2": NAKED, "name": "stripped", "seed": seed + 8}
+        render(stripped, ["NILM"] * 2 * size.deposits, centres=EVERY_LABORATORY, **(small | naked))
+        train_detectors(work, tiles, dense, stripped, cric)
     joined = join([dense, infected, cric, fields], work / "joined")
     cells = mine_negatives(joined, work / "mined")
     ship("cell_cls", train_cells(work, joined, cells))

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from record import Record, make_parser
-from train_weights import DEFAULT, SETTINGS, bag_size, extract_bags, render, train
+from train_weights import bag_size, extract_bags, render, train
+from weights_settings import DEFAULT, SETTINGS
 
 from stride_monai.bethesda import NEGATIVE, binary_score
 from stride_monai.data.bags.bag import BagFile, decode_crop

@@ -32,13 +32,17 @@ class ModelSettings:
         typer.Option("--detector", help="auto (fcos; yolo with --profile paper), fcos, yolo (extra yolo), or another."),
     ] = "auto"
     rerank: Annotated[
-        bool, typer.Option("--rerank", help="A cell classifier chooses the best K of more cells than K.")
-    ] = False
-    reranker: Annotated[str, typer.Option(help="With --rerank: a bundle like cell_cls, or weights for it.")] = (
+        bool | None,
+        typer.Option(
+            help="A cell classifier chooses the best K of more cells than K. Default: as the threshold was set."
+        ),
+    ] = None
+    reranker: Annotated[str, typer.Option(help="To re-rank by: a bundle like cell_cls, or weights for it.")] = (
         "cell_cls"
     )
     candidates: Annotated[
-        int | None, typer.Option(help="With --rerank: cells that the detector proposes; 4 for each that is kept.")
+        int | None,
+        typer.Option(help="Cells that the detector proposes to it; of the profile paper 4 for each that is kept."),
     ] = None
     classifier: Annotated[
         str,

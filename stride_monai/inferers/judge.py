@@ -68,7 +68,8 @@ def judge(
         name: of the slide, for the message.
         clock: gets the seconds of the stages ``classify`` and ``decide``.
         levels: of the encoder, to be kept for descriptions (:class:`~stride_monai.networks.CellViews`).
-        forward: computes the features in the place of torch (:mod:`stride_monai.runtimes`).
+        forward: computes the features in the place of torch (:mod:`stride_monai.runtimes`). A bag that has features
+            keeps them: they are those of this encoder, these levels and this runtime.
 
     Raises:
         SlideError: it gives non-finite values.
@@ -76,7 +77,8 @@ def judge(
     clock = clock or Clock()
     with clock.stage("classify"):
         count = int(bag.mask.sum())
-        features = encode(bag.images[:count], classifier, levels, forward)
+        given = bag.features
+        features = encode(bag.images[:count], classifier, levels, forward) if given is None else given
     with clock.stage("decide"):
         mine = features[:, : classifier.encoder.feature_dim]
         evidence = decide(mine, classifier, top_k, activation, bag.scores[:count])

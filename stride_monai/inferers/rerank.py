@@ -10,7 +10,9 @@ Measured in `benchmarks/cric_left_out.py` and `benchmarks/rerank_rules.py`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from copy import copy
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -72,6 +74,7 @@ class CellReranker:
         self.network, self.top_k = network, top_k
         self.candidates = CANDIDATES_PER_CELL * top_k if candidates is None else candidates
         self.crop_px, self.crop_mpp, self.name, self.weights, self.note = crop_px, crop_mpp, name, weights, note
+        self._eyes: tuple[Callable[[Tensor], Tensor], int] | None = None
         if self.candidates < top_k:
             raise ConfigError(
                 f"{self.candidates} candidates for {top_k} cells", f"let the detector propose {top_k} or more"
@@ -96,17 +99,42 @@ class CellReranker:
         used = {"name": self.name, "candidates": self.candidates, "crop_px": self.crop_px, "weights": self.weights}
         return {**used, "rule": RULE}
 
+    def sharing(self, features: Callable[[Tensor], Tensor], width: int) -> Self:
+        """The same re-ranker, which leaves the features of the cells that it keeps in the bag.
+
+        For a :class:`~stride_monai.networks.CellClassifier` whose encoder is that of the slide classifier: no cell is
+        looked at twice.
+
+        Args:
+            features: crops ``[B, 3, H, W]`` -> ``[B, width]``, those of the network's own ``encode`` first.
+        """
+        head = cast("nn.Linear", self.network.get_submodule("head"))
+        own = head.in_features
+
+        def both(crops: Tensor) -> Tensor:
+            found = features(crops)
+            return torch.cat([found, head(found[:, :own])], dim=1)
+
+        other = copy(self)
+        other._eyes = both, width
+        return other
+
     def scores(self, crops: Tensor) -> Tensor:
         """Lesion probabilities, float64 ``[n]`` on the CPU, of uint8 crops ``[n, 3, H, W]``."""
+        return self.look(crops)[0]
+
+    def look(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Lesion probabilities as :meth:`scores`, and the features ``[n, width]`` where they are shared."""
         side = self.crop_px or crops.shape[-1]
         margin = (crops.shape[-1] - side) // 2
-        middle = slice(margin, margin + side)
+        crops = crops[:, :, margin : margin + side, margin : margin + side]
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        logits = over_crops(self.network, crops[:, :, middle, middle], device, len(CELL_CLASSES))
+        forward, width = (self.network, 0) if self._eyes is None else self._eyes
+        features, logits = over_crops(forward, crops, device, width + len(CELL_CLASSES)).tensor_split([width], dim=1)
         if logits.shape[1] != len(CELL_CLASSES):
             raise ConfigError(f"{self.name} gives {logits.shape[1]} classes", f"it must know the {len(CELL_CLASSES)}")
         positive = [index for index, name in enumerate(CELL_CLASSES) if name != NEGATIVE]
-        return logits.double().softmax(dim=1)[:, positive].sum(dim=1).cpu()
+        return logits.double().softmax(dim=1)[:, positive].sum(dim=1).cpu(), features if width else None
 
     def __call__(self, bag: CellBag, slide_id: str) -> CellBag:
         """The best cells of a bag of candidates, as a bag of ``top_k`` with ``rerank_scores``, the products.
@@ -120,7 +148,8 @@ class CellReranker:
             BagError: the classifier gives a score that is no number.
         """
         count = int(bag.mask.sum())
-        scores = self.scores(bag.images[:count]) * bag.scores[:count].double()
+        lesion, features = self.look(bag.images[:count])
+        scores = lesion * bag.scores[:count].double()
         if not bool(scores.isfinite().all()):
             raise BagError(f"slide '{slide_id}': {self.name} gives a cell a non-finite score", "check its weights")
         order = rank_boxes(bag.boxes[:count].numpy(), scores.numpy(), bag.scores[:count].numpy())[: self.top_k]
@@ -131,4 +160,5 @@ class CellReranker:
             mask=torch.arange(self.top_k) < len(order),
             indices=padded(bag.indices.numpy()[order].astype(np.int64), self.top_k, fill=-1),
             rerank_scores=padded(scores.numpy()[order], self.top_k),
+            features=None if features is None else features[torch.from_numpy(order.copy()).to(features.device)],
         )

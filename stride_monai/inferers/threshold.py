@@ -139,9 +139,10 @@ def _stored(
     how = f"{cells.name} with re-ranking" if cells.reranker else cells.name
     if mixed:
         return replace(point, holds=False, source=f"{point.source}; set on the cells of another detector"), (
-            f"The slide head's threshold was set on the cells of another detector ({stored[:12]}) and does not hold "
-            f"for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this detector, run "
-            f"calibrate.json of swift_mil on them, and screen with --weights swift_mil=calibrated.pt.{scores}"
+            f"The slide head's threshold was set on the cells of another detector or re-ranking ({stored[:12]}) and "
+            f"does not hold for those of {how} ({wanted[:12]}): no call is made. To set it, make bags with this "
+            "detector, run calibrate.json of swift_mil on them, and screen with --weights swift_mil=calibrated.pt."
+            f"{scores}"
         )
     raise BundleError(
         f"the slide head's threshold does not hold for the detector {how} ({wanted[:12]}; it was set for {stored[:12]},"

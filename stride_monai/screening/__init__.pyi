@@ -16,8 +16,8 @@ from .config import ScreeningConfig as ScreeningConfig
 from .inputs import SlideInput as SlideInput
 from .inputs import collect as collect
 from .loaders import load_models as load_models
-from .loaders import load_reranker as load_reranker
 from .models import Models as Models
+from .reranking import load_reranker as load_reranker
 from .screener import Screener as Screener
 from .store import About as About
 from .store import BundleStore as BundleStore

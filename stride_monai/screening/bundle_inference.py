@@ -26,8 +26,9 @@ from stride_monai.runs.progress import Progress
 from stride_monai.screening.batch import Batch, Tell, Writer, screen_batch
 from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.inputs import SlideInput, collect, collect_bags, is_bag_path
-from stride_monai.screening.loaders import load_detector, load_explainer, reranker_from
+from stride_monai.screening.loaders import load_detector, load_explainer
 from stride_monai.screening.models import TEXT_BUNDLE, Models, join, slide_classifier_of
+from stride_monai.screening.reranking import Reranking, share_encoder
 from stride_monai.screening.screener import Screener
 from stride_monai.screening.store import BundleStore, Choice, Chosen
 from stride_monai.workflows.load import LoadedBundle, hash_of
@@ -114,12 +115,12 @@ class ScreeningInferer(Inferer):
         detection, reranker = None, None
         if not on_bags:
             detection = load_detector(store, config.detector)
-            if config.rerank:
-                top_k = detection.bundle.numbers["top_k"]
-                reranker, _ = reranker_from(store, top_k, config.candidates, config.reranker)
+            held = slide_classifier_of(slides).detector_sha256
+            reranker = Reranking(store, config, detection).fitting(held)
         encoder, wanted = slide_classifier_of(slides).encoder, config.descriptions
         explainer = load_explainer(store, encoder, wanted, strict=False)
-        return Screener(config, self._joined(join(detection, slides, reranker, device, config.force, explainer)))
+        models = join(detection, slides, reranker, device, config, explainer)
+        return Screener(config, share_encoder(self._joined(models)))
 
     def _joined(self, models: Models) -> Models:
         words = models.explainer.facts

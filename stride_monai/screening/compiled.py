@@ -49,7 +49,8 @@ def int8_of(config: ScreeningConfig) -> Mapping[str, str]:
 
 
 def compiled(models: Models, choice: RuntimeChoice, int8: Path | None = None) -> Models:
-    """Detector and cell encoder for the runtime; the slide head, whose gradient explains it, and the re-ranker stay.
+    """Detector and cell encoder for the runtime; the slide head, whose gradient explains it, stays, and so does a
+    re-ranker with an encoder of its own (:func:`~stride_monai.screening.reranking.share_encoder`).
 
     Args:
         int8: where the detector in int8 lies, for models of that precision.

@@ -56,9 +56,11 @@ class ScreeningConfig:
         bundles: folder with bundles of the user's, some or all; None for those of the package.
         detector: ``auto`` for that of the profile, or the name of one (:class:`~stride_monai.screening.BundleStore`).
         classifier: bundle of the slide classifier; ``auto`` for coloradv where it has weights, else swift_mil.
-        rerank: a cell classifier chooses the best K of more cells than K.
+        rerank: a cell classifier chooses the best K of more cells than K. None for as the threshold on the slide score
+            was set; where the next two or weights for ``cell_cls`` are given, for yes.
         reranker: which: ``cell_cls``; or the folder of another bundle of that kind; or weights for ``cell_cls``.
-        candidates: cells that the detector proposes to it; None for four for each that is kept.
+        candidates: cells that the detector proposes to it; None for as many as the bundle ``detection`` says, else for
+            four for each that is kept.
         descriptions: whether cells are described in words; None for where the bundle text_align has weights.
         activation: how much a cell speaks for the slide class, see
             :func:`stride_monai.networks.class_activation`; None for that of the slide classifier's bundle.
@@ -85,7 +87,7 @@ class ScreeningConfig:
     bundles: Path | None = None
     detector: str = "auto"
     classifier: str = "auto"
-    rerank: bool = False
+    rerank: bool | None = None
     reranker: Path | str = _RERANKER
     candidates: int | None = None
     descriptions: bool | None = None
@@ -129,14 +131,10 @@ class ScreeningConfig:
             raise ConfigError(
                 f"--weights {unused[0]} is not used by --classifier {self.classifier}", "leave one of the two out"
             )
-        about = {
-            "--reranker": self.reranker != _RERANKER,
-            "--candidates": self.candidates is not None,
-            "--weights cell_cls": _RERANKER in self.weights,
-        }
-        if not self.rerank and (idle := [name for name, given in about.items() if given]):
-            raise ConfigError(f"{idle[0]} is about re-ranking", "add --rerank, or leave it out")
-        if about["--reranker"] and about["--weights cell_cls"]:
+        about = self._about_reranking()
+        if self.rerank is False and about:
+            raise ConfigError(f"{about[0]} is about re-ranking, --no-rerank forbids it", "leave one of the two out")
+        if {"--reranker", "--weights cell_cls"} <= {*about}:
             raise ConfigError("--reranker and --weights cell_cls both say what re-ranks", "leave one of the two out")
         if self.int8_networks is not None and self.precision != "int8":
             raise ConfigError(
@@ -149,6 +147,19 @@ class ScreeningConfig:
             )
         if "text_align" in self.weights and self.descriptions is False:
             raise ConfigError("--weights text_align is not used by --no-descriptions", "leave one of the two out")
+
+    def _about_reranking(self) -> list[str]:
+        given = {
+            "--reranker": self.reranker != _RERANKER,
+            "--candidates": self.candidates is not None,
+            "--weights cell_cls": _RERANKER in self.weights,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
+    @property
+    def reranks(self) -> bool | None:
+        """Whether a cell classifier is to re-rank; None where that is left to the threshold on the slide score."""
+        return True if self._about_reranking() else self.rerank
 
     def absolute(self) -> ScreeningConfig:
         """The same with absolute paths, for a process in another folder."""
@@ -170,7 +181,7 @@ class ScreeningConfig:
         return asdict(self) | {
             "mpp": mpp or self.mpp,
             "bundles": None if self.bundles is None else self.bundles.absolute().name,
-            "reranker": Path(self.reranker).name if self.rerank else None,
+            "reranker": Path(self.reranker).name if self.reranks else None,
             "weights": {name: [file.name for file in files] for name, files in self.weights.items()},
             "operating_point": None if self.operating_point is None else self.operating_point.name,
             "int8_networks": None if self.int8_networks is None else self.int8_networks.absolute().name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -13,7 +12,7 @@ from stride_monai.errors import BundleError, ConfigError, MissingExtraError, Str
 from stride_monai.files import sha256_of
 from stride_monai.findings import Described
 from stride_monai.inferers.describe import Explainer
-from stride_monai.inferers.rerank import CELL_BUNDLE, CellReranker
+from stride_monai.inferers.rerank import CELL_BUNDLE
 from stride_monai.inferers.threshold import GivenPoint
 from stride_monai.networks.alignment.aligner import DescriptionAligner
 from stride_monai.networks.alignment.views import described_dim
@@ -23,7 +22,7 @@ from stride_monai.runtimes.choice import PRECISIONS, check_precision, choose_run
 from stride_monai.screening.compiled import compiled, int8_home, int8_of
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
-from stride_monai.screening.source import Source
+from stride_monai.screening.reranking import Reranking, share_encoder
 from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin
 
 __all__ = [
@@ -33,8 +32,6 @@ __all__ = [
     "load_detector",
     "load_explainer",
     "load_models",
-    "load_reranker",
-    "reranker_from",
 ]
 
 _log = logging.getLogger(__name__)
@@ -58,7 +55,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def load_models(config: ScreeningConfig) -> Models:
-    """Load detection, a slide classifier, text_align where there is one, and with ``rerank`` a cell classifier.
+    """Load detection, a slide classifier, text_align where there is one, and a cell classifier where it re-ranks.
 
     What came with the package never fails for a ``text_align`` of another encoder unless something was asked for: the
     cells are not described then.
@@ -73,12 +70,11 @@ def load_models(config: ScreeningConfig) -> Models:
     store = BundleStore.of(config, device)
     given = given_point(config)
     detection = load_detector(store, config.detector)
-    reranker, again = None, store[CELL_BUNDLE]
-    if config.rerank:
-        top_k = detection.bundle.numbers["top_k"]
-        reranker, again = reranker_from(store, top_k, config.candidates, config.reranker)
+    reranking = Reranking(store, config, detection)
     name = _classifier_name(config, given)
-    slides = load_classifier(store, detection, name, reranker, config.force)
+    slides = load_classifier(store, detection, name, reranking, config.force)
+    held = slide_classifier_of(slides).detector_sha256 if given is None else given.point.holds_for.cells_chosen_by
+    reranker = reranking.fitting(held)
     if name != config.classifier:
         slides = slides._replace(choice=Choice(name, "the operating point names it"))
     words = store[TEXT_BUNDLE]
@@ -88,11 +84,10 @@ def load_models(config: ScreeningConfig) -> Models:
     runtime = choose_runtime(config.runtime, device.type)
     check_precision(config.precision, runtime.name)
     precision, int8 = PRECISIONS[config.precision], int8_of(config)
-    models = join(detection, slides, reranker, device, config.force, explainer, given, precision, int8)
+    models = join(detection, slides, reranker, device, config, explainer, given, precision, int8)
     if reranker is not None:
-        origins = {**models.origins, CELL_BUNDLE: Origin(again.how, tuple(again.files()))}
-        models = replace(models, origins=origins)
-    return compiled(models, runtime, int8_home(config))
+        models = replace(models, origins={**models.origins, CELL_BUNDLE: reranking.origin})
+    return share_encoder(compiled(models, runtime, int8_home(config)))
 
 
 def given_point(config: ScreeningConfig) -> GivenPoint | None:
@@ -137,7 +132,7 @@ def load_classifier(
     store: BundleStore,
     detection: Chosen,
     name: str = "auto",
-    reranker: CellReranker | None = None,
+    reranking: Reranking | None = None,
     force: bool = False,
 ) -> Chosen:
     """The slide classifier of that name.
@@ -146,7 +141,7 @@ def load_classifier(
         name: ``auto``, ``coloradv`` or ``swift_mil``. ``auto`` is the one whose weights were named; else, of those of
             the user's bundles where there are such, ``coloradv`` where it has weights, for the cells of this detector,
             and else ``swift_mil``.
-        reranker: what chooses among the cells, if anything does.
+        reranking: what may choose among the cells.
         force: as for :func:`join`; weights for the cells of any detector will do.
 
     Raises:
@@ -167,64 +162,11 @@ def load_classifier(
     if not (why := store[best].lacks(finder)):
         chosen = load(best, "default where it has weights")
         stored = slide_classifier_of(chosen).detector_sha256
-        cells = cells_of(detection, reranker)
+        cells = cells_of(detection, None if reranking is None else reranking.fitting(stored))
         if force or stored in {"", cells.detector, cells.sha256}:
             return chosen
         why = f"the threshold of {best} was set for another detector than {finder}"
     return load(other, why)
-
-
-def load_reranker(
-    top_k: int,
-    candidates: int | None = None,
-    source: Path | str = CELL_BUNDLE,
-    profile: str = "paper",
-    device: torch.device | str = "cpu",
-    bundles: Path | str | None = None,
-) -> CellReranker:
-    """The re-ranker of a bundle ``cell_cls`` or of weights for its network.
-
-    Args:
-        top_k, candidates: see :class:`CellReranker`.
-        source: ``cell_cls``; or the folder of another bundle of that kind; or a weights file for the network of
-            ``cell_cls``.
-        profile: ``paper`` or ``tiny``.
-        bundles: folder in which ``cell_cls`` lies; None for those that came with the package.
-
-    Raises:
-        BundleError: the bundle or the weights are missing or do not fit together.
-        ConfigError: fewer candidates than ``top_k``.
-    """
-    store = BundleStore(None if bundles is None else Path(bundles), profile, device=device)
-    home = store[CELL_BUNDLE].home
-    if bundles is not None and home.parent.resolve() != Path(bundles).resolve():
-        _log.warning("%s holds no %s: the package's own is used, %s", bundles, CELL_BUNDLE, home)
-    return reranker_from(store, top_k, candidates, source)[0]
-
-
-def reranker_from(
-    store: BundleStore, top_k: int, candidates: int | None = None, named: Path | str = CELL_BUNDLE
-) -> tuple[CellReranker, Source]:
-    """The re-ranker and where it comes from: the store, unless something else is named.
-
-    Arguments and errors as for :func:`load_reranker`.
-    """
-    source, path = store[CELL_BUNDLE], Path(named)
-    if str(named) != CELL_BUNDLE:
-        other = Source(CELL_BUNDLE, path, store.profile, own=True)
-        source = other if path.is_dir() else source._replace(given=(path,))
-    loaded = store.load(source)
-    reranker = CellReranker(
-        loaded.network.eval().requires_grad_(False),
-        loaded.weights_sha256,
-        top_k,
-        candidates,
-        crop_px=int(loaded.numbers["crop_px"]),
-        crop_mpp=float(loaded.numbers["crop_mpp"]),
-        name=path.name,
-        note=loaded.metadata.get("note", ""),
-    )
-    return reranker, source
 
 
 def load_explainer(

@@ -18,6 +18,7 @@ from stride_monai.networks.detection.detector import TileDetector
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.operating_point import HoldsFor
 from stride_monai.runtimes.choice import RuntimeChoice, choose_runtime
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.store import About, Choice, Chosen, Origin
 
 __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
@@ -25,6 +26,7 @@ __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
 TEXT_BUNDLE = "text_align"
 _THRESHOLD = "threshold"
 _NO_WORDS = Explainer(Described(False, "not asked for"))
+_DEFAULTS = ScreeningConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def join(
     slides: Chosen,
     reranker: CellReranker | None,
     device: torch.device,
-    force: bool = False,
+    config: ScreeningConfig = _DEFAULTS,
     explainer: Explainer = _NO_WORDS,
     given: GivenPoint | None = None,
     precision: str = "float32",
@@ -137,15 +139,16 @@ def join(
 
     Args:
         detection: None where cells come from bag files, each of which says what chose them.
-        force: decide although the threshold was set for another K or on cells that were chosen in another way; the
-            operating point's source says so.
+        config: with ``force`` the threshold decides although it was set for another K or on cells that were chosen in
+            another way, and the operating point's source says so. Where it says whether to re-rank and the threshold
+            does not hold for such cells, no call is made.
         given: the operating point that decides in place of the stored one.
         precision, int8: in which detector and cell encoder are to be computed, see :class:`Models`.
 
     Raises:
         BundleError, ConfigError: as :func:`load_models`.
     """
-    classifier, slides = slide_classifier_of(slides), _with_own_top_k(slides, force, given)
+    classifier, slides = slide_classifier_of(slides), _with_own_top_k(slides, config.force, given)
     parts = {**({"detection": detection} if detection else {}), slides.choice.name: slides}
     weights = {name: chosen.bundle.weights_sha256 for name, chosen in parts.items()}
     origins = {name: Origin(chosen.how, chosen.bundle.files) for name, chosen in parts.items()}
@@ -162,12 +165,15 @@ def join(
     for chosen in parts.values():
         chosen.bundle.network.eval().requires_grad_(False)
     source = slides.bundle.metadata.get("operating_point", "stored with the weights")
-    mixed = detection is None or "given" in {detection.how, slides.how} or detection.how != slides.how
+    put_together = detection is None or "given" in {detection.how, slides.how} or detection.how != slides.how
+    mixed = put_together or config.reranks is not None
     cells = cells_of(detection, reranker)
     numbers = {name: chosen.bundle.numbers for name, chosen in parts.items()}
     name = slides.choice.name
     now = _held_for(name, weights, numbers, precision, int8)
-    point, caveat = threshold_for(classifier, numbers[name]["top_k"], cells, source, force, mixed, name, given, now)
+    point, caveat = threshold_for(
+        classifier, numbers[name]["top_k"], cells, source, config.force, mixed, name, given, now
+    )
     if detection is not None:  # else it depends on the bag
         notes[_THRESHOLD] = caveat
     return Models(

@@ -70,7 +70,13 @@ def remember(config: ScreeningConfig, workers: int, outcomes: Iterable[Outcome])
 
 
 def _key(config: ScreeningConfig, workers: int) -> str:
-    parts = (config.profile, config.detector, config.device, "rerank" * config.rerank, f"{workers} at once")
+    parts = (
+        config.profile,
+        config.detector,
+        config.device,
+        {None: "", True: "rerank", False: "no rerank"}[config.reranks],
+        f"{workers} at once",
+    )
     return ", ".join(part for part in parts if part)
 
 

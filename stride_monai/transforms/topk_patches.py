@@ -39,6 +39,8 @@ class CellBag(NamedTuple):
         unreadable: cells of higher rank that are not in the bag because the slide could not be decoded there.
         rerank_scores: float64 ``[K]``, by which the cells are ranked where a classifier re-ranked them
             (:class:`~stride_monai.inferers.CellReranker`), zeros where padded; None without.
+        features: of the n cells ``[n, D]``, where what re-ranked them looked with the slide classifier's eyes; None
+            where they are still to be computed.
         quality: of the slide that the cells were found on; None where it is not known.
         unsatisfactory: why that slide is unsatisfactory; empty where it is not, or where that is not known.
         ground: what of that slide was read and what not; None where it is not known, as in a bag file.
@@ -51,6 +53,7 @@ class CellBag(NamedTuple):
     indices: Tensor
     unreadable: int
     rerank_scores: Tensor | None = None
+    features: Tensor | None = None
     quality: Quality | None = None
     unsatisfactory: str = ""
     ground: Foreground | None = None

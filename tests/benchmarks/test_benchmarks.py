@@ -57,7 +57,7 @@ BY_HAND = (
     "unseen_laboratories",
 )  # need the real pictures, or an hour: only their options are looked at here
 ELSEWHERE = ("annotation_loop", "compare_checkouts", "report")  # tests of their own
-IMPORTED = ("engine_peers", "record")  # no scripts
+IMPORTED = ("engine_peers", "record", "weights_settings")  # no scripts
 STUDIES = ("swift_ablation", "cell_order", "coloradv_study", "coloradv_pictures", "robustness")
 
 
@@ -265,6 +265,21 @@ def test_cell_averages(script: Script, tmp_path: Path) -> None:
     ]
     assert [row[2:] for row in rows if row[1] == "moving average"] == of_last  # here both kinds are alike
     assert re.fullmatch(r"0\.\d{3} \(0\.\d{3}-0\.\d{3}\)", of_last[0][2])
+
+
+def test_the_mean_of_trainings_keeps_a_share_of_what_they_started_from(script: Script, tmp_path: Path) -> None:
+    module = importlib.import_module("cell_recipe")
+    values = {"start": 1.0, "first": 3.0, "second": 5.0}
+    files = {name: tmp_path / f"{name}.pt" for name in values}
+    for name, value in values.items():
+        torch.save({"weight": torch.full((2,), value), "steps": torch.tensor(7)}, files[name])
+    members = [files["first"], files["second"]]
+    mixed = module.mean_of(members, tmp_path / "mixed.pt", files["start"], 0.25)
+    found = torch.load(mixed, weights_only=True)
+    assert found["weight"].tolist() == [0.75 * 4.0 + 0.25 * 1.0] * 2
+    assert int(found["steps"]) == 7
+    plain = torch.load(module.mean_of(members, tmp_path / "plain.pt"), weights_only=True)
+    assert plain["weight"].tolist() == [4.0, 4.0]
 
 
 def test_a_fitted_row_of_nilm_leaves_the_order_of_lesions(script: Script, tmp_path: Path) -> None:

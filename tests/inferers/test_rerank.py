@@ -28,8 +28,9 @@ from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.factories import create_slide_head
 from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import save_weights
-from stride_monai.screening.loaders import load_reranker
+from stride_monai.screening.config import ScreeningConfig
 from stride_monai.screening.models import Models, join
+from stride_monai.screening.reranking import load_reranker
 from stride_monai.screening.store import Choice, Chosen
 from stride_monai.transforms.loading import LoadBagd
 from stride_monai.transforms.topk_patches import CellBag
@@ -79,8 +80,8 @@ def candidates_of(scores: list[float], shades: list[int]) -> CellBag:
 @given(scores=SCORES, k=st.integers(1, 30))
 def test_the_detector_s_own_score_as_classifier_changes_nothing(scores: list[float], k: int) -> None:
     class SaysTheSame(CellReranker):
-        def scores(self, crops: Tensor) -> Tensor:
-            return given_bag.scores[: len(crops)]
+        def look(self, crops: Tensor) -> tuple[Tensor, None]:
+            return given_bag.scores[: len(crops)], None
 
     given_bag = candidates_of(scores, [0] * len(scores))
     found = SaysTheSame(SaysBrightness(), CLASSIFIER, k, max(k, len(scores)))(given_bag, "s")
@@ -263,7 +264,7 @@ def models(chosen: str, again: CellReranker | None, force: bool = False) -> Mode
     detection = LoadedBundle(DarkSpots(), {}, DETECTOR, {})
     swift = LoadedBundle(classifier, sizes, "ee" * 32, {"note": "toys."})
     found, slides = Chosen(Choice("dark", "a test"), detection), Chosen(Choice("swift_mil", "a test"), swift)
-    return join(found, slides, again, torch.device("cpu"), force)
+    return join(found, slides, again, torch.device("cpu"), ScreeningConfig(force=force))
 
 
 def test_a_threshold_set_without_reranking_makes_no_call_and_says_so() -> None:

@@ -123,10 +123,13 @@ def test_the_command_line_reranks_and_says_what_it_did(home: Path, tmp_path: Pat
     assert named.exit_code == 0, named.output
     used = findings_in(tmp_path / "named", "1").provenance
     assert used.used["reranker"] == used.requested["reranker"] == "model.safetensors", "no path leaves the run"
+    asked = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "asked"), "--candidates", "8"])
+    assert asked.exit_code == 0, asked.output
+    assert findings_in(tmp_path / "asked", "1").cells == found.cells, "to name how to re-rank is to ask for it"
     for option in (("--candidates", "8"), ("--reranker", "x")):
-        wrong = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "wrong"), *option])
+        wrong = CliRunner().invoke(app, [*slides, "--out", str(tmp_path / "wrong"), "--no-rerank", *option])
         assert isinstance(wrong.exception, ConfigError)
-        assert "add --rerank" in str(wrong.exception)
+        assert f"{option[0]} is about re-ranking, --no-rerank forbids it" in str(wrong.exception)
 
 
 def test_slides_that_cannot_be_classified(home: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def some(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("stages", "options", "says"),
     [
-        (["cell_cls"], {}, "about re-ranking: add --rerank"),
+        (["cell_cls"], {"rerank": False}, "cell_cls is about re-ranking, --no-rerank forbids it: leave one of the two"),
         (["cell_cls"], {"rerank": True, "reranker": "mine.pt"}, "--reranker and --weights cell_cls both"),
         ([], {"rerank": True, "reranker": "nowhere.pt"}, "there is no weights file .*nowhere.pt"),
         (["text_align"], {"descriptions": False}, "not used by --no-descriptions"),
