@@ -11,6 +11,7 @@ from .bags.labeled import write_labeled_bags as write_labeled_bags
 from .cells import CellRecord as CellRecord
 from .cells import read_cells as read_cells
 from .cells import write_cells as write_cells
+from .datalists import bags_with_cells as bags_with_cells
 from .datalists import cell_counts as cell_counts
 from .datalists import cell_crops as cell_crops
 from .datalists import class_counts as class_counts

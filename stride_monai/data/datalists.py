@@ -17,7 +17,7 @@ from typing import Any
 
 from stride_monai.bethesda import CELL_CLASSES, NEGATIVE, SLIDE_CLASSES
 from stride_monai.data.bags.bag import BagFile
-from stride_monai.data.bags.folder import BAG_SUFFIX, bag_paths, by_slide
+from stride_monai.data.bags.folder import BAG_SUFFIX, bag_files, bag_paths, by_slide
 from stride_monai.data.cells import CellRecord, read_cells, read_regions
 from stride_monai.data.manifest import SlideRecord, parse_split, read_manifest
 from stride_monai.data.splits import refuse_straddling
@@ -27,6 +27,7 @@ from stride_monai.files import paths_of
 from stride_monai.slides import open_slide
 
 __all__ = [
+    "bags_with_cells",
     "cell_counts",
     "cell_crops",
     "class_counts",
@@ -303,6 +304,24 @@ def slide_bags(
         for record in records
         if record.slide_id not in set(unusable)
     ]
+
+
+def bags_with_cells(folder: Path | str | Sequence[Path | str]) -> list[dict[str, Any]]:
+    """All bags in a folder as :func:`bag_files`, but those that hold no cell, which are left out with a warning.
+
+    Raises:
+        BagError: there is none, or two of one slide, or one is damaged, or none holds a cell.
+    """
+    found = bag_files(folder)
+    empty = {bag["slide_id"] for bag in found if not len(BagFile(Path(bag["bag"])))}
+    if len(empty) == len(found):
+        raise BagError(
+            f"none of the {len(found)} bags holds a cell, e.g. that of slide '{found[0]['slide_id']}'",
+            "make them with another detector, or with a lower min_score",
+        )
+    if empty:
+        _log.warning("%d slides whose bags hold no cell are left out: %s", len(empty), sorted(empty))
+    return [bag for bag in found if bag["slide_id"] not in empty]
 
 
 def _records(manifest: Path, split: str | None) -> list[SlideRecord]:

@@ -11,6 +11,7 @@ from slide_files import Scene
 from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES
 from stride_monai.data import BagCell, BagHeader, CellRecord, SlideRecord, encode_crop, write_bag, write_cells
 from stride_monai.data.datalists import (
+    bags_with_cells,
     cell_crops,
     class_counts,
     detection_tiles,
@@ -268,3 +269,11 @@ def test_missing_empty_and_double_bags(cohort: Path, tmp_path: Path, caplog: pyt
         slide_bags(store, folder, "train")
     with pytest.raises(ManifestError, match="'plain' has no slide_class"):
         slide_bags(store, cohort, "train")
+
+
+def test_empty_bags_are_left_out_of_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    full, bare = _bag(tmp_path, "full", 1), _bag(tmp_path, "bare", 0)
+    assert bags_with_cells(tmp_path) == [{"bag": str(full), "slide_id": "full"}]
+    assert "1 slides whose bags hold no cell are left out: ['bare']" in caplog.text
+    with pytest.raises(BagError, match="none of the 1 bags holds a cell, e.g. that of slide 'bare': .*min_score"):
+        bags_with_cells(bare)
