@@ -275,5 +275,5 @@ def test_empty_bags_are_left_out_of_tables(tmp_path: Path, caplog: pytest.LogCap
     full, bare = _bag(tmp_path, "full", 1), _bag(tmp_path, "bare", 0)
     assert bags_with_cells(tmp_path) == [{"bag": str(full), "slide_id": "full"}]
     assert "1 slides whose bags hold no cell are left out: ['bare']" in caplog.text
-    with pytest.raises(BagError, match="none of the 1 bags holds a cell, e.g. that of slide 'bare': .*min_score"):
+    with pytest.raises(BagError, match=r"none of the 1 bags holds a cell, e\.g\. that of slide 'bare': .*min_score"):
         bags_with_cells(bare)
