@@ -67,7 +67,17 @@ SETTINGS: dict[str, dict[str, object]] = {
             "pct_start": 0.2,
         },
     },
-    "slide_head": {"max_epochs": 60, "batch_size": 8},
+    "slide_head": {
+        "max_epochs": 20,
+        "batch_size": 8,
+        "learning_rate": 3e-5,
+        "optimizer": {
+            "_target_": "torch.optim.Adam",
+            "params": "$[{'params': [@slide_head.scale, @slide_head.shift], 'lr': 0.05}, "
+            "{'params': list(@slide_head.cells.parameters())}]",
+            "lr": "@learning_rate",
+        },
+    },
     "swift": {
         "iterations": 300,
         "epoch_length": 100,

@@ -35,6 +35,7 @@ from .mil.cheng2021 import ChengHead as ChengHead
 from .mil.dtfd import DTFDHead as DTFDHead
 from .mil.lesion_ranking import LesionRanking as LesionRanking
 from .mil.pooling_heads import ABMILHead as ABMILHead
+from .mil.pooling_heads import BestCellsHead as BestCellsHead
 from .mil.pooling_heads import MaxHead as MaxHead
 from .mil.pooling_heads import MeanHead as MeanHead
 from .mil.slide_classifier import SlideClassifier as SlideClassifier

@@ -21,7 +21,7 @@ from stride_monai.networks.detection.detector import YoloDetector
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
 from stride_monai.networks.mil.dtfd import DTFDHead
-from stride_monai.networks.mil.pooling_heads import ABMILHead, MaxHead, MeanHead
+from stride_monai.networks.mil.pooling_heads import ABMILHead, BestCellsHead, MaxHead, MeanHead
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.mil.transmil import TransMILHead
 from stride_monai.networks.weights import load_into
@@ -44,9 +44,11 @@ _HEADS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "gated_abmil": partial(ABMILHead, gated=True),
         "transmil": TransMILHead,
         "dtfd": DTFDHead,
+        "best_cells": BestCellsHead,
     }
 )
-"""STRIDE's own and the baselines it is compared with (METHOD section 5). Another head is a ``_target_`` of its own."""
+"""STRIDE's own, the baselines it is compared with (METHOD section 5), and that of the tiny profile. Another head is a
+``_target_`` of its own."""
 _YOLO = {"yolov5": "nsmlx", "yolov8": "nsmlx", "yolo11": "nsmlx", "yolo12": "nsmlx", "yolo26": "nsmlx"}
 _Weights = Path | str | Sequence[Path | str]
 Network = TypeVar("Network", bound=nn.Module)

@@ -236,7 +236,9 @@ def load_initial(
         network: all that is trained.
         start_from: weights of the whole network, to be trained on (fine-tuned); empty for none.
         part: what ``init_weights`` belongs to, e.g. the encoder.
-        init_weights: weights of the part, looked at where ``start_from`` is empty; empty for none.
+        init_weights: weights of the part, looked at where ``start_from`` is empty; empty for none. Where the part is a
+            cell classifier and the slide head has a ``start_from``, as ``best_cells`` has, the head starts from its
+            last layer.
         init_part: take only the part of that file under this name.
 
     Returns:
@@ -249,6 +251,9 @@ def load_initial(
         load_into(network, start_from)
     elif init_weights and part is not None:
         load_into(part, init_weights, init_part)
+        start = getattr(getattr(network, "slide_head", None), "start_from", None)
+        if start is not None and hasattr(part, "head"):
+            start(part.head)
     return network
 
 

@@ -1,15 +1,15 @@
-"""Slide heads that pool the cells in one step: mean, maximum, attention (ABMIL) and gated attention.
+"""Slide heads that pool the cells in one step: mean, maximum, attention (ABMIL), gated attention; and the best cells.
 
-Baselines of METHOD section 5. None depends on the order of the cells.
+The first are baselines of METHOD section 5; the last is ours. None depends on the order of the cells.
 """
 
 import torch
 from torch import Tensor, nn
 
-from stride_monai.bethesda import SLIDE_CLASSES
+from stride_monai.bethesda import SLIDE_CLASSES, slide_to_cell_indices
 from stride_monai.networks.mil.slide_head import AttentionPooling, SlideHead
 
-__all__ = ["ABMILHead", "MaxHead", "MeanHead"]
+__all__ = ["ABMILHead", "BestCellsHead", "MaxHead", "MeanHead"]
 
 
 class _LinearHead(SlideHead):
@@ -74,3 +74,61 @@ class ABMILHead(SlideHead):
     def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         pooled, attention = self.pooling(self.embed(features), mask)
         return self.classifier(pooled), attention
+
+
+class BestCellsHead(SlideHead):
+    """The slide is what its most suspicious cells are: classes of cells, averaged over the ``best`` of them (ours).
+
+    Each cell has class logits ``l_k = W z_k + b`` and a lesion margin ``g_k``, the log odds of any lesion. Over the
+    cells with the greatest margins, ``G`` is the mean margin and ``q_c`` the mean probability of lesion class c among
+    the lesion classes. The slide is positive with probability ``sigmoid(scale * G + shift)``, and of class c with
+    that times ``q_c``. The attention of the chosen cells is equal, that of all others 0.
+
+    It has no more to learn than a linear layer, and a cell classifier knows that one already (:meth:`start_from`):
+    where slides are few or all from one source, heads with more freedom learn them by heart. Several cells decide, not
+    one: of 64 cells of a negative slide one or two often look like a lesion.
+
+    Args:
+        feature_dim: D, width of the cell features.
+        num_classes: C, number of slide classes, the negative one first.
+        best: cells that decide; a bag with fewer is decided by all.
+        score_input: take the detector's scores as well.
+    """
+
+    def __init__(
+        self, feature_dim: int, num_classes: int = len(SLIDE_CLASSES), best: int = 5, score_input: bool = False
+    ) -> None:
+        super().__init__(feature_dim, num_classes, score_input)
+        self.best, self.least = best, 1e-6
+        self.cells = nn.Linear(feature_dim, num_classes)
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.shift = nn.Parameter(torch.tensor(0.0))
+
+    @torch.no_grad()
+    def start_from(self, cell_head: nn.Linear) -> None:
+        """Begin with the last layer of a cell classifier; slide classes that share a cell class share its probability.
+
+        Args:
+            cell_head: of D features and the cell classes, in the order of ``CELL_CLASSES``.
+        """
+        rows = slide_to_cell_indices()
+        shared = torch.tensor([float(rows.count(row)) for row in rows], device=self.cells.bias.device)
+        self.cells.weight.copy_(cell_head.weight[list(rows)])
+        self.cells.bias.copy_(cell_head.bias[list(rows)] - shared.log())
+
+    def judge(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.cells(features)
+        # As many empty places as are chosen: there is enough to choose from whatever K is.
+        empty = torch.zeros_like(logits[:, :1]).expand(-1, self.best, -1)
+        logits = torch.cat([logits, empty], dim=1)
+        there = torch.cat([mask, torch.zeros_like(empty[..., 0], dtype=torch.bool)], dim=1)
+        margins = torch.logsumexp(logits[..., 1:], dim=2) - logits[..., 0]
+        places = margins.masked_fill(~there, float("-inf")).topk(self.best, dim=1).indices
+        chosen = there.gather(1, places).to(features.dtype)
+        share = chosen / chosen.sum(dim=1, keepdim=True)
+        margin = (margins.gather(1, places) * share).sum(dim=1, keepdim=True)
+        kinds = logits[..., 1:].softmax(dim=2).gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[2] - 1))
+        kind = torch.einsum("bk,bkc->bc", share, kinds).clamp_min(self.least).log()
+        half = (self.scale * margin + self.shift) / 2
+        attention = torch.zeros_like(margins).scatter(1, places, share)
+        return torch.cat([-half, half + kind], dim=1), attention[:, : mask.shape[1]]
