@@ -251,9 +251,9 @@ def load_initial(
         load_into(network, start_from)
     elif init_weights and part is not None:
         load_into(part, init_weights, init_part)
-        start = getattr(getattr(network, "slide_head", None), "start_from", None)
-        if start is not None and hasattr(part, "head"):
-            start(part.head)
+        start, last = getattr(getattr(network, "slide_head", None), "start_from", None), getattr(part, "head", None)
+        if start is not None and isinstance(last, nn.Linear):
+            start(last)
     return network
 
 

@@ -100,7 +100,7 @@ COLORS = {"train#trainer#_target_": "stride_monai.engines.ColorAdvTrainer"}
 @pytest.mark.parametrize("more", [{}, COLORS, {**COLORS, "semi_weight": 0.0}], ids=["swift", "coloradv", "slides"])
 def test_two_processes_are_one(cohort: Path, tmp_path: Path, more: dict[str, Any]) -> None:
     """Without dropout, of which each process draws its own; and Adam must not blow rounding up to whole steps."""
-    options = {"max_epochs": 3, "slide_head#dropout": 0.0, "optimizer#eps": 1e-6, **more}
+    options = {"max_epochs": 3, "head": "stride", "slide_head#dropout": 0.0, "optimizer#eps": 1e-6, **more}
     one = run(cohort, tmp_path / "one", "train", "tiny", **options)
     arguments = ["run", "--config_file", str(files("train", "tiny", "multi_gpu_train"))]
     settings = {**SMALL, "bundle_root": ROOT, "dataset_dir": cohort, "output_dir": tmp_path / "two", **options}

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stride_monai.bethesda import CELL_CLASSES, SLIDE_CLASSES, SLIDE_TO_CELL
 from stride_monai.errors import BagError, ConfigError
 from stride_monai.losses.dtfd import DTFDLoss, slide_loss
 from stride_monai.networks.mil.dtfd import DTFDHead
-from stride_monai.networks.mil.pooling_heads import ABMILHead, MaxHead, MeanHead
+from stride_monai.networks.mil.pooling_heads import ABMILHead, BestCellsHead, MaxHead, MeanHead
 from stride_monai.networks.mil.slide_head import AttentionSlideHead
 from stride_monai.networks.mil.transmil import TransMILHead
 
@@ -27,8 +28,9 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
     "transmil": lambda: TransMILHead(D, C, embed=8, heads=2),
     "dtfd": lambda: DTFDHead(D, C, pseudo_bags=3, embed=8, hidden=5),
     "stride": lambda: AttentionSlideHead(D, C, hidden=8, layers=2),
+    "best_cells": lambda: BestCellsHead(D, C, best=2),
 }
-INVARIANT = ("mean", "max", "abmil", "gated_abmil", "stride")
+INVARIANT = ("mean", "max", "abmil", "gated_abmil", "stride", "best_cells")
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0, 0], [0, 1, 0, 1, 0, 0, 1], [0, 0, 0, 0, 1, 0, 0]]).bool()
 
 
@@ -152,7 +154,21 @@ def slow_transmil(state: dict[str, np.ndarray], z: np.ndarray) -> tuple[np.ndarr
     return state["classifier.weight"] @ slow_norm(tokens[0], state, "norm") + state["classifier.bias"], attention
 
 
+def slow_best_cells(state: dict[str, np.ndarray], z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    logits = [state["cells.weight"] @ cell + state["cells.bias"] for cell in z]
+    odds = [math.log(sum(math.exp(lesion) for lesion in of[1:])) - of[0] for of in logits]
+    best = sorted(range(len(z)), key=lambda k: -odds[k])[:2]
+    total = state["scale"] * sum(odds[k] for k in best) / len(best) + state["shift"]
+    positive = 1 / (1 + math.exp(-total))
+    shares = sum(softmax(list(logits[k][1:])) for k in best) / len(best)
+    attention = np.array([1 / len(best) if k in best else 0.0 for k in range(len(z))])
+    # Logits are probabilities but for a constant: here the one that makes those of the negative and of all others even.
+    constant = (math.log(1 - positive) + math.log(positive)) / 2
+    return np.log(np.array([1 - positive, *(positive * shares)])) - constant, attention
+
+
 SLOW = {
+    "best_cells": slow_best_cells,
     "mean": slow_mean,
     "max": slow_max,
     "abmil": slow_abmil,
@@ -244,7 +260,25 @@ def test_dtfd_deals_at_random_in_training_and_the_same_way_in_evaluation() -> No
         assert sorted(groups.sum(dim=2)[0].tolist()) == [2, 2, 3]
 
 
+def test_a_head_of_best_cells_starts_as_the_cell_classifier() -> None:
+    """A slide of one cell is what the classifier says of the cell; two slide classes that are one of cells share it."""
+    torch.manual_seed(0)
+    cells = nn.Linear(D, len(CELL_CLASSES))
+    head = BestCellsHead(D)
+    head.start_from(cells)
+    z = torch.randn(4, 1, D)
+    said, slide = cells(z[:, 0]).softmax(1), head(z)[0].softmax(1)
+    for column, name in enumerate(SLIDE_CLASSES):
+        alike = 2 if SLIDE_TO_CELL[name] == "ASC-H/HSIL" else 1
+        torch.testing.assert_close(slide[:, column], said[:, CELL_CLASSES.index(SLIDE_TO_CELL[name])] / alike)
+    more = torch.cat([z, cells.weight[0].expand(4, 9, D) * 100], dim=1)
+    torch.testing.assert_close(head(more)[1][:, 1:].sum(1), torch.full((4,), 4 / 5))
+    assert not torch.equal(head(more)[0], head(z)[0]), "five decide, where there are five"
+
+
 def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="best is 0"):
+        BestCellsHead(D, best=0)
     with pytest.raises(ConfigError, match="heads"):
         TransMILHead(D, embed=10, heads=4)
     with pytest.raises(ConfigError, match="pseudo-bags"):

@@ -10,6 +10,9 @@ import torch
 from torch import nn
 
 from stride_monai.errors import BundleError
+from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.factories import create_slide_head
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_initial, load_into, load_weights, save_weights, trainable
 
 
@@ -128,6 +131,22 @@ def test_what_a_training_begins_with_is_the_network_with_its_weights(tmp_path: P
     assert torch.equal(whole[0].bias, before)
     assert torch.equal(whole[1].bias, start["1.bias"]), "only the part is loaded"
     assert load_initial(whole) is whole
+
+
+def test_a_slide_head_of_best_cells_starts_with_the_cell_classifier_s_last_layer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    taught, encoder = (CellClassifier("test_convnext") for _ in range(2))
+    save_weights(tmp_path / "cells.safetensors", taught.state_dict(), {}, half=False)
+    whole = SlideClassifier(encoder, create_slide_head("best_cells", encoder.feature_dim), 4)
+    load_initial(whole, "", encoder, tmp_path / "cells.safetensors")
+    assert torch.equal(whole.slide_head.cells.weight[0], taught.head.weight[0])
+    image_encoder = load_initial(whole, "", encoder.encoder, tmp_path / "cells.safetensors", "encoder")
+    assert image_encoder is whole, "an image encoder has no last layer, and the slide head stays"
+    start = tmp_path / "whole.safetensors"
+    nn.init.zeros_(whole.slide_head.cells.weight)
+    save_weights(start, whole.state_dict(), {}, half=False)
+    load_initial(whole, start, encoder, tmp_path / "cells.safetensors")
+    assert not whole.slide_head.cells.weight.any(), "what was trained goes before"
 
 
 def test_what_is_frozen_is_not_trained() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stride_monai.bethesda import SLIDE_CLASSES, slide_to_cell_indices
+from stride_monai.errors import ConfigError
 from stride_monai.networks.mil.slide_head import AttentionPooling, SlideHead
 
 __all__ = ["ABMILHead", "BestCellsHead", "MaxHead", "MeanHead"]
@@ -93,12 +94,17 @@ class BestCellsHead(SlideHead):
         num_classes: C, number of slide classes, the negative one first.
         best: cells that decide; a bag with fewer is decided by all.
         score_input: take the detector's scores as well.
+
+    Raises:
+        ConfigError: no cell is to decide.
     """
 
     def __init__(
         self, feature_dim: int, num_classes: int = len(SLIDE_CLASSES), best: int = 5, score_input: bool = False
     ) -> None:
         super().__init__(feature_dim, num_classes, score_input)
+        if best < 1:
+            raise ConfigError(f"best is {best}", "let one cell or more decide")
         self.best, self.least = best, 1e-6
         self.cells = nn.Linear(feature_dim, num_classes)
         self.scale = nn.Parameter(torch.tensor(1.0))
