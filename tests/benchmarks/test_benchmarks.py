@@ -54,6 +54,7 @@ BY_HAND = (
     "int8_variants",
     "real_fields",
     "score_input",
+    "slide_heads",
     "unseen_laboratories",
 )  # need the real pictures, or an hour: only their options are looked at here
 ELSEWHERE = ("annotation_loop", "compare_checkouts", "report")  # tests of their own
