@@ -22,6 +22,7 @@ from stride_monai.runtimes.choice import PRECISIONS, check_precision, choose_run
 from stride_monai.screening.compiled import compiled, int8_home, int8_of
 from stride_monai.screening.config import CLASSIFIERS, ScreeningConfig
 from stride_monai.screening.models import TEXT_BUNDLE, Models, cells_of, join, slide_classifier_of
+from stride_monai.screening.recognize import RECOGNIZED
 from stride_monai.screening.reranking import Reranking, share_encoder
 from stride_monai.screening.store import BundleStore, Choice, Chosen, Origin
 
@@ -150,7 +151,9 @@ def load_classifier(
     (best, other), finder = CLASSIFIERS, detection.choice.name
 
     def load(name: str, why: str) -> Chosen:
-        return Chosen(Choice(name, why), store.load(name, finder), store[name].how)
+        bundle = store.load(name, finder)
+        own = bundle.metadata.get(RECOGNIZED)
+        return Chosen(Choice(name, f"{why}; {own}" if own else why), bundle, store[name].how)
 
     if name != "auto":
         return load(name, "as asked for")

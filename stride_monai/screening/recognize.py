@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from stride_monai.errors import BundleError, StrideError
+from stride_monai.networks.factories import list_slide_heads
 from stride_monai.networks.weights import UnfitWeightsError
 from stride_monai.screening.config import PROFILES, STAGES
 from stride_monai.screening.source import Source
 from stride_monai.workflows.load import LoadedBundle, load_bundle_network, untrained_network
 
-__all__ = ["load_source"]
+__all__ = ["RECOGNIZED", "load_source"]
+
+RECOGNIZED = "recognized"
+"""In the metadata of what was loaded: what its weights have of their own, in words."""
 
 _SAME_NETWORK = {"swift_mil", "coloradv"}
 
@@ -36,12 +42,32 @@ def load_source(source: Source, device: torch.device | str, detector: str = "") 
     try:
         return load_bundle_network(source.home, profile, device, files if named else None, source.overlays(detector))
     except UnfitWeightsError as error:
+        if (head := _head_of(error.state, source, detector)) is not None:
+            loaded = load_bundle_network(source.home, profile, device, files, source.overlays(detector), head)
+            return loaded._replace(metadata={**loaded.metadata, RECOGNIZED: f"slide head {head['head']}"})
         what, advice = _explained(source, files, detector if source.name == "detection" else "", error)
         raise BundleError(what, advice) from error
     except BundleError as error:
         if named:
             raise
         raise BundleError(error.what, _ways_out(source)) from error
+
+
+def _head_of(state: Mapping[str, Tensor], source: Source, detector: str) -> dict[str, object] | None:
+    """The settings of the one slide head that has these tensors, in place of the configuration's; None where there is
+    none, or more than one."""
+    if source.name not in _SAME_NETWORK:
+        return None
+    wanted, fitting = {name: value.shape for name, value in state.items()}, []
+    for name, scored in product(list_slide_heads(), (False, True)):
+        settings: dict[str, object] = {"head": name, "score_input": scored}
+        try:
+            found = _shapes(source.home, source.profile, source.overlays(detector), settings)
+        except BundleError:  # a bundle of another configuration
+            return None
+        if found == wanted:
+            fitting.append(settings)
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _ways_out(source: Source) -> str:
@@ -96,13 +122,15 @@ def _kind_of(state: Mapping[str, Tensor], source: Source) -> _Kind | None:
     return None
 
 
-def _shapes(home: Path, profile: str, overlays: Sequence[str]) -> dict[str, torch.Size]:
+def _shapes(
+    home: Path, profile: str, overlays: Sequence[str], settings: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, torch.Size]:
     """Names and shapes of a network's tensors."""
     try:
         with torch.device("meta"):  # no memory, no random numbers: ten times as fast
-            network = untrained_network(home, profile, overlays)
+            network = untrained_network(home, profile, overlays, settings)
     except BundleError:  # a YOLO runs once when it is built
-        network = untrained_network(home, profile, overlays)
+        network = untrained_network(home, profile, overlays, settings)
     return {name: value.shape for name, value in network.state_dict().items()}
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -68,6 +69,7 @@ def load_bundle_network(
     device: torch.device | str = "cpu",
     weights: Path | str | Sequence[Path | str] | None = None,
     overlays: Sequence[str] = (),
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> LoadedBundle:
     """Build ``network_def`` of a bundle's ``inference.json`` and load its weights.
 
@@ -77,13 +79,14 @@ def load_bundle_network(
         weights: another weights file than the configuration's; or several, see
             :func:`~stride_monai.networks.load_into`.
         overlays: names of further overlays of the bundle, laid over the profile in this order.
+        settings: of the configuration, by name, in place of those that it has.
 
     Raises:
         BundleError: the bundle, its configuration or its weights are missing or do not fit together.
     """
     root = Path(root)
     with _usable(root):
-        parser = _inference(root, profile, overlays)
+        parser = _inference(root, profile, overlays, settings)
         paths = paths_of(weights or parser.get_parsed_content("weights"))
         for path in paths:
             if weights is None and not path.is_file():
@@ -97,14 +100,19 @@ def load_bundle_network(
     return LoadedBundle(network, numbers, hash_of(paths), metadata, tuple(paths))
 
 
-def untrained_network(root: Path | str, profile: str, overlays: Sequence[str] = ()) -> torch.nn.Module:
+def untrained_network(
+    root: Path | str,
+    profile: str,
+    overlays: Sequence[str] = (),
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> torch.nn.Module:
     """``network_def`` as :func:`load_bundle_network` builds it, without weights.
 
     Raises:
         BundleError: the bundle or its configuration is missing or cannot be read.
     """
     with _usable(Path(root)):
-        network: torch.nn.Module = _inference(Path(root), profile, overlays).get_parsed_content("network_def")
+        network: torch.nn.Module = _inference(Path(root), profile, overlays, settings).get_parsed_content("network_def")
         return network
 
 
@@ -118,13 +126,19 @@ def bundle_weights(root: Path | str, profile: str = "paper", overlays: Sequence[
         return paths_of(_inference(Path(root), profile, overlays).get_parsed_content("weights"))
 
 
-def _inference(root: Path, profile: str, overlays: Sequence[str]) -> ConfigParser:
+def _inference(
+    root: Path, profile: str, overlays: Sequence[str], settings: Mapping[str, object] = MappingProxyType({})
+) -> ConfigParser:
     check_name("profile", profile, PROFILES)
     names = ["inference", *(["tiny"] if profile == "tiny" else []), *overlays]
     parser = ConfigParser()
     parser.read_config([str(root / "configs" / f"{name}.json") for name in names])
     parser.read_meta(str(root / "configs" / "metadata.json"))
     parser["bundle_root"] = shielded(str(root))
+    for name, value in settings.items():
+        if name not in parser:
+            raise KeyError(f"its configuration has no {name}")
+        parser[name] = value
     return parser
 
 

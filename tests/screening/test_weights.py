@@ -26,11 +26,12 @@ from stride_monai.files import sha256_of
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.ema import EmaModel
 from stride_monai.networks.encoders.cell_encoder import CellClassifier
+from stride_monai.networks.mil.slide_classifier import SlideClassifier
 from stride_monai.networks.weights import load_into, save_weights
 from stride_monai.screening.config import ScreeningConfig, parse_weights
 from stride_monai.screening.doctor import examine
-from stride_monai.screening.loaders import load_models
-from stride_monai.screening.store import BundleStore, Source, check_config
+from stride_monai.screening.loaders import load_classifier, load_models
+from stride_monai.screening.store import BundleStore, Choice, Chosen, Source, check_config
 from stride_monai.weights_files import kind_of_weights
 from stride_monai.workflows.load import untrained_network
 from stride_monai.workflows.locate import bundle_root
@@ -463,3 +464,31 @@ def test_the_doctor_tells_of_weights_of_one_s_own(tmp_path: Path) -> None:
     assert "no call is made" in checks["call"].advice
     torch.save({"x": torch.zeros(1)}, tmp_path / "mine.pt")
     assert {check.name: check.state for check in examine(config)}["screening"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ({"head": "stride"}, True),
+        ({"head": "gated_abmil", "score_input": True}, True),
+        ({"head": "mean"}, False),  # the tensors of max are the same
+    ],
+)
+def test_weights_of_another_slide_head_are_recognized(tmp_path: Path, settings: dict[str, Any], known: bool) -> None:
+    """A training with ``--head`` gives weights that screening takes as they are, and says so."""
+    network = untrained_network(SHIPPED / "swift_mil", "tiny", (), settings)
+    assert isinstance(network, SlideClassifier)
+    network.set_operating_point(0.5)
+    file = tmp_path / "model.pt"
+    torch.save(network.state_dict(), file)
+    store = BundleStore(weights={"swift_mil": (file,)})
+    if not known:
+        with pytest.raises(BundleError, match=r"weights of other settings .*--head"):
+            store.load("swift_mil", "fcos")
+        return
+    loaded = store.load("swift_mil", "fcos")
+    assert type(loaded.network.slide_head) is type(network.slide_head)
+    assert loaded.numbers["head"] == settings["head"]
+    assert torch.equal(loaded.network.slide_head.classifier.weight, network.slide_head.classifier.weight)
+    chosen = load_classifier(store, Chosen(Choice("fcos", "a test"), loaded))
+    assert chosen.choice.why == f"its weights were given; slide head {settings['head']}"
