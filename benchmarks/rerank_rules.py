@@ -32,6 +32,7 @@ from stride_monai.workflows.locate import bundle_root
 
 Floats = NDArray[np.float64]
 TOPS = (4, 8, 16, 32, 64, 256)
+POOLS = (256, 384, 512, 768, 1024)
 RULES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "detector": lambda detector, lesion: detector,
     "lesion probability": lambda detector, lesion: lesion,
@@ -74,17 +75,24 @@ def main() -> None:
     lesions = [cell for cell in read_cells(cohort / "cells.csv") if cell.cell_class != NEGATIVE]
     candidates = Candidates(CANDIDATES_PER_CELL * max(TOPS))
     hits: dict[tuple[int, str], list[bool]] = {(top, rule): [] for top in TOPS for rule in RULES}
+    pools: dict[int, list[bool]] = {pool: [] for pool in POOLS}
     for record in records:
         truth = np.array([cell.box for cell in lesions if cell.slide_id == record.slide_id]).reshape(-1, 4)
         boxes, detector, lesion = candidates.of(record)
         for (top, rule), of in hits.items():
             scores = RULES[rule](detector, lesion)[: CANDIDATES_PER_CELL * top]
             of += found(truth, boxes[np.argsort(-scores, kind="stable")[:top]]).tolist()
+        for pool, of in pools.items():
+            best = np.argsort(-(detector * lesion)[:pool], kind="stable")[: max(TOPS)]
+            of += found(truth, boxes[best]).tolist()
     figures = Record("rerank_rules", "By what to re-rank cells")
     count = len(next(iter(hits.values())))
     table = figures.table("cells kept of a slide", *RULES, caption=f"Share of {count} lesion cells that are kept")
     for top in TOPS:
         table.row(top, *(f"{np.mean(hits[top, rule]):.3f}" if count else "-" for rule in RULES))
+    table = figures.table("candidates", "kept", caption=f"Of as many candidates, {max(TOPS)} kept by both")
+    for pool, of in pools.items():
+        table.row(pool, f"{np.mean(of):.3f}" if of else "-")
     figures.say(f"{len(records)} positive slides of training and validation; the detector {DEFAULT}.")
     figures.write([0])
 

@@ -364,6 +364,8 @@ def test_rerank_rules(script: Script, cohort: Path, tmp_path: Path) -> None:
     few, many = ([float(share) for share in shares[top]] for top in ("4", "64"))
     assert 0 <= few[0] <= many[0] <= 1, "in the detector's order more cells hold those that fewer hold"
     assert many[0] > 0.5
+    pools = dict(re.findall(r"^\| (256|1024) \| (0\.\d+|1\.0+) \|$", said, re.MULTILINE))
+    assert 0.5 < float(pools["256"]) <= float(pools["1024"]) <= 1
 
 
 @pytest.mark.slow
