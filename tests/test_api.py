@@ -98,7 +98,7 @@ def test_a_defect_is_an_error_of_the_slide(home: Path, monkeypatch: pytest.Monke
         ({"mpp": -1.0}, "invalid mpp -1"),
         ({"image": 0}, "invalid image 0"),
         ({"candidates": 0, "rerank": True}, "invalid candidates 0"),
-        ({"candidates": 9}, "--candidates is about re-ranking"),
+        ({"candidates": 9, "rerank": False}, "--candidates is about re-ranking"),
         ({"profile": "tinny"}, "unknown profile 'tinny': did you mean tiny"),
         ({"classifier": "swift"}, "unknown slide classifier 'swift': did you mean swift_mil"),
         ({"reader": "openslid"}, "unknown reader 'openslid': did you mean openslide"),

@@ -26,7 +26,6 @@ __all__ = ["TEXT_BUNDLE", "Models", "cells_of", "join", "slide_classifier_of"]
 TEXT_BUNDLE = "text_align"
 _THRESHOLD = "threshold"
 _NO_WORDS = Explainer(Described(False, "not asked for"))
-_DEFAULTS = ScreeningConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def join(
     slides: Chosen,
     reranker: CellReranker | None,
     device: torch.device,
-    config: ScreeningConfig = _DEFAULTS,
+    config: ScreeningConfig | None = None,
     explainer: Explainer = _NO_WORDS,
     given: GivenPoint | None = None,
     precision: str = "float32",
@@ -148,6 +147,7 @@ def join(
     Raises:
         BundleError, ConfigError: as :func:`load_models`.
     """
+    config = config or ScreeningConfig()
     classifier, slides = slide_classifier_of(slides), _with_own_top_k(slides, config.force, given)
     parts = {**({"detection": detection} if detection else {}), slides.choice.name: slides}
     weights = {name: chosen.bundle.weights_sha256 for name, chosen in parts.items()}

@@ -122,7 +122,7 @@ def review(address: str, cohort: Path) -> dict[str, Any]:
             reader.act(slide.slide_id, "call", slide.slide_class)
         stands["slides"][slide.slide_id] = slide.slide_class
     ill = next(slide.slide_id for slide in slides if slide.slide_class == "HSIL")
-    first = ann.cells(ill)[0]
+    first = next(cell for cell in ann.cells(ill) if stands["cells"][ill, cell["id"]] != "LSIL")
     # Ann relabels what she has read, says why, and draws a cell that the model missed.
     was = stands["cells"][ill, first["id"]]
     ann.act(ill, "label", "LSIL", first["id"], before=was)

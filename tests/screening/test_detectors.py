@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stride_monai.data.bags.bag import chosen_by
 from stride_monai.errors import BundleError, ConfigError, MissingExtraError
 from stride_monai.files import sha256_of
+from stride_monai.inferers.rerank import RULE
 from stride_monai.networks.detection.fcos import FcosDetector
 from stride_monai.networks.weights import load_weights, save_weights
 from stride_monai.screening.config import ScreeningConfig
@@ -87,11 +89,13 @@ def test_each_detector_has_its_threshold(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "ultralytics.nn.tasks", None)
     loaded = load_models(ScreeningConfig(device="cpu", detector="fcos"))
     assert isinstance(loaded.detector, FcosDetector)
-    assert loaded.classifier.detector_sha256 == loaded.weights["detection"], "the threshold was set on its cells"
     assert loaded.operating_point.holds
+    chosen = chosen_by(loaded.weights["detection"], loaded.weights["cell_cls"], 512, RULE)
+    assert loaded.classifier.detector_sha256 == chosen, "the threshold was set on its cells, re-ranked"
     assert loaded.explainer.facts.why
     base, _ = load_weights(BUNDLES / "swift_mil" / "models" / "tiny.safetensors")
-    assert bytes(base["detector"].tolist()).hex() == sha256_of(BUNDLES / "detection" / "models" / "tiny.safetensors")
+    yolo, cells = (sha256_of(BUNDLES / name / "models" / "tiny.safetensors") for name in ("detection", "cell_cls"))
+    assert bytes(base["detector"].tolist()).hex() == chosen_by(yolo, cells, 512, RULE)
     with pytest.raises(MissingExtraError, match=r"stride-monai\[yolo\]"):
         load_models(ScreeningConfig(device="cpu", detector="yolo"))
 
