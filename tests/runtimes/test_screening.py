@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,29 @@ import pytest
 from extras import needs
 
 from stride_monai.findings import Cell, Findings
+from stride_monai.inferers.judge import encode
 from stride_monai.phantom.cohorts.cohort import make_slides
 from stride_monai.phantom.cohorts.design import CohortDesign
 from stride_monai.runtimes.compiling import TOLERANCE
+from stride_monai.screening import Screener, ScreeningConfig
+from stride_monai.slides import open_slide
 
 RUNTIMES = ("torch", "openvino")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Findings, dict[str, Any]]]:
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cohort = tmp_path_factory.mktemp("cohort")
+    make_slides(cohort, CohortDesign(classes=("HSIL",), diameter_mm=0.3, seed=7))
+    (path,) = (cohort / "slides").iterdir()
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Findings, dict[str, Any]]]:
     """By runtime the findings of a phantom slide, and what ``run.json`` says of the run."""
     needs("openvino", "fast")
     home = tmp_path_factory.mktemp("runtimes")
-    make_slides(home / "cohort", CohortDesign(classes=("HSIL",), diameter_mm=0.3, seed=7))
-    (slide,) = (home / "cohort" / "slides").iterdir()
     found = {}
     for name in RUNTIMES:
         words = ["screen", slide, "--out", home / name, "--runtime", name, "--device", "cpu", "--writers", "findings"]
@@ -54,7 +64,24 @@ def test_the_findings_agree_with_those_of_torch(runs: dict[str, tuple[Findings, 
         twin = min(found.cells, key=lambda other: _apart(cell, other))
         assert _apart(cell, twin) <= scale * TOLERANCE * 512 + 0.01, f"cell {cell.rank}"
         assert twin.score == pytest.approx(cell.score, abs=TOLERANCE)
-        assert twin.probabilities == pytest.approx(cell.probabilities, abs=TOLERANCE)
+
+
+def test_torch_says_the_same_of_the_crops_that_another_runtime_cut(
+    slide: Path, runs: dict[str, tuple[Findings, dict[str, Any]]]
+) -> None:
+    """Boxes of two runtimes lie a little apart and so do the crops, of which a cell's probabilities are held against
+    torch's of the very same pixels."""
+    found = runs["openvino"][0]
+    screener = Screener(ScreeningConfig(runtime="openvino", device="cpu"))
+    assert screener.finder is not None
+    with open_slide(slide) as opened:
+        bag = screener.finder.find(opened)
+    said = encode(bag.images[bag.mask], screener.models.classifier)
+    probabilities = screener.models.classifier.encoder.head(said).softmax(1)
+    assert len(found.cells) == len(probabilities) > 20
+    for cell, box, wanted in zip(found.cells, bag.boxes.tolist(), probabilities.tolist(), strict=True):
+        assert [*cell.box] == pytest.approx(box, abs=0.01)
+        assert cell.probabilities == pytest.approx(wanted, abs=TOLERANCE), f"cell {cell.rank}"
 
 
 def test_every_file_says_what_computed(runs: dict[str, tuple[Findings, dict[str, Any]]]) -> None:
