@@ -74,7 +74,7 @@ class CellReranker:
         self.network, self.top_k = network, top_k
         self.candidates = CANDIDATES_PER_CELL * top_k if candidates is None else candidates
         self.crop_px, self.crop_mpp, self.name, self.weights, self.note = crop_px, crop_mpp, name, weights, note
-        self._eyes: tuple[Callable[[Tensor], Tensor], int] | None = None
+        self._shared: tuple[Callable[[Tensor], Tensor], int] | None = None
         if self.candidates < top_k:
             raise ConfigError(
                 f"{self.candidates} candidates for {top_k} cells", f"let the detector propose {top_k} or more"
@@ -116,20 +116,20 @@ class CellReranker:
             return torch.cat([found, head(found[:, :own])], dim=1)
 
         other = copy(self)
-        other._eyes = both, width
+        other._shared = both, width
         return other
 
     def scores(self, crops: Tensor) -> Tensor:
         """Lesion probabilities, float64 ``[n]`` on the CPU, of uint8 crops ``[n, 3, H, W]``."""
-        return self.look(crops)[0]
+        return self.judged(crops)[0]
 
-    def look(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
+    def judged(self, crops: Tensor) -> tuple[Tensor, Tensor | None]:
         """Lesion probabilities as :meth:`scores`, and the features ``[n, width]`` where they are shared."""
         side = self.crop_px or crops.shape[-1]
         margin = (crops.shape[-1] - side) // 2
         crops = crops[:, :, margin : margin + side, margin : margin + side]
         device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
-        forward, width = (self.network, 0) if self._eyes is None else self._eyes
+        forward, width = (self.network, 0) if self._shared is None else self._shared
         features, logits = over_crops(forward, crops, device, width + len(CELL_CLASSES)).tensor_split([width], dim=1)
         if logits.shape[1] != len(CELL_CLASSES):
             raise ConfigError(f"{self.name} gives {logits.shape[1]} classes", f"it must know the {len(CELL_CLASSES)}")
@@ -148,7 +148,7 @@ class CellReranker:
             BagError: the classifier gives a score that is no number.
         """
         count = int(bag.mask.sum())
-        lesion, features = self.look(bag.images[:count])
+        lesion, features = self.judged(bag.images[:count])
         scores = lesion * bag.scores[:count].double()
         if not bool(scores.isfinite().all()):
             raise BagError(f"slide '{slide_id}': {self.name} gives a cell a non-finite score", "check its weights")

@@ -67,21 +67,22 @@ class Reranking:
     def _load(self) -> CellReranker:
         if self._loaded is None:
             numbers, config = self._detection.bundle.numbers, self._config
-            candidates = config.candidates or numbers.get("candidates")
-            self._loaded = _load(self._store, numbers["top_k"], candidates, config.reranker)
+            top_k, usual = numbers["top_k"], numbers.get("candidates")
+            candidates = config.candidates or (usual and max(usual, top_k))  # of a bundle that keeps more than it says
+            self._loaded = _load(self._store, top_k, candidates, config.reranker)
         return self._loaded[0]
 
 
 def share_encoder(models: Models) -> Models:
     """A re-ranker with the slide classifier's encoder computes the features of its cells, once for both."""
     reranker, encoder, levels = models.reranker, models.classifier.encoder, models.explainer.levels
-    if reranker is None or not _see_alike(reranker, encoder, models):
+    if reranker is None or not _same_encoder(reranker, encoder, models):
         return models
     views = CellViews(encoder, levels)
     return replace(models, reranker=reranker.sharing(models.features or views.encode, views.feature_dim))
 
 
-def _see_alike(reranker: CellReranker, encoder: CellClassifier, models: Models) -> bool:
+def _same_encoder(reranker: CellReranker, encoder: CellClassifier, models: Models) -> bool:
     """Whether both make the same features of the same crops."""
     network, numbers = reranker.network, models.numbers[models.classifier_choice.name]
     if not isinstance(network, CellClassifier) or reranker.crop_px not in {None, numbers["crop_px"]}:

@@ -80,7 +80,7 @@ def candidates_of(scores: list[float], shades: list[int]) -> CellBag:
 @given(scores=SCORES, k=st.integers(1, 30))
 def test_the_detector_s_own_score_as_classifier_changes_nothing(scores: list[float], k: int) -> None:
     class SaysTheSame(CellReranker):
-        def look(self, crops: Tensor) -> tuple[Tensor, None]:
+        def judged(self, crops: Tensor) -> tuple[Tensor, None]:
             return given_bag.scores[: len(crops)], None
 
     given_bag = candidates_of(scores, [0] * len(scores))

@@ -199,6 +199,18 @@ def test_masked_places_do_not_matter_and_attention_sums_to_one(name: str) -> Non
     torch.testing.assert_close(attention.sum(dim=1), torch.ones(len(z), dtype=torch.float64))
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_mixed_precision_gives_nearly_the_same_and_trains(name: str) -> None:
+    """As on a GPU: the encoder's features are half as wide as the head's parameters."""
+    head, z = made(name).float(), bags().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, attention = head(z.bfloat16(), MASK)
+    wanted = head(z, MASK)[0]
+    torch.testing.assert_close(logits.float(), wanted, rtol=0.1, atol=0.2)
+    assert bool(attention.isfinite().all())
+    logits.float().sum().backward()
+
+
 @pytest.mark.parametrize("name", INVARIANT)
 def test_order_of_the_cells_does_not_matter(name: str) -> None:
     head, z, order = made(name), bags(), torch.randperm(MASK.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,19 @@ def test_other_candidates_than_the_threshold_s_are_not_taken_unasked(home: Path,
     assert again.call is not None
 
 
+def test_a_bundle_that_keeps_more_cells_than_it_proposes_screens_without_a_call(tmp_path: Path) -> None:
+    """As a copy of the tiny profile's detection whose ``top_k`` was raised above its ``candidates``."""
+    home = inference_home(tmp_path / "home")
+    path = home / "detection" / "configs" / "inference.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "candidates": 4}))
+    weights = make_classifier("ab" * 32)
+    torch.save(weights.state_dict(), tmp_path / "other.pt")
+    found = screen(home, tmp_path / "out", "--weights", f"swift_mil={tmp_path / 'other.pt'}")
+    assert (len(found.cells), found.provenance.used["rerank"], found.call) == (6, False, None)
+    again = screen(home, tmp_path / "again", "--weights", f"swift_mil={tmp_path / 'other.pt'}", "--rerank")
+    assert again.provenance.used["candidates"] == 6
+
+
 @pytest.mark.parametrize("alike", [True, False])
 def test_a_shared_encoder_looks_once_and_sees_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alike: bool
@@ -113,7 +127,7 @@ def test_a_shared_encoder_looks_once_and_sees_the_same(
     shared = sum(looked)
     assert found.cells
     assert models.reranker is not None
-    monkeypatch.setattr(models.reranker, "_eyes", None)
+    monkeypatch.setattr(models.reranker, "_shared", None)
     looked.clear()
     assert Screener(config, models).screen(slide).findings == found, "to the last bit"
     assert (sum(looked) > shared) == alike

@@ -130,11 +130,11 @@ class BestCellsHead(SlideHead):
         there = torch.cat([mask, torch.zeros_like(empty[..., 0], dtype=torch.bool)], dim=1)
         margins = torch.logsumexp(logits[..., 1:], dim=2) - logits[..., 0]
         places = margins.masked_fill(~there, float("-inf")).topk(self.best, dim=1).indices
-        chosen = there.gather(1, places).to(features.dtype)
+        chosen = there.gather(1, places).to(margins.dtype)  # of mixed precision the wider
         share = chosen / chosen.sum(dim=1, keepdim=True)
         margin = (margins.gather(1, places) * share).sum(dim=1, keepdim=True)
         kinds = logits[..., 1:].softmax(dim=2).gather(1, places.unsqueeze(-1).expand(-1, -1, logits.shape[2] - 1))
-        kind = torch.einsum("bk,bkc->bc", share, kinds).clamp_min(self.least).log()
+        kind = (share.unsqueeze(-1) * kinds).sum(dim=1).clamp_min(self.least).log()
         half = (self.scale * margin + self.shift) / 2
         attention = torch.zeros_like(margins).scatter(1, places, share)
         return torch.cat([-half, half + kind], dim=1), attention[:, : mask.shape[1]]
